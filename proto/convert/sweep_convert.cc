@@ -1,0 +1,1 @@
+#include "proto/convert/sweep_convert.h"

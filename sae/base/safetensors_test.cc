@@ -1,0 +1,1 @@
+#include "sae/base/safetensors.h"

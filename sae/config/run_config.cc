@@ -1,0 +1,371 @@
+#include "sae/config/run_config.h"
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+#include <type_traits>
+
+#include "sae/base/ids.h"
+
+namespace sae::config {
+namespace {
+using nlohmann::json;
+
+template <class T>
+struct IsOptional : std::false_type {};
+template <class T>
+struct IsOptional<std::optional<T>> : std::true_type {};
+
+void AddSae(std::vector<Field>& out, const std::string& p, SaeConfig& c) {
+  out.insert(out.end(), {
+      {p + "architecture", &c.architecture, "relu_l1 | topk (batchtopk matryoshka gated jumprelu: not yet)"},
+      {p + "latents", &c.latents, "dictionary size n"},
+      {p + "k", &c.k, "topk: active latents a token"},
+      {p + "aux_k", &c.aux_k, "topk: k of AuxK over dead latents; auto, 0 = off"},
+      {p + "aux_alpha", &c.aux_alpha, "topk: weight of AuxK"},
+      {p + "l1_coefficient", &c.l1_coefficient, "relu_l1: lambda for data scaled to E|x|^2 = 1"},
+      {p + "target_l0", &c.target_l0, "control towards this L0; 0 = none"},
+      {p + "dead_after_tokens", &c.dead_after_tokens, "a latent that long silent is dead; auto"},
+      {p + "transcoder", &c.transcoder, "predict another hook"},
+      {p + "skip", &c.skip, "transcoder with a linear skip"}});
+}
+
+void AddTrain(std::vector<Field>& out, const std::string& p, TrainConfig& c) {
+  out.insert(out.end(), {
+      {p + "tokens", &c.tokens, "length of the run"},
+      {p + "batch", &c.batch, "global batch in tokens"},
+      {p + "lr", &c.lr, "learning rate; auto = 2e-4 / sqrt(n / 16384)"},
+      {p + "beta1", &c.beta1, "Adam"},
+      {p + "beta2", &c.beta2, "Adam"},
+      {p + "epsilon", &c.epsilon, "Adam"},
+      {p + "lr_warmup_steps", &c.lr_warmup_steps, "linear warm-up; auto"},
+      {p + "lr_decay_fraction", &c.lr_decay_fraction, "linear decay to 0 over this last share"},
+      {p + "sparsity_warmup_steps", &c.sparsity_warmup_steps, "relu_l1: lambda rises from 0; auto"},
+      {p + "seed", &c.seed, "initialisation"},
+      {p + "data_seed", &c.data_seed, "order of data; one for a sweep"},
+      {p + "eval_every_tokens", &c.eval_every_tokens, "held-out evaluation; auto = tokens / 10"},
+      {p + "checkpoint_every_seconds", &c.checkpoint_every_seconds, "and at the end; 0 = at the end only"},
+      {p + "log_every_steps", &c.log_every_steps, "metrics event every so many steps"},
+      {p + "reduction", &c.reduction, "fast | fixed"}});
+}
+
+void AddTrial(std::vector<Field>& out, const std::string& p, TrialConfig& c) {
+  out.push_back({p + "ranks", &c.ranks, "latent shards"});
+  AddSae(out, p + "sae.", c.sae);
+  AddTrain(out, p + "train.", c.train);
+}
+
+// Integers come as 5, 5e5 or "5"; JSON numbers that are not integral are refused.
+std::optional<std::int64_t> AsInteger(const json& v) {
+  if (v.is_number_integer()) return v.get<std::int64_t>();
+  if (v.is_number_float()) {
+    const double x = v.get<double>();
+    if (std::nearbyint(x) == x && std::abs(x) < 9.0e18) return static_cast<std::int64_t>(x);
+  }
+  if (v.is_string()) {
+    const json inner = json::parse(v.get<std::string>(), nullptr, false);
+    if (inner.is_number()) return AsInteger(inner);
+  }
+  return std::nullopt;
+}
+
+std::optional<double> AsNumber(const json& v) {
+  if (v.is_number()) return v.get<double>();
+  if (v.is_string()) {
+    const json inner = json::parse(v.get<std::string>(), nullptr, false);
+    if (inner.is_number()) return inner.get<double>();
+  }
+  return std::nullopt;
+}
+
+bool IsAuto(const json& v) { return v.is_null() || (v.is_string() && v.get<std::string>() == "auto"); }
+
+// Returns "" or what type was wanted.
+std::string Assign(const FieldPointer& pointer, const json& v) {
+  return std::visit(
+      [&](auto* target) -> std::string {
+        using T = std::remove_pointer_t<decltype(target)>;
+        if constexpr (IsOptional<T>::value) {
+          if (IsAuto(v)) {
+            target->reset();
+            return "";
+          }
+          if constexpr (std::is_same_v<typename T::value_type, double>) {
+            if (auto x = AsNumber(v)) return *target = x, "";
+            return "a number or auto";
+          } else {
+            if (auto x = AsInteger(v)) return *target = x, "";
+            return "a whole number or auto";
+          }
+        } else if constexpr (std::is_same_v<T, bool>) {
+          if (!v.is_boolean()) return "true or false";
+          *target = v.get<bool>();
+        } else if constexpr (std::is_same_v<T, std::string>) {
+          if (!v.is_string()) return "a string";
+          *target = v.get<std::string>();
+        } else if constexpr (std::is_same_v<T, double>) {
+          const auto x = AsNumber(v);
+          if (!x) return "a number";
+          *target = *x;
+        } else {
+          const auto x = AsInteger(v);
+          if (!x) return "a whole number";
+          *target = *x;
+        }
+        return "";
+      },
+      pointer);
+}
+
+json ToJsonValue(const FieldPointer& pointer) {
+  return std::visit(
+      [](auto* source) -> json {
+        using T = std::remove_pointer_t<decltype(source)>;
+        if constexpr (IsOptional<T>::value) {
+          return source->has_value() ? json(**source) : json("auto");
+        } else {
+          return json(*source);
+        }
+      },
+      pointer);
+}
+
+void CollectKeys(const json& j, const std::string& prefix, std::vector<std::pair<std::string, json>>& out) {
+  for (const auto& [key, value] : j.items()) {
+    const std::string path = prefix.empty() ? key : prefix + "." + key;
+    if (value.is_object()) {
+      CollectKeys(value, path, out);
+    } else {
+      out.emplace_back(path, value);
+    }
+  }
+}
+
+absl::Status Problems(const std::vector<std::string>& problems) {
+  if (problems.empty()) return absl::OkStatus();
+  std::string text;
+  for (const std::string& p : problems) absl::StrAppend(&text, text.empty() ? "" : "; ", p);
+  return absl::InvalidArgumentError(text);
+}
+
+std::string UnknownKey(const std::string& path, const std::vector<Field>& fields) {
+  std::vector<std::string> paths;
+  for (const Field& f : fields) paths.push_back(f.path);
+  const std::string nearest = Nearest(path, paths);
+  return absl::StrCat("unknown key ", path, nearest.empty() ? "" : absl::StrCat(", did you mean ", nearest, "?"));
+}
+
+absl::Status SetAll(const std::vector<Field>& fields, const json& root) {
+  std::vector<std::pair<std::string, json>> keys;
+  CollectKeys(root, "", keys);
+  std::vector<std::string> problems;
+  for (const auto& [path, value] : keys) {
+    const auto it = std::find_if(fields.begin(), fields.end(), [&, &path = path](const Field& f) { return f.path == path; });
+    if (it == fields.end()) {
+      problems.push_back(UnknownKey(path, fields));
+    } else if (const std::string wanted = Assign(it->pointer, value); !wanted.empty()) {
+      problems.push_back(absl::StrCat(path, ": ", value.dump(), " is not ", wanted));
+    }
+  }
+  return Problems(problems);
+}
+
+json Tree(const std::vector<Field>& fields) {
+  json root = json::object();
+  for (const Field& f : fields) {
+    json* at = &root;
+    std::size_t begin = 0;
+    for (std::size_t dot; (dot = f.path.find('.', begin)) != std::string::npos; begin = dot + 1) {
+      at = &(*at)[f.path.substr(begin, dot - begin)];
+    }
+    (*at)[f.path.substr(begin)] = ToJsonValue(f.pointer);
+  }
+  return root;
+}
+
+absl::StatusOr<json> ParseObject(const std::string& text) {
+  try {
+    json j = json::parse(text);
+    if (j.is_object()) return j;
+    return absl::InvalidArgumentError("the config is not a JSON object");
+  } catch (const json::parse_error& e) {
+    return absl::InvalidArgumentError(absl::StrCat("the config is not JSON: ", e.what()));
+  }
+}
+
+std::int64_t PowerOfTwoNear(double x) {
+  return x <= 1 ? 1 : std::int64_t{1} << static_cast<int>(std::lround(std::log2(x)));
+}
+
+}  // namespace
+
+const std::vector<std::string>& Architectures() {
+  static const std::vector<std::string> names = {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"};
+  return names;
+}
+
+const std::vector<std::string>& Metrics() {
+  static const std::vector<std::string> names = [] {
+    std::vector<std::string> out;
+    for (const char* scope : {"train", "heldout"}) {
+      for (const char* m : {"loss", "fvu", "explained_variance", "l0", "dead_fraction", "gamma", "cosine"}) {
+        out.push_back(absl::StrCat(scope, ".", m));
+      }
+    }
+    return out;
+  }();
+  return names;
+}
+
+std::vector<Field> Fields(TrialConfig& config) {
+  std::vector<Field> out;
+  AddTrial(out, "", config);
+  return out;
+}
+
+std::vector<Field> Fields(RunConfig& config) {
+  std::vector<Field> out = {{"store", &config.store, "folder of an activation store"}};
+  AddTrial(out, "trial.", config.trial);
+  PlacementConfig& r = config.run;
+  out.insert(out.end(), {
+      {"run.directory", &r.directory, "the attempt's folder"},
+      {"run.checkpoints", &r.checkpoints, "the trial's checkpoints"},
+      {"run.sweep", &r.sweep, "name of the sweep"},
+      {"run.trial", &r.trial, "name of the trial"},
+      {"run.attempt", &r.attempt, "number of the attempt"},
+      {"run.threads", &r.threads, "threads of each rank"},
+      {"run.lease", &r.lease, "stop when the file `lease` has run out"},
+      {"run.watchdog_seconds", &r.watchdog_seconds, "no progress this long ends the rank"},
+      {"run.store_hash", &r.store_hash, "expected hash of the store's manifest"}});
+  return out;
+}
+
+absl::Status SetField(TrialConfig& config, const std::string& path, const std::string& json_value) {
+  const std::vector<Field> fields = Fields(config);
+  const auto it = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.path == path; });
+  if (it == fields.end()) return absl::InvalidArgumentError(UnknownKey(path, fields));
+  const json value = json::parse(json_value, nullptr, false);
+  const std::string wanted = value.is_discarded() ? "JSON" : Assign(it->pointer, value);
+  if (wanted.empty()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat(path, ": ", json_value, " is not ", wanted));
+}
+
+absl::StatusOr<TrialConfig> ParseTrialConfig(const std::string& text) {
+  SAE_ASSIGN_OR_RETURN(const json j, ParseObject(text));
+  TrialConfig config;
+  SAE_RETURN_IF_ERROR(SetAll(Fields(config), j));
+  return config;
+}
+
+absl::StatusOr<RunConfig> ParseRunConfig(const std::string& text) {
+  SAE_ASSIGN_OR_RETURN(const json j, ParseObject(text));
+  RunConfig config;
+  SAE_RETURN_IF_ERROR(SetAll(Fields(config), j));
+  return config;
+}
+
+std::string ToJson(const TrialConfig& config) {
+  TrialConfig copy = config;
+  return Tree(Fields(copy)).dump(2);
+}
+
+std::string ToJson(const RunConfig& config) {
+  RunConfig copy = config;
+  return Tree(Fields(copy)).dump(2);
+}
+
+absl::Status Validate(const TrialConfig& c, std::int64_t d) {
+  std::vector<std::string> problems;
+  const auto need = [&](bool ok, const auto&... parts) {
+    if (!ok) problems.push_back(absl::StrCat(parts...));
+  };
+  const auto& names = Architectures();
+  const bool known = std::find(names.begin(), names.end(), c.sae.architecture) != names.end();
+  const std::string nearest = Nearest(c.sae.architecture, names);
+  need(known, "sae.architecture: unknown '", c.sae.architecture, "'",
+       nearest.empty() ? "" : absl::StrCat(", did you mean ", nearest, "?"));
+  const bool topk = c.sae.architecture == "topk";
+  const bool relu = c.sae.architecture == "relu_l1";
+  need(!known || topk || relu, "sae.architecture: ", c.sae.architecture, " is not built yet: use topk or relu_l1");
+  need(!c.sae.transcoder && !c.sae.skip, "sae.transcoder, sae.skip: not built yet: leave them false");
+  need(c.sae.target_l0 == 0, "sae.target_l0: not built yet: set sae.l1_coefficient or sae.k instead");
+  need(c.sae.latents > 0, "sae.latents: ", c.sae.latents, ": set the dictionary size, 1 or more");
+  need(c.sae.latents <= (std::int64_t{1} << 31), "sae.latents: ", c.sae.latents, " is more than 2^31");
+  if (topk) {
+    need(c.sae.k >= 1, "sae.k: ", c.sae.k, ": topk needs k of 1 or more");
+    need(c.sae.k <= c.sae.latents, "sae.k: ", c.sae.k, " is more than sae.latents ", c.sae.latents,
+         ": choose a smaller k or a larger dictionary");
+    need(c.sae.aux_k.value_or(0) >= 0, "sae.aux_k: ", c.sae.aux_k.value_or(0), " is negative");
+    need(c.sae.aux_k.value_or(0) <= c.sae.latents, "sae.aux_k: ", c.sae.aux_k.value_or(0),
+         " is more than sae.latents ", c.sae.latents);
+  }
+  if (relu) need(c.sae.l1_coefficient >= 0 && std::isfinite(c.sae.l1_coefficient), "sae.l1_coefficient: ",
+                 c.sae.l1_coefficient, ": needs a finite value of 0 or more");
+  need(c.ranks >= 1, "ranks: ", c.ranks, ": needs 1 or more");
+  need(c.ranks < 1 || c.sae.latents % c.ranks == 0, "ranks: ", c.ranks, " does not divide sae.latents ",
+       c.sae.latents, ": choose ranks that divide it");
+  need(c.train.tokens >= 1 && c.train.tokens <= 1e15, "train.tokens: ", c.train.tokens, ": needs 1 to 1e15");
+  need(c.train.batch >= 1, "train.batch: ", c.train.batch, ": needs 1 or more");
+  need(c.train.batch < 1 || c.train.tokens >= static_cast<double>(c.train.batch), "train.tokens: ", c.train.tokens,
+       " is less than one batch of ", c.train.batch);
+  need(c.train.lr.value_or(1) > 0 && std::isfinite(c.train.lr.value_or(1)), "train.lr: ", c.train.lr.value_or(1),
+       ": needs a positive number or auto");
+  need(c.train.beta1 >= 0 && c.train.beta1 < 1, "train.beta1: ", c.train.beta1, " is not in [0, 1)");
+  need(c.train.beta2 >= 0 && c.train.beta2 < 1, "train.beta2: ", c.train.beta2, " is not in [0, 1)");
+  need(c.train.epsilon > 0, "train.epsilon: ", c.train.epsilon, " is not positive");
+  need(c.train.lr_decay_fraction >= 0 && c.train.lr_decay_fraction <= 1, "train.lr_decay_fraction: ",
+       c.train.lr_decay_fraction, " is not in [0, 1]");
+  need(c.train.eval_every_tokens.value_or(1) > 0, "train.eval_every_tokens: needs a positive number or auto");
+  need(c.train.checkpoint_every_seconds >= 0, "train.checkpoint_every_seconds: ", c.train.checkpoint_every_seconds,
+       " is negative");
+  need(c.train.log_every_steps >= 1, "train.log_every_steps: ", c.train.log_every_steps, ": needs 1 or more");
+  need(c.train.reduction == "fast" || c.train.reduction == "fixed", "train.reduction: '", c.train.reduction,
+       "' is not fast or fixed");
+  need(c.train.reduction != "fixed", "train.reduction: fixed is not built yet: use fast");
+  need(d >= 0, "width ", d, " is negative");
+  return Problems(problems);
+}
+
+std::int64_t TotalSteps(const TrialConfig& c) {
+  return std::max<std::int64_t>(1, static_cast<std::int64_t>(c.train.tokens / static_cast<double>(c.train.batch)));
+}
+
+TrialConfig Resolve(TrialConfig c, std::int64_t d) {
+  const double n = static_cast<double>(c.sae.latents);
+  const double steps = static_cast<double>(TotalSteps(c));
+  if (!c.train.lr) c.train.lr = 2e-4 / std::sqrt(n / 16384);
+  if (!c.sae.aux_k) {
+    c.sae.aux_k = c.sae.architecture == "topk"
+                      ? std::min(PowerOfTwoNear(static_cast<double>(d) / 2), c.sae.latents) : 0;
+  }
+  if (!c.sae.dead_after_tokens) {
+    c.sae.dead_after_tokens = static_cast<std::int64_t>(std::min(1e7, c.train.tokens / 8));
+  }
+  if (!c.train.lr_warmup_steps) c.train.lr_warmup_steps = static_cast<std::int64_t>(std::min(1000.0, 0.05 * steps));
+  if (!c.train.sparsity_warmup_steps) {
+    c.train.sparsity_warmup_steps = static_cast<std::int64_t>(std::min(5000.0, 0.1 * steps));
+  }
+  if (!c.train.eval_every_tokens) c.train.eval_every_tokens = c.train.tokens / 10;
+  return c;
+}
+
+MemoryEstimate EstimateMemory(const TrialConfig& c, std::int64_t d) {
+  constexpr std::int64_t kFloat = 4;
+  const std::int64_t local = c.sae.latents / std::max<std::int64_t>(c.ranks, 1);
+  const std::int64_t parameters = local * (2 * d + 1) + d;
+  MemoryEstimate m;
+  m.parameters = parameters * kFloat;
+  m.optimizer = 2 * parameters * kFloat + local * 8;
+  const std::int64_t width = c.sae.architecture == "topk"
+                                 ? std::min(local, c.sae.k + c.sae.aux_k.value_or(PowerOfTwoNear(static_cast<double>(d) / 2)))
+                                 : local / 2;
+  m.codes = c.train.batch * width * 16;
+  m.buffers = 5 * c.train.batch * d * kFloat + 512 * 512 * kFloat;
+  return m;
+}
+
+std::int64_t EstimateCheckpointBytes(const TrialConfig& c, std::int64_t d) {
+  return c.sae.latents * (3 * (2 * d + 1) * 4 + 8) + 3 * d * 4 + (1 << 16);
+}
+
+}  // namespace sae::config

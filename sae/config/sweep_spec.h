@@ -1,0 +1,72 @@
+#pragma once
+// A sweep: a trial with parameters that vary, an objective and a search. The CLI reads it from YAML, the
+// API carries it as proto SweepSpec, the coordinator keeps it as JSON in its event log; all three meet
+// here. Plain values. Errors: INVALID_ARGUMENT listing every problem with its field path.
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "sae/base/status.h"
+#include "sae/config/run_config.h"
+
+namespace sae::config {
+
+/// One axis. Exactly one of the forms is used.
+struct Parameter {
+  enum class Kind { kValues, kUniform, kLogUniform, kIntUniform };
+  std::string path;                  ///< of a TrialConfig field: "sae.k"
+  Kind kind = Kind::kValues;
+  std::vector<std::string> values;   ///< kValues: JSON scalars as text: `8`, `"topk"`
+  double min = 0, max = 0, step = 0; ///< the others; step 0 = none
+};
+
+/// One grid (or one space to draw from): the product of its axes.
+using ParameterSet = std::vector<Parameter>;
+
+struct Constraint {
+  std::string metric;
+  std::string op;  ///< one of < <= > >=
+  double bound = 0;
+};
+
+struct SweepSpec {
+  std::string name;
+  std::string store;                       ///< absolute
+  std::string store_hash;                  ///< XXH3 text of the store's manifest.json, recorded at submit
+  std::int64_t store_d = 0;                ///< width, read from the manifest at submit; 0 = unknown
+  TrialConfig trial;
+  std::vector<ParameterSet> parameters;    ///< a union of grids; empty = one trial
+  std::string objective_metric = "heldout.fvu";
+  bool minimize = true;
+  std::vector<Constraint> constraints;
+  std::string search = "grid";             ///< grid | random (asha | hyperband: UNIMPLEMENTED for now)
+  std::int64_t max_trials = 0;             ///< random: how many
+  std::int64_t search_seed = 0;            ///< random
+  std::int64_t max_concurrent = 0;         ///< 0 = as many as fit
+};
+
+/// One point of a sweep.
+struct TrialPoint {
+  std::vector<std::pair<std::string, std::string>> assignments;  ///< path, JSON scalar; in axis order
+  TrialConfig config;
+};
+
+/// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list of maps),
+/// objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}}, maxConcurrent. Unknown keys are
+/// errors that name the nearest known one.
+[[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
+/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash and store_d stand under `store` as
+/// {path, hash, d} when set, and ParseSweepSpec takes both forms.)
+std::string ToJson(const SweepSpec& spec);
+
+/// Every problem: names, ranges, each expanded trial's Validate (with its assignments named), constraint
+/// syntax, more than 1e6 points, duplicates.
+[[nodiscard]] absl::Status Validate(const SweepSpec& spec);
+
+/// Points in a fixed order: sets in order, the last axis fastest; random draws are a function of search_seed
+/// and the trial's index alone.
+[[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
+
+}  // namespace sae::config
