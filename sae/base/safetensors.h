@@ -37,7 +37,7 @@ class SafetensorsReader {
   const std::string& path() const { return path_; }
   const std::map<std::string, TensorView>& tensors() const { return tensors_; }
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
-  /// NOT_FOUND names the tensor and those that are there.
+  /// NOT_FOUND names the tensor and those that are there; UNIMPLEMENTED for a dtype outside DType.
   [[nodiscard]] absl::StatusOr<TensorView> Get(const std::string& name) const;
   /// The tensor as float32, whatever its floating dtype; INVALID_ARGUMENT unless the shape is `shape`
   /// (an empty `shape` takes any).
@@ -46,9 +46,12 @@ class SafetensorsReader {
 
  private:
   SafetensorsReader() = default;
+  [[nodiscard]] absl::Status ParseHeader();
+
   std::string path_;
   std::map<std::string, TensorView> tensors_;
   std::map<std::string, std::string> metadata_;
+  std::map<std::string, std::string> unsupported_;  ///< tensors of other dtypes: name, dtype
   void* map_ = nullptr;
   std::size_t map_bytes_ = 0;
 };
