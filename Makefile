@@ -1,0 +1,42 @@
+# Saeloom. `make help` lists the targets; everything builds below build/, everything fetched is in third_party/.
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+.DEFAULT_GOAL := help
+
+.PHONY: help setup build demo test asan tsan clang cuda bench check-layers fresh-machine clean distclean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install what is missing: packages, LibTorch, the language model
+	@tools/setup.sh
+
+build: setup ## build everything (preset release) into build/release/bin
+	@tools/build.sh release
+
+demo: build ## the main job on this machine: harvest, sweep, telemetry, table, exported SAE (about 8 minutes)
+	@tools/demo.sh
+
+test: build ## set-up, build and every test; ends with CTest's summary
+	@ctest --preset release -j $(JOBS)
+
+asan: ; @tools/setup.sh --no-torch && tools/build.sh asan && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
+tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer
+clang: ; @tools/setup.sh --no-torch && tools/build.sh clang ## clang with -Wthread-safety
+cuda: setup ## compile and link the CUDA code (needs nvcc)
+	@tools/build.sh cuda
+
+bench: build ## list the benchmark programs
+	@ls build/release/bin/*_bench && echo "see bench/README.md"
+
+check-layers: ## includes point down only
+	@python3 tools/check_layers.py
+
+fresh-machine: ## prove `make demo` and `make test` in a bare Debian 12 chroot (root, about 60 minutes)
+	@tools/fresh_machine.sh
+
+clean: ## remove build/
+	@rm -rf build
+
+distclean: clean ## remove build/, third_party/ and runs/
+	@rm -rf third_party runs
