@@ -3,7 +3,7 @@
 # `make demo`, `make demo` again, `make test`. Needs root, debootstrap, and this machine's package configuration
 # (copied in: mirrors, certificates, pip's settings). Leaves logs in FOLDER/log; about 60 minutes on two cores.
 #
-#   tools/fresh_machine.sh [--dir FOLDER] [--only demo|test] [--keep]
+#   tools/fresh_machine.sh [--dir FOLDER] [--only setup|demo|test] [--keep]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -32,17 +32,18 @@ trap unmount_all EXIT
 unmount_all
 rm -rf "$root"
 
-mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null | head -n 1)
+mirror=$(sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\) .*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.{list,sources} 2>/dev/null | head -n 1 || true)
+[ -n "$mirror" ] || { echo "fresh_machine: no Debian mirror found in apt's sources" >&2; exit 1; }
 echo "fresh_machine: bootstrapping Debian 12 into $root"
 debootstrap --variant=minbase --include=ca-certificates bookworm "$root" "$mirror" > "$dir/log/debootstrap.log" 2>&1
 
 # The host's package configuration: mirrors, keys, certificates, pip.
 rm -rf "$root/etc/apt/sources.list" "$root/etc/apt/sources.list.d"
 for path in /etc/apt/sources.list /etc/apt/sources.list.d /etc/apt/apt.conf.d /etc/apt/keyrings /usr/share/keyrings \
-            /etc/ssl/certs /usr/local/share/ca-certificates /etc/pip.conf /etc/resolv.conf /etc/hosts /root/.config/pip; do
+            /etc/ssl/certs/ca-certificates.crt /usr/local/share/ca-certificates /etc/pip.conf /etc/resolv.conf /etc/hosts /root/.config/pip; do
   [ -e "$path" ] || continue
   mkdir -p "$root$(dirname "$path")"
-  cp -rL "$path" "$root$(dirname "$path")/"
+  cp -rL --remove-destination "$path" "$root$(dirname "$path")/"
 done
 for mount in proc sys dev dev/pts dev/shm; do
   mkdir -p "$root/$mount"
@@ -67,13 +68,17 @@ inside() {  # LOG COMMAND: runs in the chroot with a clean environment plus pip'
 inside apt 'apt-get -qq update && apt-get -qq install -y --no-install-recommends git make'
 git bundle create "$root/root/saeloom.bundle" HEAD --quiet 2>/dev/null || git bundle create "$root/root/saeloom.bundle" HEAD
 inside clone 'cd /root && git clone -q saeloom.bundle saeloom && cd saeloom && (git checkout -q HEAD || true) && ls && test ! -e ../shared'
-if [ "$only" != test ]; then
+if [ "$only" = setup ]; then
+  inside setup 'cd /root/saeloom && make setup && make setup'
+  cat "$dir/log/setup.log"
+fi
+if [ "$only" = all ] || [ "$only" = demo ]; then
   inside demo 'cd /root/saeloom && make demo'
   tail -n 60 "$dir/log/demo.log"
   inside demo-again 'cd /root/saeloom && make demo'
   ! grep -q '^setup:' "$dir/log/demo-again.log" || { echo "fresh_machine: the second demo did set-up work again"; exit 1; }
 fi
-if [ "$only" != demo ]; then
+if [ "$only" = all ] || [ "$only" = test ]; then
   inside test 'cd /root/saeloom && make test'
   tail -n 12 "$dir/log/test.log"
 fi
