@@ -188,7 +188,7 @@ absl::StatusOr<json> ParseObject(const std::string& text) {
     json j = json::parse(text);
     if (j.is_object()) return j;
     return absl::InvalidArgumentError("the config is not a JSON object");
-  } catch (const json::parse_error& e) {
+  } catch (const json::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat("the config is not JSON: ", e.what()));
   }
 }

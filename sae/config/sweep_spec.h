@@ -53,9 +53,18 @@ struct TrialPoint {
   TrialConfig config;
 };
 
+/// "heldout.l0 <= 64".
+[[nodiscard]] absl::StatusOr<Constraint> ParseConstraint(const std::string& text);
+std::string ToText(const Constraint& constraint);
+/// A trial's bare name: "0000", "0001", ...; its index in ExpandTrials.
+std::string TrialId(std::int64_t index);
+/// "sae.k=8 train.seed=1"; "" for a sweep without parameters.
+std::string ToText(const TrialPoint& point);
+
 /// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list of maps),
-/// objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}}, maxConcurrent. Unknown keys are
-/// errors that name the nearest known one.
+/// objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}}, maxConcurrent. An axis is
+/// {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}. Unknown keys are errors that name the
+/// nearest known one. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
 /// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash and store_d stand under `store` as
 /// {path, hash, d} when set, and ParseSweepSpec takes both forms.)
@@ -65,6 +74,7 @@ std::string ToJson(const SweepSpec& spec);
 /// syntax, more than 1e6 points, duplicates.
 [[nodiscard]] absl::Status Validate(const SweepSpec& spec);
 
+/// A grid counts min, min + step, .. <= max (step of intUniform: 1 where 0); logUniform cannot be a grid.
 /// Points in a fixed order: sets in order, the last axis fastest; random draws are a function of search_seed
 /// and the trial's index alone.
 [[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
