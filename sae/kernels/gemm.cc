@@ -35,8 +35,8 @@ void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::i
           std::int64_t ldb, float* c, std::int64_t ldc) {
   const OneOmpThread one;
   const dnnl_status_t status = dnnl_sgemm('N', 'T', m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
-  SAE_CHECK_MSG(status == dnnl_success, "dnnl_sgemm(%ld, %ld, %ld): %s", static_cast<long>(m),
-                static_cast<long>(n), static_cast<long>(k), dnnl_status2str(status));
+  SAE_CHECK_MSG(status == dnnl_success, "dnnl_sgemm(%ld, %ld, %ld): status %d", static_cast<long>(m),
+                static_cast<long>(n), static_cast<long>(k), static_cast<int>(status));
 }
 
 // Four columns at a time share a row of A; each element is one chain of additions in order of k, so its value
