@@ -1,0 +1,43 @@
+#include "worker/agent/slots.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <cstddef>
+
+#include "sae/base/process.h"
+
+namespace saeloom::agent {
+
+Slots ChooseSlots(int wanted, int cores, int gpus) {
+  constexpr int kMostCpuSlots = 8;
+  Slots s;
+  s.gpus = gpus;
+  s.slots = wanted > 0 ? wanted : gpus > 0 ? gpus : std::min(cores, kMostCpuSlots);
+  s.threads = std::max(1, cores / s.slots);
+  s.oversubscribed = s.slots > std::max(cores, gpus);
+  return s;
+}
+
+int DetectCores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+  return std::max(1, CPU_COUNT(&set));
+}
+
+int DetectGpus(const std::string& path) {
+  const auto program = sae::FindInPath("", "--gpus", "nvidia-smi", path);
+  if (!program.ok()) return 0;
+  const auto run = sae::RunProcess({.argv = {*program, "-L"}}, absl::Seconds(20));
+  if (!run.ok() || run->exit.ShellCode() != 0) return 0;
+  int gpus = 0;
+  for (std::size_t at = 0; at < run->output.size();) {
+    const std::size_t end = std::min(run->output.find('\n', at), run->output.size());
+    if (run->output.compare(at, 4, "GPU ") == 0) ++gpus;
+    at = end + 1;
+  }
+  return gpus;
+}
+
+}  // namespace saeloom::agent
