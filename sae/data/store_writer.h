@@ -14,11 +14,11 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <vector>
 
 #include "sae/base/env.h"
 #include "sae/base/status.h"
 #include "sae/data/store_manifest.h"
+#include "sae/data/text_file.h"
 
 namespace sae::data {
 
@@ -49,15 +49,6 @@ struct StoreRows {
   std::span<const std::int32_t> token_ids;    ///< the token at whose place the row was taken
   std::span<const std::int32_t> positions;    ///< index of that token in its document's token ids
   std::span<const std::int32_t> documents;    ///< id given to AddText
-};
-
-struct StoreText {
-  std::int32_t document = 0;
-  std::string text;                        ///< UTF-8
-  std::vector<std::int32_t> token_ids;     ///< of the whole document, so token_ids[position] is the row's token
-  /// Byte offset in `text` at which each token ends; empty if unknown. Lets examples mark the token in
-  /// its text without the model's tokenizer.
-  std::vector<std::int32_t> token_ends;
 };
 
 class StoreWriter {

@@ -1,0 +1,63 @@
+#pragma once
+// Helpers of the store's tests: scratch folders and stores whose every value tells its row.
+
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "sae/data/store_reader.h"
+#include "sae/data/store_writer.h"
+
+namespace sae::data {
+
+class ScratchTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const auto* info = ::testing::UnitTest::GetInstance()->current_test_info();
+    scratch_ = ::testing::TempDir() + "/" + info->test_suite_name() + "_" + info->name();
+    std::filesystem::remove_all(scratch_);
+    std::filesystem::create_directories(scratch_);
+    directory_ = scratch_ + "/store";
+  }
+  void TearDown() override { std::filesystem::remove_all(scratch_); }
+
+  /// Whether the scratch folder is empty: no store and no temporaries.
+  bool ScratchIsEmpty() const { return std::filesystem::is_empty(scratch_); }
+
+  std::string scratch_, directory_;
+};
+
+/// Row r is (r, r + 0.25, r + 0.5, ...): exact in f32, and in bf16 for small r where d = 1.
+inline std::vector<float> NumberedRows(std::int64_t first, std::int64_t count, std::int64_t d) {
+  std::vector<float> rows(static_cast<std::size_t>(count * d));
+  for (std::int64_t i = 0; i < count * d; ++i) {
+    rows[static_cast<std::size_t>(i)] = static_cast<float>(first + i / d) + 0.25F * static_cast<float>(i % d);
+  }
+  return rows;
+}
+
+/// A store of numbered rows without tokens; `batch` rows an Append.
+inline absl::StatusOr<StoreManifest> WriteNumberedStore(const StoreWriterOptions& options, std::int64_t rows,
+                                                        std::int64_t batch = 7, Env& env = RealEnv()) {
+  SAE_ASSIGN_OR_RETURN(auto writer, StoreWriter::Create(options, env));
+  for (std::int64_t first = 0; first < rows; first += batch) {
+    const auto values = NumberedRows(first, std::min(batch, rows - first), options.d);
+    SAE_RETURN_IF_ERROR(writer->Append({values, {}, {}, {}}));
+  }
+  return writer->Finish();
+}
+
+/// The row numbers of a split in written order.
+inline std::vector<std::int64_t> RowNumbers(const ActivationStore& store, Split split) {
+  std::vector<float> rows(static_cast<std::size_t>(store.rows(split) * store.d()));
+  EXPECT_TRUE(store.ReadRows(split, 0, rows).ok());
+  std::vector<std::int64_t> numbers;
+  for (std::size_t i = 0; i < rows.size(); i += static_cast<std::size_t>(store.d())) {
+    numbers.push_back(static_cast<std::int64_t>(rows[i]));
+  }
+  return numbers;
+}
+
+}  // namespace sae::data
