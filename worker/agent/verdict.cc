@@ -76,7 +76,8 @@ Ending Conclude(const EndingFacts& facts) {
     e.verdict = ToString(facts.last_event->kind);
     e.reason = facts.last_event->message;
     if (facts.last_event->kind == sae::config::EventKind::kFailed) e.failure_class = ClassOfMessage(e.reason);
-    if (e.reason.empty()) e.reason = facts.stop_reason;
+    const bool done = facts.last_event->kind == sae::config::EventKind::kFinished;
+    if (e.reason.empty() && !done) e.reason = facts.stop_reason;
     return e;
   }
   if (facts.stop_cause != StopCause::kNone) {

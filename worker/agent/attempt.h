@@ -1,0 +1,91 @@
+#pragma once
+// One attempt of a trial on this machine: its folder, its gang of processes, and how it ends. A state machine
+// that its owner ticks; nothing here blocks for long or starts a thread. Not thread-safe.
+// Whatever happens - success, crash, stop, an earlier worker's death - it has ended only when every process
+// of the gang is gone: those of mpirun's session and all that carry the gang's marks in their environment.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sae/base/clock.h"
+#include "sae/base/env.h"
+#include "sae/base/process.h"
+#include "sae/base/procfs.h"
+#include "sae/config/run_config.h"
+#include "saeloom/v1/worker_service.pb.h"
+#include "worker/agent/attempt_record.h"
+#include "worker/agent/gang.h"
+#include "worker/agent/runs_folder.h"
+#include "worker/agent/verdict.h"
+
+namespace saeloom::agent {
+
+class Attempt {
+ public:
+  /// What all attempts of a worker have in common. Borrowed: outlives them.
+  struct Context {
+    sae::Env* env = nullptr;
+    sae::Clock* clock = nullptr;
+    const RunsFolder* runs = nullptr;
+    GangOptions gang;
+    int threads = 1;  ///< of each rank
+    std::string boot_id;
+    std::string incarnation;
+  };
+
+  /// Makes the folder and starts the gang; `lease_deadline` (since boot) goes to the file `lease`. Ends first
+  /// what is left on this machine of older attempts of the trial. Errors: those of Admit; ALREADY_EXISTS when
+  /// the attempt has run before.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Attempt>> Start(const Context& context,
+                                                                      const saeloom::v1::StartAttempt& start,
+                                                                      absl::Duration lease_deadline);
+  /// An attempt that an earlier incarnation of this worker left open: what still runs of it is killed.
+  static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key);
+
+  const AttemptKey& key() const { return key_; }
+  std::string directory() const { return context_.runs->AttemptDirectory(key_); }
+  std::string events_path() const { return directory() + "/events.jsonl"; }
+  int slots() const { return ended() ? 0 : slots_; }
+  bool ended() const { return ending_.has_value(); }
+  /// Once ended.
+  const Ending& ending() const { return *ending_; }
+  const std::vector<std::string>& log_tail() const { return log_tail_; }
+
+  /// No effect once it is being stopped.
+  void RenewLease(absl::Duration deadline);
+  /// Asks the gang once to save a checkpoint and yield (SIGUSR1 to mpirun); kills it at `kill_at` (since
+  /// boot). A gang that has not begun has nothing to save and is killed at once.
+  void Notice(StopCause cause, const std::string& reason, absl::Duration kill_at);
+  void Kill(StopCause cause, const std::string& reason);
+  /// Moves on; call every few tens of milliseconds.
+  void Tick();
+
+ private:
+  Attempt(const Context& context, AttemptKey key) : context_(context), key_(std::move(key)) {}
+  absl::Status Prepare(const saeloom::v1::StartAttempt& start, const sae::config::TrialConfig& config,
+                       absl::Duration lease_deadline);
+  absl::Status Launch(int ranks);
+  absl::Status EndOlderAttempts() const;
+  sae::ProcessQuery Members() const;
+  void Stopping(StopCause cause, const std::string& reason);
+  void Conclude();
+  std::string LauncherOutput() const;
+  std::vector<std::string> ReadLogTail() const;
+
+  const Context& context_;
+  AttemptKey key_;
+  int slots_ = 0;
+  AttemptRecord record_;
+  std::unique_ptr<sae::Process> launcher_;  ///< mpirun; null when adopted
+  std::optional<sae::ExitStatus> exit_;
+  StopCause stop_cause_ = StopCause::kNone;
+  std::string stop_reason_;
+  std::optional<absl::Duration> kill_at_;
+  bool killing_ = false;
+  std::optional<Ending> ending_;
+  std::vector<std::string> log_tail_;
+};
+
+}  // namespace saeloom::agent

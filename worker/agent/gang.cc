@@ -1,0 +1,62 @@
+#include "worker/agent/gang.h"
+
+#include <unistd.h>
+
+#include "sae/base/hash.h"
+
+extern char** environ;
+
+namespace saeloom::agent {
+namespace {
+
+/// What an outer mpirun or srun would tell its own ranks: an inner one must not see it.
+std::vector<std::string> LauncherVariables() {
+  std::vector<std::string> out;
+  for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
+    const std::string entry = *e;
+    for (const char* prefix : {"OMPI_COMM_WORLD", "OMPI_MCA_ess", "OMPI_MCA_orte_", "PMIX_", "PMI_"}) {
+      if (entry.rfind(prefix, 0) == 0) {
+        out.push_back(entry.substr(0, entry.find('=')));
+        break;
+      }
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, bool root) {
+  sae::ProcessSpec command;
+  command.argv = {options.mpirun, "-np", absl::StrCat(spec.ranks), "--bind-to", "none", "--oversubscribe",
+                  options.trainer, "--config", spec.directory + "/run.json"};
+  command.directory = spec.directory;
+  command.output = spec.directory + "/launcher.log";
+  command.errors = command.output;
+  command.unset = LauncherVariables();
+  const std::string scratch = ScratchDirectory(options, spec.key, spec.runs_id);
+  command.environment = {{"OMP_NUM_THREADS", absl::StrCat(spec.threads)},
+                         {"OMPI_MCA_plm", "isolated"},
+                         {"OMPI_MCA_orte_tmpdir_base", scratch},
+                         {"OMPI_MCA_btl_vader_backing_directory", scratch},
+                         {"SAELOOM_ATTEMPT", spec.key.Text()},
+                         {"SAELOOM_RUNS_ID", spec.runs_id}};
+  if (root) {
+    command.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
+    command.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";
+  }
+  for (const auto& [name, value] : options.environment) command.environment[name] = value;
+  return command;
+}
+
+std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& runs_id) {
+  return {"SAELOOM_ATTEMPT=" + key.Text(), "SAELOOM_RUNS_ID=" + runs_id};
+}
+
+std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key, const std::string& runs_id) {
+  // Short: OpenMPI puts Unix sockets below it, whose paths end at 107 bytes.
+  const std::string hash = sae::HashToText(sae::Xxh3(key.Text() + "@" + runs_id));
+  return absl::StrCat(options.scratch_root, "/saeloom.", ::getuid(), ".", hash.substr(hash.find(':') + 1));
+}
+
+}  // namespace saeloom::agent
