@@ -88,6 +88,7 @@ absl::Status CheckManifest(const StoreManifest& m, const std::string& path) {
   if (!std::isfinite(m.mean_squared_norm)) return Damaged(path, "mean_squared_norm is not finite");
   SAE_RETURN_IF_ERROR(CheckShards(path, "shards", m.shards, m.rows));
   SAE_RETURN_IF_ERROR(CheckShards(path, "heldout shards", m.heldout_shards, m.heldout_rows));
+  for (const StoreShard& extra : m.extras) SAE_RETURN_IF_ERROR(CheckShards(path, "extras", {extra}, extra.rows));
   if (m.texts.file.empty()) return absl::OkStatus();
   return CheckShards(path, "texts", {m.texts}, m.texts.rows);
 }
@@ -121,6 +122,7 @@ std::string ManifestToJson(const StoreManifest& m) {
             {"order", m.order}, {"seed", m.seed}, {"has_tokens", m.has_tokens}, {"has_documents", m.has_documents},
             {"source", OriginToJson(m.source)}, {"shards", ShardsToJson(m.shards)}, {"heldout", heldout}};
   if (!m.texts.file.empty()) j["texts"] = ShardToJson(m.texts);
+  if (!m.extras.empty()) j["extras"] = ShardsToJson(m.extras);
   j["mean_squared_norm"] = m.mean_squared_norm;
   std::string text = j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
   // The mean has d values: one line, not d.
@@ -153,6 +155,7 @@ absl::StatusOr<StoreManifest> ManifestFromJson(const std::string& json, const st
     m.heldout_by = heldout.at("by").get<std::string>();
     m.heldout_shards = ShardsFromJson(heldout.at("shards"));
     if (j.contains("texts")) m.texts = ShardFromJson(j.at("texts"));
+    if (j.contains("extras")) m.extras = ShardsFromJson(j.at("extras"));
     m.mean_squared_norm = j.at("mean_squared_norm").get<double>();
     m.mean = j.at("mean").get<std::vector<double>>();
   } catch (const nlohmann::json::exception& error) {

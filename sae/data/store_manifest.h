@@ -54,6 +54,7 @@ struct StoreManifest {
   bool has_tokens = false;     ///< token_ids and positions stand beside the rows
   bool has_documents = false;
   StoreShard texts;            ///< rows = number of texts; file is empty where there are none
+  std::vector<StoreShard> extras;  ///< other files of the store; rows = tensors in it
   StoreOrigin source;
   double mean_squared_norm = 0;  ///< over training rows as stored
   std::vector<double> mean;      ///< [d], over training rows as stored

@@ -47,7 +47,7 @@ absl::StatusOr<std::unique_ptr<ActivationStore>> ActivationStore::Open(const std
     for (const Split split : {Split::kTraining, Split::kHeldout}) {
       for (const auto& shard : store->files(split)) SAE_RETURN_IF_ERROR(store->VerifyShard(*shard));
     }
-    SAE_RETURN_IF_ERROR(store->VerifyTexts());
+    SAE_RETURN_IF_ERROR(store->VerifyOthers());
   }
   return store;
 }
@@ -86,12 +86,16 @@ absl::Status ActivationStore::VerifyShard(const ShardFile& shard) const {
   return absl::OkStatus();
 }
 
-absl::Status ActivationStore::VerifyTexts() const {
-  if (manifest_.texts.file.empty()) return absl::OkStatus();
-  ShardFile texts;
-  texts.path = directory_ + "/" + manifest_.texts.file;
-  texts.hash = manifest_.texts.hash;
-  return VerifyShard(texts);
+absl::Status ActivationStore::VerifyOthers() const {
+  std::vector<StoreShard> others = manifest_.extras;
+  if (!manifest_.texts.file.empty()) others.push_back(manifest_.texts);
+  for (const StoreShard& other : others) {
+    ShardFile file;
+    file.path = directory_ + "/" + other.file;
+    file.hash = other.hash;
+    SAE_RETURN_IF_ERROR(VerifyShard(file));
+  }
+  return absl::OkStatus();
 }
 
 absl::Status ActivationStore::CheckRange(Split split, std::int64_t first, std::int64_t count) const {
@@ -209,7 +213,7 @@ absl::Status ActivationStore::VerifyAll(const Progress& progress) const {
       }
     }
   }
-  SAE_RETURN_IF_ERROR(VerifyTexts());
+  SAE_RETURN_IF_ERROR(VerifyOthers());
   if (progress) progress(total, total);
   const auto n = static_cast<double>(manifest_.rows);
   const double scale = std::sqrt(std::max(squares / n, 1e-300));

@@ -75,7 +75,8 @@ class ActivationStore {
     return split == Split::kTraining ? training_ : heldout_;
   }
   absl::Status VerifyShard(const ShardFile& shard) const;
-  absl::Status VerifyTexts() const;
+  /// Texts and extras.
+  absl::Status VerifyOthers() const;
   absl::Status CheckRange(Split split, std::int64_t first, std::int64_t count) const;
   /// Calls fn(shard index, first row in the shard, rows, rows before it) for the parts of a range.
   absl::Status ForEachPart(

@@ -200,6 +200,7 @@ TEST(ManifestTest, RoundTripsEveryField) {
   m.seed = ~std::uint64_t{0};
   m.has_tokens = m.has_documents = true;
   m.texts = {"texts.jsonl.zst", 3, 99, "xxh3:1"};
+  m.extras = {{"dictionary.safetensors", 2, 64, "xxh3:3"}};
   m.source = {"harvest", "SmolLM2", "xxh3:2", "blocks.8.hook_resid_post", 256, "mask", "f32", {{"position_0", 3}}, {{"corpus", "x"}}};
   m.mean_squared_norm = 1.0 / 3.0;
   m.mean = {0.1, -2e-17};
@@ -211,6 +212,7 @@ TEST(ManifestTest, RoundTripsEveryField) {
   EXPECT_EQ(back->seed, m.seed);
   EXPECT_EQ(back->source.dropped, m.source.dropped);
   EXPECT_EQ(back->texts.rows, 3);
+  EXPECT_EQ(back->extras.size(), 1U);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <filesystem>
 #include <optional>
 #include <vector>
 
@@ -65,6 +66,7 @@ class StoreWriter::Impl {
 
   absl::Status Append(const StoreRows& rows);
   absl::Status AddText(const StoreText& text);
+  absl::Status AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors);
   absl::StatusOr<StoreManifest> Finish();
   void Abandon() {
     texts_.reset();
@@ -196,6 +198,18 @@ absl::Status StoreWriter::Impl::AddText(const StoreText& text) {
   return failed_;
 }
 
+absl::Status StoreWriter::Impl::AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors) {
+  SAE_RETURN_IF_ERROR(CheckUsable());
+  const std::string path = partial_->path() + "/" + name;
+  auto hash = WriteSafetensors(env_, path, tensors);
+  failed_ = hash.status();
+  if (!failed_.ok()) return failed_;
+  std::error_code ec;
+  const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, ec));
+  manifest_.extras.push_back({name, static_cast<std::int64_t>(tensors.size()), bytes, HashToText(*hash)});
+  return absl::OkStatus();
+}
+
 absl::StatusOr<std::vector<StoreShard>> StoreWriter::Impl::WriteSplit(ExternalSorter& sorter, const std::string& prefix) {
   ShardWriter writer(env_, partial_->path(), prefix, *layout_, sorter.count(), options_.shard_bytes);
   constexpr std::int64_t kReportRows = 4096;
@@ -273,6 +287,9 @@ absl::StatusOr<std::unique_ptr<StoreWriter>> StoreWriter::Create(StoreWriterOpti
 
 absl::Status StoreWriter::Append(const StoreRows& rows) { return impl_->Append(rows); }
 absl::Status StoreWriter::AddText(const StoreText& text) { return impl_->AddText(text); }
+absl::Status StoreWriter::AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors) {
+  return impl_->AddTensors(name, tensors);
+}
 std::int64_t StoreWriter::rows() const { return impl_->rows_; }
 StoreOrigin& StoreWriter::source() { return impl_->options_.source; }
 absl::StatusOr<StoreManifest> StoreWriter::Finish() { return impl_->Finish(); }

@@ -14,8 +14,10 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "sae/base/env.h"
+#include "sae/base/safetensors.h"
 #include "sae/base/status.h"
 #include "sae/data/store_manifest.h"
 #include "sae/data/text_file.h"
@@ -61,6 +63,8 @@ class StoreWriter {
 
   [[nodiscard]] absl::Status Append(const StoreRows& rows);
   [[nodiscard]] absl::Status AddText(const StoreText& text);
+  /// Writes a file of its own beside the shards, hashed in the manifest: what belongs to the rows but is not one.
+  [[nodiscard]] absl::Status AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors);
   /// Rows appended so far.
   std::int64_t rows() const;
   /// May be changed until Finish: counts of dropped rows are known late.
