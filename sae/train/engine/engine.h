@@ -53,6 +53,10 @@ class Engine {
   /// Everything a checkpoint keeps. After the caller overwrote its contents, call StateLoaded().
   virtual model::State state() = 0;
   [[nodiscard]] virtual absl::Status StateLoaded() = 0;
+
+  /// ReLU only: the share of firing latents above which a step uses dense products. 0 = always, above 1 =
+  /// never; the default is measured. Equal on every rank, and across a resume that is to be bit for bit.
+  virtual void set_dense_density(double density) = 0;
 };
 
 /// `config` is resolved and valid; `communicator.size() == config.ranks`. Borrows communicator and pool.
