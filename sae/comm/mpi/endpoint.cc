@@ -213,6 +213,8 @@ std::string Endpoint::Withdraw(Pending* pending) {
   for (std::size_t i = 0; i < pending->requests.size(); ++i) {
     MPI_Request& request = pending->requests[i];
     if (request == MPI_REQUEST_NULL) continue;
+    int done = 0;  // MPI_Testall leaves what is finished as it is until all are
+    if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0) continue;
     if (pending->receives[i] >= 0) {
       missing.push_back(pending->peers[i]);
       MPI_Cancel(&request);  // of a receive: local, and then nobody writes the caller's buffer any more
