@@ -1,1 +1,178 @@
+#include "sae/kernels/row_ops.h"
+
+#include <cmath>
+#include <limits>
+
 #include <gtest/gtest.h>
+
+#include "sae/kernels/test_data.h"
+
+namespace sae::kernels {
+namespace {
+
+constexpr std::int64_t kLengths[] = {0, 1, 2, 15, 16, 17, 63, 64, 65, 576, 1000};
+
+template <class T>
+class RowOps : public ::testing::Test {
+ protected:
+  static constexpr double kTolerance = std::is_same_v<T, float> ? 2e-6 : 1e-14;
+};
+using Types = ::testing::Types<float, double>;
+TYPED_TEST_SUITE(RowOps, Types);
+
+TYPED_TEST(RowOps, SumsMatchPlainLoops) {
+  using T = TypeParam;
+  for (const std::int64_t d : kLengths) {
+    const auto x = testing::Normal<T>(1, d);
+    auto y = testing::Normal<T>(2, d);
+    double dot = 0;
+    double squares = 0;
+    double size = 1;
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      dot += static_cast<double>(x[j]) * static_cast<double>(y[j]);
+      squares += static_cast<double>(x[j]) * static_cast<double>(x[j]);
+      size += std::abs(static_cast<double>(x[j]) * static_cast<double>(y[j]));
+    }
+    EXPECT_NEAR(Dot(d, x.data(), y.data()), dot, this->kTolerance * size);
+    EXPECT_NEAR(DotDouble(d, x.data(), y.data()), dot, 1e-14 * size);
+    EXPECT_NEAR(SumOfSquares(d, x.data()), squares, 1e-14 * (1 + squares));
+    const auto before = y;
+    Axpy(d, T(0.75), x.data(), y.data());
+    for (std::size_t j = 0; j < x.size(); ++j) {
+      EXPECT_NEAR(y[j], static_cast<double>(before[j]) + 0.75 * static_cast<double>(x[j]), this->kTolerance * 4);
+    }
+    Scale(d, T(2), y.data());
+    EXPECT_EQ(AllZero(d, y.data()), d == 0);
+    std::fill(y.begin(), y.end(), T(0));
+    if (d > 1) y[1] = -T(0);
+    EXPECT_TRUE(AllZero(d, y.data()));
+    if (d > 0) {
+      y.back() = std::numeric_limits<T>::denorm_min();
+      EXPECT_FALSE(AllZero(d, y.data()));
+    }
+  }
+}
+
+TYPED_TEST(RowOps, CollectAboveFindsThemInOrder) {
+  using T = TypeParam;
+  for (const std::int64_t d : kLengths) {
+    const auto x = testing::Integers<T>(7, d, 4);
+    for (const T threshold : {-std::numeric_limits<T>::infinity(), T(-1), T(0), T(3), T(4)}) {
+      std::vector<std::int32_t> hits(static_cast<std::size_t>(d) + 1);
+      bool nan = false;
+      const std::int64_t count = CollectAbove(d, x.data(), threshold, hits.data(), &nan);
+      hits.resize(static_cast<std::size_t>(count));
+      std::vector<std::int32_t> expected;
+      for (std::size_t j = 0; j < x.size(); ++j) {
+        if (x[j] > threshold) expected.push_back(static_cast<std::int32_t>(j));
+      }
+      EXPECT_EQ(hits, expected);
+      EXPECT_FALSE(nan);
+    }
+  }
+  for (const std::size_t at : {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{99}}) {
+    std::vector<T> x(100, T(-5));
+    x[at] = std::numeric_limits<T>::quiet_NaN();
+    std::vector<std::int32_t> hits(100);
+    bool nan = false;
+    EXPECT_EQ(CollectAbove(100, x.data(), T(0), hits.data(), &nan), 0);
+    EXPECT_TRUE(nan) << at;
+  }
+}
+
+TYPED_TEST(RowOps, ProjectionRemovesTheRadialPart) {
+  using T = TypeParam;
+  for (const std::int64_t d : {1, 5, 576}) {
+    const auto w = testing::Normal<T>(1, d, 3);  // not of unit norm
+    auto g = testing::Normal<T>(2, d);
+    double gw = 0;
+    double ww = 0;
+    for (std::size_t j = 0; j < w.size(); ++j) {
+      gw += static_cast<double>(g[j]) * static_cast<double>(w[j]);
+      ww += static_cast<double>(w[j]) * static_cast<double>(w[j]);
+    }
+    const auto before = g;
+    ProjectRow(d, w.data(), g.data());
+    double radial = 0;
+    for (std::size_t j = 0; j < w.size(); ++j) {
+      EXPECT_NEAR(g[j], static_cast<double>(before[j]) - gw / ww * static_cast<double>(w[j]), this->kTolerance * 4);
+      radial += static_cast<double>(g[j]) * static_cast<double>(w[j]);
+    }
+    EXPECT_NEAR(radial / std::sqrt(ww), 0, this->kTolerance * 4);
+  }
+  std::vector<T> zero(4, T(0));
+  std::vector<T> g(4, T(2));
+  ProjectRow(4, zero.data(), g.data());
+  EXPECT_EQ(g, std::vector<T>(4, T(2)));
+}
+
+TYPED_TEST(RowOps, RenormaliseGivesUnitNormAndKeepsAZeroRow) {
+  using T = TypeParam;
+  for (const double scale : {1e-3, 1.0, 1e6}) {
+    auto w = testing::Normal<T>(1, 576, scale);
+    RenormaliseRow(576, w.data());
+    double norm2 = 0;
+    for (const T value : w) norm2 += static_cast<double>(value) * static_cast<double>(value);
+    EXPECT_NEAR(norm2, 1, this->kTolerance);
+  }
+  std::vector<T> zero(7, T(0));
+  RenormaliseRow(7, zero.data());
+  EXPECT_EQ(zero, std::vector<T>(7, T(0)));
+  std::vector<T> tiny = {static_cast<T>(0x1.0p-30), T(0)};  // below the floor 2^-24: scaled by 2^24
+  RenormaliseRow(2, tiny.data());
+  EXPECT_EQ(tiny[0], static_cast<T>(0x1.0p-6));
+}
+
+TYPED_TEST(RowOps, AdamMatchesTheFormula) {
+  using T = TypeParam;
+  const std::int64_t d = 33;
+  auto p = testing::Normal<T>(1, d);
+  std::vector<T> m(static_cast<std::size_t>(d), T(0));
+  std::vector<T> v = m;
+  std::vector<double> rp(p.begin(), p.end());
+  std::vector<double> rm(rp.size(), 0.0);
+  std::vector<double> rv(rp.size(), 0.0);
+  for (int t = 1; t <= 40; ++t) {
+    const bool none = t % 4 == 0;  // steps without a gradient
+    const auto g = none ? std::vector<T>(p.size(), T(0)) : testing::Normal<T>(static_cast<std::uint64_t>(t), d);
+    const Adam adam = Adam::At(t, 0.01, 0.9, 0.999, 1e-8);
+    if (none) {
+      AdamRowWithoutGradient(d, adam, p.data(), m.data(), v.data());
+    } else {
+      AdamRow(d, adam, g.data(), p.data(), m.data(), v.data());
+    }
+    for (std::size_t j = 0; j < rp.size(); ++j) {
+      const auto gj = static_cast<double>(g[j]);
+      rm[j] = 0.9 * rm[j] + 0.1 * gj;
+      rv[j] = 0.999 * rv[j] + 0.001 * gj * gj;
+      rp[j] -= 0.01 * (rm[j] / (1 - std::pow(0.9, t))) / (std::sqrt(rv[j] / (1 - std::pow(0.999, t))) + 1e-8);
+      ASSERT_NEAR(p[j], rp[j], this->kTolerance * 20) << "step " << t;
+    }
+  }
+}
+
+TYPED_TEST(RowOps, AdamsMomentsReachZero) {
+  using T = TypeParam;
+  T p = 1;
+  T m = std::numeric_limits<T>::min() * 4;
+  T v = std::numeric_limits<T>::min() * 4;
+  const Adam adam = Adam::At(1000, 0, 0.9, 0.9, 1e-8);
+  for (int t = 0; t < 40; ++t) AdamRowWithoutGradient(1, adam, &p, &m, &v);
+  EXPECT_EQ(m, T(0));
+  EXPECT_EQ(v, T(0));
+  EXPECT_EQ(p, T(1));
+}
+
+TYPED_TEST(RowOps, AdamKeepsNan) {
+  using T = TypeParam;
+  T p = 1;
+  T m = 0;
+  T v = 0;
+  const T g = std::numeric_limits<T>::quiet_NaN();
+  AdamRow(1, Adam::At(1, 0.1, 0.9, 0.999, 1e-8), &g, &p, &m, &v);
+  EXPECT_TRUE(std::isnan(p));
+  EXPECT_TRUE(std::isnan(m));
+}
+
+}  // namespace
+}  // namespace sae::kernels
