@@ -150,6 +150,27 @@ TEST(EncodeTopK, PermutingLatentsChangesNoBit) {
   }
 }
 
+// Aligned matrices are read in place, others through a padded copy: the same bits.
+TEST(EncodeTopK, AlignmentChangesNoBit) {
+  const Shape s{1030, 1024, 40, 32};
+  Problem<float> problem = Problem<float>::Random(s);
+  ThreadPool pool(2);
+  EncodeWorkspace<float> workspace;
+  std::vector<TopK<float>> results;
+  for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{8}}) {
+    AlignedVector<float> x(problem.x.size() + offset);
+    AlignedVector<float> w(problem.w.size() + offset);
+    std::copy(problem.x.begin(), problem.x.end(), x.begin() + static_cast<std::int64_t>(offset));
+    std::copy(problem.w.begin(), problem.w.end(), w.begin() + static_cast<std::int64_t>(offset));
+    EncodeInput<float> input = problem.input;
+    input.x = x.data() + offset;
+    input.w = w.data() + offset;
+    ASSERT_TRUE(EncodeTopK(input, s.k, &workspace, &results.emplace_back(), pool));
+    EXPECT_EQ(results.back().values, results.front().values) << offset;
+    EXPECT_EQ(results.back().ids, results.front().ids) << offset;
+  }
+}
+
 TEST(EncodeTopK, ShardsTogetherSelectWhatOneDoes) {
   for (const std::int64_t d : {16, 33, 576}) {
     const Shape s{50, 1260, d, 40};
