@@ -1,0 +1,120 @@
+#include "sae/train/run_trial.h"
+
+#include <filesystem>
+#include <memory>
+#include <utility>
+
+#include "sae/base/parallel.h"
+#include "sae/checkpoint/agree.h"
+#include "sae/checkpoint/checkpoint.h"
+#include "sae/data/store_reader.h"
+#include "sae/data/store_source.h"
+#include "sae/train/engine/engine.h"
+
+namespace sae::train {
+namespace {
+namespace fs = std::filesystem;
+using StorePointer = std::shared_ptr<const data::ActivationStore>;
+
+absl::StatusOr<StorePointer> OpenStore(const config::RunConfig& config) {
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<data::ActivationStore> store, data::ActivationStore::Open(config.store));
+  const std::string& wanted = config.run.store_hash;
+  if (!wanted.empty() && wanted != store->manifest_hash()) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "store ", config.store, " has manifest hash ", store->manifest_hash(), ", the run was submitted for ", wanted,
+        ": the store was changed or replaced; submit the sweep again"));
+  }
+  if (store->rows(data::Split::kTraining) == 0) {
+    return absl::InvalidArgumentError(absl::StrCat("store ", config.store, " has no training rows"));
+  }
+  SAE_RETURN_IF_ERROR(config::Validate(config.trial, store->d()));
+  return StorePointer(std::move(store));
+}
+
+absl::Status PrepareDisk(Env& env, const std::string& checkpoints, const config::TrialConfig& trial, std::int64_t d) {
+  SAE_RETURN_IF_ERROR(
+      RequireFreeBytes(env, checkpoints, CheckpointDiskBytes(trial, d), "room for three checkpoints of this trial"));
+  return checkpoint::MakeDirectory(env, checkpoints);
+}
+
+std::map<std::string, std::string> SourceOf(const data::StoreManifest& manifest) {
+  const data::StoreOrigin& s = manifest.source;
+  std::map<std::string, std::string> out;
+  for (const auto& [name, value] : {std::pair<const char*, std::string>{"kind", s.kind},
+                                    {"model", s.model},
+                                    {"model_hash", s.model_hash},
+                                    {"hook", s.hook},
+                                    {"packing", s.packing},
+                                    {"context", s.context > 0 ? absl::StrCat(s.context) : ""}}) {
+    if (!value.empty()) out[name] = value;
+  }
+  return out;
+}
+
+TrainerOptions OptionsFor(const config::RunConfig& config, const config::TrialConfig& trial, const StorePointer& store) {
+  TrainerOptions o;
+  o.config = trial;
+  o.checkpoints = CheckpointsPath(config);
+  o.writer = absl::StrCat("a", config.run.attempt);
+  o.store = fs::absolute(config.store).lexically_normal().string();
+  o.store_hash = store->manifest_hash();
+  o.source = SourceOf(store->manifest());
+  o.instruction_set = InstructionSet();
+  o.sample_rows = store->rows(data::Split::kTraining);
+  o.heldout_rows = store->rows(data::Split::kHeldout);
+  o.read_heldout = [store](std::int64_t first, std::span<float> rows) {
+    return store->ReadRows(data::Split::kHeldout, first, rows);
+  };
+  o.mean.assign(store->manifest().mean.begin(), store->manifest().mean.end());
+  return o;
+}
+
+}  // namespace
+
+std::string CheckpointsPath(const config::RunConfig& config) {
+  return (fs::absolute(config.run.directory) / config.run.checkpoints).lexically_normal().string();
+}
+
+std::int64_t CheckpointDiskBytes(const config::TrialConfig& trial, std::int64_t d) {
+  return 3 * config::EstimateCheckpointBytes(trial, d);
+}
+
+std::string InstructionSet() {
+#if defined(__x86_64__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("avx512dq")) {
+    return "avx512";
+  }
+  return __builtin_cpu_supports("avx2") ? "avx2" : "sse2";
+#else
+  return "generic";
+#endif
+}
+
+absl::StatusOr<Outcome> RunTrial(const config::RunConfig& config, const RunTrialParts& parts) {
+  comm::Communicator& communicator = *parts.communicator;
+  absl::StatusOr<StorePointer> opened = OpenStore(config);
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, opened.status()));
+  const StorePointer store = *std::move(opened);
+  parts.progress();
+  const config::TrialConfig trial = config::Resolve(config.trial, store->d());
+  absl::Status disk;
+  if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, store->d());
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));
+  ThreadPool pool(static_cast<int>(config.run.threads));
+  absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(trial, store->d(), communicator, pool);
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, engine.status()));
+  data::StoreSource source(store, static_cast<std::uint64_t>(trial.train.data_seed));
+  TrainerParts trainer_parts;
+  trainer_parts.env = parts.env;
+  trainer_parts.clock = parts.clock;
+  trainer_parts.communicator = &communicator;
+  trainer_parts.engine = engine->get();
+  trainer_parts.source = &source;
+  trainer_parts.events = parts.events;
+  trainer_parts.stop_requested = parts.stop_requested;
+  trainer_parts.progress = parts.progress;
+  return Trainer(std::move(trainer_parts), OptionsFor(config, trial, store)).Run();
+}
+
+}  // namespace sae::train
