@@ -34,6 +34,8 @@ int main(int argc, char** argv) {
 
   sae::client::AddLm(app, invocation);
   sae::client::AddHarvest(app, invocation);
+  sae::client::AddStore(app, invocation);
+  sae::client::AddLatents(app, invocation);
   sae::client::AddEncode(app, invocation);
   sae::client::AddExport(app, invocation);
   sae::client::AddImport(app, invocation);
