@@ -1,6 +1,7 @@
 // The ReLU selector: each block of tokens appends its positive entries chunk by chunk; a stable counting sort
 // by token then makes CSR with ascending ids.
 #include <algorithm>
+#include <array>
 #include <atomic>
 
 #include "sae/kernels/encode.h"
@@ -45,7 +46,7 @@ void Gather(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, std::
   out->ids.resize(static_cast<std::size_t>(out->nnz()));
   out->values.resize(static_cast<std::size_t>(out->nnz()));
   pool.ParallelFor(count, [&](std::int64_t begin, std::int64_t end, int) {
-    std::vector<std::int64_t> next(static_cast<std::size_t>(kTokensPerChunk));
+    std::array<std::int64_t, static_cast<std::size_t>(kTokensPerChunk)> next{};
     for (std::int64_t b = begin; b < end; ++b) {
       const auto& block = blocks[static_cast<std::size_t>(b)];
       const std::int64_t first = b * kTokensPerChunk;

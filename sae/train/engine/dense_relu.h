@@ -1,7 +1,7 @@
 #pragma once
 // The step of ReLU-L1 while most latents fire, when dense products beat gathers: forward and backward of one
-// block of tokens at a time, z and u of a block (not of the batch) in memory, gradient matrices accumulated in
-// block order. The same formulas as the sparse path; which of the two runs is a function of the state alone
+// block of tokens at a time, codes and deltas of a block (16 MiB each, or 512 tokens) in memory, gradient matrices
+// accumulated in block order. The same formulas as the sparse path; which of the two runs is a function of the state alone
 // (density of the last step), so a resumed run takes the same one. Collective. Not thread-safe.
 // Sources: spec algorithms.md 0.2, 1.1; numerics.md 7.
 
@@ -15,7 +15,7 @@
 namespace sae::train {
 
 /// Share of latents that fire above which the dense step is the faster one; measured by bench/step_bench.
-inline constexpr double kDenseDensity = 0.10;
+inline constexpr double kDenseDensity = 0.15;
 
 template <class T>
 class DenseRelu {
@@ -44,30 +44,35 @@ class DenseRelu {
   /// One value a latent: did it fire in this batch.
   const std::vector<std::uint8_t>& fired() const { return fired_; }
   bool active(std::int64_t token, std::int64_t latent) const {
-    const std::int64_t bit = token * count_ + latent;
-    return ((mask_[static_cast<std::size_t>(bit >> 6)] >> (bit & 63)) & 1U) != 0;
+    const std::uint64_t word = mask_[static_cast<std::size_t>(latent * words_ + (token >> 6))];
+    return ((word >> (token & 63)) & 1U) != 0;
   }
 
  private:
-  void Activate(const Input& input, std::int64_t token, std::int64_t tokens, Sums* sums);
+  [[nodiscard]] absl::Status Reconstruct(const Input& input, std::int64_t token, std::int64_t tokens, T* x_hat,
+                                         Phases* phases);
+  void Activate(const Input& input, std::int64_t token, std::int64_t tokens);
+  void CountActive(std::int64_t token, std::int64_t tokens);
   void LatentGradients(const Input& input, std::int64_t tokens, const T* g);
-  void Accumulate(const kernels::AlignedVector<T>& codes, std::int64_t tokens, const T* rows, T scale,
+  void Accumulate(const kernels::AlignedVector<T>& codes_t, std::int64_t tokens, const T* rows, T scale, bool first,
                   kernels::AlignedVector<T>* gradient);
+  void FinishGradient(const Input& input);
 
   const Context& context_;
   const std::int64_t count_;
-  kernels::AlignedVector<T> z_;          // block x count: z, then f
-  kernels::AlignedVector<T> u_;          // block x count: u, then delta
+  const std::int64_t block_;             // tokens at a time
+  const std::int64_t words_;             // 64-bit words of mask_ per latent
+  kernels::AlignedVector<T> f_;          // block x count
+  kernels::AlignedVector<T> f_t_;        // count x block
+  kernels::AlignedVector<T> delta_t_;    // count x block
   kernels::AlignedVector<T> decoder_t_;  // d x count
-  kernels::AlignedVector<T> codes_t_;    // count x block
   kernels::AlignedVector<T> rows_t_;     // d x block
   kernels::AlignedVector<T> product_;    // count x d
   model::Parameters<T> gradient_;
-  std::vector<double> bias_sums_;
+  std::vector<double> bias_sums_, l1_sums_;
+  std::vector<std::int64_t> active_;
   std::vector<std::uint8_t> fired_;
-  std::vector<std::uint64_t> mask_;      // tokens x count bits
-  std::vector<double> block_l1_;
-  std::vector<std::int64_t> block_active_;
+  std::vector<std::uint64_t> mask_;      // count x words_
 };
 
 }  // namespace sae::train

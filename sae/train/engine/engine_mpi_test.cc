@@ -1,0 +1,67 @@
+// The engine over MPI processes against one rank: the first steps of a free run, float32.
+#include <mpi.h>
+
+#include <cmath>
+
+#include "gtest/gtest.h"
+#include "sae/train/engine/engine_testing.h"
+
+namespace sae::train {
+namespace {
+
+constexpr std::int64_t kWidth = 24;
+constexpr std::int64_t kBatch = 48;
+
+config::TrialConfig Config(bool topk, std::int64_t ranks) {
+  config::TrialConfig c =
+      topk ? testing::TopKConfig(256, 8, kBatch, ranks) : testing::ReluConfig(256, 0.05, kBatch, ranks);
+  if (topk) c.sae.aux_k = 16;
+  c.sae.dead_after_tokens = 5 * kBatch;
+  return c;
+}
+
+struct Trace {
+  std::vector<double> losses;
+  std::vector<std::vector<std::int64_t>> first_selection;
+};
+
+absl::StatusOr<Trace> TrainSteps(const config::TrialConfig& config, comm::Communicator& communicator) {
+  testing::SparseData data(64, kWidth, 4, 3);
+  ThreadPool pool(1);
+  SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, communicator, pool));
+  SAE_RETURN_IF_ERROR(engine->Initialise(data.Rows(256, 7.5)));
+  Trace trace;
+  for (int t = 0; t < 40; ++t) {
+    SAE_RETURN_IF_ERROR(engine->Step(data.Rows(kBatch, 7.5)));
+    SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
+    trace.losses.push_back(metrics.at("train.loss"));
+    if (t > 0) continue;
+    SAE_ASSIGN_OR_RETURN(trace.first_selection, engine->LastSelection());
+  }
+  return trace;
+}
+
+TEST(EngineMpi, AgreesWithOneRank) {
+  auto world = comm::CreateMpi(absl::Seconds(60));
+  ASSERT_TRUE(world.ok()) << world.status();
+  const auto self = comm::CreateSelf();
+  for (const bool topk : {true, false}) {
+    const auto one = TrainSteps(Config(topk, 1), *self);
+    const auto many = TrainSteps(Config(topk, (*world)->size()), **world);
+    ASSERT_TRUE(one.ok() && many.ok()) << one.status() << many.status();
+    EXPECT_EQ(one->first_selection, many->first_selection);
+    for (std::size_t t = 0; t < one->losses.size(); ++t) EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-4) << t;
+  }
+}
+
+}  // namespace
+}  // namespace sae::train
+
+int main(int argc, char** argv) {
+  int provided = 0;
+  MPI_Init_thread(&argc, &argv, MPI_THREAD_SERIALIZED, &provided);
+  ::testing::InitGoogleTest(&argc, argv);
+  const int failed = RUN_ALL_TESTS();
+  MPI_Finalize();
+  return failed;
+}
