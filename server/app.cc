@@ -1,0 +1,164 @@
+#include "server/app.h"
+
+#include <prometheus/exposer.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "sae/base/env.h"
+#include "sae/base/log.h"
+#include "sae/base/signals.h"
+#include "server/metrics/metrics.h"
+#include "server/service/server.h"
+#include "server/store/sqlite_store.h"
+
+namespace sae::server {
+namespace {
+
+constexpr char kVersion[] = "0.1.0";
+constexpr char kExamples[] =
+    R"(Examples:
+  saeloom-coordinator --data runs/coordinator
+  saeloom-coordinator --data DIR --listen 127.0.0.1:7411 --metrics-listen 127.0.0.1:7412
+  saeloom-coordinator --data DIR --listen 127.0.0.1:0 --port-file DIR/ports.json   a free port, told in the file
+
+DIR/coordinator.db is the event log; the same --data goes on with the same sweeps. SIGTERM and SIGINT stop
+it; workers and trials run on and come back to the next start.
+Exit codes: 0 ok, 2 usage, 4 permission, 5 in use, or a database that is not ours or newer, 1 all else.)";
+
+struct Flags {
+  std::string listen = "127.0.0.1:0";
+  std::string metrics_listen = "127.0.0.1:0";
+  std::string data;
+  std::string port_file;
+  std::string lease = "15s";
+  std::string heartbeat = "3s";
+  std::string retry_delay = "1s";
+  std::string log_level;
+  bool insecure_bind_anywhere = false;
+};
+
+int ExitCodeOf(const absl::Status& status) {
+  switch (status.code()) {
+    case absl::StatusCode::kOk:
+      return 0;
+    case absl::StatusCode::kInvalidArgument:
+      return 2;
+    case absl::StatusCode::kPermissionDenied:
+      return 4;
+    case absl::StatusCode::kFailedPrecondition:
+    case absl::StatusCode::kAlreadyExists:
+      return 5;
+    default:
+      return 1;
+  }
+}
+
+absl::StatusOr<absl::Duration> ParsePositive(const std::string& text, const std::string& flag) {
+  absl::Duration value;
+  if (!absl::ParseDuration(text, &value) || value <= absl::ZeroDuration() || value > absl::Hours(1)) {
+    return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", text, "\" is not a time up to an hour, as 15s or 500ms"));
+  }
+  return value;
+}
+
+absl::StatusOr<CoreOptions> ToCoreOptions(const Flags& flags) {
+  CoreOptions options;
+  SAE_ASSIGN_OR_RETURN(options.lease, ParsePositive(flags.lease, "--lease"));
+  SAE_ASSIGN_OR_RETURN(options.heartbeat, ParsePositive(flags.heartbeat, "--heartbeat"));
+  SAE_ASSIGN_OR_RETURN(options.retry.first_delay, ParsePositive(flags.retry_delay, "--retry-delay"));
+  if (options.heartbeat * 3 > options.lease) {
+    return absl::InvalidArgumentError(absl::StrCat("--heartbeat: ", flags.heartbeat, " is more than a third of --lease ",
+                                                   flags.lease, "; two lost heartbeats would end every trial"));
+  }
+  options.lease_margin = options.lease / 5;
+  return options;
+}
+
+absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& address) {
+  try {
+    return std::make_unique<prometheus::Exposer>(address, 2);
+  } catch (const std::exception& e) {
+    return absl::FailedPreconditionError(absl::StrCat("--metrics-listen: cannot bind ", address, ": ", e.what(),
+                                                      "; is the address in use? Give another port, or :0"));
+  }
+}
+
+absl::Status TellPorts(const Flags& flags, const std::string& listen, const std::string& metrics) {
+  std::cout << "SAELOOM_ADDR=" << listen << "\nmetrics http://" << metrics << "/metrics" << std::endl;
+  if (flags.port_file.empty()) return absl::OkStatus();
+  const nlohmann::json ports = {{"listen", listen}, {"metrics", metrics}, {"pid", ::getpid()}};
+  return WriteFileAtomically(RealEnv(), flags.port_file, ports.dump() + "\n");
+}
+
+absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
+  SAE_ASSIGN_OR_RETURN(const CoreOptions core_options, ToCoreOptions(flags));
+  SAE_RETURN_IF_ERROR(CheckListenAddress(flags.listen, flags.insecure_bind_anywhere, "--listen"));
+  SAE_RETURN_IF_ERROR(CheckListenAddress(flags.metrics_listen, flags.insecure_bind_anywhere, "--metrics-listen"));
+  SAE_RETURN_IF_ERROR(RealEnv().MakeDirectories(flags.data));
+  SAE_ASSIGN_OR_RETURN(auto store, SqliteStore::Open(flags.data + "/coordinator.db"));
+  SAE_ASSIGN_OR_RETURN(const auto coordinator, Coordinator::Start({core_options}, RealClock(), std::move(store)));
+
+  const auto registry = std::make_shared<prometheus::Registry>();  // the exposer holds it weakly
+  Metrics metrics(*registry, kVersion);
+  coordinator->Post([&metrics](Core& core) { core.AddObserver(&metrics); });
+  ServerOptions server_options;
+  server_options.listen = flags.listen;
+  server_options.insecure_bind_anywhere = flags.insecure_bind_anywhere;
+  SAE_ASSIGN_OR_RETURN(const auto server, Server::Start(server_options, *coordinator, &metrics));
+  coordinator->AddHook([&](Core& core) {
+    metrics.Update(core, coordinator->store(), server->hubs().watch.stats(), RealClock().SinceBoot());
+  });
+  SAE_ASSIGN_OR_RETURN(const auto exposer, Expose(flags.metrics_listen));
+  exposer->RegisterCollectable(registry);
+
+  const std::string host = flags.metrics_listen.substr(0, flags.metrics_listen.rfind(':'));
+  const std::string metrics_address = absl::StrCat(host, ":", exposer->GetListeningPorts().at(0));
+  SAE_RETURN_IF_ERROR(TellPorts(flags, server->address(), metrics_address));
+  coordinator->Post([&](Core& core) {
+    spdlog::info("listening on {}, epoch {}, {} sweeps in {}", server->address(), core.epoch(),
+                 core.state().sweep_order().size(), flags.data);
+  });
+  const std::optional<int> signal = signals.Wait(absl::InfiniteDuration());
+  spdlog::info("stopping on signal {}", signal.value_or(0));
+  server->Stop(absl::Seconds(5));
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+int CoordinatorMain(int argc, char** argv) {
+  Flags flags;
+  CLI::App app{"Saeloom's coordinator: takes sweeps over gRPC and schedules their trials onto workers.",
+               "saeloom-coordinator"};
+  app.set_version_flag("--version", std::string("saeloom-coordinator ") + kVersion);
+  app.footer(kExamples);
+  app.add_option("--data", flags.data, "Folder of the event log; made when missing")->required();
+  app.add_option("--listen", flags.listen, "HOST:PORT of the gRPC services; port 0 = any free one")->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of /metrics")->capture_default_str();
+  app.add_option("--port-file", flags.port_file, "Write the addresses there as JSON {listen, metrics, pid}");
+  app.add_option("--lease", flags.lease, "A worker that is silent this long has lost its attempts")->capture_default_str();
+  app.add_option("--heartbeat", flags.heartbeat, "How often workers report")->capture_default_str();
+  app.add_option("--retry-delay", flags.retry_delay, "Wait before the second attempt; doubles")->capture_default_str();
+  app.add_option("--log-level", flags.log_level, "debug, info, warn or error; default $SAELOOM_LOG or info");
+  app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
+               "Allow --listen beyond loopback: calls are neither encrypted nor authenticated");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 2;
+  }
+  InitLogging("coordinator", flags.log_level);
+  // Before any thread starts, so that all inherit the mask.
+  const auto signals = SignalWatcher::Create({SIGTERM, SIGINT});
+  absl::Status status = signals.status();
+  if (status.ok()) status = Serve(flags, **signals);
+  if (!status.ok()) std::cerr << "saeloom-coordinator: " << Message(status) << "\n";
+  return ExitCodeOf(status);
+}
+
+}  // namespace sae::server

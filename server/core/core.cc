@@ -1,0 +1,262 @@
+#include "server/core/core.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+namespace sae::server {
+
+absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
+  SAE_RETURN_IF_ERROR(config::Validate(spec));
+  SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
+  if (points.size() > max_trials) {
+    return absl::InvalidArgumentError(absl::StrCat("parameters: ", points.size(), " trials, a sweep holds at most ",
+                                                   max_trials, "; split the grid, or draw some with search: random"));
+  }
+  PreparedSweep prepared{spec, {config::ToJson(spec), {}}};
+  for (config::TrialPoint& point : points) prepared.event.points.push_back(std::move(point.assignments));
+  return prepared;
+}
+
+absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Clock& clock, EventStore& store) {
+  std::unique_ptr<Core> core(new Core(options, clock, store));
+  SAE_ASSIGN_OR_RETURN(core->epoch_, store.BeginEpoch());
+  SAE_RETURN_IF_ERROR(core->Replay());
+  return core;
+}
+
+absl::Status Core::Replay() {
+  SAE_RETURN_IF_ERROR(store_.Replay([this](const LogEvent& event) -> absl::Status {
+    const absl::Status status = state_.Apply(event);
+    if (status.ok()) return status;
+    // A sweep that cannot be read would vanish: refuse. Any other event was refused when it was live, too.
+    if (std::holds_alternative<SweepCreated>(event.body)) {
+      return absl::DataLossError(absl::StrCat("event log: sweep ", event.sweep, " cannot be read: ", status.message()));
+    }
+    ++refused_events_;
+    spdlog::error("{}", Message(status));
+    return absl::OkStatus();
+  }));
+  SAE_ASSIGN_OR_RETURN(heads_, store_.Heads());
+  SAE_ASSIGN_OR_RETURN(const std::vector<server::Acknowledged> acknowledged, store_.AllAcknowledged());
+  for (const auto& a : acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
+
+  const absl::Duration now = clock_.SinceBoot();
+  for (const std::string& name : state_.sweep_order()) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    for (const int index : sweep.live) {
+      // Its last heartbeat may have been answered just before we went down: the lease runs from now.
+      const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
+      WorkerEntry& worker = workers_[attempt.worker];
+      worker.id = attempt.worker;
+      worker.runs_id = attempt.runs_id;
+      worker.runs_directory = attempt.runs_directory;
+      worker.lease_open = true;
+      worker.lease_until = now + options_.lease + options_.lease_margin;
+    }
+    for (const int index : sweep.pending) {
+      const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
+      if (trial.delay <= absl::ZeroDuration()) continue;
+      // The wall clock may have jumped while we were down: never longer than the whole delay.
+      const absl::Duration left = trial.pending_since + trial.delay - clock_.Now();
+      not_before_[{name, index}] = now + std::clamp(left, absl::ZeroDuration(), trial.delay);
+    }
+  }
+  return absl::OkStatus();
+}
+
+std::int64_t Core::head(const std::string& sweep) const {
+  const auto it = heads_.find(sweep);
+  return it == heads_.end() ? 0 : it->second;
+}
+
+std::int64_t Core::acknowledged(const AttemptKey& key) const {
+  const auto it = acknowledged_.find(key);
+  return it == acknowledged_.end() ? 0 : it->second;
+}
+
+void Core::Add(Transaction& transaction, const std::string& sweep, const std::string& trial, Body body) {
+  transaction.events.push_back({sweep, 0, clock_.Now(), trial, std::move(body)});
+}
+
+absl::Status Core::Flush() { return Commit({}); }
+
+absl::Status Core::Commit(Transaction transaction) {
+  // What waits goes first, so that a sweep's sequence has no holes and an attempt's lines keep their order.
+  Group group = std::exchange(group_, {});
+  Transaction& all = group.transaction;
+  std::move(transaction.events.begin(), transaction.events.end(), std::back_inserter(all.events));
+  std::move(transaction.acknowledged.begin(), transaction.acknowledged.end(), std::back_inserter(all.acknowledged));
+  std::move(transaction.requests.begin(), transaction.requests.end(), std::back_inserter(all.requests));
+  if (all.empty()) return absl::OkStatus();
+
+  std::map<std::string, std::int64_t> heads;
+  for (LogEvent& event : all.events) {
+    const auto [it, added] = heads.emplace(event.sweep, 0);
+    if (added) it->second = head(event.sweep);
+    event.seq = ++it->second;
+  }
+  const absl::Duration before = clock_.SinceBoot();
+  const absl::Status status = store_.Commit(all);
+  for (CoreObserver* o : observers_) o->OnCommit(clock_.SinceBoot() - before, status);
+  accepted_.clear();
+  if (status.ok()) {
+    for (const auto& [sweep, seq] : heads) heads_[sweep] = seq;
+    Committed(all);
+  } else {
+    spdlog::error("cannot write the event log: {}", Message(status));
+  }
+  for (const auto& done : group.done) done(status);
+  return status;
+}
+
+void Core::Committed(const Transaction& transaction) {
+  std::set<std::string> sweeps;
+  for (const LogEvent& event : transaction.events) {
+    ApplyOne(event);
+    sweeps.insert(event.sweep);
+  }
+  for (const auto& a : transaction.acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
+  for (const std::string& sweep : sweeps) {
+    for (CoreObserver* o : observers_) o->OnHead(sweep, head(sweep));
+  }
+}
+
+void Core::ApplyOne(const LogEvent& event) {
+  const TrialId id{event.sweep, TrialIndexOf(event.trial)};
+  if (const auto* point = std::get_if<Point>(&event.body)) {
+    if (const auto it = progress_.find(id); it != progress_.end()) {
+      for (const auto& [name, value] : point->values) it->second.metrics[name] = value;
+      it->second.step = point->step;
+      it->second.tokens = point->tokens;
+    }
+    return;
+  }
+  const SweepRecord* sweep = state_.sweep(event.sweep);
+  const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(event.trial);
+  const TrialState before = trial == nullptr ? TrialState::kUnspecified : trial->state;
+  if (const absl::Status status = state_.Apply(event); !status.ok()) {
+    ++refused_events_;  // a replay refuses it as well, so both agree
+    spdlog::error("{}", Message(status));
+    return;
+  }
+  if (std::holds_alternative<AttemptRunning>(event.body)) progress_.erase(id);
+  if (const auto* e = std::get_if<AttemptEnded>(&event.body)) {
+    unsent_.erase({event.sweep, event.trial, e->attempt});
+    not_before_.erase(id);
+    if (e->next == TrialState::kPending && e->delay > absl::ZeroDuration()) {
+      not_before_[id] = clock_.SinceBoot() + e->delay;
+    }
+  }
+  if (const auto* e = std::get_if<AttemptAllocated>(&event.body)) unsent_.insert({event.sweep, event.trial, e->attempt});
+  if (!std::holds_alternative<Notice>(event.body) && !std::holds_alternative<CheckpointSaved>(event.body)) dirty_ = true;
+  Observe(event, before);
+}
+
+void Core::Observe(const LogEvent& event, TrialState before) {
+  const SweepRecord* sweep = state_.sweep(event.sweep);
+  const TrialRecord* trial = sweep->trial(event.trial);
+  if (const auto* e = std::get_if<SweepCreated>(&event.body)) {
+    for (CoreObserver* o : observers_) o->OnPointsDrawn(sweep->spec.search, e->points.size());
+  }
+  if (std::holds_alternative<CancelRequested>(event.body)) {
+    for (const int index : sweep->live) {
+      const std::string& worker = sweep->trials[static_cast<std::size_t>(index)].attempts.back().worker;
+      for (CoreObserver* o : observers_) o->OnCommands(worker);
+    }
+  }
+  if (trial == nullptr) return;
+  for (CoreObserver* o : observers_) {
+    if (HasEnded(trial->state) && !HasEnded(before)) {
+      o->OnTrialEnded(trial->state, trial->failure_class, event.time - sweep->created);
+    }
+    if (trial->state == TrialState::kAllocated && before == TrialState::kPending) {
+      std::string why = "first";
+      if (trial->attempts.size() > 1) {
+        const AttemptRecord& last = trial->attempts[trial->attempts.size() - 2];
+        why = last.failure_class == FailureClass::kUnspecified ? last.outcome : ToString(last.failure_class);
+      }
+      o->OnAllocated(why, event.time - trial->pending_since);
+      o->OnCommands(trial->attempts.back().worker);
+    }
+    if (trial->state == TrialState::kRunning && before != TrialState::kRunning) {
+      o->OnGangRunning(event.time - trial->attempts.back().start);
+    }
+  }
+}
+
+void Core::EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
+                      const Ending& ending) {
+  AttemptEnded ended = Judge(options_.retry, trial, sweep.cancel_requested, ending);
+  if (ended.next == TrialState::kPending && ended.failure_class != FailureClass::kUnspecified) {
+    ended.reason = absl::StrCat(
+        "retry after ", ToString(ended.failure_class), " at ",
+        absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", clock_.Now() + ended.delay, absl::UTCTimeZone()), ": ", ended.reason);
+  }
+  const std::string name = TrialNameOf(trial.index);
+  const int attempt = ended.attempt;
+  std::vector<std::string> lines = ended.log_tail;
+  if (lines.size() > 20) lines.erase(lines.begin(), lines.end() - 20);
+  Add(transaction, sweep.name, name, std::move(ended));
+  if (!lines.empty()) {
+    Add(transaction, sweep.name, name, Notice{attempt, absl::StrCat("last lines of attempt ", attempt, "'s log"), std::move(lines)});
+  }
+}
+
+void Core::EndSweeps(Transaction& transaction) {
+  struct Tally {
+    std::int64_t ended = 0, failed = 0, cancelled = 0;
+  };
+  std::map<std::string, Tally> tallies;
+  std::set<std::string> cancelling;
+  const auto count = [](Tally& tally, TrialState state, std::int64_t n) {
+    if (HasEnded(state)) tally.ended += n;
+    if (state == TrialState::kFailed) tally.failed += n;
+    if (state == TrialState::kCancelled) tally.cancelled += n;
+  };
+  for (const LogEvent& event : transaction.events) {
+    if (const auto* e = std::get_if<AttemptEnded>(&event.body)) count(tallies[event.sweep], e->next, 1);
+    if (std::holds_alternative<TrialCancelled>(event.body)) count(tallies[event.sweep], TrialState::kCancelled, 1);
+    if (std::holds_alternative<CancelRequested>(event.body)) cancelling.insert(event.sweep);
+  }
+  for (auto& [name, tally] : tallies) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    for (const TrialState s : AllTrialStates()) count(tally, s, sweep.count(s));
+    if (tally.ended < static_cast<std::int64_t>(sweep.trials.size())) continue;
+    SweepState state = SweepState::kSucceeded;
+    if (tally.cancelled > 0) state = SweepState::kCancelled;
+    const bool cancel = sweep.cancel_requested || cancelling.contains(name);
+    if (tally.failed > 0 && !(cancel && tally.cancelled > 0)) state = SweepState::kFailed;
+    Add(transaction, name, "", SweepChanged{state});
+  }
+}
+
+void Core::Tick() {
+  const absl::Duration now = clock_.SinceBoot();
+  if (now >= group_.due) Flush().IgnoreError();  // those who wait were told
+  ExpireLeases();
+  for (auto it = not_before_.begin(); it != not_before_.end();) {
+    if (it->second <= now) {
+      it = not_before_.erase(it);
+      dirty_ = true;
+    } else {
+      ++it;
+    }
+  }
+  if (dirty_) RunSchedule();
+  TellBlocked();
+}
+
+absl::Duration Core::NextDeadline() const {
+  absl::Duration next = group_.due;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.lease_open) next = std::min(next, worker.lease_until);
+  }
+  for (const auto& [id, at] : not_before_) next = std::min(next, at);
+  for (const auto& [sweep, blocked] : blocked_) {
+    if (!blocked.told) next = std::min(next, blocked.since + options_.blocked_notice);
+  }
+  return dirty_ ? absl::ZeroDuration() : next;
+}
+
+}  // namespace sae::server

@@ -1,0 +1,169 @@
+// Placing trials on workers, and saying why one waits.
+#include "server/core/core.h"
+
+namespace sae::server {
+namespace {
+
+bool NothingCanRun(WaitReason reason) {
+  return reason == WaitReason::kNoWorker || reason == WaitReason::kTooLarge || reason == WaitReason::kCheckpoint ||
+         reason == WaitReason::kCheckpointSlots;
+}
+
+std::string Slots(std::int64_t n) { return absl::StrCat(n, n == 1 ? " slot" : " slots"); }
+
+/// The runs folder that holds the trial's checkpoint; null when it has none.
+const AttemptRecord* CheckpointHome(const TrialRecord& trial) {
+  return trial.checkpoints.empty() ? nullptr : trial.attempt(trial.checkpoints.back().attempt);
+}
+
+std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecord& trial) {
+  const std::int64_t need = trial.slots;
+  const AttemptRecord* home = CheckpointHome(trial);
+  const std::string folder = home == nullptr ? "" : home->runs_directory;
+  switch (wait.reason) {
+    case WaitReason::kNone:
+      break;
+    case WaitReason::kNoWorker:
+      return "no worker is registered";
+    case WaitReason::kTooLarge:
+      return absl::StrCat("needs ", Slots(need), "; the largest worker has ", wait.largest);
+    case WaitReason::kSlotsBusy:
+      return absl::StrCat("waiting for ", need == 1 ? "a free slot" : absl::StrCat(need, " free slots"),
+                          folder.empty() ? "" : absl::StrCat(" where its checkpoint is, in runs folder ", folder));
+    case WaitReason::kCheckpoint:
+      return absl::StrCat("its checkpoint is in runs folder ", folder, ", no worker shares it");
+    case WaitReason::kCheckpointSlots:
+      return absl::StrCat("needs ", Slots(need), "; its checkpoint is in runs folder ", folder,
+                          ", whose largest worker has ", wait.largest);
+    case WaitReason::kConcurrency:
+      return absl::StrCat("waiting: maxConcurrent = ", sweep.spec.max_concurrent, " of its sweep are running");
+    case WaitReason::kBackOff:
+      return trial.reason;
+  }
+  return "waiting to be scheduled";
+}
+
+}  // namespace
+
+std::string Core::ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) const {
+  if (trial.live_attempt() != nullptr && sweep.cancel_requested) return "cancelling";
+  if (trial.state != TrialState::kPending) return trial.reason;
+  const auto it = waits_.find({sweep.name, trial.index});
+  if (it == waits_.end()) return trial.reason.empty() ? "waiting to be scheduled" : trial.reason;
+  return Explain(it->second, sweep, trial);
+}
+
+bool Core::Delayed(const TrialId& id) const { return not_before_.contains(id); }
+
+int Core::FreeSlots(const WorkerEntry& worker) const {
+  int used = 0;
+  for (const auto& [sweep, trial] : LiveOn(worker.id)) used += trial->attempts.back().slots;
+  return std::max(0, worker.slots - used - worker.DrainingSlots());
+}
+
+std::vector<SchedulableWorker> Core::ReadyWorkers() const {
+  std::vector<SchedulableWorker> ready;
+  for (const auto& [id, worker] : workers_) {
+    if (worker.ready) ready.push_back({id, worker.runs_id, worker.slots, FreeSlots(worker)});
+  }
+  return ready;
+}
+
+std::vector<SchedulableTrial> Core::Queue() const {
+  std::vector<SchedulableTrial> queue;
+  for (const std::string& name : state_.sweep_order()) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    for (const int index : sweep.pending) {
+      const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
+      SchedulableTrial item;
+      item.sweep = name;
+      item.index = index;
+      item.slots = trial.slots;
+      if (const AttemptRecord* home = CheckpointHome(trial)) {
+        item.runs_id = home->runs_id;
+        item.prefer = home->worker;
+      }
+      if (!trial.attempts.empty() && trial.attempts.back().failure_class != FailureClass::kUnspecified) {
+        item.avoid = trial.attempts.back().worker;
+      }
+      item.delayed = Delayed({name, index});
+      queue.push_back(std::move(item));
+    }
+  }
+  return queue;
+}
+
+void Core::RunSchedule() {
+  dirty_ = false;
+  const absl::Duration start = clock_.SinceBoot();
+  const std::vector<SchedulableTrial> queue = Queue();
+  const std::vector<SchedulableWorker> ready = ReadyWorkers();
+  std::map<std::string, std::int64_t> rooms;
+  for (const std::string& name : state_.sweep_order()) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    if (sweep.spec.max_concurrent > 0) {
+      rooms[name] = sweep.spec.max_concurrent - static_cast<std::int64_t>(sweep.live.size());
+    }
+  }
+  const Schedule schedule = Plan(queue, ready, std::move(rooms));
+  waits_.clear();
+  waiting_.clear();
+  for (const Wait& wait : schedule.waits) {
+    waits_[{queue[wait.trial].sweep, queue[wait.trial].index}] = wait;
+    ++waiting_[wait.reason];
+  }
+  Transaction transaction;
+  for (const Placement& placement : schedule.placements) {
+    const SchedulableTrial& item = queue[placement.trial];
+    const WorkerEntry& worker = workers_.at(ready[placement.worker].id);
+    const TrialRecord& trial = state_.sweep(item.sweep)->trials[static_cast<std::size_t>(item.index)];
+    AttemptAllocated allocated;
+    allocated.attempt = static_cast<int>(trial.attempts.size()) + 1;
+    allocated.worker = worker.id;
+    allocated.runs_id = worker.runs_id;
+    allocated.runs_directory = worker.runs_directory;
+    allocated.slots = item.slots;
+    Add(transaction, item.sweep, TrialNameOf(item.index), std::move(allocated));
+  }
+  if (!transaction.empty()) {
+    // Failing, it is tried again: nothing was allocated.
+    dirty_ = !Commit(std::move(transaction)).ok();
+  }
+  FindBlocked();
+  for (CoreObserver* o : observers_) {
+    o->OnScheduled(clock_.SinceBoot() - start, schedule.placements.size(), schedule.waits.size());
+  }
+}
+
+void Core::FindBlocked() {
+  const absl::Duration now = clock_.SinceBoot();
+  for (const std::string& name : state_.sweep_order()) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    bool blocked = sweep.live.empty() && !sweep.pending.empty();
+    for (auto it = sweep.pending.begin(); blocked && it != sweep.pending.end(); ++it) {
+      const auto wait = waits_.find({name, *it});
+      blocked = wait != waits_.end() && NothingCanRun(wait->second.reason);
+    }
+    if (!blocked) {
+      blocked_.erase(name);
+      continue;
+    }
+    const TrialRecord& first = sweep.trials[static_cast<std::size_t>(*sweep.pending.begin())];
+    const std::string text = absl::StrCat(sweep.pending.size(), " trials wait, none can run: ", ReasonOf(sweep, first));
+    Blocked& entry = blocked_[name];
+    if (entry.text != text) entry = {text, now, false};
+  }
+}
+
+void Core::TellBlocked() {
+  const absl::Duration now = clock_.SinceBoot();
+  for (auto& [sweep, entry] : blocked_) {
+    if (entry.told || now - entry.since < options_.blocked_notice) continue;
+    entry.told = true;
+    Transaction transaction;
+    Add(transaction, sweep, "", Notice{0, entry.text, {}});
+    Commit(std::move(transaction)).IgnoreError();  // logged; a notice is not worth more
+  }
+}
+
+}  // namespace sae::server

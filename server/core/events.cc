@@ -1,0 +1,172 @@
+#include "server/core/events.h"
+
+#include <array>
+#include <cmath>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+namespace sae::server {
+namespace {
+using nlohmann::json;
+
+constexpr std::array<const char*, 14> kKinds = {
+    "sweep_created",    "sweep_changed",   "cancel_requested", "trial_retried", "trial_cancelled",
+    "attempt_allocated", "attempt_starting", "attempt_running",  "rewound",       "checkpoint_saved",
+    "attempt_verdict",  "attempt_ended",   "notice",           "point"};
+static_assert(kKinds.size() == std::variant_size_v<Body>);
+
+constexpr std::array<const char*, 3> kCharges = {"none", "trial", "worker"};
+
+/// JSON has no NaN and no infinities; as strings they survive.
+json Number(double v) {
+  if (std::isnan(v)) return "nan";
+  if (std::isinf(v)) return v > 0 ? "inf" : "-inf";
+  return v;
+}
+double ToDouble(const json& j) {
+  if (j.is_number()) return j.get<double>();
+  const std::string word = j.get<std::string>();
+  if (word == "inf") return std::numeric_limits<double>::infinity();
+  if (word == "-inf") return -std::numeric_limits<double>::infinity();
+  return std::numeric_limits<double>::quiet_NaN();
+}
+
+json Write(const SweepCreated& e) { return {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}}; }
+json Write(const SweepChanged& e) { return {{"state", ToString(e.state)}}; }
+json Write(const CancelRequested&) { return json::object(); }
+json Write(const TrialRetried&) { return json::object(); }
+json Write(const TrialCancelled&) { return json::object(); }
+json Write(const AttemptAllocated& e) {
+  return {{"attempt", e.attempt},
+          {"worker", e.worker},
+          {"runs_id", e.runs_id},
+          {"runs_directory", e.runs_directory},
+          {"slots", e.slots}};
+}
+json Write(const AttemptStarting& e) { return {{"attempt", e.attempt}}; }
+json Write(const AttemptRunning& e) { return {{"attempt", e.attempt}, {"from_step", e.from_step}}; }
+json Write(const Rewound& e) { return {{"attempt", e.attempt}, {"step", e.step}}; }
+json Write(const CheckpointSaved& e) {
+  return {{"attempt", e.attempt}, {"name", e.name}, {"step", e.step}, {"tokens", e.tokens}};
+}
+json Write(const AttemptVerdict& e) {
+  return {{"attempt", e.attempt}, {"verdict", e.verdict}, {"message", e.message}, {"step", e.step}};
+}
+json Write(const AttemptEnded& e) {
+  return {{"attempt", e.attempt},
+          {"outcome", e.outcome},
+          {"reason", e.reason},
+          {"failure_class", ToString(e.failure_class)},
+          {"charge", kCharges[static_cast<std::size_t>(e.charge)]},
+          {"next", ToString(e.next)},
+          {"delay_seconds", absl::ToDoubleSeconds(e.delay)},
+          {"log_tail", e.log_tail}};
+}
+json Write(const Notice& e) { return {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}}; }
+json Write(const Point& e) {
+  json values = json::object();
+  for (const auto& [name, value] : e.values) values[name] = Number(value);
+  return {{"attempt", e.attempt},
+          {"step", e.step},
+          {"tokens", e.tokens},
+          {"evaluation", e.evaluation},
+          {"values", std::move(values)}};
+}
+
+void Read(const json& j, SweepCreated& e) {
+  e.spec = j.at("spec").dump();
+  j.at("points").get_to(e.points);
+}
+void Read(const json& j, SweepChanged& e) { e.state = ParseSweepState(j.at("state")).value(); }
+void Read(const json&, CancelRequested&) {}
+void Read(const json&, TrialRetried&) {}
+void Read(const json&, TrialCancelled&) {}
+void Read(const json& j, AttemptAllocated& e) {
+  e.attempt = j.at("attempt");
+  e.worker = j.at("worker");
+  e.runs_id = j.at("runs_id");
+  e.runs_directory = j.at("runs_directory");
+  e.slots = j.at("slots");
+}
+void Read(const json& j, AttemptStarting& e) { e.attempt = j.at("attempt"); }
+void Read(const json& j, AttemptRunning& e) {
+  e.attempt = j.at("attempt");
+  e.from_step = j.at("from_step");
+}
+void Read(const json& j, Rewound& e) {
+  e.attempt = j.at("attempt");
+  e.step = j.at("step");
+}
+void Read(const json& j, CheckpointSaved& e) {
+  e.attempt = j.at("attempt");
+  e.name = j.at("name");
+  e.step = j.at("step");
+  e.tokens = j.at("tokens");
+}
+void Read(const json& j, AttemptVerdict& e) {
+  e.attempt = j.at("attempt");
+  e.verdict = j.at("verdict");
+  e.message = j.at("message");
+  e.step = j.at("step");
+}
+void Read(const json& j, AttemptEnded& e) {
+  e.attempt = j.at("attempt");
+  e.outcome = j.at("outcome");
+  e.reason = j.at("reason");
+  e.failure_class = ParseFailureClass(j.at("failure_class")).value();
+  const std::string charge = j.at("charge");
+  for (std::size_t i = 0; i < kCharges.size(); ++i) {
+    if (charge == kCharges[i]) e.charge = static_cast<Charge>(i);
+  }
+  e.next = ParseTrialState(j.at("next")).value();
+  e.delay = absl::Seconds(j.at("delay_seconds").get<double>());
+  j.at("log_tail").get_to(e.log_tail);
+}
+void Read(const json& j, Notice& e) {
+  e.attempt = j.at("attempt");
+  e.text = j.at("text");
+  j.at("lines").get_to(e.lines);
+}
+void Read(const json& j, Point& e) {
+  e.attempt = j.at("attempt");
+  e.step = j.at("step");
+  e.tokens = j.at("tokens");
+  e.evaluation = j.at("evaluation");
+  for (const auto& [name, value] : j.at("values").items()) e.values[name] = ToDouble(value);
+}
+
+template <std::size_t I = 0>
+Body ReadKind(std::size_t kind, const json& j) {
+  if constexpr (I < std::variant_size_v<Body>) {
+    if (kind != I) return ReadKind<I + 1>(kind, j);
+    std::variant_alternative_t<I, Body> value;
+    Read(j, value);
+    return value;
+  } else {
+    return Body{};
+  }
+}
+
+}  // namespace
+
+std::string KindOf(const Body& body) { return kKinds[body.index()]; }
+
+std::string BodyToJson(const Body& body) {
+  const json j = std::visit([](const auto& e) { return Write(e); }, body);
+  return j.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+absl::StatusOr<Body> ParseBody(const std::string& kind, const std::string& text) {
+  std::size_t i = 0;
+  while (i < kKinds.size() && kind != kKinds[i]) ++i;
+  if (i == kKinds.size()) return absl::DataLossError(absl::StrCat("event log: unknown kind \"", kind, "\""));
+  const json j = json::parse(text, nullptr, false);
+  if (!j.is_object()) return absl::DataLossError(absl::StrCat("event log: ", kind, " is no JSON object"));
+  try {
+    return ReadKind(i, j);
+  } catch (const std::exception& e) {  // json's own, and absl::BadStatusOrAccess of an unknown word
+    return absl::DataLossError(absl::StrCat("event log: ", kind, ": ", e.what()));
+  }
+}
+
+}  // namespace sae::server

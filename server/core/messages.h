@@ -1,0 +1,104 @@
+#pragma once
+// What workers and the core say to each other, as plain structs: the transport (gRPC, or a simulator)
+// converts. Numbers and meaning as in proto saeloom.v1 worker_service.proto.
+
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "sae/config/run_config.h"
+#include "server/core/states.h"
+
+namespace sae::server {
+
+struct AttemptKey {
+  std::string sweep;
+  std::string trial;
+  int attempt = 0;
+  auto operator<=>(const AttemptKey&) const = default;
+};
+inline std::string ToString(const AttemptKey& key) {
+  return key.sweep + "/" + key.trial + " attempt " + std::to_string(key.attempt);
+}
+
+/// Who sends: every message of a worker.
+struct Sender {
+  std::string worker_id;
+  std::string incarnation;
+  std::int64_t epoch = 0;
+};
+
+struct KnownAttempt {
+  AttemptKey key;
+  bool running = false;
+};
+struct RegisterRequest {
+  std::string worker_id;
+  std::string boot_id;
+  std::string incarnation;
+  int slots = 0;
+  int gpus = 0;
+  std::string runs_directory;
+  std::string runs_id;
+  std::string version;
+  std::string address;
+  std::vector<KnownAttempt> attempts;
+};
+struct AcknowledgedAttempt {
+  AttemptKey key;
+  std::int64_t seq = 0;
+  bool wanted = false;
+};
+struct RegisterReply {
+  std::int64_t epoch = 0;
+  absl::Duration heartbeat_interval;
+  absl::Duration lease;
+  std::vector<AcknowledgedAttempt> attempts;
+};
+
+struct AttemptStatus {
+  enum class State { kUnspecified = 0, kStarting = 1, kEnded = 2, kRefused = 3 };
+  AttemptKey key;
+  State state = State::kUnspecified;
+  int exit_code = 0;
+  std::string verdict;
+  std::string reason;
+  FailureClass failure_class = FailureClass::kUnspecified;
+  std::vector<std::string> log_tail;
+  std::int64_t status_id = 0;
+};
+struct HeartbeatRequest {
+  Sender sender;
+  std::int64_t heartbeat = 0;
+  int free_slots = 0;
+  std::vector<AttemptStatus> statuses;
+};
+struct HeartbeatReply {
+  std::int64_t heartbeat = 0;
+  std::vector<std::int64_t> status_acks;
+};
+
+struct StartCommand {
+  AttemptKey key;
+  config::TrialConfig config;
+  std::string store;
+  std::string store_hash;
+  int slots = 0;
+};
+struct StopCommand {
+  AttemptKey key;
+  bool checkpoint = false;  ///< save first, then end; else end now
+  std::string reason;
+};
+using Command = std::variant<StartCommand, StopCommand>;
+
+struct ReportRequest {
+  Sender sender;
+  AttemptKey key;
+  std::int64_t first_seq = 0;
+  std::vector<std::string> lines;
+};
+
+}  // namespace sae::server

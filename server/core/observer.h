@@ -1,0 +1,34 @@
+#pragma once
+// What the core tells those around it: the streams that wait for events, the metrics. Called on the core's
+// thread, after the fact is durable; must not call back into the core.
+
+#include <string>
+
+#include "absl/time/time.h"
+#include "sae/base/status.h"
+#include "server/core/states.h"
+
+namespace sae::server {
+
+class CoreObserver {
+ public:
+  virtual ~CoreObserver() = default;
+  /// Events up to `head` of this sweep can be read.
+  virtual void OnHead(const std::string& /*sweep*/, std::int64_t /*head*/) {}
+  /// CommandsFor(worker) has something new.
+  virtual void OnCommands(const std::string& /*worker*/) {}
+
+  virtual void OnCommit(absl::Duration /*took*/, const absl::Status& /*status*/) {}
+  /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became pending.
+  virtual void OnAllocated(const std::string& /*why*/, absl::Duration /*waited*/) {}
+  /// From allocation to the trainer's first word.
+  virtual void OnGangRunning(absl::Duration /*took*/) {}
+  virtual void OnTrialEnded(TrialState /*state*/, FailureClass /*failure*/, absl::Duration /*since_created*/) {}
+  virtual void OnScheduled(absl::Duration /*took*/, std::size_t /*placed*/, std::size_t /*waiting*/) {}
+  virtual void OnPointsDrawn(const std::string& /*algorithm*/, std::size_t /*points*/) {}
+  virtual void OnFenced(const std::string& /*kind: epoch, incarnation, attempt*/) {}
+  virtual void OnLeaseExpired(const std::string& /*worker*/) {}
+  virtual void OnReconnect(const std::string& /*worker*/) {}
+};
+
+}  // namespace sae::server

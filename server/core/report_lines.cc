@@ -1,0 +1,68 @@
+#include "server/core/report_lines.h"
+
+#include "sae/config/events.h"
+
+namespace sae::server {
+namespace {
+using config::EventKind;
+
+/// What `started` means depends on what the attempt was before.
+void Started(const TrialRecord& trial, const config::Event& event, TrialState& state, std::vector<Body>& out) {
+  const int attempt = trial.attempts.back().number;
+  if (state == TrialState::kRunning) {
+    out.push_back(Notice{attempt, absl::StrCat("started again at step ", event.from_step), {}});
+    return;
+  }
+  if (state == TrialState::kAllocated) out.push_back(AttemptStarting{attempt});
+  out.push_back(AttemptRunning{attempt, event.from_step});
+  if (attempt > 1) out.push_back(Rewound{attempt, event.from_step});
+  state = TrialState::kRunning;
+}
+
+std::string VerdictOf(EventKind kind) { return config::ToString(kind); }
+
+}  // namespace
+
+absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, std::int64_t first_seq,
+                                                const std::vector<std::string>& lines) {
+  std::vector<Body> out;
+  TrialState state = trial.state;
+  const int attempt = trial.attempts.back().number;
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const std::int64_t seq = first_seq + static_cast<std::int64_t>(i);
+    auto event = config::ParseEvent(lines[i]);
+    if (!event.ok()) {
+      out.push_back(Notice{attempt, absl::StrCat("line ", seq, " of events.jsonl: ", Message(event.status())), {}});
+      continue;
+    }
+    if (event->seq != seq) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("lines: the line at seq ", seq, " of ", TrialNameOf(trial.index), " says seq ", event->seq));
+    }
+    switch (event->kind) {
+      case EventKind::kStarted:
+        Started(trial, *event, state, out);
+        break;
+      case EventKind::kMetrics:
+      case EventKind::kEvaluation:
+        out.push_back(Point{attempt, event->step, event->tokens, event->kind == EventKind::kEvaluation,
+                            std::move(event->values)});
+        break;
+      case EventKind::kCheckpoint:
+        out.push_back(CheckpointSaved{attempt, event->checkpoint, event->step, event->tokens});
+        break;
+      case EventKind::kWarning:
+        out.push_back(Notice{attempt, absl::StrCat("warning: ", event->message), {}});
+        break;
+      case EventKind::kYielded:
+      case EventKind::kStopped:
+      case EventKind::kFinished:
+      case EventKind::kFailed:
+        out.push_back(AttemptVerdict{attempt, VerdictOf(event->kind), event->message, event->step});
+        break;
+    }
+  }
+  return out;
+}
+
+}  // namespace sae::server

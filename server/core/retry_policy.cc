@@ -1,0 +1,124 @@
+#include "server/core/retry_policy.h"
+
+#include <algorithm>
+
+namespace sae::server {
+namespace {
+
+absl::Duration Backoff(const RetryPolicy& policy, int charges) {
+  absl::Duration delay = policy.first_delay;
+  for (int i = 1; i < charges && delay < policy.longest_delay; ++i) delay *= 2;
+  return std::min(delay, policy.longest_delay);
+}
+
+bool NeverRetried(const Ending& ending, FailureClass failure) {
+  if (failure == FailureClass::kInvalidConfig) return true;
+  return ending.how == Ending::How::kExited &&
+         (ending.exit_code == kExitInvalidConfig || ending.exit_code == kExitDoNotRestart);
+}
+
+FailureClass ClassOf(const Ending& ending) {
+  if (ending.how == Ending::How::kLost) return FailureClass::kNodeLost;
+  if (ending.how == Ending::How::kExited && ending.exit_code == kExitInvalidConfig) return FailureClass::kInvalidConfig;
+  if (ending.failure_class != FailureClass::kUnspecified) return ending.failure_class;
+  return ending.how == Ending::How::kRefused || ending.exit_code == 0 ? FailureClass::kInternal
+                                                                      : FailureClass::kUserError;
+}
+
+std::string ReasonOf(const Ending& ending, const std::string& verdict, const std::string& verdict_message) {
+  if (ending.how == Ending::How::kExited && verdict == "failed" && !verdict_message.empty() &&
+      ending.reason.empty()) {
+    return verdict_message;
+  }
+  if (!ending.reason.empty()) return ending.reason;
+  switch (ending.how) {
+    case Ending::How::kRefused:
+      return "the worker could not start it";
+    case Ending::How::kLost:
+      return "its worker is gone";
+    case Ending::How::kExited:
+      break;
+  }
+  return absl::StrCat("exit code ", ending.exit_code, verdict.empty() ? ", and its events hold no verdict" : "");
+}
+
+/// Fills next, charge and delay of an attempt that failed.
+void RetryOrFail(const RetryPolicy& policy, const TrialRecord& trial, const Ending& ending, AttemptEnded& out) {
+  if (NeverRetried(ending, out.failure_class)) {
+    out.charge = Charge::kTrial;
+    out.next = TrialState::kFailed;
+    return;
+  }
+  const bool workers = IsWorkersFault(out.failure_class);
+  const int charges = 1 + (workers ? trial.lost_workers : trial.trial_faults);
+  const int limit = workers ? policy.worker_attempts : policy.trial_attempts;
+  out.charge = workers ? Charge::kWorker : Charge::kTrial;
+  if (charges >= limit) {
+    out.next = TrialState::kFailed;
+    out.reason = absl::StrCat(out.reason, " (", charges, " of ", limit, " attempts)");
+    return;
+  }
+  out.next = TrialState::kPending;
+  out.delay = Backoff(policy, charges);
+}
+
+}  // namespace
+
+bool IsWorkersFault(FailureClass failure) {
+  return failure == FailureClass::kNodeLost || failure == FailureClass::kGpuFault ||
+         failure == FailureClass::kRendezvousTimeout;
+}
+
+AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled, const Ending& ending) {
+  const AttemptRecord& attempt = trial.attempts.back();
+  AttemptEnded out;
+  out.attempt = attempt.number;
+  out.log_tail = ending.log_tail;
+  if (out.log_tail.size() > kLogTailLines) {
+    out.log_tail.erase(out.log_tail.begin(), out.log_tail.end() - static_cast<std::ptrdiff_t>(kLogTailLines));
+  }
+  std::string verdict = attempt.verdict.empty() ? ending.verdict : attempt.verdict;
+  if (verdict.empty() && ending.how == Ending::How::kExited && ending.exit_code == kExitYielded) verdict = "yielded";
+
+  if (verdict == "finished") {
+    out.outcome = "succeeded";
+    out.next = TrialState::kSucceeded;
+    out.log_tail.clear();
+    return out;
+  }
+  if (verdict == "stopped" && !cancelled) {
+    out.outcome = "stopped";
+    out.next = TrialState::kStoppedEarly;
+    out.reason = attempt.verdict_message;
+    out.log_tail.clear();
+    return out;
+  }
+  if (cancelled) {
+    out.outcome = "cancelled";
+    out.next = TrialState::kCancelled;
+    out.reason = "cancelled";
+    out.log_tail.clear();
+    return out;
+  }
+  if (verdict == "yielded") {
+    out.outcome = "yielded";
+    out.next = TrialState::kPending;
+    out.log_tail.clear();
+    out.reason = !ending.reason.empty() ? ending.reason
+                 : attempt.verdict_message.empty() ? "checkpointed and yielded"
+                                                   : attempt.verdict_message;
+    // One that yields without having come further waits, so that it cannot spin.
+    const bool advanced = !trial.checkpoints.empty() && trial.checkpoints.back().attempt == attempt.number;
+    out.delay = advanced ? absl::ZeroDuration() : policy.first_delay;
+    return out;
+  }
+  out.outcome = ending.how == Ending::How::kLost      ? "lost"
+                : ending.how == Ending::How::kRefused ? "refused"
+                                                      : "failed";
+  out.failure_class = ClassOf(ending);
+  out.reason = ReasonOf(ending, verdict, attempt.verdict_message);
+  RetryOrFail(policy, trial, ending, out);
+  return out;
+}
+
+}  // namespace sae::server

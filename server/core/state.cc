@@ -1,0 +1,265 @@
+#include "server/core/state.h"
+
+#include <algorithm>
+#include <limits>
+
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
+
+namespace sae::server {
+namespace {
+
+constexpr std::size_t kKeptCheckpoints = 2;
+
+absl::Status Bug(const LogEvent& event, const std::string& why) {
+  return absl::InternalError(absl::StrCat("event log: ", event.sweep, "/", event.trial, " seq ", event.seq, ": ",
+                                          KindOf(event.body), ": ", why));
+}
+
+void SetState(SweepRecord& sweep, TrialRecord& trial, TrialState to) {
+  --sweep.counts[static_cast<std::size_t>(trial.state)];
+  ++sweep.counts[static_cast<std::size_t>(to)];
+  trial.state = to;
+  if (to == TrialState::kPending) {
+    sweep.pending.insert(trial.index);
+  } else {
+    sweep.pending.erase(trial.index);
+  }
+  if (IsLive(to)) {
+    sweep.live.insert(trial.index);
+  } else {
+    sweep.live.erase(trial.index);
+  }
+}
+
+absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord& sweep) {
+  SAE_ASSIGN_OR_RETURN(sweep.spec, config::ParseSweepSpec(body.spec));
+  sweep.name = event.sweep;
+  sweep.created = event.time;
+  sweep.trials.resize(body.points.size());
+  for (std::size_t i = 0; i < body.points.size(); ++i) {
+    TrialRecord& trial = sweep.trials[i];
+    trial.index = static_cast<int>(i);
+    trial.assignments = body.points[i];
+    trial.slots = static_cast<int>(sweep.Config(trial).ranks);
+    trial.pending_since = event.time;
+    sweep.pending.insert(trial.index);
+  }
+  sweep.counts[static_cast<std::size_t>(TrialState::kPending)] = static_cast<std::int64_t>(sweep.trials.size());
+  return absl::OkStatus();
+}
+
+void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& trial) {
+  AttemptRecord attempt;
+  attempt.number = body.attempt;
+  attempt.worker = body.worker;
+  attempt.runs_id = body.runs_id;
+  attempt.runs_directory = body.runs_directory;
+  attempt.slots = body.slots;
+  attempt.start = event.time;
+  trial.attempts.push_back(std::move(attempt));
+  trial.reason.clear();
+  trial.failure_class = FailureClass::kUnspecified;
+}
+
+void Run(const AttemptRunning& body, TrialRecord& trial) {
+  trial.attempts.back().from_step = body.from_step;
+  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.step > body.from_step; });
+}
+
+void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial) {
+  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.name == body.name; });
+  trial.checkpoints.push_back({body.attempt, body.name, body.step, body.tokens, event.time});
+  if (trial.checkpoints.size() > kKeptCheckpoints) trial.checkpoints.erase(trial.checkpoints.begin());
+}
+
+void End(const LogEvent& event, const AttemptEnded& body, TrialRecord& trial) {
+  AttemptRecord& attempt = trial.attempts.back();
+  attempt.end = event.time;
+  attempt.outcome = body.outcome;
+  attempt.reason = body.reason;
+  attempt.failure_class = body.failure_class;
+  if (body.charge == Charge::kTrial) ++trial.trial_faults;
+  if (body.charge == Charge::kWorker) ++trial.lost_workers;
+  trial.reason = body.reason;
+  trial.failure_class = body.failure_class;
+  trial.pending_since = event.time;
+  trial.delay = body.delay;
+  if (!body.log_tail.empty()) trial.log_tail = body.log_tail;
+}
+
+int AttemptOf(const Body& body) {
+  return std::visit(
+      [](const auto& e) {
+        if constexpr (requires { e.attempt; }) {
+          return e.attempt;
+        } else {
+          return 0;
+        }
+      },
+      body);
+}
+
+}  // namespace
+
+std::int64_t TrialRecord::EffectiveUpTo(int number) const {
+  std::int64_t limit = std::numeric_limits<std::int64_t>::max();
+  for (std::size_t i = static_cast<std::size_t>(std::max(number, 0)); i < attempts.size(); ++i) {
+    if (attempts[i].from_step) limit = std::min(limit, *attempts[i].from_step);
+  }
+  return limit;
+}
+
+bool SweepRecord::AllEnded() const {
+  return std::all_of(AllTrialStates().begin(), AllTrialStates().end(),
+                     [&](TrialState s) { return HasEnded(s) || count(s) == 0; });
+}
+
+const TrialRecord* SweepRecord::trial(const std::string& trial_name) const {
+  const int index = TrialIndexOf(trial_name);
+  return index >= 0 && index < static_cast<int>(trials.size()) ? &trials[static_cast<std::size_t>(index)] : nullptr;
+}
+
+config::TrialConfig SweepRecord::Config(const TrialRecord& trial) const {
+  config::TrialConfig config = spec.trial;
+  for (const auto& [path, value] : trial.assignments) {
+    // The values were validated at submit; one that this version refuses leaves the sweep's value.
+    config::SetField(config, path, value).IgnoreError();
+  }
+  return config;
+}
+
+std::string TrialNameOf(int index) { return absl::StrFormat("%04d", index); }
+
+int TrialIndexOf(const std::string& name) {
+  if (name.empty() || name.size() > 9) return -1;
+  int index = 0;
+  for (const char c : name) {
+    if (c < '0' || c > '9') return -1;
+    index = index * 10 + (c - '0');
+  }
+  return TrialNameOf(index) == name ? index : -1;
+}
+
+const SweepRecord* State::sweep(const std::string& name) const {
+  const auto it = sweeps_.find(name);
+  return it == sweeps_.end() ? nullptr : &it->second;
+}
+
+absl::Status State::Apply(const LogEvent& event) {
+  if (const auto* created = std::get_if<SweepCreated>(&event.body)) {
+    if (sweeps_.contains(event.sweep)) return Bug(event, "the sweep exists");
+    SweepRecord sweep;
+    SAE_RETURN_IF_ERROR(Create(event, *created, sweep));
+    sweeps_.emplace(event.sweep, std::move(sweep));
+    order_.push_back(event.sweep);
+    return absl::OkStatus();
+  }
+  const auto it = sweeps_.find(event.sweep);
+  if (it == sweeps_.end()) return Bug(event, "no such sweep");
+  return ApplyTo(event, it->second);
+}
+
+absl::Status State::ApplyTo(const LogEvent& event, SweepRecord& sweep) {
+  if (event.telemetry() || std::holds_alternative<Notice>(event.body)) return absl::OkStatus();
+  if (const auto* changed = std::get_if<SweepChanged>(&event.body)) {
+    sweep.state = changed->state;
+    sweep.ended = HasEnded(changed->state) ? event.time : absl::InfiniteFuture();
+    if (changed->state == SweepState::kRunning) sweep.cancel_requested = false;
+    return absl::OkStatus();
+  }
+  if (std::holds_alternative<CancelRequested>(event.body)) {
+    sweep.cancel_requested = true;
+    return absl::OkStatus();
+  }
+  const int index = TrialIndexOf(event.trial);
+  if (index < 0 || index >= static_cast<int>(sweep.trials.size())) return Bug(event, "no such trial");
+  return ApplyTrial(event, sweep, sweep.trials[static_cast<std::size_t>(index)]);
+}
+
+absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialRecord& trial) {
+  const Body& body = event.body;
+  const auto move_to = [&](TrialState to) -> absl::Status {
+    if (!TransitionAllowed(trial.state, to)) {
+      return Bug(event, absl::StrCat("from ", ToString(trial.state), " to ", ToString(to)));
+    }
+    SetState(sweep, trial, to);
+    return absl::OkStatus();
+  };
+  if (std::holds_alternative<TrialRetried>(body)) {
+    if (trial.state != TrialState::kFailed && trial.state != TrialState::kCancelled) {
+      return Bug(event, absl::StrCat("from ", ToString(trial.state)));
+    }
+    SetState(sweep, trial, TrialState::kPending);
+    trial.trial_faults = trial.lost_workers = 0;
+    trial.failure_class = FailureClass::kUnspecified;
+    trial.reason = "retry asked for";
+    trial.pending_since = event.time;
+    trial.delay = absl::ZeroDuration();
+    return absl::OkStatus();
+  }
+  if (std::holds_alternative<TrialCancelled>(body)) {
+    if (trial.live_attempt() != nullptr) return Bug(event, "an attempt is live");
+    SAE_RETURN_IF_ERROR(move_to(TrialState::kCancelled));
+    trial.reason = "cancelled";
+    return absl::OkStatus();
+  }
+  if (const auto* e = std::get_if<AttemptAllocated>(&body)) {
+    if (e->attempt != static_cast<int>(trial.attempts.size()) + 1) return Bug(event, "not the next attempt");
+    SAE_RETURN_IF_ERROR(move_to(TrialState::kAllocated));
+    Allocate(event, *e, trial);
+    return absl::OkStatus();
+  }
+  if (trial.live_attempt() == nullptr || trial.live_attempt()->number != AttemptOf(body)) {
+    return Bug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
+  }
+  if (std::holds_alternative<AttemptStarting>(body)) return move_to(TrialState::kStarting);
+  if (const auto* running = std::get_if<AttemptRunning>(&body)) {
+    SAE_RETURN_IF_ERROR(move_to(TrialState::kRunning));
+    Run(*running, trial);
+  }
+  if (const auto* saved = std::get_if<CheckpointSaved>(&body)) Save(event, *saved, trial);
+  if (const auto* verdict = std::get_if<AttemptVerdict>(&body)) {
+    trial.attempts.back().verdict = verdict->verdict;
+    trial.attempts.back().verdict_message = verdict->message;
+  }
+  if (const auto* ended = std::get_if<AttemptEnded>(&body)) {
+    SAE_RETURN_IF_ERROR(move_to(ended->next));
+    End(event, *ended, trial);
+  }
+  return absl::OkStatus();  // Rewound changes nothing here: AttemptRunning has said it
+}
+
+std::string State::DebugString() const {
+  std::string out;
+  for (const std::string& name : order_) {
+    const SweepRecord& s = sweeps_.at(name);
+    absl::StrAppend(&out, "sweep ", name, " ", ToString(s.state), " cancel=", s.cancel_requested, " created=",
+                    absl::FormatTime(s.created, absl::UTCTimeZone()), " ended=",
+                    absl::FormatTime(s.ended, absl::UTCTimeZone()), " counts=", absl::StrJoin(s.counts, ","),
+                    " pending=", absl::StrJoin(s.pending, ","), " live=", absl::StrJoin(s.live, ","), "\n",
+                    config::ToJson(s.spec), "\n");
+    for (const TrialRecord& t : s.trials) {
+      absl::StrAppend(&out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
+                      ToString(t.failure_class), " faults=", t.trial_faults, " lost=", t.lost_workers, " since=",
+                      absl::FormatTime(t.pending_since, absl::UTCTimeZone()), " delay=",
+                      absl::FormatDuration(t.delay), " log=", absl::StrJoin(t.log_tail, "|"));
+      for (const auto& [path, value] : t.assignments) absl::StrAppend(&out, " ", path, "=", value);
+      for (const AttemptRecord& a : t.attempts) {
+        absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ", a.runs_directory);
+        absl::StrAppend(&out, " slots=", a.slots, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
+                        absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
+                        ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
+                        a.verdict_message, "\"");
+      }
+      for (const CheckpointRecord& c : t.checkpoints) {
+        absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens, " ",
+                        absl::FormatTime(c.time, absl::UTCTimeZone()));
+      }
+      out += '\n';
+    }
+  }
+  return out;
+}
+
+}  // namespace sae::server

@@ -1,0 +1,114 @@
+#pragma once
+// The coordinator's durable state: a fold of the event log. Apply is the only way it changes; it is a pure
+// function of (state, event), so that a replay at start, a simulator and the live process agree. Not
+// thread-safe. Errors of Apply: INTERNAL for an event that the state does not allow (a bug, or a log of
+// another program); the state is then as before.
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "absl/time/time.h"
+#include "sae/base/status.h"
+#include "sae/config/sweep_spec.h"
+#include "server/core/events.h"
+
+namespace sae::server {
+
+struct AttemptRecord {
+  int number = 0;  ///< from 1
+  std::string worker;
+  std::string runs_id;
+  std::string runs_directory;
+  int slots = 0;
+  absl::Time start;
+  absl::Time end = absl::InfiniteFuture();
+  std::string outcome = "running";
+  std::string reason;
+  FailureClass failure_class = FailureClass::kUnspecified;
+  std::optional<std::int64_t> from_step;  ///< set once it trains
+  std::string verdict;                    ///< the trainer's last word, "" = none yet
+  std::string verdict_message;
+};
+
+struct CheckpointRecord {
+  int attempt = 0;
+  std::string name;
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;
+  absl::Time time;
+};
+
+struct TrialRecord {
+  int index = 0;
+  int slots = 1;  ///< its ranks
+  std::vector<std::pair<std::string, std::string>> assignments;
+  TrialState state = TrialState::kPending;
+  std::string reason;
+  FailureClass failure_class = FailureClass::kUnspecified;
+  std::vector<AttemptRecord> attempts;  ///< attempts[i].number == i + 1
+  int trial_faults = 0;                 ///< since the last retry by a person
+  int lost_workers = 0;
+  absl::Time pending_since;
+  absl::Duration delay;                       ///< PENDING: not before pending_since + delay
+  std::vector<CheckpointRecord> checkpoints;  ///< the newest two, oldest first: what the trainer keeps
+  std::vector<std::string> log_tail;          ///< of the last attempt that ended badly
+
+  const AttemptRecord* attempt(int number) const {
+    return number >= 1 && number <= static_cast<int>(attempts.size()) ? &attempts[static_cast<std::size_t>(number) - 1]
+                                                                      : nullptr;
+  }
+  /// The attempt that holds slots, or null.
+  const AttemptRecord* live_attempt() const { return IsLive(state) ? &attempts.back() : nullptr; }
+  /// Points of `number` beyond this step are superseded by a later attempt; the largest int64 when none are.
+  std::int64_t EffectiveUpTo(int number) const;
+};
+
+struct SweepRecord {
+  std::string name;
+  config::SweepSpec spec;
+  SweepState state = SweepState::kRunning;
+  bool cancel_requested = false;
+  absl::Time created;
+  absl::Time ended = absl::InfiniteFuture();
+  std::vector<TrialRecord> trials;
+  std::set<int> pending;                              ///< indices
+  std::set<int> live;                                 ///< indices
+  std::array<std::int64_t, 12> counts{};              ///< by TrialState
+
+  std::int64_t count(TrialState s) const { return counts[static_cast<std::size_t>(s)]; }
+  bool AllEnded() const;
+  const TrialRecord* trial(const std::string& name) const;
+  /// The whole configuration of one trial.
+  config::TrialConfig Config(const TrialRecord& trial) const;
+};
+
+/// "0000", "0001", ...
+std::string TrialNameOf(int index);
+/// -1 unless it is what TrialNameOf makes.
+int TrialIndexOf(const std::string& name);
+
+class State {
+ public:
+  [[nodiscard]] absl::Status Apply(const LogEvent& event);
+
+  const SweepRecord* sweep(const std::string& name) const;
+  /// In the order of creation.
+  const std::vector<std::string>& sweep_order() const { return order_; }
+  /// Every field as text: equal strings, equal states.
+  std::string DebugString() const;
+
+ private:
+  absl::Status ApplyTo(const LogEvent& event, SweepRecord& sweep);
+  absl::Status ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialRecord& trial);
+
+  std::map<std::string, SweepRecord> sweeps_;
+  std::vector<std::string> order_;
+};
+
+}  // namespace sae::server

@@ -1,0 +1,41 @@
+#pragma once
+// Workers as the coordinator sees them now: soft state, rebuilt as they register. Leases are deadlines of
+// Clock::SinceBoot. Plain data with a few questions; not thread-safe.
+
+#include <map>
+#include <string>
+
+#include "server/core/messages.h"
+
+namespace sae::server {
+
+struct WorkerEntry {
+  std::string id;
+  std::string incarnation;
+  std::string address;
+  std::string runs_directory;
+  std::string runs_id;
+  int slots = 0;
+  int gpus = 0;
+  /// Registered with this coordinator and within its lease.
+  bool ready = false;
+  /// Its lease ends then; after it its attempts count as ended. Set also for a worker that the log names
+  /// and that has not come back yet.
+  absl::Duration lease_until;
+  bool lease_open = false;
+  absl::Time last_heartbeat;
+  std::int64_t heartbeat = 0;
+  /// Attempts it was told to end: slots are still theirs until it says they are gone.
+  std::map<AttemptKey, int> draining;
+  int reported_free = 0;
+
+  int DrainingSlots() const {
+    int slots_held = 0;
+    for (const auto& [key, held] : draining) slots_held += held;
+    return slots_held;
+  }
+};
+
+using WorkerTable = std::map<std::string, WorkerEntry>;
+
+}  // namespace sae::server

@@ -1,0 +1,143 @@
+#include "server/metrics/metrics.h"
+
+#include <grpcpp/grpcpp.h>
+
+#include <algorithm>
+#include <cctype>
+
+namespace sae::server {
+namespace {
+
+/// Seconds: for what takes milliseconds, and for what takes minutes.
+const std::vector<double>& Buckets(Metric metric) {
+  static const std::vector<double> fast = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5};
+  static const std::vector<double> slow = {0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400};
+  const bool is_slow = metric == Metric::kTrialDuration || metric == Metric::kTrialPending || metric == Metric::kGangStart;
+  return is_slow ? slow : fast;
+}
+
+std::string Lower(std::string word) {
+  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  return word;
+}
+
+}  // namespace
+
+Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
+  for (const MetricSpec& spec : MetricTable()) {
+    if (spec.type == "gauge") {
+      gauges_[spec.metric] = &prometheus::BuildGauge().Name(spec.name).Help(spec.help).Register(registry);
+    } else if (spec.type == "counter") {
+      counters_[spec.metric] = &prometheus::BuildCounter().Name(spec.name).Help(spec.help).Register(registry);
+    } else {
+      histograms_[spec.metric] = &prometheus::BuildHistogram().Name(spec.name).Help(spec.help).Register(registry);
+    }
+    // A family without labels is there from the start, at 0.
+    if (!spec.labels.empty()) continue;
+    if (spec.type == "gauge") Gauge(spec.metric);
+    if (spec.type == "counter") Counter(spec.metric);
+    if (spec.type == "histogram") histograms_.at(spec.metric)->Add({}, Buckets(spec.metric));
+  }
+  Gauge(Metric::kBuildInfo, {{"version", version}, {"grpc", grpc::Version()}}).Set(1);
+  for (const char* kind : {"epoch", "incarnation", "attempt"}) Counter(Metric::kFenced, {{"kind", kind}});
+}
+
+prometheus::Gauge& Metrics::Gauge(Metric metric, const Labels& labels) { return gauges_.at(metric)->Add(labels); }
+prometheus::Counter& Metrics::Counter(Metric metric, const Labels& labels) { return counters_.at(metric)->Add(labels); }
+void Metrics::Observe(Metric metric, absl::Duration value, const Labels& labels) {
+  histograms_.at(metric)->Add(labels, Buckets(metric)).Observe(absl::ToDoubleSeconds(value));
+}
+
+void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats& watch, absl::Duration now) {
+  if (now < next_update_) return;
+  next_update_ = now + absl::Milliseconds(500);
+  UpdateSweeps(core);
+  UpdateWorkers(core);
+  Gauge(Metric::kStoreSize).Set(static_cast<double>(store.SizeBytes()));
+  Gauge(Metric::kLeaderEpoch).Set(static_cast<double>(core.epoch()));
+  Gauge(Metric::kWatchStreams).Set(static_cast<double>(watch.streams));
+  Gauge(Metric::kWatchLag).Set(static_cast<double>(watch.largest_lag));
+  Counter(Metric::kWatchSent).Increment(static_cast<double>(watch.sent - sent_));
+  sent_ = watch.sent;
+}
+
+void Metrics::UpdateSweeps(const Core& core) {
+  std::map<SweepState, std::int64_t> sweeps;
+  std::map<TrialState, std::int64_t> trials;
+  std::int64_t head = 0;
+  for (const std::string& name : core.state().sweep_order()) {
+    const SweepRecord& sweep = *core.state().sweep(name);
+    ++sweeps[sweep.state];
+    head += core.head(name);
+    if (HasEnded(sweep.state)) continue;
+    for (const TrialState s : AllTrialStates()) trials[s] += sweep.count(s);
+  }
+  for (const SweepState s : AllSweepStates()) {
+    Gauge(Metric::kSweeps, {{"state", Lower(ToString(s))}}).Set(static_cast<double>(sweeps[s]));
+  }
+  for (const TrialState s : AllTrialStates()) {
+    Gauge(Metric::kTrials, {{"state", Lower(ToString(s))}}).Set(static_cast<double>(trials[s]));
+  }
+  for (int i = 1; i <= static_cast<int>(WaitReason::kBackOff); ++i) {
+    const auto reason = static_cast<WaitReason>(i);
+    const auto it = core.waiting().find(reason);
+    const std::int64_t n = it == core.waiting().end() ? 0 : it->second;
+    Gauge(Metric::kPendingTrials, {{"reason", ToString(reason)}}).Set(static_cast<double>(n));
+  }
+  Gauge(Metric::kLogHead).Set(static_cast<double>(head));
+}
+
+void Metrics::UpdateWorkers(const Core& core) {
+  std::int64_t ready = 0, lost = 0, free = 0, slots = 0;
+  for (const auto& [id, worker] : core.workers()) {
+    ++(worker.ready ? ready : lost);
+    if (worker.ready) {
+      slots += worker.slots;
+      free += core.FreeSlots(worker);
+    }
+    if (worker.last_heartbeat == absl::Time()) continue;
+    Gauge(Metric::kWorkerHeartbeat, {{"node", id}}).Set(absl::ToDoubleSeconds(worker.last_heartbeat - absl::UnixEpoch()));
+  }
+  Gauge(Metric::kWorkers, {{"state", "ready"}}).Set(static_cast<double>(ready));
+  Gauge(Metric::kWorkers, {{"state", "lost"}}).Set(static_cast<double>(lost));
+  Gauge(Metric::kSlots, {{"state", "free"}}).Set(static_cast<double>(free));
+  Gauge(Metric::kSlots, {{"state", "allocated"}}).Set(static_cast<double>(slots - free));
+}
+
+void Metrics::OnCommit(absl::Duration took, const absl::Status& status) {
+  Observe(Metric::kCommitSeconds, took);
+  Counter(Metric::kCommits, {{"result", status.ok() ? "ok" : "error"}}).Increment();
+}
+void Metrics::OnAllocated(const std::string& why, absl::Duration waited) {
+  Counter(Metric::kTrialAttempts, {{"reason", Lower(why)}}).Increment();
+  Observe(Metric::kTrialPending, waited);
+}
+void Metrics::OnGangRunning(absl::Duration took) { Observe(Metric::kGangStart, took); }
+void Metrics::OnTrialEnded(TrialState state, FailureClass failure, absl::Duration since_created) {
+  const std::string outcome = Lower(ToString(state));
+  Counter(Metric::kTrialsTotal, {{"outcome", outcome}, {"failure_class", Lower(ToString(failure))}}).Increment();
+  Observe(Metric::kTrialDuration, since_created, {{"outcome", outcome}});
+}
+void Metrics::OnScheduled(absl::Duration took, std::size_t placed, std::size_t waiting) {
+  Observe(Metric::kSchedulerCycle, took);
+  Counter(Metric::kSchedulerDecisions, {{"decision", "placed"}}).Increment(static_cast<double>(placed));
+  Counter(Metric::kSchedulerDecisions, {{"decision", "waiting"}}).Increment(static_cast<double>(waiting));
+}
+void Metrics::OnPointsDrawn(const std::string& algorithm, std::size_t points) {
+  Counter(Metric::kSearcherDecisions, {{"algorithm", algorithm}, {"decision", "draw"}}).Increment(static_cast<double>(points));
+}
+void Metrics::OnFenced(const std::string& kind) { Counter(Metric::kFenced, {{"kind", kind}}).Increment(); }
+void Metrics::OnLeaseExpired(const std::string&) { Counter(Metric::kLeaseExpirations).Increment(); }
+void Metrics::OnReconnect(const std::string&) { Counter(Metric::kReconnects).Increment(); }
+void Metrics::OnStarted(const std::string& service, const std::string& method) {
+  Counter(Metric::kRpcStarted, {{"grpc_service", service}, {"grpc_method", method}}).Increment();
+}
+void Metrics::OnHandled(const std::string& service, const std::string& method, absl::StatusCode code,
+                        absl::Duration took) {
+  Counter(Metric::kRpcHandled,
+          {{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", absl::StatusCodeToString(code)}})
+      .Increment();
+  Observe(Metric::kRpcSeconds, took, {{"grpc_service", service}, {"grpc_method", method}});
+}
+
+}  // namespace sae::server

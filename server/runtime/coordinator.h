@@ -1,0 +1,54 @@
+#pragma once
+// The core on its own thread. Everything that touches it is posted; nothing else locks. Thread-safe.
+// Owns the core, the store and two threads: the core's, and one for slow pure work (expanding sweeps).
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "server/core/core.h"
+#include "server/runtime/task_queue.h"
+
+namespace sae::server {
+
+class Coordinator {
+ public:
+  struct Options {
+    CoreOptions core;
+    /// How long the core's thread sleeps at most: how late it sees an injected clock move.
+    absl::Duration longest_wait = absl::Seconds(1);
+  };
+  /// Called on the core's thread after each burst of work.
+  using Hook = std::function<void(Core&)>;
+
+  /// Replays the log; `clock` outlives it.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Coordinator>> Start(const Options& options, Clock& clock,
+                                                                          std::unique_ptr<EventStore> store);
+  ~Coordinator() { Stop(); }
+
+  /// Runs `task` on the core's thread, soon.
+  void Post(std::function<void(Core&)> task);
+  /// Runs `task` on the thread for slow work.
+  void PostSlow(std::function<void()> task) { slow_.Post(std::move(task)); }
+  void AddHook(Hook hook);
+  /// Runs what was posted, makes durable what waits, ends the threads. Idempotent.
+  void Stop();
+
+  const Options& options() const { return options_; }
+  Clock& clock() { return clock_; }
+  EventStore& store() { return *store_; }  ///< on the core's thread only
+
+ private:
+  Coordinator(const Options& options, Clock& clock, std::unique_ptr<EventStore> store, std::unique_ptr<Core> core);
+  absl::Duration Idle();
+
+  const Options options_;
+  Clock& clock_;
+  std::unique_ptr<EventStore> store_;
+  std::unique_ptr<Core> core_;
+  std::vector<Hook> hooks_;  // of the core's thread
+  TaskQueue slow_;
+  TaskQueue queue_;  // last: its thread uses all above
+};
+
+}  // namespace sae::server

@@ -1,0 +1,290 @@
+#include "server/service/convert.h"
+
+#include "absl/strings/str_split.h"
+#include "proto/convert/sweep_convert.h"
+#include "sae/config/run_config.h"
+
+namespace sae::server {
+namespace {
+namespace v1 = saeloom::v1;
+
+/// The core's enums have the numbers of the API's.
+static_assert(static_cast<int>(TrialState::kCancelled) == v1::Trial::STATE_CANCELLED);
+static_assert(static_cast<int>(TrialState::kPreempted) == v1::Trial::STATE_PREEMPTED);
+static_assert(static_cast<int>(SweepState::kCancelled) == v1::Sweep::STATE_CANCELLED);
+static_assert(static_cast<int>(FailureClass::kInternal) == v1::INTERNAL);
+static_assert(static_cast<int>(AttemptStatus::State::kRefused) == v1::AttemptStatus::STATE_REFUSED);
+v1::Trial::State ToProto(TrialState s) { return static_cast<v1::Trial::State>(s); }
+v1::Sweep::State ToProto(SweepState s) { return static_cast<v1::Sweep::State>(s); }
+v1::FailureClass ToProto(FailureClass f) { return static_cast<v1::FailureClass>(f); }
+
+AttemptKey Key(const std::string& sweep, const std::string& trial, int attempt) {
+  return {BareName(sweep), BareName(trial), attempt};
+}
+
+std::string TrialFolder(const SweepRecord& sweep, const TrialRecord& trial, const AttemptRecord& attempt) {
+  return absl::StrCat(attempt.runs_directory, "/", sweep.name, "/", TrialNameOf(trial.index));
+}
+
+/// `value` as the JSON scalar that the spec had.
+google::protobuf::Value Scalar(const std::string& json) {
+  google::protobuf::Value value;
+  double number = 0;
+  if (json == "true" || json == "false") {
+    value.set_bool_value(json == "true");
+  } else if (json.size() >= 2 && json.front() == '"') {
+    value.set_string_value(json.substr(1, json.size() - 2));
+  } else if (absl::SimpleAtod(json, &number)) {
+    value.set_number_value(number);
+  } else {
+    value.set_string_value(json);
+  }
+  return value;
+}
+
+void FillTrialChange(TrialState state, const std::string& reason, int attempt, const std::string& worker,
+                     FailureClass failure, v1::SweepEvent& event) {
+  auto* change = event.mutable_trial_change();
+  change->set_state(ToProto(state));
+  change->set_reason(reason);
+  change->set_attempt(attempt);
+  change->set_worker(worker);
+  change->set_failure_class(ToProto(failure));
+}
+
+struct FillEvent {
+  v1::SweepEvent& out;
+  void Change(TrialState state, const std::string& reason, int attempt, const std::string& worker = "",
+              FailureClass failure = FailureClass::kUnspecified) const {
+    FillTrialChange(state, reason, attempt, worker, failure, out);
+  }
+  void operator()(const SweepCreated&) const { out.mutable_sweep_change()->set_state(v1::Sweep::STATE_RUNNING); }
+  void operator()(const SweepChanged& e) const { out.mutable_sweep_change()->set_state(ToProto(e.state)); }
+  void operator()(const CancelRequested&) const { out.mutable_notice()->set_text("cancel asked for"); }
+  void operator()(const TrialRetried&) const { Change(TrialState::kPending, "retry asked for", 0); }
+  void operator()(const TrialCancelled&) const { Change(TrialState::kCancelled, "cancelled", 0); }
+  void operator()(const AttemptAllocated& e) const { Change(TrialState::kAllocated, "", e.attempt, e.worker); }
+  void operator()(const AttemptStarting& e) const { Change(TrialState::kStarting, "", e.attempt); }
+  void operator()(const AttemptRunning& e) const { Change(TrialState::kRunning, "", e.attempt); }
+  void operator()(const Rewound& e) const {
+    out.mutable_rewound()->set_step(e.step);
+    out.mutable_rewound()->set_attempt(e.attempt);
+  }
+  void operator()(const CheckpointSaved& e) const {
+    out.mutable_notice()->set_text(absl::StrCat("checkpoint ", e.name, " at step ", e.step));
+  }
+  void operator()(const AttemptVerdict& e) const {
+    out.mutable_notice()->set_text(absl::StrCat("attempt ", e.attempt, " ", e.verdict, " at step ", e.step,
+                                                e.message.empty() ? "" : ": ", e.message));
+  }
+  void operator()(const AttemptEnded& e) const { Change(e.next, e.reason, e.attempt, "", e.failure_class); }
+  void operator()(const Notice& e) const {
+    out.mutable_notice()->set_text(e.text);
+    for (const std::string& line : e.lines) out.mutable_notice()->add_lines(line);
+  }
+  void operator()(const Point& e) const {
+    auto* point = out.mutable_point();
+    point->set_step(e.step);
+    point->set_tokens(e.tokens);
+    point->set_attempt(e.attempt);
+    point->set_evaluation(e.evaluation);
+    point->mutable_values()->insert(e.values.begin(), e.values.end());
+  }
+};
+
+}  // namespace
+
+google::protobuf::Timestamp ToTimestamp(absl::Time time) {
+  google::protobuf::Timestamp out;
+  const std::int64_t seconds = absl::ToUnixSeconds(time);
+  out.set_seconds(seconds);
+  out.set_nanos(static_cast<std::int32_t>((time - absl::FromUnixSeconds(seconds)) / absl::Nanoseconds(1)));
+  return out;
+}
+
+absl::StatusOr<std::string> ParseSweepName(const std::string& name, const std::string& field) {
+  const std::vector<std::string> parts = absl::StrSplit(name, '/');
+  if (parts.size() == 1 && !name.empty()) return name;
+  if (parts.size() == 4 && parts[0] == "projects" && parts[1] == "default" && parts[2] == "sweeps" &&
+      !parts[3].empty()) {
+    return parts[3];
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat(field, ": \"", name, "\" is not a sweep; give its name, or projects/default/sweeps/NAME"));
+}
+
+absl::StatusOr<std::pair<std::string, std::string>> ParseTrialName(const std::string& name, const std::string& field) {
+  const std::vector<std::string> parts = absl::StrSplit(name, '/');
+  if (parts.size() == 2 && !parts[0].empty() && !parts[1].empty()) return std::make_pair(parts[0], parts[1]);
+  if (parts.size() == 6 && parts[0] == "projects" && parts[1] == "default" && parts[2] == "sweeps" &&
+      parts[4] == "trials" && !parts[3].empty() && !parts[5].empty()) {
+    return std::make_pair(parts[3], parts[5]);
+  }
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, ": \"", name, "\" is not a trial; give SWEEP/TRIAL, or projects/default/sweeps/SWEEP/trials/TRIAL"));
+}
+
+v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
+  v1::Sweep proto;
+  proto.set_name(SweepName(sweep.name));
+  *proto.mutable_spec() = sae::ToProto(sweep.spec);
+  proto.set_state(ToProto(sweep.state));
+  *proto.mutable_create_time() = ToTimestamp(sweep.created);
+  if (sweep.ended != absl::InfiniteFuture()) *proto.mutable_end_time() = ToTimestamp(sweep.ended);
+  for (const TrialState s : AllTrialStates()) {
+    if (sweep.count(s) > 0) (*proto.mutable_trials())[ToString(s)] = sweep.count(s);
+  }
+  proto.set_head_seq(head);
+  return proto;
+}
+
+v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial, const std::string& reason,
+                       const Progress& progress) {
+  v1::Trial proto;
+  proto.set_name(TrialName(sweep.name, TrialNameOf(trial.index)));
+  proto.set_state(ToProto(trial.state));
+  proto.set_reason(reason);
+  proto.set_failure_class(ToProto(trial.failure_class));
+  for (const auto& [path, value] : trial.assignments) (*proto.mutable_parameters())[path] = Scalar(value);
+  const config::TrialConfig config = sweep.Config(trial);
+  *proto.mutable_config() = sae::ToProto(config);
+  proto.set_attempt(static_cast<int>(trial.attempts.size()));
+  proto.mutable_metrics()->insert(progress.metrics.begin(), progress.metrics.end());
+  proto.set_step(progress.step);
+  proto.set_tokens(progress.tokens);
+  proto.set_total_steps(config::TotalSteps(config));
+  if (!trial.attempts.empty()) proto.set_directory(TrialFolder(sweep, trial, trial.attempts.back()));
+  if (!trial.checkpoints.empty()) {
+    proto.set_checkpoint(CheckpointToProto(sweep, trial, trial.checkpoints.back()).path());
+  }
+  return proto;
+}
+
+void AddDetails(const TrialRecord& trial, v1::Trial& proto) {
+  for (const AttemptRecord& attempt : trial.attempts) {
+    v1::Attempt* out = proto.add_attempts();
+    out->set_number(attempt.number);
+    out->set_worker(attempt.worker);
+    *out->mutable_start_time() = ToTimestamp(attempt.start);
+    if (attempt.end != absl::InfiniteFuture()) *out->mutable_end_time() = ToTimestamp(attempt.end);
+    out->set_outcome(attempt.outcome);
+    out->set_reason(attempt.reason);
+    out->set_from_step(attempt.from_step.value_or(0));
+    out->set_failure_class(ToProto(attempt.failure_class));
+  }
+  for (const std::string& line : trial.log_tail) proto.add_log_tail(line);
+}
+
+v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& trial,
+                                 const CheckpointRecord& checkpoint) {
+  v1::Checkpoint proto;
+  proto.set_name(checkpoint.name);
+  if (const AttemptRecord* attempt = trial.attempt(checkpoint.attempt)) {
+    proto.set_path(absl::StrCat(TrialFolder(sweep, trial, *attempt), "/checkpoints/", checkpoint.name));
+  }
+  proto.set_step(checkpoint.step);
+  proto.set_tokens(checkpoint.tokens);
+  proto.set_attempt(checkpoint.attempt);
+  *proto.mutable_create_time() = ToTimestamp(checkpoint.time);
+  return proto;
+}
+
+v1::SweepEvent EventToProto(const LogEvent& event) {
+  v1::SweepEvent proto;
+  proto.set_seq(event.seq);
+  *proto.mutable_time() = ToTimestamp(event.time);
+  proto.set_trial(event.trial);
+  std::visit(FillEvent{proto}, event.body);
+  return proto;
+}
+
+v1::QueryMetricsResponse SeriesToProto(const std::vector<MetricSeries>& series) {
+  v1::QueryMetricsResponse proto;
+  for (const MetricSeries& s : series) {
+    auto* out = proto.add_series();
+    out->set_metric(s.metric);
+    out->mutable_steps()->Assign(s.steps.begin(), s.steps.end());
+    out->mutable_tokens()->Assign(s.tokens.begin(), s.tokens.end());
+    out->mutable_values()->Assign(s.values.begin(), s.values.end());
+    out->mutable_attempts()->Assign(s.attempts.begin(), s.attempts.end());
+  }
+  return proto;
+}
+
+RegisterRequest FromProto(const v1::RegisterRequest& proto) {
+  RegisterRequest out{proto.worker_id(), proto.boot_id(),        proto.incarnation(), proto.slots(),   proto.gpus(),
+                      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {}};
+  for (const auto& a : proto.attempts()) out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
+  return out;
+}
+
+v1::RegisterResponse ToProto(const RegisterReply& reply) {
+  v1::RegisterResponse proto;
+  const auto set = [](absl::Duration d, google::protobuf::Duration* out) {
+    absl::Duration rest;
+    out->set_seconds(absl::IDivDuration(d, absl::Seconds(1), &rest));
+    out->set_nanos(static_cast<std::int32_t>(absl::ToInt64Nanoseconds(rest)));
+  };
+  proto.set_epoch(reply.epoch);
+  set(reply.heartbeat_interval, proto.mutable_heartbeat_interval());
+  set(reply.lease, proto.mutable_lease());
+  for (const AcknowledgedAttempt& a : reply.attempts) {
+    auto* out = proto.add_attempts();
+    out->set_sweep(a.key.sweep);
+    out->set_trial(a.key.trial);
+    out->set_attempt(a.key.attempt);
+    out->set_seq(a.seq);
+    out->set_wanted(a.wanted);
+  }
+  return proto;
+}
+
+HeartbeatRequest FromProto(const v1::WorkerMessage& proto) {
+  HeartbeatRequest out{{proto.worker_id(), proto.incarnation(), proto.epoch()}, proto.heartbeat(), proto.free_slots(), {}};
+  for (const auto& s : proto.statuses()) {
+    AttemptStatus status;
+    status.key = Key(s.sweep(), s.trial(), s.attempt());
+    status.state = static_cast<AttemptStatus::State>(s.state());
+    status.exit_code = s.exit_code();
+    status.verdict = s.verdict();
+    status.reason = s.reason();
+    const bool known = v1::FailureClass_IsValid(s.failure_class());  // a newer worker may know more classes
+    status.failure_class = known ? static_cast<FailureClass>(s.failure_class()) : FailureClass::kInternal;
+    status.log_tail.assign(s.log_tail().begin(), s.log_tail().end());
+    status.status_id = s.status_id();
+    out.statuses.push_back(std::move(status));
+  }
+  return out;
+}
+
+v1::Command ToProto(const Command& command) {
+  v1::Command proto;
+  const auto set_key = [](const AttemptKey& key, auto* out) {
+    out->set_sweep(key.sweep);
+    out->set_trial(key.trial);
+    out->set_attempt(key.attempt);
+  };
+  if (const auto* start = std::get_if<StartCommand>(&command)) {
+    auto* out = proto.mutable_start();
+    set_key(start->key, out);
+    *out->mutable_config() = sae::ToProto(start->config);
+    out->set_store(start->store);
+    out->set_store_hash(start->store_hash);
+    out->set_slots(start->slots);
+  } else if (const auto* stop = std::get_if<StopCommand>(&command)) {
+    auto* out = proto.mutable_stop();
+    set_key(stop->key, out);
+    out->set_mode(stop->checkpoint ? v1::StopAttempt::MODE_CHECKPOINT : v1::StopAttempt::MODE_NOW);
+    out->set_reason(stop->reason);
+  }
+  return proto;
+}
+
+ReportRequest FromProto(const v1::ReportBatchRequest& proto) {
+  return {{proto.worker_id(), proto.incarnation(), proto.epoch()},
+          Key(proto.sweep(), proto.trial(), proto.attempt()),
+          proto.first_seq(),
+          {proto.lines().begin(), proto.lines().end()}};
+}
+
+}  // namespace sae::server

@@ -1,0 +1,29 @@
+#pragma once
+// The streams of one coordinator, used on the core's thread, and what both services share.
+
+#include <atomic>
+
+#include "server/runtime/coordinator.h"
+#include "server/service/log_broker.h"
+#include "server/service/rpc.h"
+#include "server/service/session_hub.h"
+#include "server/service/watch_hub.h"
+
+namespace sae::server {
+
+struct Hubs {
+  explicit Hubs(absl::Duration watch_heartbeat) : watch(watch_heartbeat), logs(sessions) {}
+  WatchHub watch;
+  SessionHub sessions;
+  LogBroker logs;
+};
+
+/// All outlive the services.
+struct ServiceContext {
+  Coordinator& coordinator;
+  Hubs& hubs;
+  RpcObserver& rpcs;
+  std::atomic<std::int64_t> next_stream{1};
+};
+
+}  // namespace sae::server

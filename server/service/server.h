@@ -1,0 +1,51 @@
+#pragma once
+// The coordinator as a gRPC server: builds, binds, stops. Owns the hubs, the services and gRPC's server;
+// borrows the coordinator, which outlives it. Errors: FAILED_PRECONDITION for an address in use,
+// PERMISSION_DENIED for one beyond loopback that was not asked for in so many words.
+
+#include <grpcpp/server.h>
+
+#include <memory>
+#include <string>
+
+#include "server/service/sweep_service.h"
+#include "server/service/worker_service.h"
+
+namespace sae::server {
+
+struct ServerOptions {
+  std::string listen = "127.0.0.1:0";  ///< host:port; port 0 = any free one
+  bool insecure_bind_anywhere = false;
+  absl::Duration watch_heartbeat = absl::Seconds(5);
+};
+
+/// PERMISSION_DENIED unless `address` is on loopback or `anywhere` was said; INVALID_ARGUMENT unless host:port.
+[[nodiscard]] absl::Status CheckListenAddress(const std::string& address, bool anywhere, const std::string& flag);
+
+class Server {
+ public:
+  /// `rpcs` may be null. It and `coordinator` outlive the server.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
+                                                                     Coordinator& coordinator, RpcObserver* rpcs);
+  ~Server() { Stop(absl::ZeroDuration()); }
+
+  /// host:port with the port that was chosen.
+  const std::string& address() const { return address_; }
+  Hubs& hubs() { return hubs_; }
+  /// Not serving, then streams end, then calls are waited for at most `grace`. Idempotent.
+  void Stop(absl::Duration grace);
+
+ private:
+  Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs);
+
+  RpcObserver silent_;
+  Coordinator& coordinator_;
+  Hubs hubs_;
+  ServiceContext context_;
+  SweepServiceImpl sweeps_;
+  WorkerServiceImpl workers_;
+  std::string address_;
+  std::unique_ptr<grpc::Server> server_;
+};
+
+}  // namespace sae::server

@@ -1,0 +1,179 @@
+#include "server/service/worker_service.h"
+
+#include <spdlog/spdlog.h>
+
+#include "server/service/convert.h"
+
+namespace sae::server {
+namespace {
+namespace v1 = saeloom::v1;
+constexpr char kService[] = "saeloom.v1.WorkerService";
+
+/// One Session stream. Frees itself after OnDone; the hub and posted tasks share it. One read and one write
+/// in flight; the next read begins when the message before it was handled.
+class SessionReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>,
+                             public SessionLink {
+ public:
+  static grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Make(ServiceContext& context) {
+    std::shared_ptr<SessionReactor> reactor(new SessionReactor(context));
+    reactor->self_ = reactor;
+    reactor->Read();
+    return reactor.get();
+  }
+
+  void Send(v1::CoordinatorMessage message) override {
+    {
+      MutexLock lock(mu_);
+      if (ended_) return;
+      if (queued_any_) {
+        MergeMessage(message, queued_);
+      } else {
+        queued_ = std::move(message);
+      }
+      queued_any_ = true;
+    }
+    Pump();
+  }
+  void End(const absl::Status& status) override {
+    {
+      MutexLock lock(mu_);
+      if (ended_) return;
+      ended_ = true;
+      status_ = ToGrpc(status);
+    }
+    Pump();
+  }
+
+  void OnReadDone(bool ok) override {
+    if (!ok) return End(absl::OkStatus());  // the worker has closed its side, or the connection broke
+    std::shared_ptr<SessionLink> self;
+    {
+      MutexLock lock(mu_);
+      self = self_;
+    }
+    if (self == nullptr) return;
+    context_.coordinator.Post([this, self, hubs = &context_.hubs](Core& core) {
+      hubs->sessions.Receive(core, self, incoming_);
+      Read();
+    });
+  }
+  void OnWriteDone(bool ok) override {
+    {
+      MutexLock lock(mu_);
+      writing_ = false;
+    }
+    ok ? Pump() : End(absl::OkStatus());
+  }
+  void OnCancel() override { End(absl::CancelledError("the worker has gone")); }
+  void OnDone() override {
+    std::shared_ptr<SessionReactor> self;
+    absl::StatusCode code = absl::StatusCode::kOk;
+    {
+      MutexLock lock(mu_);
+      self = std::move(self_);
+      code = static_cast<absl::StatusCode>(status_.error_code());
+    }
+    call_.Handled(code);
+    context_.coordinator.Post([self, hubs = &context_.hubs](Core&) { hubs->sessions.Remove(self.get()); });
+  }
+
+ private:
+  explicit SessionReactor(ServiceContext& context)
+      : context_(context), call_(&context.rpcs, context.coordinator.clock(), kService, "Session") {}
+
+  void Read() {
+    {
+      MutexLock lock(mu_);
+      if (ended_) return;
+      starting_ = true;  // Finish must not come before StartRead has returned
+    }
+    StartRead(&incoming_);
+    {
+      MutexLock lock(mu_);
+      starting_ = false;
+    }
+    Pump();
+  }
+
+  void Pump() {
+    bool write = false;
+    {
+      MutexLock lock(mu_);
+      if (finished_ || writing_ || starting_) return;
+      if (ended_) {
+        finished_ = true;
+      } else if (queued_any_) {
+        outgoing_ = std::move(queued_);
+        queued_.Clear();
+        queued_any_ = false;
+        writing_ = write = true;
+      } else {
+        return;
+      }
+    }
+    // Without the lock: gRPC may run a reaction inside the call.
+    write ? StartWrite(&outgoing_) : Finish(status_);
+  }
+
+  ServiceContext& context_;
+  const RpcCall call_;
+  v1::WorkerMessage incoming_;     // gRPC's while a read is in flight, else the posted task's
+  v1::CoordinatorMessage outgoing_;  // gRPC's while writing_
+  Mutex mu_;
+  std::shared_ptr<SessionReactor> self_ ABSL_GUARDED_BY(mu_);  // gRPC's share of the ownership
+  v1::CoordinatorMessage queued_ ABSL_GUARDED_BY(mu_);
+  bool queued_any_ ABSL_GUARDED_BY(mu_) = false;
+  bool starting_ ABSL_GUARDED_BY(mu_) = false;
+  bool writing_ ABSL_GUARDED_BY(mu_) = false;
+  bool ended_ ABSL_GUARDED_BY(mu_) = false;
+  bool finished_ ABSL_GUARDED_BY(mu_) = false;
+  grpc::Status status_;  // written once under mu_, before finished_
+};
+
+}  // namespace
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContext* context,
+                                                      const v1::RegisterRequest* request,
+                                                      v1::RegisterResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "Register");
+  context_.coordinator.Post([=](Core& core) {
+    const auto reply = core.Register(FromProto(*request));
+    if (reply.ok()) {
+      *response = ToProto(*reply);
+      spdlog::info("worker {} registered: {} slots, runs folder {} ({} known attempts)", request->worker_id(),
+                   request->slots(), request->runs_directory(), request->attempts_size());
+    }
+    call.Handled(reply.status().code());
+    reactor->Finish(ToGrpc(reply.status()));
+  });
+  return reactor;
+}
+
+grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerServiceImpl::Session(
+    grpc::CallbackServerContext*) {
+  return SessionReactor::Make(context_);
+}
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerContext* context,
+                                                         const v1::ReportBatchRequest* request,
+                                                         v1::ReportBatchResponse* response) {
+  auto* reactor = context->DefaultReactor();
+  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "ReportBatch");
+  context_.coordinator.Post([=, hubs = &context_.hubs](Core& core) {
+    const auto finish = [=](const absl::StatusOr<std::int64_t>& acknowledged) {
+      if (acknowledged.ok()) response->set_acknowledged_seq(*acknowledged);
+      call.Handled(acknowledged.status().code());
+      reactor->Finish(ToGrpc(acknowledged.status()));
+    };
+    const ReportRequest report = FromProto(*request);
+    if (request->logs_size() == 0) return core.Report(report, finish);
+    const absl::Status sender = core.CheckSender(report.sender);
+    if (!sender.ok()) return finish(sender);
+    hubs->logs.Receive(core, request->worker_id(), *request);
+    finish(core.acknowledged(report.key));
+  });
+  return reactor;
+}
+
+}  // namespace sae::server

@@ -1,0 +1,42 @@
+#pragma once
+// An event store in memory, for tests and simulation. The contents live in a Disk that outlives the store,
+// so that a test can "restart" over them; the next commits can be made to fail. Not thread-safe.
+
+#include <memory>
+
+#include "server/store/event_store.h"
+
+namespace sae::server {
+
+class MemoryStore final : public EventStore {
+ public:
+  struct Disk {
+    std::int64_t epoch = 0;
+    std::vector<LogEvent> log;  ///< in the order of the commits
+    std::map<std::string, std::map<std::int64_t, std::size_t>> by_seq;  ///< index into log
+    std::map<std::tuple<std::string, std::string, int>, std::int64_t> acknowledged;
+    std::map<std::string, UsedRequest> requests;
+    /// Returned by the next commits, and removed from here.
+    std::vector<absl::Status> failures;
+  };
+
+  explicit MemoryStore(std::shared_ptr<Disk> disk) : disk_(std::move(disk)) {}
+
+  absl::StatusOr<std::int64_t> BeginEpoch() override { return ++disk_->epoch; }
+  absl::Status Commit(const Transaction& transaction) override;
+  absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
+  absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;
+  absl::StatusOr<std::vector<Acknowledged>> AllAcknowledged() override;
+  absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) override;
+  absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after, int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep, const std::string& trial,
+                                                   std::int64_t after, int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep, const std::string& trial,
+                                                           std::int64_t before, int limit) override;
+  std::int64_t SizeBytes() override { return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent)); }
+
+ private:
+  std::shared_ptr<Disk> disk_;  // shared with the test that restarts
+};
+
+}  // namespace sae::server
