@@ -1,0 +1,52 @@
+#pragma once
+// The result table of a sweep: held-out metrics of each trial, the Pareto front, the best trial by the
+// sweep's objective, architectures compared at equal L0, and what AuxK is worth. Pure functions.
+
+#include <string>
+#include <vector>
+
+#include "client/cli/front.h"
+#include "saeloom/v1/sweep.pb.h"
+
+namespace sae::cli {
+
+struct ResultRow {
+  std::string trial;
+  std::string parameters;
+  std::string architecture;
+  std::string state;
+  double fvu = 0, explained_variance = 0, l0 = 0, dead_fraction = 0, gamma = 0, tokens_per_second = 0;
+  double objective = 0;
+  bool feasible = false;  ///< has ended well, with a finite objective that meets every constraint
+  bool on_front = false;
+  bool aux_off = false;   ///< topk with aux_k 0
+};
+
+struct ArchitecturePair {
+  std::string a, b;
+  std::vector<FrontPoint> front_a, front_b;
+  Comparison comparison;
+};
+
+/// Two trials that differ in aux_k alone, one of them with it off.
+struct AuxPair {
+  std::size_t with = 0, without = 0;  ///< rows
+};
+
+struct Results {
+  std::string sweep;
+  std::string objective;  ///< "smallest heldout.fvu with heldout.l0 <= 64"
+  std::vector<ResultRow> rows;
+  int best = -1;          ///< row, or -1
+  std::vector<ArchitecturePair> pairs;
+  std::vector<AuxPair> aux;
+};
+
+Results CollectResults(const saeloom::v1::Sweep& sweep, const std::vector<saeloom::v1::Trial>& trials);
+std::string ResultsText(const Results& results);
+std::string ResultsJson(const Results& results);
+
+/// The points of one architecture and its front, for the figure.
+std::vector<std::string> ArchitecturesOf(const Results& results);
+
+}  // namespace sae::cli

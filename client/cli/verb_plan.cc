@@ -1,0 +1,156 @@
+#include <CLI/CLI.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "client/cli/spec_file.h"
+#include "client/cli/table.h"
+#include "client/cli/verb.h"
+
+namespace sae::cli {
+namespace {
+using json = nlohmann::ordered_json;
+
+constexpr std::size_t kShown = 40;
+
+struct Options {
+  std::string file;
+  bool all = false;
+};
+
+struct Plan {
+  config::SweepSpec spec;
+  std::vector<config::TrialPoint> points;
+  std::string note;  ///< why the width is not known; "" = it is
+};
+
+absl::StatusOr<Plan> MakePlan(const Options& options, const World& world) {
+  Plan plan;
+  SAE_ASSIGN_OR_RETURN(plan.spec, LoadSpec(options.file, world));
+  if (const absl::Status s = config::Validate(plan.spec); !s.ok()) return Annotate(s, options.file);
+  const absl::Status store = ReadStoreManifest(plan.spec, world);
+  if (absl::IsNotFound(store)) {
+    plan.note = Message(store);  // to plan before the harvest is fine
+  } else if (!store.ok()) {
+    return Annotate(store, options.file);
+  } else if (const absl::Status s = config::Validate(plan.spec); !s.ok()) {
+    return Annotate(s, options.file);
+  }
+  SAE_ASSIGN_OR_RETURN(plan.points, config::ExpandTrials(plan.spec));
+  return plan;
+}
+
+std::string PointText(const config::TrialPoint& point) {
+  const std::string text = config::ToText(point);
+  return text.empty() ? "(as in trial:)" : text;
+}
+
+struct Totals {
+  double tokens = 0;
+  std::int64_t slots = 0;         ///< of the largest trial
+  std::int64_t memory = 0;        ///< of the largest rank
+  std::int64_t checkpoints = 0;   ///< bytes, with two kept and a third being written
+};
+
+Totals Sum(const Plan& plan) {
+  Totals t;
+  for (const config::TrialPoint& p : plan.points) {
+    t.tokens += p.config.train.tokens;
+    t.slots = std::max(t.slots, p.config.ranks);
+    t.memory = std::max(t.memory, config::EstimateMemory(p.config, plan.spec.store_d).total());
+    t.checkpoints += 3 * config::EstimateCheckpointBytes(p.config, plan.spec.store_d);
+  }
+  return t;
+}
+
+std::string PlanText(const Plan& plan, bool all) {
+  using A = Table::Align;
+  const bool width_known = plan.spec.store_d > 0;
+  Table table({{"TRIAL"}, {"PARAMETERS"}, {"SLOTS", A::kRight}, {"STEPS", A::kRight}, {"TOKENS", A::kRight}, {"MEMORY/RANK", A::kRight}});
+  const std::size_t shown = all ? plan.points.size() : std::min(plan.points.size(), kShown);
+  for (std::size_t i = 0; i < shown; ++i) {
+    const config::TrialConfig& c = plan.points[i].config;
+    table.Add({config::TrialId(static_cast<std::int64_t>(i)), PointText(plan.points[i]), absl::StrCat(c.ranks),
+               absl::StrCat(config::TotalSteps(c)), Count(c.train.tokens),
+               width_known ? Bytes(static_cast<double>(config::EstimateMemory(c, plan.spec.store_d).total())) : "?"});
+  }
+  std::string out = absl::StrCat("sweep ", plan.spec.name, ": ", plan.points.size(), " trials (", plan.spec.search, ")\nstore ", plan.spec.store,
+                                 width_known ? absl::StrCat(", width ", plan.spec.store_d) : "", "\n\n", table.Text());
+  if (shown < plan.points.size()) absl::StrAppend(&out, "… ", plan.points.size() - shown, " more: --all shows them\n");
+  const Totals t = Sum(plan);
+  absl::StrAppend(&out, "\nslots a trial     ", t.slots, "\ntokens in all     ", Count(t.tokens));
+  if (width_known) {
+    absl::StrAppend(&out, "\nmemory a rank     ", Bytes(static_cast<double>(t.memory)), " at most\ncheckpoints       ",
+                    Bytes(static_cast<double>(t.checkpoints)), " on disk at most");
+  }
+  absl::StrAppend(&out, "\nobjective         ", plan.spec.minimize ? "smallest " : "largest ", plan.spec.objective_metric);
+  for (const config::Constraint& c : plan.spec.constraints) absl::StrAppend(&out, ", ", config::ToText(c));
+  out += "\n";
+  if (!plan.note.empty()) absl::StrAppend(&out, "note: ", plan.note, "\n");
+  return out;
+}
+
+std::string PlanJson(const Plan& plan) {
+  const Totals t = Sum(plan);
+  json out = {{"name", plan.spec.name}, {"store", plan.spec.store}, {"store_d", plan.spec.store_d}, {"search", plan.spec.search},
+              {"slots_per_trial", t.slots}, {"tokens", t.tokens}};
+  if (plan.spec.store_d > 0) {
+    out["memory_per_rank"] = t.memory;
+    out["checkpoint_bytes"] = t.checkpoints;
+  }
+  if (!plan.note.empty()) out["note"] = plan.note;
+  out["trials"] = json::array();
+  for (std::size_t i = 0; i < plan.points.size(); ++i) {
+    const config::TrialPoint& p = plan.points[i];
+    json parameters = json::object();
+    for (const auto& [path, value] : p.assignments) parameters[path] = json::parse(value, nullptr, false);
+    json trial = {{"trial", config::TrialId(static_cast<std::int64_t>(i))}, {"parameters", parameters}, {"slots", p.config.ranks},
+                  {"steps", config::TotalSteps(p.config)}};
+    if (plan.spec.store_d > 0) trial["memory_per_rank"] = config::EstimateMemory(p.config, plan.spec.store_d).total();
+    out["trials"].push_back(std::move(trial));
+  }
+  return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+}
+
+absl::Status ShowPlan(const Options& options, Session& session) {
+  SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
+  session.world.out << (session.json() ? PlanJson(plan) : PlanText(plan, options.all)) << std::flush;
+  return absl::OkStatus();
+}
+
+absl::Status ShowValid(const Options& options, Session& session) {
+  SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
+  if (session.json()) {
+    json out = {{"valid", true}, {"name", plan.spec.name}, {"trials", plan.points.size()}};
+    if (!plan.note.empty()) out["note"] = plan.note;
+    session.world.out << out.dump(2) << std::endl;
+    return absl::OkStatus();
+  }
+  session.world.out << options.file << ": valid, " << plan.points.size() << " trials\n";
+  if (!plan.note.empty()) session.world.out << "note: " << plan.note << '\n';
+  session.world.out.flush();
+  return absl::OkStatus();
+}
+
+}  // namespace
+
+void AddPlan(CLI::App& app, Session& session) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("plan", "what a sweep would run: trials, slots, memory (no coordinator needed)");
+  verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
+  verb->add_flag("--all", options->all, "every trial, not the first 40");
+  verb->footer("Example:\n  saeloom plan examples/demo.yaml");
+  verb->callback([options, &session] { session.status = ShowPlan(*options, session); });
+}
+
+void AddValidate(CLI::App& app, Session& session) {
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("validate", "check a sweep's file, every problem at once (no coordinator needed)");
+  verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
+  verb->footer("Example:\n  saeloom validate examples/demo.yaml");
+  verb->callback([options, &session] { session.status = ShowValid(*options, session); });
+}
+
+}  // namespace sae::cli
