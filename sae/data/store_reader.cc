@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 
 #include "sae/base/env.h"
 #include "sae/base/hash.h"
@@ -78,8 +79,9 @@ absl::Status ActivationStore::OpenSplit(Split split, std::vector<std::unique_ptr
 absl::Status ActivationStore::VerifyShard(const ShardFile& shard) const {
   if (shard.verified.load(std::memory_order_acquire)) return absl::OkStatus();
   SAE_ASSIGN_OR_RETURN(const std::string hash, HashFile(shard.path));
+  std::error_code ec;
   if (hash != shard.hash) {
-    return absl::DataLossError(absl::StrCat(shard.path, ": bytes from offset 0 on hash to ", hash, ", the manifest promises ",
+    return absl::DataLossError(absl::StrCat(shard.path, ": bytes 0 to ", std::filesystem::file_size(shard.path, ec), " hash to ", hash, ", the manifest promises ",
                                             shard.hash, ": the file was changed or damaged, copy or make the store again"));
   }
   shard.verified.store(true, std::memory_order_release);
