@@ -9,7 +9,7 @@ namespace sae::comm::contract {
 namespace {
 
 absl::Status AllReduceEveryTypeAndOp(Communicator& c) {
-  for (const std::int64_t count : {0, 1, 3, 1000, 70001}) {
+  for (const std::int64_t count : {0, 1, 3, 1000, 9001}) {
     for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
       const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
         Bytes data = Fill<E>(c.rank(), count);
@@ -23,7 +23,7 @@ absl::Status AllReduceEveryTypeAndOp(Communicator& c) {
 }
 
 absl::Status ReduceScatterEveryTypeAndOp(Communicator& c) {
-  for (const std::int64_t count : {0, 1, 7, 20001}) {
+  for (const std::int64_t count : {0, 1, 7, 3001}) {
     for (const ReduceOp op : {ReduceOp::kSum, ReduceOp::kMax, ReduceOp::kMin}) {
       const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
         const Bytes input = Fill<E>(c.rank(), count * c.size());
@@ -57,7 +57,7 @@ absl::Status SumsAddInRankOrder(Communicator& c) {
 }
 
 absl::Status AllGatherUneven(Communicator& c) {
-  for (const std::int64_t unit : {0, 1, 300, 30000}) {
+  for (const std::int64_t unit : {0, 1, 300, 3000}) {
     std::vector<std::int64_t> counts;
     for (int r = 0; r < c.size(); ++r) counts.push_back(r % 3 == 1 ? 0 : unit * (r + 1));  // rank 1 gives nothing
     const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
@@ -83,7 +83,7 @@ absl::Status AllGatherUneven(Communicator& c) {
 }
 
 absl::Status AllToAllTransposes(Communicator& c) {
-  for (const std::int64_t count : {0, 1, 257, 40000}) {
+  for (const std::int64_t count : {0, 1, 257, 4000}) {
     std::vector<std::int64_t> input;
     std::vector<std::int64_t> expected;
     for (int peer = 0; peer < c.size(); ++peer) {
@@ -101,7 +101,7 @@ absl::Status AllToAllTransposes(Communicator& c) {
 
 absl::Status BroadcastFromEveryRoot(Communicator& c) {
   for (int root = 0; root < c.size(); ++root) {
-    for (const std::int64_t count : {0, 1, 99999}) {
+    for (const std::int64_t count : {0, 1, 9999}) {
       const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
         Bytes data = Fill<E>(c.rank(), count);
         SAE_RETURN_IF_ERROR(c.Broadcast(data.data(), count, E::kDType, root));
