@@ -23,7 +23,7 @@ AuxK<T>::AuxK(const Context& context, std::int64_t batch)
 template <class T>
 absl::StatusOr<bool> AuxK<T>::FindDead(const std::int64_t* since, Phases* phases) {
   dead_.clear();
-  const std::int64_t threshold = context_.config.sae.dead_after_tokens.value_or(0);
+  const std::int64_t threshold = DeadAfter(context_.config);
   for (std::int64_t i = 0; i < context_.shard.count; ++i) {
     if (since[i] >= threshold) dead_.push_back(static_cast<std::int32_t>(i));
   }

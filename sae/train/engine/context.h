@@ -2,6 +2,7 @@
 // What the parts of the engine share: where this rank stands, and the time of each phase. Borrows
 // communicator and pool. Not thread-safe.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 
@@ -19,6 +20,11 @@ struct Context {
   comm::Communicator& communicator;
   ThreadPool& pool;
 };
+
+/// Tokens of silence after which a latent counts as dead; one that fires in every batch never does.
+inline std::int64_t DeadAfter(const config::TrialConfig& resolved) {
+  return std::max<std::int64_t>(1, resolved.sae.dead_after_tokens.value_or(0));
+}
 
 /// Milliseconds of the last step.
 struct Phases {

@@ -102,7 +102,7 @@ absl::Status SaeEngine<T>::ReduceStep(const T* delta_sums, StepSums local) {
     kernels::WeightedColumnSums(delta_sums, parameters_.w_enc.data(), context_.shard.count, d, column_.data(),
                                 context_.pool);
     std::copy(column_.begin(), column_.end(), reduce_.begin());
-    const std::int64_t dead_after = context_.config.sae.dead_after_tokens.value_or(0);
+    const std::int64_t dead_after = DeadAfter(context_.config);
     reduce_[Size(d)] = local.active;
     reduce_[Size(d) + 1] = local.l1;
     reduce_[Size(d) + 2] = static_cast<double>(std::count_if(since_fired_.begin(), since_fired_.end(),
