@@ -75,6 +75,43 @@ TEST_F(TrainerMpirun, NoticeToMpirunSavesAndYields) {
   EXPECT_TRUE(RealEnv().Exists(rig_.checkpoints() + "/" + verdict.checkpoint + "/manifest.json"));
 }
 
+class LauncherDeath : public TrainerMpirun, public ::testing::WithParamInterface<int> {};
+
+TEST_P(LauncherDeath, LeavesNoRankBehindAndACheckpointToGoOnFrom) {
+  rig_.config.trial.train.tokens = 1e9;
+  rig_.config.trial.train.checkpoint_every_seconds = 0.1;
+  const auto process = rig_.Start(1, 2, true);
+  ASSERT_TRUE(rig_.WaitForEvent(1, EventKind::kCheckpoint, 1, *process)) << rig_.Output();
+  ASSERT_TRUE(process->Signal(GetParam()).ok());
+  EXPECT_NE(WaitFor(*process), 0);
+  EXPECT_TRUE(WaitUntil([&] { return TrainerPids(rig_.AttemptFolder(1)).empty(); }));
+  rig_.config.trial.train.tokens = 64;
+  EXPECT_EQ(rig_.Run(2, 2, true), 0) << rig_.Output();
+  EXPECT_GT(rig_.Events(2).front().from_step, 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, LauncherDeath, ::testing::Values(SIGTERM, SIGKILL));
+
+TEST_F(TrainerMpirun, ARankThatHangsIsNamedAndTheGangEnds) {
+  rig_.config.trial.train.tokens = 1e9;
+  rig_.config.run.watchdog_seconds = 3;
+  const auto process = rig_.Start(1, 2, true);
+  ASSERT_TRUE(rig_.WaitForEvent(1, EventKind::kMetrics, 10, *process)) << rig_.Output();
+  int stopped = 0;
+  for (const int pid : TrainerPids(rig_.AttemptFolder(1))) {
+    if (RankOf(pid) == 1) stopped = pid;
+  }
+  ASSERT_NE(stopped, 0);
+  ::kill(stopped, SIGSTOP);
+  EXPECT_EQ(WaitFor(*process), 1) << rig_.Output();
+  const Event verdict = rig_.Events(1).back();
+  EXPECT_EQ(verdict.kind, EventKind::kFailed);
+  EXPECT_NE(verdict.message.find("DEADLINE_EXCEEDED"), std::string::npos) << verdict.message;
+  EXPECT_NE(verdict.message.find("rank 1"), std::string::npos) << verdict.message;
+  EXPECT_GT(verdict.step, 0);
+  EXPECT_TRUE(WaitUntil([&] { return TrainerPids(rig_.AttemptFolder(1)).empty(); }));
+}
+
 TEST_F(TrainerMpirun, ACheckpointOfOneRankGoesOnAtTwo) {
   rig_.config.trial.train.tokens = 20000 * 64;
   const auto process = rig_.Start(1, 1, false);

@@ -6,6 +6,7 @@
 #include "sae/base/clock.h"
 #include "sae/checkpoint/checkpoint.h"
 #include "sae/train/run_trial.h"
+#include "tests/support/fault_env.h"
 #include "tests/trainer/trial_rig.h"
 
 namespace sae::train {
@@ -13,7 +14,8 @@ namespace {
 using testing::TrialRig;
 
 /// Runs until `stop_at` (or to the end) with checkpoints and events in `folder`.
-absl::Status RunUntil(TrialRig& rig, int ranks, const std::string& folder, std::int64_t stop_at) {
+absl::Status RunUntil(TrialRig& rig, int ranks, const std::string& folder, std::int64_t stop_at,
+                      Env& env = RealEnv()) {
   spdlog::set_level(spdlog::level::err);
   rig.config.trial.ranks = ranks;
   rig.config.run.directory = folder;
@@ -25,7 +27,7 @@ absl::Status RunUntil(TrialRig& rig, int ranks, const std::string& folder, std::
       SAE_ASSIGN_OR_RETURN(events, EventWriter::Open(RealEnv(), RealClock(), folder + "/events.jsonl"));
     }
     RunTrialParts parts;
-    parts.env = &RealEnv();
+    parts.env = &env;
     parts.clock = &RealClock();
     parts.communicator = &c;
     parts.events = events.get();
@@ -86,6 +88,16 @@ INSTANTIATE_TEST_SUITE_P(All, ResumeBitwise,
                          ::testing::Values(Case{"TopK1", "topk", 1}, Case{"TopK2", "topk", 2},
                                            Case{"Relu1", "relu_l1", 1}, Case{"Relu2", "relu_l1", 2}),
                          [](const auto& p) { return p.param.name; });
+
+TEST(RunTrial, WithoutRoomForCheckpointsItDoesNotBegin) {
+  TrialRig rig(500);
+  testing::FaultEnv env(RealEnv());
+  env.set_free_bytes(1000);
+  const absl::Status status = RunUntil(rig, 2, rig.folder() + "/run", -1, env);
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted) << status;
+  EXPECT_NE(Message(status).find(rig.folder() + "/run/checkpoints"), std::string::npos) << status;
+  EXPECT_FALSE(RealEnv().Exists(rig.folder() + "/run/checkpoints"));
+}
 
 TEST(ResumeAtAnotherSize, AgreesWithTheUninterruptedRunWithinTolerance) {
   TrialRig rig(1500);

@@ -139,4 +139,19 @@ std::vector<int> TrainerPids(const std::string& folder) {
   return out;
 }
 
+int RankOf(int pid) {
+  const std::string name = "OMPI_COMM_WORLD_RANK=";
+  const std::string environment = ReadOrEmpty(absl::StrCat("/proc/", pid, "/environ"));
+  const std::size_t at = environment.find(name);
+  return at == std::string::npos ? -1 : std::atoi(environment.c_str() + at + name.size());
+}
+
+bool WaitUntil(const std::function<bool()>& condition) {
+  for (int i = 0; i < 15000; ++i) {
+    if (condition()) return true;
+    Pause();
+  }
+  return false;
+}
+
 }  // namespace sae::testing

@@ -62,4 +62,10 @@ bool HaveMpi();
 /// Live saeloom-trainer processes that run with that folder in their command line.
 std::vector<int> TrainerPids(const std::string& folder);
 
+/// The rank of such a process, as its launcher told it; -1 when it does not say.
+int RankOf(int pid);
+
+/// Polls until it holds; false after half a minute.
+bool WaitUntil(const std::function<bool()>& condition);
+
 }  // namespace sae::testing
