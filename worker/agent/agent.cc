@@ -1,0 +1,463 @@
+#include "worker/agent/agent.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "worker/agent/admission.h"
+
+namespace saeloom::agent {
+namespace {
+
+constexpr std::size_t kClosedRemembered = 1000;
+constexpr absl::Duration kReportPause = absl::Milliseconds(100);
+// How long a gang may run before the first answer after a start; replaced by the first lease.
+constexpr absl::Duration kNever = absl::Hours(24 * 365 * 100);
+
+}  // namespace
+
+Agent::Agent(Options options)
+    : options_(std::move(options)),
+      session_({.channel = options_.channel, .address = options_.coordinator, .clock = options_.clock,
+                .random = sae::Random(options_.random_seed)},
+               *this),
+      reporter_([this](const auto& request, auto* response) { return session_.Report(request, response); },
+                [this] { session_.Reregister(); }),
+      logs_([this](const auto& request, auto* response) { return session_.Report(request, response); },
+            [this](const AttemptKey& key) {
+              sae::MutexLock lock(mu_);
+              const auto it = known_.find(key);
+              return it != known_.end() && it->second;
+            }) {
+  context_.env = options_.env;
+  context_.clock = options_.clock;
+  context_.runs = options_.runs;
+  context_.gang = options_.gang;
+  context_.threads = options_.slots.threads;
+  context_.boot_id = options_.boot_id;
+  context_.incarnation = options_.incarnation;
+}
+
+Agent::~Agent() { Stop(); }
+
+absl::Status Agent::Start() {
+  SAE_ASSIGN_OR_RETURN(const auto open, options_.runs->OpenAttempts());
+  for (const AttemptKey& key : open) {
+    Entry entry;
+    entry.attempt = Attempt::Adopt(context_, key);
+    spdlog::info("attempt {}: found open, its end will be reported", key.Text());
+    entries_.emplace(key, std::move(entry));
+  }
+  // Orphans end before the coordinator hears of this incarnation, so that nothing runs twice.
+  AdoptLeftovers();
+  Publish();
+  loop_thread_ = std::thread([this] { Loop(); });
+  report_thread_ = std::thread([this] { ReportLoop(); });
+  session_.Start();
+  return absl::OkStatus();
+}
+
+void Agent::AdoptLeftovers() {
+  while (AnyRuns()) {
+    for (auto& [key, entry] : entries_) entry.attempt->Tick();
+    if (AnyRuns()) options_.clock->SleepFor(absl::Milliseconds(10));
+  }
+}
+
+void Agent::BeginShutdown(absl::Duration grace) {
+  sae::MutexLock lock(mu_);
+  inbox_.emplace_back(ShutdownRequest{grace});
+  wake_.NotifyAll();
+}
+
+bool Agent::Quiet() const {
+  sae::MutexLock lock(mu_);
+  return inbox_.empty() && std::none_of(known_.begin(), known_.end(), [](const auto& k) { return k.second; });
+}
+
+bool Agent::Idle() const {
+  sae::MutexLock lock(mu_);
+  return inbox_.empty() && known_.empty() && outbox_.empty();
+}
+
+void Agent::Stop() {
+  {
+    sae::MutexLock lock(mu_);
+    if (stopped_) return;
+    stopped_ = true;
+    inbox_.emplace_back(KillAllRequest{});
+    wake_.NotifyAll();
+  }
+  if (loop_thread_.joinable()) loop_thread_.join();
+  session_.Stop();
+  {
+    sae::MutexLock lock(mu_);
+    stop_reporting_ = true;
+    wake_.NotifyAll();
+  }
+  if (report_thread_.joinable()) report_thread_.join();
+}
+
+// ---- from the session's threads ----
+
+v1::RegisterRequest Agent::MakeRegister() {
+  v1::RegisterRequest r;
+  r.set_worker_id(options_.runs->worker_id());
+  r.set_boot_id(options_.boot_id);
+  r.set_incarnation(options_.incarnation);
+  r.set_slots(options_.slots.slots);
+  r.set_gpus(options_.slots.gpus);
+  r.set_runs_directory(options_.runs->directory());
+  r.set_runs_id(options_.runs->runs_id());
+  r.set_version(options_.version);
+  r.set_address(options_.metrics_address);
+  sae::MutexLock lock(mu_);
+  // A command that is being carried out shows in known_ when it is done: the coordinator must hear of it.
+  while (busy_) published_.Wait(mu_);
+  for (const auto& [key, runs] : known_) {
+    auto* known = r.add_attempts();
+    SetKey(key, known);
+    known->set_running(runs);
+  }
+  return r;
+}
+
+void Agent::OnRegistered(const v1::RegisterResponse& response, absl::Duration sent) {
+  sae::MutexLock lock(mu_);
+  epoch_ = response.epoch();
+  lease_.Registered(sent, absl::Seconds(response.lease().seconds()) + absl::Nanoseconds(response.lease().nanos()));
+  inbox_.emplace_back(response);
+  wake_.NotifyAll();
+}
+
+v1::WorkerMessage Agent::MakeHeartbeat() {
+  v1::WorkerMessage m;
+  m.set_worker_id(options_.runs->worker_id());
+  m.set_incarnation(options_.incarnation);
+  sae::MutexLock lock(mu_);
+  m.set_epoch(epoch_);
+  m.set_heartbeat(++heartbeat_);
+  lease_.Sent(heartbeat_, options_.clock->SinceBoot());
+  m.set_free_slots(std::max(0, options_.slots.slots - used_slots_));
+  for (const auto& [id, status] : outbox_) *m.add_statuses() = status;
+  return m;
+}
+
+void Agent::OnMessage(const v1::CoordinatorMessage& message) {
+  sae::MutexLock lock(mu_);
+  if (message.epoch() != epoch_) return;  // of a session that is over
+  lease_.Answered(message.heartbeat());
+  inbox_.emplace_back(message);
+  wake_.NotifyAll();
+}
+
+void Agent::OnLost(const absl::Status&) {
+  {
+    // Commands not yet looked at are void: what we register next is what is true. They will be repeated.
+    sae::MutexLock lock(mu_);
+    std::erase_if(inbox_, [](const Inbox& item) { return std::holds_alternative<v1::CoordinatorMessage>(item); });
+  }
+  reporter_.SetSession(nullptr);
+  logs_.SetSession(nullptr);
+}
+
+// ---- the report thread ----
+
+void Agent::ReportLoop() {
+  for (;;) {
+    const bool events = reporter_.Step();
+    const bool logs = logs_.Step();
+    options_.metrics->Reported(reporter_.reported());
+    sae::MutexLock lock(mu_);
+    if (stop_reporting_) return;
+    if (!events && !logs) wake_.WaitFor(mu_, kReportPause);
+    if (stop_reporting_) return;
+  }
+}
+
+// ---- the loop thread ----
+
+void Agent::Loop() {
+  while (!quit_ || AnyRuns()) {
+    std::vector<Inbox> inbox;
+    {
+      sae::MutexLock lock(mu_);
+      if (inbox_.empty()) wake_.WaitFor(mu_, options_.tick);
+      inbox.swap(inbox_);
+      busy_ = true;
+    }
+    for (const Inbox& item : inbox) {
+      std::visit([this](const auto& value) { Handle(value); }, item);
+    }
+    Fence();
+    RenewLeases();
+    TickAttempts();
+    Publish();
+  }
+}
+
+void Agent::Handle(const v1::RegisterResponse& response) {
+  const SessionIdentity identity{options_.runs->worker_id(), options_.incarnation, response.epoch()};
+  for (const auto& a : response.attempts()) {
+    const auto it = entries_.find(KeyOf(a));
+    if (it == entries_.end()) continue;
+    if (a.wanted()) {
+      reporter_.Track(it->first, it->second.attempt->events_path(), a.seq());
+      it->second.finish_told = false;
+      continue;
+    }
+    spdlog::info("attempt {}: the coordinator has given it up", it->first.Text());
+    it->second.unwanted = true;
+    it->second.attempt->Kill(StopCause::kCoordinator, "the coordinator has given it up");
+    reporter_.Drop(it->first);
+  }
+  reporter_.SetSession(&identity);
+  logs_.SetSession(&identity);
+  options_.metrics->Registered(session_.registrations());
+}
+
+void Agent::Handle(const v1::CoordinatorMessage& message) {
+  for (const std::int64_t id : message.status_acks()) Acknowledge(id);
+  for (const auto& command : message.commands()) {
+    if (command.has_start()) Handle(command.start());
+    if (command.has_stop()) Handle(command.stop());
+    if (command.has_logs()) Handle(command.logs());
+  }
+}
+
+void Agent::Handle(const ShutdownRequest& request) {
+  shutting_down_ = true;
+  const absl::Duration kill_at = options_.clock->SinceBoot() + request.grace;
+  for (auto& [key, entry] : entries_) {
+    entry.stopping = true;
+    entry.attempt->Notice(StopCause::kShutdown, "the worker is shutting down", kill_at);
+  }
+}
+
+void Agent::Handle(const KillAllRequest&) {
+  shutting_down_ = true;
+  quit_ = true;
+  for (auto& [key, entry] : entries_) entry.attempt->Kill(StopCause::kShutdown, "the worker is shutting down");
+}
+
+void Agent::Handle(const v1::StartAttempt& start) {
+  const AttemptKey key = KeyOf(start);
+  if (shutting_down_ || entries_.count(key) > 0 || Closed(key) || refused_.count(key) > 0) return;
+  const int free = options_.slots.slots - UsedSlots();
+  if (start.slots() > free) {
+    SayRefused(start, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(), " slots, ", free, " of ",
+                                                                options_.slots.slots, " are free here")));
+    return;
+  }
+  absl::Duration deadline;
+  {
+    sae::MutexLock lock(mu_);
+    deadline = lease_.NoticeAt().value_or(options_.clock->SinceBoot() + kNever);
+  }
+  auto attempt = Attempt::Start(context_, start, deadline);
+  if (!attempt.ok()) {
+    SayRefused(start, attempt.status());
+    return;
+  }
+  Entry entry;
+  entry.attempt = *std::move(attempt);
+  entry.ranks = static_cast<int>(std::max<std::int64_t>(1, start.config().ranks()));
+  reporter_.Track(key, entry.attempt->events_path(), 0);
+  options_.metrics->AttemptStarted(entry.ranks, key.attempt > 1);
+  entries_.emplace(key, std::move(entry));
+  v1::AttemptStatus status;
+  SetKey(key, &status);
+  status.set_state(v1::AttemptStatus::STATE_STARTING);
+  Say(std::move(status));
+}
+
+void Agent::Handle(const v1::StopAttempt& stop) {
+  const AttemptKey key = KeyOf(stop);
+  const auto it = entries_.find(key);
+  if (it == entries_.end()) {
+    if (refused_.count(key) > 0) return;
+    // The coordinator waits for its end; there is nothing left that could end.
+    v1::AttemptStatus status;
+    SetKey(key, &status);
+    status.set_state(v1::AttemptStatus::STATE_ENDED);
+    status.set_exit_code(-1);
+    status.set_reason("this worker does not run it");
+    refused_.insert(key);
+    refused_statuses_[Say(std::move(status))] = key;
+    return;
+  }
+  const std::string reason = stop.reason().empty() ? "stopped by the coordinator" : stop.reason();
+  it->second.stopping = true;
+  if (stop.mode() == v1::StopAttempt::MODE_CHECKPOINT) {
+    it->second.attempt->Notice(StopCause::kCoordinator, reason, options_.clock->SinceBoot() + options_.stop_grace);
+  } else {
+    it->second.attempt->Kill(StopCause::kCoordinator, reason);
+  }
+}
+
+void Agent::Handle(const v1::FetchLogs& fetch) { logs_.Fetch(fetch, options_.runs->AttemptDirectory(KeyOf(fetch))); }
+
+void Agent::Fence() {
+  std::optional<absl::Duration> notice, kill;
+  {
+    sae::MutexLock lock(mu_);
+    notice = lease_.NoticeAt();
+    kill = lease_.KillAt();
+  }
+  if (!notice) return;
+  const absl::Duration now = options_.clock->SinceBoot();
+  options_.metrics->SetLeaseRemaining(absl::ToDoubleSeconds(*kill - now));
+  if (now < *notice) {
+    fenced_ = false;
+    return;
+  }
+  if (!fenced_ && AnyRuns()) {
+    spdlog::warn("the coordinator does not answer: stopping the gangs before the lease ends");
+    options_.metrics->Fenced();
+  }
+  fenced_ = true;
+  for (auto& [key, entry] : entries_) {
+    if (now >= *kill) {
+      entry.attempt->Kill(StopCause::kLease, "the coordinator did not answer within the lease");
+    } else {
+      entry.attempt->Notice(StopCause::kLease, "the coordinator did not answer within the lease", *kill);
+    }
+  }
+}
+
+void Agent::RenewLeases() {
+  std::optional<absl::Duration> notice;
+  {
+    sae::MutexLock lock(mu_);
+    notice = lease_.NoticeAt();
+  }
+  if (!notice || *notice == lease_written_) return;
+  lease_written_ = *notice;
+  for (auto& [key, entry] : entries_) entry.attempt->RenewLease(*notice);
+}
+
+void Agent::TickAttempts() {
+  std::vector<AttemptKey> to_close;
+  for (auto& [key, entry] : entries_) {
+    Attempt& attempt = *entry.attempt;
+    const bool ran = !attempt.ended();
+    attempt.Tick();
+    if (!attempt.ended()) continue;
+    if (ran) options_.metrics->AttemptEnded(attempt.ending().verdict);
+    if (entry.unwanted) {
+      to_close.push_back(key);
+      continue;
+    }
+    if (!entry.finish_told) reporter_.Finish(key);
+    entry.finish_told = true;
+    if (entry.end_status == 0 && reporter_.Done(key)) SayEnded(entry);
+  }
+  for (const AttemptKey& key : to_close) Close(key);
+}
+
+void Agent::SayEnded(Entry& entry) {
+  const Attempt& attempt = *entry.attempt;
+  v1::AttemptStatus status;
+  SetKey(attempt.key(), &status);
+  status.set_state(v1::AttemptStatus::STATE_ENDED);
+  status.set_exit_code(attempt.ending().exit_code);
+  status.set_verdict(attempt.ending().verdict);
+  status.set_reason(attempt.ending().reason);
+  status.set_failure_class(attempt.ending().failure_class);
+  for (const std::string& line : attempt.log_tail()) status.add_log_tail(line);
+  entry.end_status = Say(std::move(status));
+  end_statuses_[entry.end_status] = attempt.key();
+}
+
+void Agent::SayRefused(const v1::StartAttempt& start, const absl::Status& why) {
+  const AttemptKey key = KeyOf(start);
+  spdlog::warn("attempt {}: refused: {}", key.Text(), why.ToString());
+  options_.runs->MarkClosed(key).IgnoreError();
+  options_.metrics->AttemptEnded("refused");
+  v1::AttemptStatus status;
+  SetKey(key, &status);
+  status.set_state(v1::AttemptStatus::STATE_REFUSED);
+  status.set_reason(sae::Message(why));
+  status.set_failure_class(ClassOfRefusal(why));
+  refused_.insert(key);
+  refused_statuses_[Say(std::move(status))] = key;
+}
+
+std::int64_t Agent::Say(v1::AttemptStatus status) {
+  std::int64_t id = 0;
+  {
+    sae::MutexLock lock(mu_);
+    id = next_status_++;
+    status.set_status_id(id);
+    outbox_[id] = std::move(status);
+  }
+  session_.Nudge();
+  return id;
+}
+
+void Agent::Acknowledge(std::int64_t status_id) {
+  {
+    sae::MutexLock lock(mu_);
+    if (outbox_.erase(status_id) == 0) return;
+  }
+  if (const auto it = end_statuses_.find(status_id); it != end_statuses_.end()) {
+    const AttemptKey key = it->second;
+    end_statuses_.erase(it);
+    Close(key);
+  }
+  if (const auto it = refused_statuses_.find(status_id); it != refused_statuses_.end()) {
+    refused_.erase(it->second);
+    Remember(it->second);
+    refused_statuses_.erase(it);
+  }
+}
+
+bool Agent::Closed(const AttemptKey& key) const { return std::find(closed_.begin(), closed_.end(), key) != closed_.end(); }
+
+void Agent::Close(const AttemptKey& key) {
+  reporter_.Drop(key);
+  if (const auto it = entries_.find(key); it != entries_.end()) {
+    if (it->second.end_status != 0) {
+      sae::MutexLock lock(mu_);
+      outbox_.erase(it->second.end_status);
+    }
+    end_statuses_.erase(it->second.end_status);
+    entries_.erase(it);
+  }
+  const absl::Status status = options_.runs->MarkClosed(key);
+  if (!status.ok()) spdlog::warn("attempt {}: {}", key.Text(), sae::Message(status));
+  Remember(key);
+}
+
+void Agent::Remember(const AttemptKey& key) {
+  closed_.push_back(key);
+  if (closed_.size() > kClosedRemembered) closed_.pop_front();
+}
+
+bool Agent::AnyRuns() const {
+  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.attempt->ended(); });
+}
+
+int Agent::UsedSlots() const {
+  int used = 0;
+  for (const auto& [key, entry] : entries_) used += entry.attempt->slots();
+  return used;
+}
+
+void Agent::Publish() {
+  int running = 0, stopping = 0;
+  for (const auto& [key, entry] : entries_) {
+    if (!entry.attempt->ended()) (entry.stopping ? stopping : running) += entry.ranks;
+  }
+  const int used = UsedSlots();
+  options_.metrics->SetSlots(options_.slots.slots, used);
+  options_.metrics->SetRanks(running, stopping);
+  sae::MutexLock lock(mu_);
+  used_slots_ = used;
+  known_.clear();
+  for (const auto& [key, entry] : entries_) known_[key] = !entry.attempt->ended();
+  busy_ = false;
+  published_.NotifyAll();
+}
+
+}  // namespace saeloom::agent

@@ -1,0 +1,141 @@
+#pragma once
+// The worker: runs the attempts that the coordinator commands, keeps its lease, reports what happens.
+//
+// Three threads meet here. The session's threads only put what arrives into an inbox and read what is to be
+// said from `outbox_`; the loop thread owns the attempts and is the only one that starts, ticks and ends
+// them; the report thread ships events and logs. Everything shared is under mu_, and no RPC, file or process
+// is touched while it is held.
+
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "sae/base/clock.h"
+#include "sae/base/mutex.h"
+#include "worker/agent/attempt.h"
+#include "worker/agent/lease.h"
+#include "worker/agent/log_shipper.h"
+#include "worker/agent/metrics.h"
+#include "worker/agent/reporter.h"
+#include "worker/agent/session.h"
+#include "worker/agent/slots.h"
+
+namespace saeloom::agent {
+
+class Agent final : public SessionHandler {
+ public:
+  struct Options {
+    sae::Env* env = nullptr;
+    sae::Clock* clock = nullptr;
+    const RunsFolder* runs = nullptr;
+    Metrics* metrics = nullptr;
+    Slots slots;
+    GangOptions gang;
+    std::shared_ptr<grpc::Channel> channel;
+    std::string coordinator;      ///< its address, for messages
+    std::string boot_id;
+    std::string incarnation;      ///< new for every process
+    std::string version;
+    std::string metrics_address;
+    std::uint64_t random_seed = 0;
+    absl::Duration stop_grace = absl::Seconds(20);  ///< between the notice of a commanded stop and the kill
+    absl::Duration tick = absl::Milliseconds(50);
+  };
+  explicit Agent(Options options);
+  ~Agent() override;
+
+  /// Adopts what an earlier incarnation left open and begins.
+  [[nodiscard]] absl::Status Start();
+  /// Takes no new attempts and asks the running ones to yield; kills them `grace` later.
+  void BeginShutdown(absl::Duration grace);
+  /// Nothing runs here, and every end was acknowledged.
+  bool Idle() const;
+  /// No gang runs here.
+  bool Quiet() const;
+  /// Kills what runs, waits until it is gone, ends all threads. Idempotent.
+  void Stop();
+
+  v1::RegisterRequest MakeRegister() override;
+  void OnRegistered(const v1::RegisterResponse& response, absl::Duration sent) override;
+  v1::WorkerMessage MakeHeartbeat() override;
+  void OnMessage(const v1::CoordinatorMessage& message) override;
+  void OnLost(const absl::Status& status) override;
+
+ private:
+  struct Entry {
+    std::unique_ptr<Attempt> attempt;
+    int ranks = 1;
+    bool unwanted = false;        ///< the coordinator has given up this attempt: end it, say nothing
+    bool stopping = false;
+    bool finish_told = false;     ///< to the reporter
+    std::int64_t end_status = 0;  ///< id of its STATE_ENDED; 0 = not said yet
+  };
+  struct ShutdownRequest { absl::Duration grace; };
+  struct KillAllRequest {};
+  using Inbox = std::variant<v1::RegisterResponse, v1::CoordinatorMessage, ShutdownRequest, KillAllRequest>;
+
+  void Loop();
+  void ReportLoop();
+  void Handle(const v1::RegisterResponse& response);
+  void Handle(const v1::CoordinatorMessage& message);
+  void Handle(const ShutdownRequest& request);
+  void Handle(const KillAllRequest& request);
+  void Handle(const v1::StartAttempt& start);
+  void Handle(const v1::StopAttempt& stop);
+  void Handle(const v1::FetchLogs& fetch);
+  void AdoptLeftovers();
+  void Fence();
+  void RenewLeases();
+  void TickAttempts();
+  void Acknowledge(std::int64_t status_id);
+  /// Queues a status until it is acknowledged; returns its id.
+  std::int64_t Say(v1::AttemptStatus status);
+  void SayEnded(Entry& entry);
+  void SayRefused(const v1::StartAttempt& start, const absl::Status& why);
+  void Publish();
+  bool AnyRuns() const;
+  int UsedSlots() const;
+  bool Closed(const AttemptKey& key) const;
+  void Close(const AttemptKey& key);
+  void Remember(const AttemptKey& key);
+
+  const Options options_;
+  Attempt::Context context_;
+  Session session_;
+  Reporter reporter_;
+  LogShipper logs_;
+
+  // The loop thread's own.
+  std::map<AttemptKey, Entry> entries_;
+  std::deque<AttemptKey> closed_;  ///< the newest, so that a late command starts nothing twice
+  std::set<AttemptKey> refused_;   ///< said, not yet acknowledged
+  std::map<std::int64_t, AttemptKey> end_statuses_, refused_statuses_;
+  absl::Duration lease_written_;
+  bool fenced_ = false;
+  bool shutting_down_ = false;
+  bool quit_ = false;
+
+  mutable sae::Mutex mu_;
+  sae::CondVar wake_, published_;
+  bool busy_ ABSL_GUARDED_BY(mu_) = false;  ///< the loop carries out what it took from the inbox
+  std::vector<Inbox> inbox_ ABSL_GUARDED_BY(mu_);
+  LeaseTracker lease_ ABSL_GUARDED_BY(mu_);
+  std::int64_t epoch_ ABSL_GUARDED_BY(mu_) = 0;
+  std::int64_t heartbeat_ ABSL_GUARDED_BY(mu_) = 0;
+  std::int64_t next_status_ ABSL_GUARDED_BY(mu_) = 1;
+  std::map<std::int64_t, v1::AttemptStatus> outbox_ ABSL_GUARDED_BY(mu_);
+  std::map<AttemptKey, bool> known_ ABSL_GUARDED_BY(mu_);  ///< attempt -> runs; for Register
+  int used_slots_ ABSL_GUARDED_BY(mu_) = 0;
+  bool stop_reporting_ ABSL_GUARDED_BY(mu_) = false;
+  bool stopped_ ABSL_GUARDED_BY(mu_) = false;
+
+  std::thread loop_thread_, report_thread_;
+};
+
+}  // namespace saeloom::agent

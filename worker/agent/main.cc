@@ -1,0 +1,171 @@
+// saeloom-worker: runs trials for a coordinator.
+
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstring>
+#include <cstdlib>
+#include <iostream>
+#include <random>
+
+#include <CLI/CLI.hpp>
+
+#include "sae/base/ids.h"
+#include "sae/base/log.h"
+#include "sae/base/process.h"
+#include "sae/base/procfs.h"
+#include "sae/base/signals.h"
+#include "worker/agent/agent.h"
+
+namespace saeloom::agent {
+namespace {
+
+constexpr int kExitUsage = 2;
+constexpr int kExitFailure = 1;
+constexpr absl::Duration kPoll = absl::Milliseconds(50);
+/// For the last reports after the gangs are gone; a coordinator that is away must not hold the exit up.
+constexpr absl::Duration kFlush = absl::Seconds(3);
+
+struct Flags {
+  std::string coordinator, runs, name, metrics_listen = "127.0.0.1:0", port_file, trainer, mpirun;
+  int slots = 0;
+  double grace_seconds = 20;
+  double stop_grace_seconds = 20;
+};
+
+constexpr const char* kFooter = R"(Examples:
+  saeloom-worker --coordinator 127.0.0.1:7070 --runs /data/runs
+  saeloom-worker --coordinator head:7070 --runs /shared/runs --slots 4 --name gpu-box-1
+
+Workers that share one runs folder may go on with each other's trials. SIGTERM or SIGINT asks the gangs to
+save and yield, waits up to --grace seconds, then ends them; a second signal ends them at once.)";
+
+int Parse(int argc, char** argv, Flags& flags, bool& done) {
+  CLI::App app{"Runs trials of SAE training for a saeloom coordinator.", "saeloom-worker"};
+  app.footer(kFooter);
+  app.set_version_flag("--version", std::string(SAELOOM_VERSION));
+  app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator")->required();
+  app.add_option("--runs", flags.runs, "folder for trials: events, logs, checkpoints; made when missing")->required();
+  app.add_option("--slots", flags.slots, "ranks at once; 0 = the GPUs, else one a core, at most 8")
+      ->check(CLI::Range(0, 1024))->capture_default_str();
+  app.add_option("--name", flags.name, "of this worker in the runs folder; default: the host's name");
+  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of the Prometheus page, port 0 = any free")
+      ->capture_default_str();
+  app.add_option("--port-file", flags.port_file, "gets the port of the Prometheus page");
+  app.add_option("--trainer", flags.trainer, "saeloom-trainer; default: beside this program");
+  app.add_option("--mpirun", flags.mpirun, "mpirun; default: from PATH");
+  app.add_option("--grace", flags.grace_seconds, "seconds for gangs to save when this worker is stopped")
+      ->check(CLI::Range(0.0, 3600.0))->capture_default_str();
+  app.add_option("--stop-grace", flags.stop_grace_seconds, "seconds to save when the coordinator stops an attempt")
+      ->check(CLI::Range(0.0, 3600.0))->capture_default_str();
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    done = true;
+    return app.exit(e) == 0 ? 0 : kExitUsage;
+  }
+  if (flags.coordinator.find(':') == std::string::npos) {
+    std::cerr << "--coordinator " << flags.coordinator << " is not HOST:PORT\n";
+    done = true;
+    return kExitUsage;
+  }
+  return 0;
+}
+
+/// For identifiers only: nothing of a trial depends on it.
+std::uint64_t SeedFromMachine() {
+  std::random_device device;
+  return (static_cast<std::uint64_t>(device()) << 32) ^ device();
+}
+
+std::string HostName() {
+  char name[256] = {};
+  return ::gethostname(name, sizeof name - 1) == 0 ? name : "worker";
+}
+
+std::string SearchPath() {
+  const char* path = std::getenv("PATH");
+  return path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path;
+}
+
+/// Until a signal, then until all gangs have ended or a second signal.
+void Serve(Agent& agent, sae::SignalWatcher& signals, sae::Clock& clock, absl::Duration grace) {
+  const std::optional<int> first = signals.Wait(absl::InfiniteDuration());
+  spdlog::info("{}: asking gangs to save and yield; once more ends them at once",
+               first ? ::strsignal(*first) : "stopped");
+  agent.BeginShutdown(grace);
+  while (!agent.Quiet()) {
+    if (signals.Wait(kPoll)) {
+      spdlog::info("second signal: ending the gangs at once");
+      agent.Stop();
+      return;
+    }
+  }
+  const absl::Duration end = clock.SinceBoot() + kFlush;
+  while (!agent.Idle() && clock.SinceBoot() < end) {
+    if (signals.Wait(kPoll)) break;
+  }
+  agent.Stop();
+}
+
+absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
+  sae::Env& env = sae::RealEnv();
+  sae::Clock& clock = sae::RealClock();
+  sae::Random random(SeedFromMachine());
+  Agent::Options options;
+  SAE_ASSIGN_OR_RETURN(options.gang.trainer, sae::FindSibling(flags.trainer, "--trainer", "saeloom-trainer",
+                                                              sae::ExecutableDirectory()));
+  SAE_ASSIGN_OR_RETURN(options.gang.mpirun, sae::FindInPath(flags.mpirun, "--mpirun", "mpirun", SearchPath()));
+  SAE_ASSIGN_OR_RETURN(const auto runs, RunsFolder::Open({.env = &env, .directory = flags.runs, .name = flags.name,
+                                                          .host = HostName(), .now = clock.Now(), .random = random}));
+  random.Next();
+  if (::access(options.gang.scratch_root.c_str(), W_OK) != 0) options.gang.scratch_root = runs->directory();
+  SAE_ASSIGN_OR_RETURN(options.boot_id, sae::BootId());
+  Metrics metrics(SAELOOM_VERSION);
+  SAE_ASSIGN_OR_RETURN(options.metrics_address, metrics.Expose(flags.metrics_listen));
+  const int cores = DetectCores();
+  options.slots = ChooseSlots(flags.slots, cores, DetectGpus(SearchPath()));
+  if (options.slots.oversubscribed) {
+    spdlog::warn("{} slots on {} cores: ranks will share cores", options.slots.slots, cores);
+  }
+  options.env = &env;
+  options.clock = &clock;
+  options.runs = runs.get();
+  options.metrics = &metrics;
+  options.channel = MakeChannel(flags.coordinator);
+  options.coordinator = flags.coordinator;
+  options.incarnation = sae::MakeUlid(clock.Now(), random);
+  options.version = SAELOOM_VERSION;
+  options.random_seed = random.Next();
+  options.stop_grace = absl::Seconds(flags.stop_grace_seconds);
+  spdlog::info("worker {}: {} slots of {} threads, runs in {}, metrics on http://{}/metrics", runs->worker_id(),
+               options.slots.slots, options.slots.threads, runs->directory(), options.metrics_address);
+  const std::string metrics_address = options.metrics_address;
+  Agent agent(std::move(options));
+  SAE_RETURN_IF_ERROR(agent.Start());
+  if (!flags.port_file.empty()) {
+    const std::string port = metrics_address.substr(metrics_address.rfind(':') + 1);
+    SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, flags.port_file, port + "\n"));
+  }
+  Serve(agent, signals, clock, absl::Seconds(flags.grace_seconds));
+  return absl::OkStatus();
+}
+
+int Main(int argc, char** argv) {
+  Flags flags;
+  bool done = false;
+  const int parsed = Parse(argc, argv, flags, done);
+  if (done) return parsed;
+  auto signals = sae::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP});
+  sae::InitLogging("worker");
+  absl::Status status = signals.ok() ? Run(flags, **signals) : signals.status();
+  if (status.ok()) return 0;
+  std::cerr << "saeloom-worker: " << status.message() << "\n";
+  return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailure;
+}
+
+}  // namespace
+}  // namespace saeloom::agent
+
+int main(int argc, char** argv) { return saeloom::agent::Main(argc, argv); }

@@ -1,0 +1,55 @@
+#pragma once
+// The worker's Prometheus page. Every family has a help text and no label whose values are unbounded.
+// Thread-safe (prometheus-cpp's counters and gauges are). Owns the registry and, once Expose was called, the
+// HTTP server.
+
+#include <prometheus/counter.h>
+#include <prometheus/exposer.h>
+#include <prometheus/gauge.h>
+#include <prometheus/registry.h>
+
+#include <memory>
+#include <string>
+
+#include "sae/base/status.h"
+
+namespace saeloom::agent {
+
+class Metrics {
+ public:
+  explicit Metrics(const std::string& version);
+
+  /// Serves /metrics on HOST:PORT (port 0 = any free one) and returns the address in use. UNAVAILABLE, naming
+  /// it, when the port is taken.
+  [[nodiscard]] absl::StatusOr<std::string> Expose(const std::string& address);
+
+  void SetSlots(int total, int used);
+  void SetRanks(int starting_or_running, int stopping);
+  void SetLeaseRemaining(double seconds);
+  void AttemptStarted(int ranks, bool again);
+  /// `verdict` of Ending, "" = none; or "refused".
+  void AttemptEnded(const std::string& verdict);
+  void Reported(std::int64_t lines_total);
+  void Registered(int registrations_total);
+  void Fenced();
+
+  /// The page as text.
+  std::string Page() const;
+
+ private:
+  std::shared_ptr<prometheus::Registry> registry_;  // shared with the exposer, which keeps a weak pointer
+  prometheus::Gauge* slots_free_;
+  prometheus::Gauge* slots_used_;
+  prometheus::Gauge* ranks_running_;
+  prometheus::Gauge* ranks_stopping_;
+  prometheus::Gauge* lease_remaining_;
+  prometheus::Counter* rank_restarts_;
+  prometheus::Counter* attempts_started_;
+  prometheus::Family<prometheus::Counter>* attempts_ended_;
+  prometheus::Counter* events_reported_;
+  prometheus::Counter* reconnects_;
+  prometheus::Counter* fences_;
+  std::unique_ptr<prometheus::Exposer> exposer_;
+};
+
+}  // namespace saeloom::agent
