@@ -128,7 +128,7 @@ absl::Status Sgemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64
                    const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
   const dnnl_status_t status =
       dnnl_sgemm('N', b_transposed ? 'T' : 'N', m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
-  if (status != dnnl_success) return absl::InternalError(absl::StrCat("oneDNN sgemm: status ", status));
+  if (status != dnnl_success) return absl::InternalError(absl::StrCat("oneDNN sgemm of ", m, " x ", n, " x ", k, ": status ", status));
   return absl::OkStatus();
 }
 
