@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 #include <numeric>
+#include <random>
 
 namespace sae {
 
@@ -13,6 +14,11 @@ std::string MakeUlid(absl::Time time, Random& random) {
   for (int i = 9; i >= 0; --i, ms >>= 5) out[static_cast<std::size_t>(i)] = kAlphabet[ms & 31];
   for (std::size_t i = 10; i < 26; ++i) out[i] = kAlphabet[random.Next() & 31];
   return out;
+}
+
+std::uint64_t SeedFromMachine() {
+  std::random_device device;
+  return (static_cast<std::uint64_t>(device()) << 32) ^ device();
 }
 
 absl::Status ValidateName(const std::string& name, const std::string& what) {

@@ -4,6 +4,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <set>
 
 namespace saeloom::agent {
 namespace {
@@ -56,10 +57,12 @@ std::vector<std::string> FailureTail(const std::string& attempt_directory, std::
   }
   std::vector<std::string> out;
   if (rank) out = TailLines(RankLog(attempt_directory, *rank), kRankLines);
+  const std::set<std::string> shown(out.begin(), out.end());
   int added = 0;
   for (std::string& line : TailLines(attempt_directory + "/launcher.log", 2 * kLauncherLines)) {
     if (added == kLauncherLines) break;
-    if (!SaysSomething(line)) continue;
+    // Rank 0's words reach the launcher's output, too.
+    if (!SaysSomething(line) || shown.count(line) > 0) continue;
     out.push_back(std::move(line));
     ++added;
   }

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <cstdlib>
 #include <iostream>
-#include <random>
 
 #include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
 
 #include "sae/base/ids.h"
 #include "sae/base/log.h"
@@ -52,7 +52,7 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
   app.add_option("--name", flags.name, "of this worker in the runs folder; default: the host's name");
   app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of the Prometheus page, port 0 = any free")
       ->capture_default_str();
-  app.add_option("--port-file", flags.port_file, "gets the port of the Prometheus page");
+  app.add_option("--port-file", flags.port_file, "gets {metrics, pid} as JSON once it runs");
   app.add_option("--trainer", flags.trainer, "saeloom-trainer; default: beside this program");
   app.add_option("--mpirun", flags.mpirun, "mpirun; default: from PATH");
   app.add_option("--grace", flags.grace_seconds, "seconds for gangs to save when this worker is stopped")
@@ -66,17 +66,11 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
     return app.exit(e) == 0 ? 0 : kExitUsage;
   }
   if (flags.coordinator.find(':') == std::string::npos) {
-    std::cerr << "--coordinator " << flags.coordinator << " is not HOST:PORT\n";
+    std::cerr << "saeloom-worker: --coordinator " << flags.coordinator << " is not HOST:PORT\n";
     done = true;
     return kExitUsage;
   }
   return 0;
-}
-
-/// For identifiers only: nothing of a trial depends on it.
-std::uint64_t SeedFromMachine() {
-  std::random_device device;
-  return (static_cast<std::uint64_t>(device()) << 32) ^ device();
 }
 
 std::string HostName() {
@@ -112,7 +106,7 @@ void Serve(Agent& agent, sae::SignalWatcher& signals, sae::Clock& clock, absl::D
 absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   sae::Env& env = sae::RealEnv();
   sae::Clock& clock = sae::RealClock();
-  sae::Random random(SeedFromMachine());
+  sae::Random random(sae::SeedFromMachine());
   Agent::Options options;
   SAE_ASSIGN_OR_RETURN(options.gang.trainer, sae::FindSibling(flags.trainer, "--trainer", "saeloom-trainer",
                                                               sae::ExecutableDirectory()));
@@ -145,8 +139,8 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   Agent agent(std::move(options));
   SAE_RETURN_IF_ERROR(agent.Start());
   if (!flags.port_file.empty()) {
-    const std::string port = metrics_address.substr(metrics_address.rfind(':') + 1);
-    SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, flags.port_file, port + "\n"));
+    const nlohmann::json ports = {{"metrics", metrics_address}, {"pid", ::getpid()}};
+    SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, flags.port_file, ports.dump() + "\n"));
   }
   Serve(agent, signals, clock, absl::Seconds(flags.grace_seconds));
   return absl::OkStatus();

@@ -15,7 +15,7 @@ FailureClass ClassOfMessage(const std::string& m) {
   if (Has(m, "checkpoint") && (Has(m, "DATA_LOSS") || Has(m, "hash"))) return CHECKPOINT_UNREADABLE;
   if (Has(m, "INVALID_ARGUMENT") || Has(m, "UNIMPLEMENTED")) return INVALID_CONFIG;
   if (Has(m, "no progress") || Has(m, "DEADLINE_EXCEEDED")) return HANG;
-  if (Has(m, "non-finite") || Has(m, "NaN")) return USER_ERROR;
+  if (Has(m, "FAILED_PRECONDITION") || Has(m, "non-finite")) return USER_ERROR;
   if (Has(m, "RESOURCE_EXHAUSTED") && Has(m, "memory")) return OOM_HOST;
   return INTERNAL;
 }
@@ -25,6 +25,8 @@ FailureClass ClassOfExit(int code, bool out_of_memory) {
     case 0:
     case 75:
       return FAILURE_CLASS_UNSPECIFIED;
+    case 70:
+      return HANG;
     case 78:
       return INVALID_CONFIG;
     case 93:
@@ -44,6 +46,8 @@ std::string ReasonOfExit(int code, bool out_of_memory, std::optional<int> rank) 
   switch (code) {
     case 0:
       return "mpirun ended with 0 but the trainer left no verdict";
+    case 70:
+      return who + " made no progress and ended itself (watchdog)";
     case 75:
       return "the trainer saved a checkpoint and yielded";
     case 78:
@@ -75,7 +79,14 @@ Ending Conclude(const EndingFacts& facts) {
   if (facts.last_event && sae::config::IsVerdict(facts.last_event->kind)) {
     e.verdict = ToString(facts.last_event->kind);
     e.reason = facts.last_event->message;
-    if (facts.last_event->kind == sae::config::EventKind::kFailed) e.failure_class = ClassOfMessage(e.reason);
+    if (facts.last_event->kind == sae::config::EventKind::kFailed) {
+      e.failure_class = ClassOfMessage(e.reason);
+      // The trainer's own code: MPI_Abort may have made another of it.
+      const auto code = facts.last_event->values.find("exit_code");
+      if (code != facts.last_event->values.end() && code->second > 0 && code->second < 256) {
+        e.exit_code = static_cast<int>(code->second);
+      }
+    }
     const bool done = facts.last_event->kind == sae::config::EventKind::kFinished;
     if (e.reason.empty() && !done) e.reason = facts.stop_reason;
     return e;

@@ -30,6 +30,7 @@ TEST(Conclude, ExitCodesWhereThereIsNoVerdict) {
   };
   EXPECT_EQ(of(0).failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
   EXPECT_EQ(of(75).failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
+  EXPECT_EQ(of(70).failure_class, v1::HANG);
   EXPECT_EQ(of(78).failure_class, v1::INVALID_CONFIG);
   EXPECT_EQ(of(93).failure_class, v1::USER_ERROR);
   EXPECT_EQ(of(137).failure_class, v1::INTERNAL);
@@ -46,8 +47,14 @@ TEST(Conclude, MessagesOfFailedAreClassed) {
   EXPECT_EQ(of("INVALID_ARGUMENT: k is 9"), v1::INVALID_CONFIG);
   EXPECT_EQ(of("DATA_LOSS: checkpoint step-1: hash differs"), v1::CHECKPOINT_UNREADABLE);
   EXPECT_EQ(of("watchdog: no progress for 300 s at step 4"), v1::HANG);
-  EXPECT_EQ(of("loss is non-finite at step 4"), v1::USER_ERROR);
+  EXPECT_EQ(of("FAILED_PRECONDITION: loss is nan at step 4"), v1::USER_ERROR);
   EXPECT_EQ(of("something else"), v1::INTERNAL);
+}
+
+TEST(Conclude, ExitCodeOfTheTrainerStandsOverMpiruns) {
+  auto event = Event(EventKind::kFailed, "FAILED_PRECONDITION: diverged");
+  event.values["exit_code"] = 93;
+  EXPECT_EQ(Conclude({.last_event = event, .exit = sae::ExitStatus{1, 0}}).exit_code, 93);
 }
 
 TEST(Conclude, OwnStopsAreNotTheTrialsFault) {
