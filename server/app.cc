@@ -6,6 +6,7 @@
 
 #include <CLI/CLI.hpp>
 #include <csignal>
+#include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
@@ -152,6 +153,8 @@ int CoordinatorMain(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? 0 : 2;
   }
+  // gRPC's own log would print a second, unreadable error beside ours. Before any thread starts.
+  ::setenv("GRPC_VERBOSITY", "NONE", 0);  // NOLINT(concurrency-mt-unsafe)
   InitLogging("coordinator", flags.log_level);
   // Before any thread starts, so that all inherit the mask.
   const auto signals = SignalWatcher::Create({SIGTERM, SIGINT});

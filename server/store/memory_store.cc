@@ -2,6 +2,12 @@
 
 namespace sae::server {
 
+const std::map<std::int64_t, std::size_t>& MemoryStore::SeqsOf(const std::string& sweep) const {
+  static const std::map<std::int64_t, std::size_t> none;
+  const auto it = disk_->by_seq.find(sweep);
+  return it == disk_->by_seq.end() ? none : it->second;
+}
+
 absl::Status MemoryStore::Commit(const Transaction& transaction) {
   if (!disk_->failures.empty()) {
     absl::Status failure = disk_->failures.front();
@@ -54,7 +60,7 @@ absl::StatusOr<std::optional<UsedRequest>> MemoryStore::FindRequest(const std::s
 
 absl::StatusOr<std::vector<LogEvent>> MemoryStore::Read(const std::string& sweep, std::int64_t after, int limit) {
   std::vector<LogEvent> out;
-  const auto& seqs = disk_->by_seq[sweep];
+  const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
   for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit; ++it) {
     out.push_back(disk_->log[it->second]);
   }
@@ -64,7 +70,7 @@ absl::StatusOr<std::vector<LogEvent>> MemoryStore::Read(const std::string& sweep
 absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPoints(const std::string& sweep, const std::string& trial,
                                                               std::int64_t after, int limit) {
   std::vector<LogEvent> out;
-  const auto& seqs = disk_->by_seq[sweep];
+  const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
   for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit; ++it) {
     const LogEvent& event = disk_->log[it->second];
     if (event.telemetry() && event.trial == trial) out.push_back(event);
@@ -76,7 +82,7 @@ absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPointsBackward(const std:
                                                                       const std::string& trial, std::int64_t before,
                                                                       int limit) {
   std::vector<LogEvent> out;
-  const auto& seqs = disk_->by_seq[sweep];
+  const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
   for (auto it = seqs.lower_bound(before); it != seqs.begin() && static_cast<int>(out.size()) < limit;) {
     const LogEvent& event = disk_->log[(--it)->second];
     if (event.telemetry() && event.trial == trial) out.push_back(event);

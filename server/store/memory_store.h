@@ -36,6 +36,8 @@ class MemoryStore final : public EventStore {
   std::int64_t SizeBytes() override { return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent)); }
 
  private:
+  const std::map<std::int64_t, std::size_t>& SeqsOf(const std::string& sweep) const;
+
   std::shared_ptr<Disk> disk_;  // shared with the test that restarts
 };
 

@@ -307,6 +307,10 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPointsBackward(const std:
   return query.Bind(sweep).Bind(trial).Bind(before).Bind(std::int64_t{limit}).Events(sweep, "read points");
 }
 
+absl::Status SqliteStore::LimitPages(std::int64_t pages) {
+  return Integer(absl::StrCat("PRAGMA max_page_count=", pages)).status();
+}
+
 std::int64_t SqliteStore::SizeBytes() {
   const auto pages = Integer("PRAGMA page_count");
   const auto size = Integer("PRAGMA page_size");

@@ -33,6 +33,8 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep, const std::string& trial,
                                                            std::int64_t before, int limit) override;
   std::int64_t SizeBytes() override;
+  /// The file may not grow beyond this many pages: beyond it, commits fail as on a full disk.
+  [[nodiscard]] absl::Status LimitPages(std::int64_t pages);
 
  private:
   class Query;

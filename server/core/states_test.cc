@@ -1,0 +1,54 @@
+#include "server/core/states.h"
+
+#include <gtest/gtest.h>
+
+#include <set>
+
+namespace sae::server {
+namespace {
+using S = TrialState;
+
+// design.md, "Sweep, trial, attempt", written out.
+TEST(TrialStates, TransitionsAreTheOnesOfTheDesign) {
+  const std::set<std::pair<S, S>> allowed = {
+      {S::kPending, S::kAllocated},
+      {S::kAllocated, S::kStarting},
+      {S::kStarting, S::kRunning},
+      {S::kRunning, S::kCheckpointing},
+      {S::kCheckpointing, S::kPaused},
+      {S::kCheckpointing, S::kPreempted},
+      {S::kPreempted, S::kPending},
+      {S::kPaused, S::kPending},
+      // retry after CLASS
+      {S::kAllocated, S::kPending},
+      {S::kStarting, S::kPending},
+      {S::kRunning, S::kPending},
+      {S::kCheckpointing, S::kPending},
+  };
+  for (const S from : AllTrialStates()) {
+    for (const S to : AllTrialStates()) {
+      bool expected = allowed.contains({from, to});
+      if (!HasEnded(from) && to == S::kCancelled) expected = true;
+      if (IsLive(from) && HasEnded(to)) expected = true;  // a verdict
+      EXPECT_EQ(TransitionAllowed(from, to), expected) << ToString(from) << " -> " << ToString(to);
+    }
+  }
+}
+
+TEST(TrialStates, WordsParseBack) {
+  for (const S s : AllTrialStates()) EXPECT_EQ(*ParseTrialState(ToString(s)), s);
+  for (const SweepState s : AllSweepStates()) EXPECT_EQ(*ParseSweepState(ToString(s)), s);
+  for (int i = 0; i <= static_cast<int>(FailureClass::kInternal); ++i) {
+    const auto f = static_cast<FailureClass>(i);
+    EXPECT_EQ(*ParseFailureClass(ToString(f)), f);
+  }
+  EXPECT_EQ(ParseTrialState("SLEEPING").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(TrialStates, LiveStatesHoldSlots) {
+  const std::set<S> live = {S::kAllocated, S::kStarting, S::kRunning, S::kCheckpointing};
+  for (const S s : AllTrialStates()) EXPECT_EQ(IsLive(s), live.contains(s)) << ToString(s);
+}
+
+}  // namespace
+}  // namespace sae::server

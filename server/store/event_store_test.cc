@@ -1,0 +1,234 @@
+// One contract, two stores; and what only the file can get wrong.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sqlite3.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "server/store/memory_store.h"
+#include "server/store/sqlite_store.h"
+
+namespace sae::server {
+namespace {
+using ::testing::HasSubstr;
+using Seqs = std::vector<std::int64_t>;
+
+LogEvent Event(const std::string& sweep, std::int64_t seq, Body body, const std::string& trial = "") {
+  return {sweep, seq, absl::FromUnixNanos(1'700'000'000'123'456'789 + seq), trial, std::move(body)};
+}
+LogEvent PointAt(const std::string& sweep, std::int64_t seq, const std::string& trial) {
+  return Event(sweep, seq, Point{1, seq * 10, seq * 100, false, {{"train.loss", 0.5}}}, trial);
+}
+Seqs SeqsOf(const std::vector<LogEvent>& events) {
+  Seqs out;
+  for (const LogEvent& e : events) out.push_back(e.seq);
+  return out;
+}
+
+class Fixture {
+ public:
+  virtual ~Fixture() = default;
+  virtual EventStore& store() = 0;
+  virtual void Reopen() = 0;
+};
+class MemoryFixture final : public Fixture {
+ public:
+  EventStore& store() override { return *store_; }
+  void Reopen() override { store_ = std::make_unique<MemoryStore>(disk_); }
+
+ private:
+  std::shared_ptr<MemoryStore::Disk> disk_ = std::make_shared<MemoryStore::Disk>();
+  std::unique_ptr<MemoryStore> store_ = std::make_unique<MemoryStore>(disk_);
+};
+std::string FreshFolder() {
+  std::string path = ::testing::TempDir() + "/event_store_XXXXXX";
+  return ::mkdtemp(path.data());
+}
+class SqliteFixture final : public Fixture {
+ public:
+  SqliteFixture() { Reopen(); }
+  ~SqliteFixture() override {
+    store_.reset();
+    std::filesystem::remove_all(folder_);
+  }
+  EventStore& store() override { return *store_; }
+  void Reopen() override {
+    store_.reset();
+    auto store = SqliteStore::Open(folder_ + "/log.db");
+    ASSERT_TRUE(store.ok()) << store.status();
+    store_ = std::move(*store);
+  }
+
+ private:
+  std::string folder_ = FreshFolder();
+  std::unique_ptr<SqliteStore> store_;
+};
+
+class EventStoreContract : public ::testing::TestWithParam<std::string> {
+ protected:
+  EventStoreContract() {
+    if (GetParam() == "memory") {
+      fixture_ = std::make_unique<MemoryFixture>();
+    } else {
+      fixture_ = std::make_unique<SqliteFixture>();
+    }
+  }
+  EventStore& store() { return fixture_->store(); }
+  std::unique_ptr<Fixture> fixture_;
+};
+
+TEST_P(EventStoreContract, EpochGrowsWithEveryStart) {
+  EXPECT_EQ(store().BeginEpoch().value(), 1);
+  fixture_->Reopen();
+  EXPECT_EQ(store().BeginEpoch().value(), 2);
+}
+
+TEST_P(EventStoreContract, BothKindsShareOneSequence) {
+  Transaction t;
+  t.events = {Event("a", 1, SweepCreated{R"({"name":"a"})", {{}}}), PointAt("a", 2, "0000"),
+              Event("a", 3, AttemptStarting{1}, "0000"), PointAt("a", 4, "0001"), Event("b", 1, CancelRequested{})};
+  ASSERT_TRUE(store().Commit(t).ok());
+  fixture_->Reopen();
+  EXPECT_EQ(SeqsOf(store().Read("a", 0, 100).value()), (Seqs{1, 2, 3, 4}));
+  EXPECT_EQ(SeqsOf(store().Read("a", 1, 2).value()), (Seqs{2, 3}));
+  EXPECT_TRUE(store().Read("none", 0, 10).value().empty());
+  const LogEvent point = store().Read("a", 3, 1).value().at(0);
+  EXPECT_EQ(point.trial, "0001");
+  EXPECT_EQ(point.time, absl::FromUnixNanos(1'700'000'000'123'456'793));
+  EXPECT_EQ(std::get<Point>(point.body).step, 40);
+  EXPECT_EQ(store().Heads().value(), (std::map<std::string, std::int64_t>{{"a", 4}, {"b", 1}}));
+}
+
+TEST_P(EventStoreContract, ReplaySeesLifecycleInCommitOrder) {
+  ASSERT_TRUE(store().Commit({{Event("b", 1, CancelRequested{}), PointAt("b", 2, "0000")}, {}, {}}).ok());
+  ASSERT_TRUE(store().Commit({{Event("a", 1, CancelRequested{})}, {}, {}}).ok());
+  ASSERT_TRUE(store().Commit({{Event("b", 3, CancelRequested{})}, {}, {}}).ok());
+  std::vector<std::string> seen;
+  ASSERT_TRUE(store().Replay([&](const LogEvent& e) {
+    seen.push_back(absl::StrCat(e.sweep, e.seq));
+    return absl::OkStatus();
+  }).ok());
+  EXPECT_EQ(seen, (std::vector<std::string>{"b1", "a1", "b3"}));
+  EXPECT_EQ(store().Replay([](const LogEvent&) { return absl::DataLossError("x"); }).code(),
+            absl::StatusCode::kDataLoss);
+}
+
+TEST_P(EventStoreContract, PointsOfOneTrialBothWays) {
+  Transaction t;
+  for (std::int64_t seq = 1; seq <= 10; ++seq) t.events.push_back(PointAt("a", seq, seq % 2 == 0 ? "0000" : "0001"));
+  ASSERT_TRUE(store().Commit(t).ok());
+  EXPECT_EQ(SeqsOf(store().ReadPoints("a", "0000", 2, 3).value()), (Seqs{4, 6, 8}));
+  EXPECT_EQ(SeqsOf(store().ReadPointsBackward("a", "0000", INT64_MAX, 2).value()), (Seqs{10, 8}));
+  EXPECT_EQ(SeqsOf(store().ReadPointsBackward("a", "0001", 5, 9).value()), (Seqs{3, 1}));
+}
+
+TEST_P(EventStoreContract, ATransactionIsAllOrNothing) {
+  ASSERT_TRUE(store().Commit({{Event("a", 1, CancelRequested{})}, {}, {}}).ok());
+  Transaction bad;
+  bad.events = {Event("a", 2, CancelRequested{}), Event("a", 1, CancelRequested{})};
+  bad.acknowledged = {{"a", "0000", 1, 9}};
+  bad.requests = {{"id", "M", "a", ""}};
+  EXPECT_FALSE(store().Commit(bad).ok());
+  fixture_->Reopen();
+  EXPECT_EQ(SeqsOf(store().Read("a", 0, 10).value()), Seqs{1});
+  EXPECT_TRUE(store().AllAcknowledged().value().empty());
+  EXPECT_FALSE(store().FindRequest("id").value().has_value());
+  ASSERT_TRUE(store().Commit({{Event("a", 2, CancelRequested{})}, {}, {}}).ok()) << "and it goes on";
+}
+
+TEST_P(EventStoreContract, AcknowledgedAndRequestsAreKept) {
+  const UsedRequest request{"id", "CreateSweep", "a", "x,y"};
+  ASSERT_TRUE(store().Commit({{}, {{"a", "0000", 1, 5}, {"a", "0000", 2, 1}}, {request}}).ok());
+  ASSERT_TRUE(store().Commit({{}, {{"a", "0000", 1, 8}}, {}}).ok());
+  fixture_->Reopen();
+  EXPECT_EQ(store().AllAcknowledged().value(),
+            (std::vector<Acknowledged>{{"a", "0000", 1, 8}, {"a", "0000", 2, 1}}));
+  EXPECT_EQ(store().FindRequest("id").value(), request);
+  EXPECT_FALSE(store().FindRequest("other").value().has_value());
+  EXPECT_GE(store().SizeBytes(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(Stores, EventStoreContract, ::testing::Values("memory", "sqlite"),
+                         [](const auto& param) { return param.param; });
+
+class SqliteStoreTest : public ::testing::Test {
+ protected:
+  ~SqliteStoreTest() override { std::filesystem::remove_all(folder_); }
+  void Sql(const std::string& sql) {
+    sqlite3* db = nullptr;
+    ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+    sqlite3_close(db);
+  }
+  absl::Status OpenStatus() { return SqliteStore::Open(path_).status(); }
+  std::string folder_ = FreshFolder();
+  std::string path_ = folder_ + "/coordinator.db";
+};
+
+TEST_F(SqliteStoreTest, ASecondProcessIsRefused) {
+  const auto first = SqliteStore::Open(path_);
+  ASSERT_TRUE(first.ok()) << first.status();
+  const absl::Status status = OpenStatus();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(Message(status), HasSubstr("in use by another process"));
+  EXPECT_THAT(Message(status), HasSubstr("--data"));
+}
+
+TEST_F(SqliteStoreTest, ANewerSchemaIsRefused) {
+  ASSERT_TRUE(OpenStatus().ok());
+  Sql("PRAGMA user_version=7");
+  const absl::Status status = OpenStatus();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(Message(status), HasSubstr("has schema 7, this version knows 1"));
+}
+
+TEST_F(SqliteStoreTest, AnotherProgramsDatabaseIsRefused) {
+  Sql("CREATE TABLE t(x)");
+  const absl::Status status = OpenStatus();
+  EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
+  EXPECT_THAT(Message(status), HasSubstr("another program"));
+}
+
+TEST_F(SqliteStoreTest, DamageIsSeenAtOpen) {
+  {
+    auto store = SqliteStore::Open(path_).value();
+    Transaction t;
+    for (std::int64_t seq = 1; seq < 2000; ++seq) t.events.push_back(PointAt("a", seq, "0000"));
+    ASSERT_TRUE(store->Commit(t).ok());
+  }
+  const auto size = std::filesystem::file_size(path_);
+  ASSERT_GT(size, 50'000u);
+  {
+    std::fstream file(path_, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(static_cast<std::streamoff>(size / 2 / 4096 * 4096));
+    file << std::string(4096, '\x5a');
+  }
+  const absl::Status status = OpenStatus();
+  EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
+  EXPECT_THAT(Message(status), HasSubstr("backup"));
+
+  std::ofstream(path_, std::ios::binary | std::ios::trunc) << "this is no database, and long enough to be read as one";
+  EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kDataLoss) << OpenStatus();
+}
+
+TEST_F(SqliteStoreTest, AFullDatabaseIsResourceExhaustedAndGoesOnLater) {
+  ASSERT_TRUE(OpenStatus().ok());
+  auto store = SqliteStore::Open(path_).value();
+  ASSERT_TRUE(store->LimitPages(20).ok());
+  Transaction large;
+  for (std::int64_t seq = 1; seq < 3000; ++seq) large.events.push_back(PointAt("a", seq, "0000"));
+  const absl::Status status = store->Commit(large);
+  EXPECT_TRUE(absl::IsResourceExhausted(status)) << status;
+  EXPECT_TRUE(store->Read("a", 0, 10)->empty());
+  ASSERT_TRUE(store->LimitPages(100'000).ok());
+  EXPECT_TRUE(store->Commit(large).ok());
+}
+
+TEST_F(SqliteStoreTest, AMissingFolderIsNamed) {
+  path_ = folder_ + "/none/coordinator.db";
+  EXPECT_THAT(Message(OpenStatus()), HasSubstr(path_));
+}
+
+}  // namespace
+}  // namespace sae::server
