@@ -361,6 +361,12 @@ MemoryEstimate EstimateMemory(const TrialConfig& c, std::int64_t d) {
                                  : local / 2;
   m.codes = c.train.batch * width * 16;
   m.buffers = 5 * c.train.batch * d * kFloat + 512 * 512 * kFloat;
+  if (c.sae.architecture == "relu_l1") {
+    // The dense step: codes and deltas of a block of tokens, transposed decoder, two gradients and a product.
+    const std::int64_t chunks = std::max<std::int64_t>(1, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, local * 512));
+    const std::int64_t block = std::min(c.train.batch, 512 * chunks);
+    m.buffers += (3 * block * local + 4 * local * d + block * d) * kFloat + c.train.batch * local / 8;
+  }
   return m;
 }
 
