@@ -1,0 +1,115 @@
+#include "server/metrics/metrics.h"
+
+#include <gmock/gmock.h>
+#include <prometheus/text_serializer.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "server/testing/core_fixture.h"
+
+namespace sae::server::testing {
+namespace {
+using ::testing::HasSubstr;
+using ::testing::Not;
+using config::EventKind;
+
+class MetricsTest : public CoreTest {
+ protected:
+  MetricsTest() : metrics_(registry_, "1.2.3") { core_->AddObserver(&metrics_); }
+  std::string Text() {
+    WatchHub::Stats watch;
+    watch.streams = 2;
+    watch.sent = 7;
+    clock_.Advance(absl::Seconds(1));
+    metrics_.Update(*core_, *store_, watch, clock_.SinceBoot());
+    return prometheus::TextSerializer().Serialize(registry_.Collect());
+  }
+  /// One trial succeeds, one fails for good, one waits.
+  void SomeLife() {
+    Create(MakeSpec("s", 3));
+    Register(Registration("w", 1));
+    ASSERT_TRUE(Report("w", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kFinished)}).ok());
+    ASSERT_TRUE(Beat("w", {Ended("0000", 1, 0, "finished")}).ok());
+    ASSERT_TRUE(Beat("w", {Ended("0001", 1, 78, "failed")}).ok());
+    core_->Heartbeat({{"w", "1", 99}, 1, 1, {}}).IgnoreError();
+    metrics_.OnStarted("saeloom.v1.SweepService", "GetSweep");
+    metrics_.OnHandled("saeloom.v1.SweepService", "GetSweep", absl::StatusCode::kNotFound, absl::Milliseconds(3));
+  }
+  prometheus::Registry registry_;
+  Metrics metrics_;
+};
+
+TEST_F(MetricsTest, ValuesFollowTheCore) {
+  SomeLife();
+  const std::string text = Text();
+  for (const char* line :
+       {"saeloom_trials_total{failure_class=\"\",outcome=\"succeeded\"} 1",
+        "saeloom_trials_total{failure_class=\"invalid_config\",outcome=\"failed\"} 1",
+        "saeloom_trials{state=\"allocated\"} 1", "saeloom_trial_attempts_total{reason=\"first\"} 3",
+        "saeloom_sweeps{state=\"running\"} 1", "saeloom_workers{state=\"ready\"} 1", "saeloom_slots{state=\"free\"} 0",
+        "saeloom_slots{state=\"allocated\"} 1", "saeloom_fenced_messages_total{kind=\"epoch\"} 1",
+        "saeloom_gang_start_duration_seconds_count 1", "saeloom_leader_epoch 1", "saeloom_watch_streams 2",
+        "saeloom_watch_sent_events_total 7", "version=\"1.2.3\"} 1",
+        "grpc_server_handled_total{grpc_code=\"NOT_FOUND\",grpc_method=\"GetSweep\","
+        "grpc_service=\"saeloom.v1.SweepService\"} 1",
+        "saeloom_searcher_decisions_total{algorithm=\"grid\",decision=\"draw\"} 3"}) {
+    EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST_F(MetricsTest, EveryFamilyHasHelpAndNoneATrial) {
+  SomeLife();
+  const std::string text = Text();
+  for (const MetricSpec& spec : MetricTable()) {
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("# HELP ", spec.name, " ", spec.help))) << spec.name;
+    EXPECT_THAT(text, HasSubstr(absl::StrCat("# TYPE ", spec.name, " ", spec.type))) << spec.name;
+  }
+  EXPECT_THAT(text, Not(HasSubstr("\"0000\"")));
+  EXPECT_THAT(text, Not(HasSubstr("trial=")));
+}
+
+TEST_F(MetricsTest, PromtoolFindsNothingToSay) {
+  if (std::system("command -v promtool > /dev/null 2>&1") != 0) {
+    GTEST_SKIP() << "promtool is not installed (Debian package prometheus)";
+  }
+  SomeLife();
+  const std::string path = ::testing::TempDir() + "/coordinator_metrics.txt";
+  std::ofstream(path) << Text();
+  EXPECT_EQ(std::system(absl::StrCat("promtool check metrics < ", path, " > ", path, ".out 2>&1").c_str()), 0);
+  std::stringstream said;
+  said << std::ifstream(path + ".out").rdbuf();
+  EXPECT_EQ(said.str(), "");
+}
+
+TEST(MetricTable, IsInTheOrderOfItsEnumAndNamesAreUnique) {
+  std::set<std::string> names;
+  for (std::size_t i = 0; i < MetricTable().size(); ++i) {
+    EXPECT_EQ(static_cast<std::size_t>(MetricTable()[i].metric), i);
+    EXPECT_TRUE(names.insert(MetricTable()[i].name).second) << MetricTable()[i].name;
+  }
+}
+
+// To write the file anew: SAELOOM_WRITE_DOCS=1 coordinator_metrics_test
+TEST(MetricTable, TheDocumentSaysTheSame) {
+  const std::string path = SAE_SOURCE_DIR "/docs/metrics.md";
+  std::stringstream in;
+  in << std::ifstream(path).rdbuf();
+  std::string text = in.str();
+  const std::string begin = "<!-- coordinator: begin -->\n", end = "<!-- coordinator: end -->";
+  const std::size_t from = text.find(begin), to = text.find(end);
+  ASSERT_NE(from, std::string::npos) << path;
+  ASSERT_NE(to, std::string::npos) << path;
+  const std::size_t start = from + begin.size();
+  if (std::getenv("SAELOOM_WRITE_DOCS") != nullptr) {
+    text.replace(start, to - start, MetricsMarkdown());
+    std::ofstream(path) << text;
+    return;
+  }
+  EXPECT_EQ(text.substr(start, to - start), MetricsMarkdown()) << "run SAELOOM_WRITE_DOCS=1 coordinator_metrics_test";
+}
+
+}  // namespace
+}  // namespace sae::server::testing
