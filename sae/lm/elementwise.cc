@@ -8,11 +8,12 @@
 
 #include "sae/base/dtype.h"
 
-// One body compiled for several processors, chosen at start-up. Not under sanitizers, whose run time is
+// One body compiled for several levels of x86-64, chosen at start-up (a named processor such as haswell would
+// match that vendor alone). Not under sanitizers, whose run time is
 // not ready when the choice is made.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
     !defined(__SANITIZE_THREAD__)
-#define SAE_LM_CLONES __attribute__((target_clones("arch=skylake-avx512", "arch=haswell", "default")))
+#define SAE_LM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SAE_LM_CLONES
 #endif

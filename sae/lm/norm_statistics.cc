@@ -53,6 +53,7 @@ void NormStatistics::Add(double norm) {
 
 double NormStatistics::Quantile(double q) const {
   if (count_ == 0) return 0;
+  if (q >= 1) return largest_;
   const double target = q * static_cast<double>(count_);
   double seen = 0;
   for (const auto& [number, bin] : bins_) {

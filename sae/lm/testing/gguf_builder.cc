@@ -1,14 +1,12 @@
 #include "sae/lm/testing/gguf_builder.h"
 
 #include <cstring>
-#include <filesystem>
 #include <fstream>
-
-#include <unistd.h>
 
 #include "sae/base/check.h"
 #include "sae/base/random.h"
 #include "sae/lm/gguf.h"
+#include "tests/support/temp_dir.h"
 
 namespace sae::lm::testing {
 namespace {
@@ -84,9 +82,8 @@ std::string GgufBuilder::Build() const {
 }
 
 std::string WriteTemporary(const std::string& name, const std::string& bytes) {
-  const auto folder = std::filesystem::temp_directory_path() / ("saeloom_lm_test_" + std::to_string(::getpid()));
-  std::filesystem::create_directories(folder);
-  const std::string path = (folder / name).string();
+  static const sae::testing::TempDir folder;  // removed when the test program ends
+  const std::string path = folder / name;
   std::ofstream file(path, std::ios::binary | std::ios::trunc);
   file.write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
   file.close();
