@@ -1,12 +1,11 @@
 #include "sae/base/npy.h"
 
+#include <cerrno>
 #include <fcntl.h>
+#include <optional>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <optional>
 
 #include "absl/strings/numbers.h"
 
@@ -63,10 +62,12 @@ absl::StatusOr<std::unique_ptr<NpyReader>> NpyReader::Open(const std::string& pa
   struct stat st {};
   const bool is_file = ::fstat(fd, &st) == 0 && S_ISREG(st.st_mode);
   void* map = MAP_FAILED;
-  if (is_file && st.st_size > 0) map = ::mmap(nullptr, static_cast<std::size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
+  if (is_file && st.st_size > 0)
+    map = ::mmap(nullptr, static_cast<std::size_t>(st.st_size), PROT_READ, MAP_SHARED, fd, 0);
   const int error = errno;
   ::close(fd);
-  if (!is_file || st.st_size == 0) return absl::InvalidArgumentError(absl::StrCat(path, " is not a .npy file"));
+  if (!is_file || st.st_size == 0)
+    return absl::InvalidArgumentError(absl::StrCat(path, " is not a .npy file"));
   if (map == MAP_FAILED) return ErrnoToStatus(error, absl::StrCat("cannot map ", path));
   reader->map_ = map;
   reader->map_bytes_ = static_cast<std::size_t>(st.st_size);
@@ -84,17 +85,20 @@ absl::Status NpyReader::Parse(const std::string& path) {
   std::memcpy(&header_bytes, bytes + 8, short_length ? 2 : 4);
   const std::size_t start = (short_length ? 10U : 12U) + std::size_t{header_bytes};
   if (start > map_bytes_) {
-    return absl::DataLossError(absl::StrCat(path, ": cut short: its header ends at offset ", start, ", the file has ", map_bytes_, " bytes"));
+    return absl::DataLossError(absl::StrCat(path, ": cut short: its header ends at offset ", start,
+                                            ", the file has ", map_bytes_, " bytes"));
   }
   const std::string header(bytes + (short_length ? 10 : 12), header_bytes);
   const auto dtype = ParseDescr(After(header, "descr"));
   const auto shape = ParseShape(After(header, "shape"));
   if (!dtype || !shape) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": its header says ", header.substr(0, 120),
-                                                   "; read are little-endian f4, f8, f2, i4, i8 and u1: convert with .astype('<f4')"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": its header says ", header.substr(0, 120),
+        "; read are little-endian f4, f8, f2, i4, i8 and u1: convert with .astype('<f4')"));
   }
   if (After(header, "fortran_order").rfind("False", 0) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path, " is in Fortran order: save numpy.ascontiguousarray(x)"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path, " is in Fortran order: save numpy.ascontiguousarray(x)"));
   }
   std::int64_t need = SizeOf(*dtype);
   for (const std::int64_t size : *shape) {
@@ -103,10 +107,13 @@ absl::Status NpyReader::Parse(const std::string& path) {
     }
   }
   if (map_bytes_ - start < static_cast<std::size_t>(need)) {
-    return absl::DataLossError(absl::StrCat(path, ": cut short: its values need ", need, " bytes from offset ", start,
-                                            ", the file has ", map_bytes_, " bytes"));
+    return absl::DataLossError(absl::StrCat(path, ": cut short: its values need ", need,
+                                            " bytes from offset ", start, ", the file has ",
+                                            map_bytes_, " bytes"));
   }
-  view_ = TensorView{*dtype, *shape, {static_cast<const std::byte*>(map_) + start, static_cast<std::size_t>(need)},
+  view_ = TensorView{*dtype,
+                     *shape,
+                     {static_cast<const std::byte*>(map_) + start, static_cast<std::size_t>(need)},
                      static_cast<std::int64_t>(start)};
   return absl::OkStatus();
 }

@@ -1,9 +1,9 @@
 #pragma once
-// NumPy's .npy files (format 1.0 to 3.0: magic, header length, a Python dict literal, raw values), read by
-// memory map: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
+// NumPy's .npy files (format 1.0 to 3.0: magic, header length, a Python dict literal, raw values),
+// read by memory map: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 // Immutable after Open; thread-safe; the view lives as long as the reader.
-// Errors: NOT_FOUND, DATA_LOSS (cut short: names offset and sizes), INVALID_ARGUMENT (not npy, Fortran
-// order, a dtype outside DType), each with the path.
+// Errors: NOT_FOUND, DATA_LOSS (cut short: names offset and sizes), INVALID_ARGUMENT (not npy,
+// Fortran order, a dtype outside DType), each with the path.
 
 #include <memory>
 #include <string>

@@ -2,8 +2,9 @@
 // The safetensors container: 8 bytes little-endian header length, a JSON header, raw tensors
 // (https://github.com/huggingface/safetensors, "Format"). Read by memory map, written in one pass.
 // A reader is immutable after Open and thread-safe; its views live as long as it.
-// Errors: DATA_LOSS for a file that is cut short or whose header lies (names file, offset and sizes),
-// INVALID_ARGUMENT for what is not safetensors at all, NOT_FOUND for a missing file or tensor.
+// Errors: DATA_LOSS for a file that is cut short or whose header lies (names file, offset and
+// sizes), INVALID_ARGUMENT for what is not safetensors at all, NOT_FOUND for a missing file or
+// tensor.
 
 #include <cstdint>
 #include <map>
@@ -29,7 +30,8 @@ struct TensorView {
 
 class SafetensorsReader {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SafetensorsReader>> Open(const std::string& path);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SafetensorsReader>> Open(
+      const std::string& path);
   ~SafetensorsReader();
   SafetensorsReader(const SafetensorsReader&) = delete;
   SafetensorsReader& operator=(const SafetensorsReader&) = delete;
@@ -39,8 +41,8 @@ class SafetensorsReader {
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
   /// NOT_FOUND names the tensor and those that are there; UNIMPLEMENTED for a dtype outside DType.
   [[nodiscard]] absl::StatusOr<TensorView> Get(const std::string& name) const;
-  /// The tensor as float32, whatever its floating dtype; INVALID_ARGUMENT unless the shape is `shape`
-  /// (an empty `shape` takes any).
+  /// The tensor as float32, whatever its floating dtype; INVALID_ARGUMENT unless the shape is
+  /// `shape` (an empty `shape` takes any).
   [[nodiscard]] absl::StatusOr<std::vector<float>> GetFloats(
       const std::string& name, const std::vector<std::int64_t>& shape = {}) const;
 
@@ -70,11 +72,12 @@ std::span<const std::byte> AsBytes(const T* data, std::size_t count) {
   return std::as_bytes(std::span<const T>(data, count));
 }
 
-/// The header block of a file that holds `tensors` (their `data` is not looked at) in this order: 8-byte
-/// length and JSON, space-padded so that tensor data starts at a multiple of `align` (a power of two >= 8).
+/// The header block of a file that holds `tensors` (their `data` is not looked at) in this order:
+/// 8-byte length and JSON, space-padded so that tensor data starts at a multiple of `align` (a
+/// power of two >= 8).
 [[nodiscard]] absl::StatusOr<std::string> SafetensorsHeader(
-    const std::vector<TensorToWrite>& tensors, const std::map<std::string, std::string>& metadata = {},
-    std::int64_t align = 4096);
+    const std::vector<TensorToWrite>& tensors,
+    const std::map<std::string, std::string>& metadata = {}, std::int64_t align = 4096);
 
 /// Writes the whole file, fsynced, not renamed. Returns the XXH3 of all its bytes.
 [[nodiscard]] absl::StatusOr<std::uint64_t> WriteSafetensors(

@@ -1,11 +1,11 @@
 #include "sae/base/safetensors.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "sae/base/hash.h"
 
@@ -26,10 +26,10 @@ class SafetensorsTest : public ::testing::Test {
   void TearDown() override { std::filesystem::remove_all(dir_); }
 
   std::uint64_t WriteTwo() {
-    auto hash = WriteSafetensors(RealEnv(), path_,
-                                 {{"a", DType::kF32, {2, 3}, AsBytes(a_, 6)},
-                                  {"ids", DType::kI32, {2}, AsBytes(ids_, 2)}},
-                                 {{"format", "pt"}});
+    auto hash = WriteSafetensors(
+        RealEnv(), path_,
+        {{"a", DType::kF32, {2, 3}, AsBytes(a_, 6)}, {"ids", DType::kI32, {2}, AsBytes(ids_, 2)}},
+        {{"format", "pt"}});
     EXPECT_TRUE(hash.ok()) << hash.status();
     return hash.value_or(0);
   }
@@ -71,12 +71,15 @@ TEST_F(SafetensorsTest, ConvertsEveryFloatingType) {
   const double f64[2] = {0.5, -3};
   const std::uint16_t bf16[2] = {FloatToBf16(0.5F), FloatToBf16(-3)};
   const std::uint16_t f16[2] = {FloatToF16(0.5F), FloatToF16(-3)};
-  ASSERT_TRUE(WriteSafetensors(RealEnv(), path_, {{"d", DType::kF64, {2}, AsBytes(f64, 2)},
-                                                  {"b", DType::kBf16, {2}, AsBytes(bf16, 2)},
-                                                  {"h", DType::kF16, {2}, AsBytes(f16, 2)}}).ok());
+  ASSERT_TRUE(WriteSafetensors(RealEnv(), path_,
+                               {{"d", DType::kF64, {2}, AsBytes(f64, 2)},
+                                {"b", DType::kBf16, {2}, AsBytes(bf16, 2)},
+                                {"h", DType::kF16, {2}, AsBytes(f16, 2)}})
+                  .ok());
   auto reader = SafetensorsReader::Open(path_);
   ASSERT_TRUE(reader.ok());
-  for (const char* name : {"d", "b", "h"}) EXPECT_THAT(*(*reader)->GetFloats(name), ElementsAre(0.5F, -3));
+  for (const char* name : {"d", "b", "h"})
+    EXPECT_THAT(*(*reader)->GetFloats(name), ElementsAre(0.5F, -3));
 }
 
 TEST_F(SafetensorsTest, EmptyTensorsAndNoTensors) {
@@ -91,8 +94,9 @@ TEST_F(SafetensorsTest, EmptyTensorsAndNoTensors) {
 TEST_F(SafetensorsTest, EveryTruncationIsDataLoss) {
   WriteTwo();
   const auto size = std::filesystem::file_size(path_);
-  for (const std::uintmax_t keep : {size - 1, size - 8, std::uintmax_t{4096}, std::uintmax_t{4095},
-                                    std::uintmax_t{100}, std::uintmax_t{8}, std::uintmax_t{7}, std::uintmax_t{0}}) {
+  for (const std::uintmax_t keep :
+       {size - 1, size - 8, std::uintmax_t{4096}, std::uintmax_t{4095}, std::uintmax_t{100},
+        std::uintmax_t{8}, std::uintmax_t{7}, std::uintmax_t{0}}) {
     std::filesystem::resize_file(path_, keep);
     const auto status = SafetensorsReader::Open(path_).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << keep << " " << status;
@@ -102,18 +106,21 @@ TEST_F(SafetensorsTest, EveryTruncationIsDataLoss) {
 }
 
 TEST_F(SafetensorsTest, LyingHeadersAreDataLoss) {
-  for (const std::string header : {
-           R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})",
-           R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})",
-           R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})",
-           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})",
-           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})",
-           R"({"a":{"dtype":"F32","shape":[1]}})",
-           R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
-           R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}})",
-           R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
-           R"({"a":7})", R"({"__metadata__":{"x":1}})", "{not json",
-       }) {
+  for (
+      const std::string header : {
+          R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})",
+          R"({"a":{"dtype":"F32","shape":[-1],"data_offsets":[0,4]}})",
+          R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,4]}})",
+          R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}})",
+          R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[-4,0]}})",
+          R"({"a":{"dtype":"F32","shape":[1]}})",
+          R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"U8","shape":[4],"data_offsets":[2,6]}})",
+          R"({"b":{"dtype":"U8","shape":[2],"data_offsets":[2,4]}})",
+          R"({"a":{"dtype":"U8","shape":[2],"data_offsets":[0,2]}})",
+          R"({"a":7})",
+          R"({"__metadata__":{"x":1}})",
+          "{not json",
+      }) {
     WriteRaw(header, 4);
     const auto status = SafetensorsReader::Open(path_).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << header << " " << status;
@@ -143,8 +150,10 @@ TEST_F(SafetensorsTest, WrongNamesShapesAndTypesAreNamed) {
 
 TEST_F(SafetensorsTest, RefusesToWriteWhatDoesNotFit) {
   EXPECT_FALSE(WriteSafetensors(RealEnv(), path_, {{"a", DType::kF32, {7}, AsBytes(a_, 6)}}).ok());
-  EXPECT_FALSE(WriteSafetensors(RealEnv(), path_, {{"a", DType::kF32, {6}, AsBytes(a_, 6)},
-                                                   {"a", DType::kF32, {6}, AsBytes(a_, 6)}}).ok());
+  EXPECT_FALSE(WriteSafetensors(RealEnv(), path_,
+                                {{"a", DType::kF32, {6}, AsBytes(a_, 6)},
+                                 {"a", DType::kF32, {6}, AsBytes(a_, 6)}})
+                   .ok());
   EXPECT_FALSE(SafetensorsHeader({}, {}, 100).ok());
   EXPECT_FALSE(RealEnv().Exists(path_));
 }

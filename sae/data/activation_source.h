@@ -1,8 +1,8 @@
 #pragma once
-// Where a trainer's batches come from: a store, a generator, later a live language model. Nothing above
-// sae/data asks which. One thread at a time; the source may prefetch on a thread of its own.
-// Errors: DATA_LOSS (hash, truncation, non-finite rows: names shard and offset), OUT_OF_RANGE never (a
-// source has no end: a store starts its next pass).
+// Where a trainer's batches come from: a store, a generator, later a live language model. Nothing
+// above sae/data asks which. One thread at a time; the source may prefetch on a thread of its own.
+// Errors: DATA_LOSS (hash, truncation, non-finite rows: names shard and offset), OUT_OF_RANGE never
+// (a source has no end: a store starts its next pass).
 
 #include <cstdint>
 #include <span>
@@ -16,8 +16,8 @@ class ActivationSource {
   virtual ~ActivationSource() = default;
   /// Width of a row.
   virtual std::int64_t d() const = 0;
-  /// Fills `rows` (a multiple of d float32 values, row-major) with the next rows in order, converting from
-  /// the stored dtype. A batch may cross from one pass into the next.
+  /// Fills `rows` (a multiple of d float32 values, row-major) with the next rows in order,
+  /// converting from the stored dtype. A batch may cross from one pass into the next.
   [[nodiscard]] virtual absl::Status Next(std::span<float> rows) = 0;
   /// Rows delivered since the start of pass 0: all that a checkpoint needs.
   virtual std::int64_t Position() const = 0;

@@ -34,7 +34,8 @@ absl::Status ScanFile(const RawFile& file, std::int64_t stride, F&& fn) {
   std::vector<std::byte> buffer(static_cast<std::size_t>(step * stride));
   for (std::int64_t first = 0; first < records; first += step) {
     const std::int64_t n = std::min(step, records - first);
-    SAE_RETURN_IF_ERROR(file.ReadAt(first * stride, {buffer.data(), static_cast<std::size_t>(n * stride)}));
+    SAE_RETURN_IF_ERROR(
+        file.ReadAt(first * stride, {buffer.data(), static_cast<std::size_t>(n * stride)}));
     for (std::int64_t i = 0; i < n; ++i) fn(first + i, buffer.data() + i * stride);
   }
   return absl::OkStatus();
@@ -75,7 +76,8 @@ absl::Status ExternalSorter::Drain(const Visitor& visit) {
   }
   while (!buckets_.empty()) {
     const auto it = buckets_.begin();
-    SAE_RETURN_IF_ERROR(it->second.file.empty() ? DrainMemory(it->second, visit) : DrainFile(it->second, visit));
+    SAE_RETURN_IF_ERROR(it->second.file.empty() ? DrainMemory(it->second, visit)
+                                                : DrainFile(it->second, visit));
     buckets_.erase(it);
   }
   return absl::OkStatus();
@@ -100,12 +102,14 @@ absl::Status ExternalSorter::DrainFile(Bucket& bucket, const Visitor& visit) con
     SAE_ASSIGN_OR_RETURN(const RawFile file, RawFile::Open(bucket.file));
     std::vector<Place> places;
     places.reserve(static_cast<std::size_t>(file.size() / stride()));
-    SAE_RETURN_IF_ERROR(ScanFile(file, stride(), [&](std::int64_t ordinal, const std::byte* record) {
-      places.push_back({KeyAt(record), ordinal});
-    }));
+    SAE_RETURN_IF_ERROR(
+        ScanFile(file, stride(), [&](std::int64_t ordinal, const std::byte* record) {
+          places.push_back({KeyAt(record), ordinal});
+        }));
     SortPlaces(places);
     // One scan a window of the sorted order: one in all where the bucket fits the budget.
-    const auto window = static_cast<std::size_t>(std::max<std::int64_t>(1, options_.memory_bytes / stride()));
+    const auto window =
+        static_cast<std::size_t>(std::max<std::int64_t>(1, options_.memory_bytes / stride()));
     const auto record_bytes = static_cast<std::size_t>(options_.record_bytes);
     std::vector<std::int64_t> slot(places.size());
     std::vector<std::byte> sorted(std::min(window, places.size()) * record_bytes);
@@ -115,10 +119,13 @@ absl::Status ExternalSorter::DrainFile(Bucket& bucket, const Visitor& visit) con
       for (std::size_t i = 0; i < n; ++i) {
         slot[static_cast<std::size_t>(places[first + i].ordinal)] = static_cast<std::int64_t>(i);
       }
-      SAE_RETURN_IF_ERROR(ScanFile(file, stride(), [&](std::int64_t ordinal, const std::byte* record) {
-        const std::int64_t to = slot[static_cast<std::size_t>(ordinal)];
-        if (to >= 0) std::memcpy(sorted.data() + static_cast<std::size_t>(to) * record_bytes, record + 8, record_bytes);
-      }));
+      SAE_RETURN_IF_ERROR(
+          ScanFile(file, stride(), [&](std::int64_t ordinal, const std::byte* record) {
+            const std::int64_t to = slot[static_cast<std::size_t>(ordinal)];
+            if (to >= 0)
+              std::memcpy(sorted.data() + static_cast<std::size_t>(to) * record_bytes, record + 8,
+                          record_bytes);
+          }));
       for (std::size_t i = 0; i < n; ++i) {
         SAE_RETURN_IF_ERROR(visit({sorted.data() + i * record_bytes, record_bytes}));
       }

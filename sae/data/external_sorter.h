@@ -1,9 +1,9 @@
 #pragma once
-// Sorts fixed-size records by a 64-bit key in bounded memory: Add scatters records to buckets of key
-// ranges (in memory until it is full, then in files), Drain visits the buckets in order and sorts each.
-// Equal keys keep their order of Add. The result does not depend on the memory budget.
-// One thread at a time; owns its files, which are gone after Drain (their folder belongs to the caller).
-// Errors: those of Env, with the path.
+// Sorts fixed-size records by a 64-bit key in bounded memory: Add scatters records to buckets of
+// key ranges (in memory until it is full, then in files), Drain visits the buckets in order and
+// sorts each. Equal keys keep their order of Add. The result does not depend on the memory budget.
+// One thread at a time; owns its files, which are gone after Drain (their folder belongs to the
+// caller). Errors: those of Env, with the path.
 
 #include <cstdint>
 #include <functional>
@@ -18,7 +18,7 @@
 namespace sae::data {
 
 struct ExternalSorterOptions {
-  std::string file_prefix;           ///< bucket files are PREFIX followed by a number
+  std::string file_prefix;  ///< bucket files are PREFIX followed by a number
   std::int64_t record_bytes = 0;
   std::int64_t memory_bytes = std::int64_t{256} << 20;
   /// Keys that share a bucket: bucket = key / width.
@@ -29,13 +29,15 @@ class ExternalSorter {
  public:
   using Visitor = std::function<absl::Status(std::span<const std::byte> record)>;
 
-  ExternalSorter(ExternalSorterOptions options, Env& env) : options_(std::move(options)), env_(env) {}
+  ExternalSorter(ExternalSorterOptions options, Env& env)
+      : options_(std::move(options)), env_(env) {}
 
   /// Copies `record` (record_bytes long).
   [[nodiscard]] absl::Status Add(std::uint64_t key, std::span<const std::byte> record);
   std::int64_t count() const { return count_; }
   bool spilled() const { return spilled_; }
-  /// Visits every record once, in order of (key, order of Add), and forgets it. Stops at the first error.
+  /// Visits every record once, in order of (key, order of Add), and forgets it. Stops at the first
+  /// error.
   [[nodiscard]] absl::Status Drain(const Visitor& visit);
 
  private:

@@ -15,7 +15,8 @@ namespace sae::data {
 
 class HashedFile {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<HashedFile>> Create(Env& env, const std::string& path);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<HashedFile>> Create(Env& env,
+                                                                          const std::string& path);
   /// Buffers up to 1 MiB.
   [[nodiscard]] absl::Status Append(std::span<const std::byte> data);
   /// Writes what is buffered, syncs and closes. `hash` and `bytes` are final after it.

@@ -9,8 +9,8 @@ namespace {
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 
-/// Ten documents of the words "w0 w1 w2 w3 w4 w5 ü", a token a word; the row of word p of document t is
-/// (t, p). "ü" is two tokens of one byte each after its blank.
+/// Ten documents of the words "w0 w1 w2 w3 w4 w5 ü", a token a word; the row of word p of document
+/// t is (t, p). "ü" is two tokens of one byte each after its blank.
 class LatentExamplesTest : public ScratchTest {
  protected:
   void SetUp() override {
@@ -104,21 +104,24 @@ TEST_F(LatentExamplesTest, ChoosesLatentsOfMiddlingDensityByItself) {
   LatentExampleOptions o;
   o.count = 1;
   std::int64_t last = 0, total = 0;
-  auto reports = FindLatentExamples(*store_, 4, o, Planted, [&](std::int64_t done, std::int64_t all) {
-    EXPECT_GT(done, last);
-    last = done;
-    total = all;
-  });
+  auto reports =
+      FindLatentExamples(*store_, 4, o, Planted, [&](std::int64_t done, std::int64_t all) {
+        EXPECT_GT(done, last);
+        last = done;
+        total = all;
+      });
   ASSERT_TRUE(reports.ok()) << reports.status();
   ASSERT_EQ(reports->latents.size(), 1U);
-  EXPECT_EQ(reports->latents[0].latent, 0);  // alive (>= 10 rows): 1 with 20, 0 with 70; rank floor(2 * 0.5)
+  EXPECT_EQ(reports->latents[0].latent,
+            0);  // alive (>= 10 rows): 1 with 20, 0 with 70; rank floor(2 * 0.5)
   EXPECT_EQ(last, 140);
   EXPECT_EQ(total, 140);
 }
 
 TEST(MiddlingLatentsTest, TakesTheRanksOfItsRule) {
   std::vector<std::int64_t> fired(100);
-  for (std::size_t i = 0; i < 100; ++i) fired[i] = static_cast<std::int64_t>(1000 - i);  // latent 99 is the rarest
+  for (std::size_t i = 0; i < 100; ++i)
+    fired[i] = static_cast<std::int64_t>(1000 - i);  // latent 99 is the rarest
   EXPECT_THAT(MiddlingLatents(fired, 5), ElementsAre(99 - 30, 99 - 40, 99 - 50, 99 - 60, 99 - 70));
   EXPECT_THAT(MiddlingLatents({5, 0, 3}, 5), ElementsAre(2, 0));
   EXPECT_THAT(MiddlingLatents({50, 12, 3, 0, 11}, 2), ElementsAre(1, 0));
@@ -129,14 +132,19 @@ TEST(MiddlingLatentsTest, TakesTheRanksOfItsRule) {
 TEST_F(LatentExamplesTest, MistakesAreNamed) {
   LatentExampleOptions o;
   o.latents = {4};
-  EXPECT_THAT(Message(FindLatentExamples(*store_, 4, o, Planted).status()), HasSubstr("latent 4 is not in 0 to 3"));
+  EXPECT_THAT(Message(FindLatentExamples(*store_, 4, o, Planted).status()),
+              HasSubstr("latent 4 is not in 0 to 3"));
   o.latents.clear();
   const auto silent = [](std::span<const float>, const EmitCode&) { return absl::OkStatus(); };
-  EXPECT_EQ(FindLatentExamples(*store_, 4, o, silent).status().code(), absl::StatusCode::kFailedPrecondition);
-  const auto broken = [](std::span<const float>, const EmitCode&) { return absl::InternalError("no"); };
+  EXPECT_EQ(FindLatentExamples(*store_, 4, o, silent).status().code(),
+            absl::StatusCode::kFailedPrecondition);
+  const auto broken = [](std::span<const float>, const EmitCode&) {
+    return absl::InternalError("no");
+  };
   EXPECT_EQ(FindLatentExamples(*store_, 4, o, broken).status().code(), absl::StatusCode::kInternal);
   o.split = Split::kHeldout;
-  EXPECT_THAT(Message(FindLatentExamples(*store_, 4, o, Planted).status()), HasSubstr("no held-out rows"));
+  EXPECT_THAT(Message(FindLatentExamples(*store_, 4, o, Planted).status()),
+              HasSubstr("no held-out rows"));
 }
 
 }  // namespace

@@ -1,23 +1,24 @@
 #include "sae/data/partial_directory.h"
 
+#include <cerrno>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/file.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <filesystem>
 
 namespace sae::data {
 namespace fs = std::filesystem;
 
-absl::StatusOr<std::unique_ptr<PartialDirectory>> PartialDirectory::Create(const std::string& name, Env& env) {
+absl::StatusOr<std::unique_ptr<PartialDirectory>> PartialDirectory::Create(const std::string& name,
+                                                                           Env& env) {
   if (name.empty()) return absl::InvalidArgumentError("the output directory has no name");
   std::string clean = fs::path(name).lexically_normal().string();
   while (clean.size() > 1 && clean.back() == '/') clean.pop_back();
   if (env.Exists(clean)) {
     const auto names = env.List(clean);
     if (!names.ok() || !names->empty()) {
-      return absl::AlreadyExistsError(absl::StrCat(clean, " is there already: remove it, or choose another name"));
+      return absl::AlreadyExistsError(
+          absl::StrCat(clean, " is there already: remove it, or choose another name"));
     }
   }
   std::unique_ptr<PartialDirectory> partial(new PartialDirectory(clean, env));
@@ -27,7 +28,8 @@ absl::StatusOr<std::unique_ptr<PartialDirectory>> PartialDirectory::Create(const
   if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
     ::close(fd);
     return absl::FailedPreconditionError(
-        absl::StrCat(partial->path_, " is being written by another process: wait for it, or choose another name"));
+        absl::StrCat(partial->path_,
+                     " is being written by another process: wait for it, or choose another name"));
   }
   partial->lock_fd_ = fd;
   SAE_ASSIGN_OR_RETURN(const auto stale, env.List(partial->path_));

@@ -1,7 +1,8 @@
 #pragma once
-// A directory that gets its name only when it is complete: built as NAME.partial, locked while it is
-// written, renamed at the end, removed otherwise. One thread at a time; owns the directory and a lock.
-// Errors: ALREADY_EXISTS (NAME is there), FAILED_PRECONDITION (another process builds it), those of Env.
+// A directory that gets its name only when it is complete: built as NAME.partial, locked while it
+// is written, renamed at the end, removed otherwise. One thread at a time; owns the directory and a
+// lock. Errors: ALREADY_EXISTS (NAME is there), FAILED_PRECONDITION (another process builds it),
+// those of Env.
 
 #include <memory>
 #include <string>
@@ -14,7 +15,8 @@ namespace sae::data {
 class PartialDirectory {
  public:
   /// Removes first what a killed process left under NAME.partial.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PartialDirectory>> Create(const std::string& name, Env& env);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<PartialDirectory>> Create(
+      const std::string& name, Env& env);
   /// Removes NAME.partial unless Commit succeeded.
   ~PartialDirectory();
   PartialDirectory(const PartialDirectory&) = delete;
@@ -25,7 +27,8 @@ class PartialDirectory {
   [[nodiscard]] absl::Status Commit();
 
  private:
-  PartialDirectory(std::string name, Env& env) : name_(std::move(name)), path_(name_ + ".partial"), env_(env) {}
+  PartialDirectory(std::string name, Env& env)
+      : name_(std::move(name)), path_(name_ + ".partial"), env_(env) {}
   std::string lock_path() const { return path_ + "/.lock"; }
 
   const std::string name_, path_;

@@ -25,8 +25,8 @@ void Shuffle(std::span<T> values, Random random) {
 
 }  // namespace
 
-PassOrder::PassOrder(const std::vector<std::int64_t>& shard_rows, std::int64_t row_bytes, std::uint64_t data_seed,
-                     std::int64_t pass, const PassOrderOptions& options)
+PassOrder::PassOrder(const std::vector<std::int64_t>& shard_rows, std::int64_t row_bytes,
+                     std::uint64_t data_seed, std::int64_t pass, const PassOrderOptions& options)
     : seed_(data_seed), pass_(pass), window_extents_(options.window_extents) {
   const std::int64_t extent_rows = std::max<std::int64_t>(1, options.extent_bytes / row_bytes);
   std::vector<std::int64_t> shards(shard_rows.size());
@@ -43,13 +43,15 @@ PassOrder::PassOrder(const std::vector<std::int64_t>& shard_rows, std::int64_t r
   std::int64_t end = 0;
   for (std::size_t i = 0; i < extents_.size(); ++i) {
     end += extents_[i].rows;
-    const bool last = i + 1 == extents_.size() || static_cast<std::int64_t>(i + 1) % window_extents_ == 0;
+    const bool last =
+        i + 1 == extents_.size() || static_cast<std::int64_t>(i + 1) % window_extents_ == 0;
     if (last) window_ends_.push_back(end);
   }
 }
 
 std::int64_t PassOrder::WindowAt(std::int64_t position) const {
-  return std::upper_bound(window_ends_.begin(), window_ends_.end(), position) - window_ends_.begin();
+  return std::upper_bound(window_ends_.begin(), window_ends_.end(), position) -
+         window_ends_.begin();
 }
 
 std::int64_t PassOrder::WindowFirst(std::int64_t window) const {
@@ -62,7 +64,8 @@ std::int64_t PassOrder::WindowRows(std::int64_t window) const {
 
 std::span<const Extent> PassOrder::Extents(std::int64_t window) const {
   const auto begin = static_cast<std::size_t>(window * window_extents_);
-  return std::span(extents_).subspan(begin, std::min(static_cast<std::size_t>(window_extents_), extents_.size() - begin));
+  return std::span(extents_).subspan(
+      begin, std::min(static_cast<std::size_t>(window_extents_), extents_.size() - begin));
 }
 
 std::vector<std::int32_t> PassOrder::RowOrder(std::int64_t window) const {

@@ -1,8 +1,8 @@
 #pragma once
-// The order of rows in one pass over a store: f(data_seed, pass, global row), nothing else. Pass 0 is the
-// written order. A later pass permutes the shards, then the extents (4 MiB of rows) inside each shard, then
-// the rows inside each window of 8 consecutive extents of that sequence. So reads are long, and a window of
-// 32 MiB is all that must be in memory. Immutable; thread-safe.
+// The order of rows in one pass over a store: f(data_seed, pass, global row), nothing else. Pass 0
+// is the written order. A later pass permutes the shards, then the extents (4 MiB of rows) inside
+// each shard, then the rows inside each window of 8 consecutive extents of that sequence. So reads
+// are long, and a window of 32 MiB is all that must be in memory. Immutable; thread-safe.
 
 #include <cstdint>
 #include <span>
@@ -25,8 +25,8 @@ struct Extent {
 class PassOrder {
  public:
   /// `shard_rows` are all positive; `row_bytes` as stored.
-  PassOrder(const std::vector<std::int64_t>& shard_rows, std::int64_t row_bytes, std::uint64_t data_seed,
-            std::int64_t pass, const PassOrderOptions& options = {});
+  PassOrder(const std::vector<std::int64_t>& shard_rows, std::int64_t row_bytes,
+            std::uint64_t data_seed, std::int64_t pass, const PassOrderOptions& options = {});
 
   std::int64_t rows() const { return window_ends_.empty() ? 0 : window_ends_.back(); }
   std::int64_t windows() const { return static_cast<std::int64_t>(window_ends_.size()); }
@@ -36,7 +36,8 @@ class PassOrder {
   std::int64_t WindowFirst(std::int64_t window) const;
   std::int64_t WindowRows(std::int64_t window) const;
   std::span<const Extent> Extents(std::int64_t window) const;
-  /// The i-th row to deliver is row order[i] of the window's extents laid end to end; empty = as they lie.
+  /// The i-th row to deliver is row order[i] of the window's extents laid end to end; empty = as
+  /// they lie.
   std::vector<std::int32_t> RowOrder(std::int64_t window) const;
 
  private:

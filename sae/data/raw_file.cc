@@ -1,11 +1,10 @@
 #include "sae/data/raw_file.h"
 
+#include <algorithm>
+#include <cerrno>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
 #include <utility>
 #include <vector>
 
@@ -35,10 +34,11 @@ absl::Status RawFile::ReadAt(std::int64_t offset, std::span<std::byte> out) cons
   while (!out.empty()) {
     const ssize_t n = ::pread(fd_, out.data(), out.size(), offset);
     if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return ErrnoToStatus(errno, absl::StrCat("cannot read ", path_, " at offset ", offset));
+    if (n < 0)
+      return ErrnoToStatus(errno, absl::StrCat("cannot read ", path_, " at offset ", offset));
     if (n == 0) {
-      return absl::DataLossError(absl::StrCat(path_, ": cut short: it ends at offset ", offset, ", ", out.size(),
-                                              " more bytes were expected"));
+      return absl::DataLossError(absl::StrCat(path_, ": cut short: it ends at offset ", offset,
+                                              ", ", out.size(), " more bytes were expected"));
     }
     out = out.subspan(static_cast<std::size_t>(n));
     offset += n;
@@ -51,7 +51,8 @@ absl::StatusOr<std::string> HashFile(const std::string& path) {
   Xxh3Stream hash;
   std::vector<std::byte> buffer(std::size_t{4} << 20);
   for (std::int64_t offset = 0; offset < file.size();) {
-    const auto n = std::min<std::int64_t>(file.size() - offset, static_cast<std::int64_t>(buffer.size()));
+    const auto n =
+        std::min<std::int64_t>(file.size() - offset, static_cast<std::int64_t>(buffer.size()));
     const std::span<std::byte> part(buffer.data(), static_cast<std::size_t>(n));
     SAE_RETURN_IF_ERROR(file.ReadAt(offset, part));
     hash.Update(part);

@@ -17,8 +17,12 @@ std::vector<std::string> RowLayout::columns() const {
 
 ShardWriter::ShardWriter(Env& env, std::string directory, std::string prefix, RowLayout layout,
                          std::int64_t total_rows, std::int64_t shard_bytes)
-    : env_(env), directory_(std::move(directory)), prefix_(std::move(prefix)), layout_(layout),
-      rows_per_shard_(std::max<std::int64_t>(1, shard_bytes / layout.activation_bytes())), rows_left_(total_rows),
+    : env_(env),
+      directory_(std::move(directory)),
+      prefix_(std::move(prefix)),
+      layout_(layout),
+      rows_per_shard_(std::max<std::int64_t>(1, shard_bytes / layout.activation_bytes())),
+      rows_left_(total_rows),
       columns_(layout.columns().size()) {}
 
 absl::Status ShardWriter::Add(std::span<const std::byte> record) {
@@ -43,8 +47,10 @@ absl::Status ShardWriter::BeginShard() {
   std::snprintf(name, sizeof name, "%s-%05zu.safetensors", prefix_.c_str(), shards_.size());
   shards_.push_back({name, shard_rows_left_, 0, ""});
   SAE_ASSIGN_OR_RETURN(file_, HashedFile::Create(env_, directory_ + "/" + name));
-  std::vector<TensorToWrite> tensors = {{"activations", layout_.dtype, {shard_rows_left_, layout_.d}, {}}};
-  for (const auto& column : layout_.columns()) tensors.push_back({column, DType::kI32, {shard_rows_left_}, {}});
+  std::vector<TensorToWrite> tensors = {
+      {"activations", layout_.dtype, {shard_rows_left_, layout_.d}, {}}};
+  for (const auto& column : layout_.columns())
+    tensors.push_back({column, DType::kI32, {shard_rows_left_}, {}});
   SAE_ASSIGN_OR_RETURN(const std::string header, SafetensorsHeader(tensors));
   return file_->Append(AsBytes(header.data(), header.size()));
 }

@@ -1,6 +1,7 @@
 #pragma once
-// Writes one split (training or held-out) of a store as safetensors shards: all activations of a shard,
-// then its columns, since the container allows no gaps. One thread at a time. Errors: those of Env.
+// Writes one split (training or held-out) of a store as safetensors shards: all activations of a
+// shard, then its columns, since the container allows no gaps. One thread at a time. Errors: those
+// of Env.
 
 #include <cstdint>
 #include <memory>
@@ -14,8 +15,8 @@
 
 namespace sae::data {
 
-/// How a row lies in a record: activations in the store's dtype, then token id, position, document as I32
-/// where the store has them.
+/// How a row lies in a record: activations in the store's dtype, then token id, position, document
+/// as I32 where the store has them.
 struct RowLayout {
   std::int64_t d = 0;
   DType dtype = DType::kBf16;
@@ -24,14 +25,17 @@ struct RowLayout {
 
   std::int64_t activation_bytes() const { return d * SizeOf(dtype); }
   std::vector<std::string> columns() const;
-  std::int64_t bytes() const { return activation_bytes() + 4 * static_cast<std::int64_t>(columns().size()); }
+  std::int64_t bytes() const {
+    return activation_bytes() + 4 * static_cast<std::int64_t>(columns().size());
+  }
 };
 
 class ShardWriter {
  public:
-  /// Files are DIRECTORY/PREFIX-00000.safetensors and so on. Exactly `total_rows` calls of Add follow.
-  ShardWriter(Env& env, std::string directory, std::string prefix, RowLayout layout, std::int64_t total_rows,
-              std::int64_t shard_bytes);
+  /// Files are DIRECTORY/PREFIX-00000.safetensors and so on. Exactly `total_rows` calls of Add
+  /// follow.
+  ShardWriter(Env& env, std::string directory, std::string prefix, RowLayout layout,
+              std::int64_t total_rows, std::int64_t shard_bytes);
   [[nodiscard]] absl::Status Add(std::span<const std::byte> record);
   const std::vector<StoreShard>& shards() const { return shards_; }
 

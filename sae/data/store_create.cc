@@ -10,7 +10,9 @@
 namespace sae::data {
 namespace {
 
-bool IsFloating(DType t) { return t == DType::kF32 || t == DType::kF64 || t == DType::kF16 || t == DType::kBf16; }
+bool IsFloating(DType t) {
+  return t == DType::kF32 || t == DType::kF64 || t == DType::kF16 || t == DType::kBf16;
+}
 
 /// An opened file, and the matrix and columns in it. Views live as long as the readers.
 struct ImportSource {
@@ -31,17 +33,19 @@ absl::StatusOr<std::string> ChooseTensor(const SafetensorsReader& reader) {
   if (names.size() == 1) return names[0];
   std::string list;
   for (const auto& name : names) absl::StrAppend(&list, list.empty() ? "" : ", ", name);
-  return absl::InvalidArgumentError(absl::StrCat(reader.path(), " holds ", names.size(), " matrices of floating values",
-                                                 names.empty() ? "" : " (" + list + "): name one with --tensor"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(reader.path(), " holds ", names.size(), " matrices of floating values",
+                   names.empty() ? "" : " (" + list + "): name one with --tensor"));
 }
 
-absl::Status ReadImportColumn(const SafetensorsReader& reader, const std::string& name, std::int64_t rows,
-                              std::vector<std::int32_t>& out) {
+absl::Status ReadImportColumn(const SafetensorsReader& reader, const std::string& name,
+                              std::int64_t rows, std::vector<std::int32_t>& out) {
   const auto it = reader.tensors().find(name);
   if (it == reader.tensors().end()) return absl::OkStatus();
   const TensorView& view = it->second;
   if (view.elements() != rows || (view.dtype != DType::kI32 && view.dtype != DType::kI64)) {
-    return absl::InvalidArgumentError(absl::StrCat(reader.path(), ": tensor '", name, "' must be ", rows, " values of I32 or I64"));
+    return absl::InvalidArgumentError(absl::StrCat(reader.path(), ": tensor '", name, "' must be ",
+                                                   rows, " values of I32 or I64"));
   }
   out.resize(static_cast<std::size_t>(rows));
   for (std::int64_t i = 0; i < rows; ++i) {
@@ -52,7 +56,8 @@ absl::Status ReadImportColumn(const SafetensorsReader& reader, const std::string
     std::int64_t wide = 0;
     std::memcpy(&wide, view.data.data() + 8 * i, 8);
     if (wide != static_cast<std::int32_t>(wide)) {
-      return absl::InvalidArgumentError(absl::StrCat(reader.path(), ": tensor '", name, "' value ", wide, " at row ", i, " does not fit I32"));
+      return absl::InvalidArgumentError(absl::StrCat(reader.path(), ": tensor '", name, "' value ",
+                                                     wide, " at row ", i, " does not fit I32"));
     }
     out[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(wide);
   }
@@ -72,12 +77,15 @@ absl::Status OpenSafetensors(const ImportOptions& options, ImportSource& source)
 absl::Status CheckMatrix(const std::string& path, ImportSource& source) {
   const auto& shape = source.matrix.shape;
   if (!IsFloating(source.matrix.dtype) || (shape.size() != 2 && shape.size() != 3)) {
-    return absl::InvalidArgumentError(absl::StrCat(path, ": activations must be a floating matrix [rows, d] or [contexts, tokens, d], this has ",
-                                                   shape.size(), " dimensions", IsFloating(source.matrix.dtype) ? "" : " of integers"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        path,
+        ": activations must be a floating matrix [rows, d] or [contexts, tokens, d], this has ",
+        shape.size(), " dimensions", IsFloating(source.matrix.dtype) ? "" : " of integers"));
   }
   source.d = shape.back();
   source.rows = source.d == 0 ? 0 : source.matrix.elements() / source.d;
-  if (source.rows == 0) return absl::InvalidArgumentError(absl::StrCat(path, ": the matrix has no values"));
+  if (source.rows == 0)
+    return absl::InvalidArgumentError(absl::StrCat(path, ": the matrix has no values"));
   return absl::OkStatus();
 }
 
@@ -85,10 +93,13 @@ absl::StatusOr<ImportSource> OpenSource(const ImportOptions& options) {
   ImportSource source;
   const bool is_npy = options.from.ends_with(".npy");
   if (!is_npy && !options.from.ends_with(".safetensors")) {
-    return absl::InvalidArgumentError(absl::StrCat("cannot import '", options.from, "': it must end in .npy or .safetensors"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("cannot import '", options.from, "': it must end in .npy or .safetensors"));
   }
   if (is_npy) {
-    if (!options.tensor.empty()) return absl::InvalidArgumentError("--tensor is for .safetensors files; a .npy file holds one array");
+    if (!options.tensor.empty())
+      return absl::InvalidArgumentError(
+          "--tensor is for .safetensors files; a .npy file holds one array");
     SAE_ASSIGN_OR_RETURN(source.npy, NpyReader::Open(options.from));
     source.matrix = source.npy->view();
   } else {
@@ -96,11 +107,15 @@ absl::StatusOr<ImportSource> OpenSource(const ImportOptions& options) {
   }
   SAE_RETURN_IF_ERROR(CheckMatrix(options.from, source));
   if (is_npy) return source;
-  SAE_RETURN_IF_ERROR(ReadImportColumn(*source.safetensors, "token_ids", source.rows, source.token_ids));
-  SAE_RETURN_IF_ERROR(ReadImportColumn(*source.safetensors, "positions", source.rows, source.positions));
-  SAE_RETURN_IF_ERROR(ReadImportColumn(*source.safetensors, "documents", source.rows, source.documents));
+  SAE_RETURN_IF_ERROR(
+      ReadImportColumn(*source.safetensors, "token_ids", source.rows, source.token_ids));
+  SAE_RETURN_IF_ERROR(
+      ReadImportColumn(*source.safetensors, "positions", source.rows, source.positions));
+  SAE_RETURN_IF_ERROR(
+      ReadImportColumn(*source.safetensors, "documents", source.rows, source.documents));
   if (source.token_ids.empty() != source.positions.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(options.from, ": token_ids and positions go together, it has only one of them"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        options.from, ": token_ids and positions go together, it has only one of them"));
   }
   return source;
 }
@@ -123,7 +138,8 @@ void CopyFloats(const TensorView& view, std::int64_t first, std::span<float> out
   }
 }
 
-std::span<const std::int32_t> Part(const std::vector<std::int32_t>& column, std::int64_t first, std::int64_t n) {
+std::span<const std::int32_t> Part(const std::vector<std::int32_t>& column, std::int64_t first,
+                                   std::int64_t n) {
   if (column.empty()) return {};
   return std::span(column).subspan(static_cast<std::size_t>(first), static_cast<std::size_t>(n));
 }
@@ -143,23 +159,26 @@ absl::StatusOr<StoreManifest> ImportStore(ImportOptions options, Env& env) {
     const std::int64_t n = std::min(block, source.rows - first);
     rows.resize(static_cast<std::size_t>(n * source.d));
     CopyFloats(source.matrix, first * source.d, rows);
-    const absl::Status status = writer->Append({rows, Part(source.token_ids, first, n), Part(source.positions, first, n),
-                                                Part(source.documents, first, n)});
+    const absl::Status status =
+        writer->Append({rows, Part(source.token_ids, first, n), Part(source.positions, first, n),
+                        Part(source.documents, first, n)});
     if (!status.ok()) return Annotate(status, ToAbsl(options.from));
     if (options.progress) options.progress(first + n, source.rows);
   }
   return writer->Finish();
 }
 
-absl::StatusOr<StoreManifest> CreateSyntheticStore(const SyntheticSpec& spec, StoreWriterOptions options, Env& env) {
+absl::StatusOr<StoreManifest> CreateSyntheticStore(const SyntheticSpec& spec,
+                                                   StoreWriterOptions options, Env& env) {
   SAE_ASSIGN_OR_RETURN(const auto source, SyntheticSource::Create(spec.options));
   const SyntheticOptions& o = spec.options;
   options.d = o.d;
   options.expected_rows = spec.rows;
   options.source.kind = "synthetic";
   options.source.notes["generator"] =
-      absl::StrCat("d=", o.d, ",features=", o.features, ",rows=", spec.rows, ",seed=", o.seed, ",p_max=", o.p_max, ",p_min=",
-                   o.p_min, ",zipf=", o.zipf, ",mu=", o.mu, ",sigma=", o.sigma, ",bias_norm=", o.bias_norm);
+      absl::StrCat("d=", o.d, ",features=", o.features, ",rows=", spec.rows, ",seed=", o.seed,
+                   ",p_max=", o.p_max, ",p_min=", o.p_min, ",zipf=", o.zipf, ",mu=", o.mu,
+                   ",sigma=", o.sigma, ",bias_norm=", o.bias_norm);
   SAE_ASSIGN_OR_RETURN(auto writer, StoreWriter::Create(options, env));
   std::vector<float> rows;
   for (std::int64_t first = 0; first < spec.rows; first += 1024) {
@@ -171,9 +190,13 @@ absl::StatusOr<StoreManifest> CreateSyntheticStore(const SyntheticSpec& spec, St
   const auto& bias = source->bias();
   const auto& probabilities = source->probabilities();
   SAE_RETURN_IF_ERROR(writer->AddTensors(
-      "dictionary.safetensors", {{"features", DType::kF32, {o.features, o.d}, AsBytes(dictionary.data(), dictionary.size())},
-                                 {"bias", DType::kF32, {o.d}, AsBytes(bias.data(), bias.size())},
-                                 {"probabilities", DType::kF64, {o.features}, AsBytes(probabilities.data(), probabilities.size())}}));
+      "dictionary.safetensors",
+      {{"features", DType::kF32, {o.features, o.d}, AsBytes(dictionary.data(), dictionary.size())},
+       {"bias", DType::kF32, {o.d}, AsBytes(bias.data(), bias.size())},
+       {"probabilities",
+        DType::kF64,
+        {o.features},
+        AsBytes(probabilities.data(), probabilities.size())}}));
   return writer->Finish();
 }
 

@@ -1,9 +1,9 @@
 #include "sae/data/store_create.h"
 
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <fstream>
+
+#include <gmock/gmock.h>
 
 #include "sae/base/npy.h"
 #include "sae/data/store_test_util.h"
@@ -22,14 +22,16 @@ class StoreCreateTest : public ScratchTest {
     o.writer.heldout_fraction = 0;
     return o;
   }
-  std::string WriteNpy(const std::string& header_dict, std::span<const std::byte> data, int version = 1) {
+  std::string WriteNpy(const std::string& header_dict, std::span<const std::byte> data,
+                       int version = 1) {
     const std::string path = scratch_ + "/x.npy";
     std::ofstream out(path, std::ios::binary);
     const auto length = static_cast<std::uint32_t>(header_dict.size());
     out << "\x93NUMPY" << static_cast<char>(version) << '\0';
     out.write(reinterpret_cast<const char*>(&length), version == 1 ? 2 : 4);
     out << header_dict;
-    out.write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
+    out.write(reinterpret_cast<const char*>(data.data()),
+              static_cast<std::streamsize>(data.size()));
     return path;
   }
   absl::Status Fails(const std::string& from) {
@@ -50,9 +52,12 @@ TEST_F(StoreCreateTest, ImportsNpyOfEveryFloatingType) {
     std::span<const std::byte> data;
     int version;
   };
-  for (const Case& c : {Case{"<f4", AsBytes(values.data(), 60), 1}, Case{"<f8", AsBytes(wide.data(), 60), 2},
-                        Case{"<f2", AsBytes(half.data(), 60), 3}}) {
-    const auto path = WriteNpy("{'descr': '" + c.descr + "', 'fortran_order': False, 'shape': (20, 3), }   \n", c.data, c.version);
+  for (const Case& c :
+       {Case{"<f4", AsBytes(values.data(), 60), 1}, Case{"<f8", AsBytes(wide.data(), 60), 2},
+        Case{"<f2", AsBytes(half.data(), 60), 3}}) {
+    const auto path =
+        WriteNpy("{'descr': '" + c.descr + "', 'fortran_order': False, 'shape': (20, 3), }   \n",
+                 c.data, c.version);
     auto manifest = ImportStore(Import(path));
     ASSERT_TRUE(manifest.ok()) << manifest.status();
     auto store = ActivationStore::Open(directory_);
@@ -66,7 +71,8 @@ TEST_F(StoreCreateTest, ImportsNpyOfEveryFloatingType) {
 
 TEST_F(StoreCreateTest, ThreeDimensionsAreContextsOfTokens) {
   const auto values = NumberedRows(0, 12, 5);
-  const auto path = WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4, 5)}", AsBytes(values.data(), 60));
+  const auto path = WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4, 5)}",
+                             AsBytes(values.data(), 60));
   auto manifest = ImportStore(Import(path));
   ASSERT_TRUE(manifest.ok()) << manifest.status();
   EXPECT_EQ(manifest->rows, 12);
@@ -76,12 +82,24 @@ TEST_F(StoreCreateTest, ThreeDimensionsAreContextsOfTokens) {
 TEST_F(StoreCreateTest, BadNpyFilesAreNamed) {
   const auto values = NumberedRows(0, 4, 3);
   const auto data = AsBytes(values.data(), 12);
-  EXPECT_EQ(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3)}", data)).code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': True, 'shape': (4, 3)}", data))), HasSubstr("Fortran"));
-  EXPECT_THAT(Message(Fails(WriteNpy("{'descr': '>f4', 'fortran_order': False, 'shape': (4, 3)}", data))), HasSubstr("little-endian"));
-  EXPECT_THAT(Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (12,)}", data))), HasSubstr("1 dimensions"));
-  EXPECT_THAT(Message(Fails(WriteNpy("{'descr': '<i4', 'fortran_order': False, 'shape': (4, 3)}", data))), HasSubstr("integers"));
-  EXPECT_THAT(Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3)}", data))), HasSubstr("no values"));
+  EXPECT_EQ(
+      Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (5, 3)}", data)).code(),
+      absl::StatusCode::kDataLoss);
+  EXPECT_THAT(
+      Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': True, 'shape': (4, 3)}", data))),
+      HasSubstr("Fortran"));
+  EXPECT_THAT(
+      Message(Fails(WriteNpy("{'descr': '>f4', 'fortran_order': False, 'shape': (4, 3)}", data))),
+      HasSubstr("little-endian"));
+  EXPECT_THAT(
+      Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (12,)}", data))),
+      HasSubstr("1 dimensions"));
+  EXPECT_THAT(
+      Message(Fails(WriteNpy("{'descr': '<i4', 'fortran_order': False, 'shape': (4, 3)}", data))),
+      HasSubstr("integers"));
+  EXPECT_THAT(
+      Message(Fails(WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (0, 3)}", data))),
+      HasSubstr("no values"));
   std::ofstream(scratch_ + "/text.npy") << "hello, this is text";
   EXPECT_THAT(Message(Fails(scratch_ + "/text.npy")), HasSubstr("is not a .npy file"));
   EXPECT_EQ(Fails(scratch_ + "/none.npy").code(), absl::StatusCode::kNotFound);
@@ -91,7 +109,8 @@ TEST_F(StoreCreateTest, BadNpyFilesAreNamed) {
 TEST_F(StoreCreateTest, NanNamesFileAndRow) {
   auto values = NumberedRows(0, 4, 3);
   values[7] = std::numeric_limits<float>::quiet_NaN();
-  const auto path = WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)}", AsBytes(values.data(), 12));
+  const auto path = WriteNpy("{'descr': '<f4', 'fortran_order': False, 'shape': (4, 3)}",
+                             AsBytes(values.data(), 12));
   EXPECT_THAT(Message(Fails(path)), HasSubstr("x.npy: row 2, column 1"));
 }
 
@@ -100,10 +119,12 @@ TEST_F(StoreCreateTest, SafetensorsKeepTheirColumns) {
   const std::vector<std::int64_t> tokens = {10, 11, 12, 13, 14, 15}, positions = {1, 2, 3, 1, 2, 3};
   const std::vector<std::int32_t> documents = {0, 0, 0, 1, 1, 1};
   const std::string path = scratch_ + "/x.safetensors";
-  ASSERT_TRUE(WriteSafetensors(RealEnv(), path, {{"acts", DType::kF32, {6, 2}, AsBytes(values.data(), 12)},
-                                                 {"token_ids", DType::kI64, {6}, AsBytes(tokens.data(), 6)},
-                                                 {"positions", DType::kI64, {6}, AsBytes(positions.data(), 6)},
-                                                 {"documents", DType::kI32, {6}, AsBytes(documents.data(), 6)}}).ok());
+  ASSERT_TRUE(WriteSafetensors(RealEnv(), path,
+                               {{"acts", DType::kF32, {6, 2}, AsBytes(values.data(), 12)},
+                                {"token_ids", DType::kI64, {6}, AsBytes(tokens.data(), 6)},
+                                {"positions", DType::kI64, {6}, AsBytes(positions.data(), 6)},
+                                {"documents", DType::kI32, {6}, AsBytes(documents.data(), 6)}})
+                  .ok());
   auto manifest = ImportStore(Import(path));
   ASSERT_TRUE(manifest.ok()) << manifest.status();
   EXPECT_TRUE(manifest->has_tokens);
@@ -118,9 +139,12 @@ TEST_F(StoreCreateTest, SafetensorsKeepTheirColumns) {
 TEST_F(StoreCreateTest, AmbiguousAndMissingTensorsAreNamed) {
   const auto values = NumberedRows(0, 6, 2);
   const std::string path = scratch_ + "/x.safetensors";
-  ASSERT_TRUE(WriteSafetensors(RealEnv(), path, {{"a", DType::kF32, {6, 2}, AsBytes(values.data(), 12)},
-                                                 {"b", DType::kF32, {3, 4}, AsBytes(values.data(), 12)}}).ok());
-  EXPECT_THAT(Message(Fails(path)), HasSubstr("2 matrices of floating values (a, b): name one with --tensor"));
+  ASSERT_TRUE(WriteSafetensors(RealEnv(), path,
+                               {{"a", DType::kF32, {6, 2}, AsBytes(values.data(), 12)},
+                                {"b", DType::kF32, {3, 4}, AsBytes(values.data(), 12)}})
+                  .ok());
+  EXPECT_THAT(Message(Fails(path)),
+              HasSubstr("2 matrices of floating values (a, b): name one with --tensor"));
   ImportOptions o = Import(path);
   o.tensor = "c";
   EXPECT_EQ(ImportStore(o).status().code(), absl::StatusCode::kNotFound);
@@ -151,14 +175,16 @@ TEST_F(StoreCreateTest, SyntheticStoreHoldsItsRowsAndItsDictionary) {
   ASSERT_TRUE((*store)->ReadRows(Split::kTraining, 0, stored).ok());
   std::size_t found = 0;  // sequential: stored rows are a subsequence of the generator's
   for (std::size_t r = 0; r < 300 && found < stored.size(); ++r) {
-    if (std::equal(stored.begin() + static_cast<std::ptrdiff_t>(found), stored.begin() + static_cast<std::ptrdiff_t>(found) + 6,
+    if (std::equal(stored.begin() + static_cast<std::ptrdiff_t>(found),
+                   stored.begin() + static_cast<std::ptrdiff_t>(found) + 6,
                    rows.begin() + static_cast<std::ptrdiff_t>(r * 6))) {
       found += 6;
     }
   }
   EXPECT_EQ(found, stored.size());
   std::ofstream(directory_ + "/dictionary.safetensors", std::ios::app) << "x";
-  EXPECT_EQ(ActivationStore::Open(directory_, StoreVerify::kAtOpen).status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ActivationStore::Open(directory_, StoreVerify::kAtOpen).status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 }  // namespace

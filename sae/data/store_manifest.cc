@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <filesystem>
-
 #include <nlohmann/json.hpp>
 
 namespace sae::data {
@@ -36,8 +35,8 @@ Json OriginToJson(const StoreOrigin& o) {
 }
 
 StoreShard ShardFromJson(const Json& j) {
-  return {j.at("file").get<std::string>(), j.at("rows").get<std::int64_t>(), j.at("bytes").get<std::int64_t>(),
-          j.at("hash").get<std::string>()};
+  return {j.at("file").get<std::string>(), j.at("rows").get<std::int64_t>(),
+          j.at("bytes").get<std::int64_t>(), j.at("hash").get<std::string>()};
 }
 
 std::vector<StoreShard> ShardsFromJson(const Json& j) {
@@ -61,14 +60,16 @@ StoreOrigin OriginFromJson(const Json& j) {
 }
 
 absl::Status Damaged(const std::string& path, const std::string& what) {
-  return absl::DataLossError(absl::StrCat(path, ": ", what, ": the manifest is damaged, make the store again"));
+  return absl::DataLossError(
+      absl::StrCat(path, ": ", what, ": the manifest is damaged, make the store again"));
 }
 
-absl::Status CheckShards(const std::string& path, const std::string& field, const std::vector<StoreShard>& shards,
-                         std::int64_t rows) {
+absl::Status CheckShards(const std::string& path, const std::string& field,
+                         const std::vector<StoreShard>& shards, std::int64_t rows) {
   std::int64_t sum = 0;
   for (const auto& s : shards) {
-    if (s.rows <= 0 || s.bytes <= 0) return Damaged(path, absl::StrCat(field, " ", s.file, " has ", s.rows, " rows"));
+    if (s.rows <= 0 || s.bytes <= 0)
+      return Damaged(path, absl::StrCat(field, " ", s.file, " has ", s.rows, " rows"));
     // A name with a folder in it would let a manifest point outside its store.
     if (s.file.empty() || std::filesystem::path(s.file).filename() != s.file || s.file == "..") {
       return Damaged(path, absl::StrCat(field, " has the file name '", s.file, "'"));
@@ -76,7 +77,8 @@ absl::Status CheckShards(const std::string& path, const std::string& field, cons
     sum += s.rows;
   }
   if (sum == rows) return absl::OkStatus();
-  return Damaged(path, absl::StrCat(field, " hold ", sum, " rows together, the manifest promises ", rows));
+  return Damaged(
+      path, absl::StrCat(field, " hold ", sum, " rows together, the manifest promises ", rows));
 }
 
 absl::Status CheckManifest(const StoreManifest& m, const std::string& path) {
@@ -88,7 +90,8 @@ absl::Status CheckManifest(const StoreManifest& m, const std::string& path) {
   if (!std::isfinite(m.mean_squared_norm)) return Damaged(path, "mean_squared_norm is not finite");
   SAE_RETURN_IF_ERROR(CheckShards(path, "shards", m.shards, m.rows));
   SAE_RETURN_IF_ERROR(CheckShards(path, "heldout shards", m.heldout_shards, m.heldout_rows));
-  for (const StoreShard& extra : m.extras) SAE_RETURN_IF_ERROR(CheckShards(path, "extras", {extra}, extra.rows));
+  for (const StoreShard& extra : m.extras)
+    SAE_RETURN_IF_ERROR(CheckShards(path, "extras", {extra}, extra.rows));
   if (m.texts.file.empty()) return absl::OkStatus();
   return CheckShards(path, "texts", {m.texts}, m.texts.rows);
 }
@@ -112,15 +115,26 @@ absl::StatusOr<DType> ParseStoreDType(const std::string& name) {
   for (const DType t : {DType::kBf16, DType::kF16, DType::kF32}) {
     if (name == StoreDTypeName(t)) return t;
   }
-  return absl::InvalidArgumentError(absl::StrCat("dtype '", name, "' is not one of bf16, f16, f32"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("dtype '", name, "' is not one of bf16, f16, f32"));
 }
 
 std::string ManifestToJson(const StoreManifest& m) {
-  Json heldout = {{"rows", m.heldout_rows}, {"fraction", m.heldout_fraction}, {"by", m.heldout_by},
+  Json heldout = {{"rows", m.heldout_rows},
+                  {"fraction", m.heldout_fraction},
+                  {"by", m.heldout_by},
                   {"shards", ShardsToJson(m.heldout_shards)}};
-  Json j = {{"format_version", m.format_version}, {"d", m.d}, {"dtype", StoreDTypeName(m.dtype)}, {"rows", m.rows},
-            {"order", m.order}, {"seed", m.seed}, {"has_tokens", m.has_tokens}, {"has_documents", m.has_documents},
-            {"source", OriginToJson(m.source)}, {"shards", ShardsToJson(m.shards)}, {"heldout", heldout}};
+  Json j = {{"format_version", m.format_version},
+            {"d", m.d},
+            {"dtype", StoreDTypeName(m.dtype)},
+            {"rows", m.rows},
+            {"order", m.order},
+            {"seed", m.seed},
+            {"has_tokens", m.has_tokens},
+            {"has_documents", m.has_documents},
+            {"source", OriginToJson(m.source)},
+            {"shards", ShardsToJson(m.shards)},
+            {"heldout", heldout}};
   if (!m.texts.file.empty()) j["texts"] = ShardToJson(m.texts);
   if (!m.extras.empty()) j["extras"] = ShardsToJson(m.extras);
   j["mean_squared_norm"] = m.mean_squared_norm;
@@ -137,8 +151,9 @@ absl::StatusOr<StoreManifest> ManifestFromJson(const std::string& json, const st
   try {
     m.format_version = j.at("format_version").get<int>();
     if (m.format_version > kStoreFormatVersion || m.format_version < 1) {
-      return absl::UnimplementedError(absl::StrCat(path, ": store format version ", m.format_version,
-                                                   ", this program reads up to ", kStoreFormatVersion));
+      return absl::UnimplementedError(absl::StrCat(path, ": store format version ",
+                                                   m.format_version, ", this program reads up to ",
+                                                   kStoreFormatVersion));
     }
     m.d = j.at("d").get<std::int64_t>();
     SAE_ASSIGN_OR_RETURN(m.dtype, ParseStoreDType(j.at("dtype").get<std::string>()));

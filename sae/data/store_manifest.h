@@ -1,7 +1,7 @@
 #pragma once
 // manifest.json of an activation store: what docs/formats/store.md describes, as a struct.
-// Plain data. Errors: DATA_LOSS for JSON that is damaged or contradicts itself (names path and field),
-// UNIMPLEMENTED for a newer format version.
+// Plain data. Errors: DATA_LOSS for JSON that is damaged or contradicts itself (names path and
+// field), UNIMPLEMENTED for a newer format version.
 
 #include <cstdint>
 #include <map>
@@ -31,8 +31,8 @@ struct StoreOrigin {
   std::string model_hash;  ///< HashToText of the model file
   std::string hook;        ///< blocks.8.hook_resid_post
   std::int64_t context = 0;
-  std::string packing;     ///< mask | concat | none
-  std::string compute;     ///< f32 | bf16
+  std::string packing;  ///< mask | concat | none
+  std::string compute;  ///< f32 | bf16
   /// Rows left out, by reason: {"position_0": 4211, "special_tokens": 12, "norm_above_10x": 0}.
   std::map<std::string, std::int64_t> dropped;
   /// Anything else worth keeping: {"corpus": "...", "corpus_hash": "..."}.
@@ -51,9 +51,9 @@ struct StoreManifest {
   std::string heldout_by;  ///< document | row
   std::string order;       ///< shuffled | sequential
   std::uint64_t seed = 0;
-  bool has_tokens = false;     ///< token_ids and positions stand beside the rows
+  bool has_tokens = false;  ///< token_ids and positions stand beside the rows
   bool has_documents = false;
-  StoreShard texts;            ///< rows = number of texts; file is empty where there are none
+  StoreShard texts;                ///< rows = number of texts; file is empty where there are none
   std::vector<StoreShard> extras;  ///< other files of the store; rows = tensors in it
   StoreOrigin source;
   double mean_squared_norm = 0;  ///< over training rows as stored
@@ -66,6 +66,7 @@ std::string StoreDTypeName(DType dtype);
 
 std::string ManifestToJson(const StoreManifest& manifest);
 /// `path` is for messages.
-[[nodiscard]] absl::StatusOr<StoreManifest> ManifestFromJson(const std::string& json, const std::string& path);
+[[nodiscard]] absl::StatusOr<StoreManifest> ManifestFromJson(const std::string& json,
+                                                             const std::string& path);
 
 }  // namespace sae::data

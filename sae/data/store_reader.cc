@@ -14,17 +14,18 @@ namespace sae::data {
 namespace {
 
 /// The tensor `name` of a shard, with the dtype and shape that the manifest promises.
-absl::StatusOr<TensorView> CheckedTensor(const SafetensorsReader& reader, const std::string& name, DType dtype,
-                                         const std::vector<std::int64_t>& shape) {
+absl::StatusOr<TensorView> CheckedTensor(const SafetensorsReader& reader, const std::string& name,
+                                         DType dtype, const std::vector<std::int64_t>& shape) {
   auto view = reader.Get(name);
   if (!view.ok()) return absl::DataLossError(Message(view.status()));
   if (view->dtype != dtype || view->shape != shape) {
     std::string have, want;
     for (const auto s : view->shape) absl::StrAppend(&have, have.empty() ? "" : " x ", s);
     for (const auto s : shape) absl::StrAppend(&want, want.empty() ? "" : " x ", s);
-    return absl::DataLossError(absl::StrCat(reader.path(), ": tensor '", name, "' at offset ", view->file_offset, " is ",
-                                            have, " of ", SizeOf(view->dtype), "-byte values, the manifest promises ",
-                                            want, " ", name == "activations" ? StoreDTypeName(dtype) : "i32"));
+    return absl::DataLossError(
+        absl::StrCat(reader.path(), ": tensor '", name, "' at offset ", view->file_offset, " is ",
+                     have, " of ", SizeOf(view->dtype), "-byte values, the manifest promises ",
+                     want, " ", name == "activations" ? StoreDTypeName(dtype) : "i32"));
   }
   return *view;
 }
@@ -37,7 +38,8 @@ absl::StatusOr<std::unique_ptr<ActivationStore>> ActivationStore::Open(const std
   store->directory_ = directory;
   const std::string path = directory + "/" + kManifestFile;
   auto json = RealEnv().Read(path);
-  if (!json.ok()) return Annotate(json.status(), absl::StrCat(directory, " is not an activation store"));
+  if (!json.ok())
+    return Annotate(json.status(), absl::StrCat(directory, " is not an activation store"));
   store->manifest_hash_ = HashToText(Xxh3(*json));
   SAE_ASSIGN_OR_RETURN(store->manifest_, ManifestFromJson(*json, path));
   const StoreManifest& m = store->manifest_;
@@ -53,16 +55,19 @@ absl::StatusOr<std::unique_ptr<ActivationStore>> ActivationStore::Open(const std
   return store;
 }
 
-absl::Status ActivationStore::OpenSplit(Split split, std::vector<std::unique_ptr<ShardFile>>& files) {
+absl::Status ActivationStore::OpenSplit(Split split,
+                                        std::vector<std::unique_ptr<ShardFile>>& files) {
   std::int64_t first_row = 0;
   for (const StoreShard& shard : shards(split)) {
     auto file = std::make_unique<ShardFile>();
     file->path = directory_ + "/" + shard.file;
     auto reader = SafetensorsReader::Open(file->path);
-    if (absl::IsInvalidArgument(reader.status())) return absl::DataLossError(Message(reader.status()));
+    if (absl::IsInvalidArgument(reader.status()))
+      return absl::DataLossError(Message(reader.status()));
     SAE_RETURN_IF_ERROR(reader.status());
-    SAE_ASSIGN_OR_RETURN(const TensorView rows,
-                         CheckedTensor(**reader, "activations", manifest_.dtype, {shard.rows, manifest_.d}));
+    SAE_ASSIGN_OR_RETURN(
+        const TensorView rows,
+        CheckedTensor(**reader, "activations", manifest_.dtype, {shard.rows, manifest_.d}));
     for (const auto& column : layout_.columns()) {
       SAE_RETURN_IF_ERROR(CheckedTensor(**reader, column, DType::kI32, {shard.rows}).status());
     }
@@ -81,8 +86,10 @@ absl::Status ActivationStore::VerifyShard(const ShardFile& shard) const {
   SAE_ASSIGN_OR_RETURN(const std::string hash, HashFile(shard.path));
   std::error_code ec;
   if (hash != shard.hash) {
-    return absl::DataLossError(absl::StrCat(shard.path, ": bytes 0 to ", std::filesystem::file_size(shard.path, ec), " hash to ", hash, ", the manifest promises ",
-                                            shard.hash, ": the file was changed or damaged, copy or make the store again"));
+    return absl::DataLossError(
+        absl::StrCat(shard.path, ": bytes 0 to ", std::filesystem::file_size(shard.path, ec),
+                     " hash to ", hash, ", the manifest promises ", shard.hash,
+                     ": the file was changed or damaged, copy or make the store again"));
   }
   shard.verified.store(true, std::memory_order_release);
   return absl::OkStatus();
@@ -100,20 +107,23 @@ absl::Status ActivationStore::VerifyOthers() const {
   return absl::OkStatus();
 }
 
-absl::Status ActivationStore::CheckRange(Split split, std::int64_t first, std::int64_t count) const {
+absl::Status ActivationStore::CheckRange(Split split, std::int64_t first,
+                                         std::int64_t count) const {
   if (first >= 0 && count >= 0 && first <= rows(split) - count) return absl::OkStatus();
-  return absl::OutOfRangeError(absl::StrCat(directory_, ": rows ", first, " to ", first + count, " of the ",
-                                            split == Split::kTraining ? "training" : "held-out", " rows, there are ",
-                                            rows(split)));
+  return absl::OutOfRangeError(absl::StrCat(
+      directory_, ": rows ", first, " to ", first + count, " of the ",
+      split == Split::kTraining ? "training" : "held-out", " rows, there are ", rows(split)));
 }
 
 absl::Status ActivationStore::ForEachPart(
     Split split, std::int64_t first, std::int64_t count,
-    const std::function<absl::Status(std::int64_t, std::int64_t, std::int64_t, std::int64_t)>& fn) const {
+    const std::function<absl::Status(std::int64_t, std::int64_t, std::int64_t, std::int64_t)>& fn)
+    const {
   SAE_RETURN_IF_ERROR(CheckRange(split, first, count));
   const auto& all = files(split);
-  auto it = std::upper_bound(all.begin(), all.end(), first,
-                             [](std::int64_t row, const auto& shard) { return row < shard->first_row; });
+  auto it =
+      std::upper_bound(all.begin(), all.end(), first,
+                       [](std::int64_t row, const auto& shard) { return row < shard->first_row; });
   if (it != all.begin()) --it;
   for (std::int64_t done = 0; done < count; ++it) {
     const std::int64_t from = first + done - (*it)->first_row;
@@ -124,11 +134,13 @@ absl::Status ActivationStore::ForEachPart(
   return absl::OkStatus();
 }
 
-absl::Status ActivationStore::ReadShardBytes(Split split, std::int64_t shard, std::int64_t first_row,
+absl::Status ActivationStore::ReadShardBytes(Split split, std::int64_t shard,
+                                             std::int64_t first_row,
                                              std::span<std::byte> out) const {
   const ShardFile& s = *files(split)[static_cast<std::size_t>(shard)];
   if (first_row < 0 || first_row + static_cast<std::int64_t>(out.size()) / row_bytes() > s.rows) {
-    return absl::OutOfRangeError(absl::StrCat(s.path, ": rows from ", first_row, " on, it has ", s.rows));
+    return absl::OutOfRangeError(
+        absl::StrCat(s.path, ": rows from ", first_row, " on, it has ", s.rows));
   }
   SAE_RETURN_IF_ERROR(VerifyShard(s));
   SAE_ASSIGN_OR_RETURN(const RawFile file, RawFile::Open(s.path));
@@ -143,22 +155,26 @@ absl::Status ActivationStore::Decode(Split split, std::int64_t shard, std::int64
   const std::int64_t row = first_row + bad / d();
   return absl::DataLossError(absl::StrCat(
       s.path, ": row ", row, ", column ", bad % d(), " (offset ",
-      s.data_offset + row * row_bytes() + bad % d() * SizeOf(manifest_.dtype), ") is ", out[static_cast<std::size_t>(bad)],
-      ": a store holds finite values only, make it again"));
+      s.data_offset + row * row_bytes() + bad % d() * SizeOf(manifest_.dtype), ") is ",
+      out[static_cast<std::size_t>(bad)], ": a store holds finite values only, make it again"));
 }
 
-absl::Status ActivationStore::ReadRows(Split split, std::int64_t first, std::span<float> out) const {
+absl::Status ActivationStore::ReadRows(Split split, std::int64_t first,
+                                       std::span<float> out) const {
   if (static_cast<std::int64_t>(out.size()) % d() != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a buffer of ", out.size(), " values is not whole rows of d = ", d()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a buffer of ", out.size(), " values is not whole rows of d = ", d()));
   }
   const std::int64_t count = static_cast<std::int64_t>(out.size()) / d();
   std::vector<std::byte> bytes;
-  return ForEachPart(split, first, count, [&](std::int64_t shard, std::int64_t from, std::int64_t n, std::int64_t done) {
-    bytes.resize(static_cast<std::size_t>(n * row_bytes()));
-    SAE_RETURN_IF_ERROR(ReadShardBytes(split, shard, from, bytes));
-    return Decode(split, shard, from, bytes,
-                  out.subspan(static_cast<std::size_t>(done * d()), static_cast<std::size_t>(n * d())));
-  });
+  return ForEachPart(split, first, count,
+                     [&](std::int64_t shard, std::int64_t from, std::int64_t n, std::int64_t done) {
+                       bytes.resize(static_cast<std::size_t>(n * row_bytes()));
+                       SAE_RETURN_IF_ERROR(ReadShardBytes(split, shard, from, bytes));
+                       return Decode(split, shard, from, bytes,
+                                     out.subspan(static_cast<std::size_t>(done * d()),
+                                                 static_cast<std::size_t>(n * d())));
+                     });
 }
 
 absl::Status ActivationStore::ReadColumn(Split split, const std::string& column, std::int64_t first,
@@ -166,26 +182,31 @@ absl::Status ActivationStore::ReadColumn(Split split, const std::string& column,
   const auto columns = layout_.columns();
   const auto found = std::find(columns.begin(), columns.end(), column);
   if (found == columns.end()) {
-    return absl::NotFoundError(absl::StrCat(directory_, " has no ", column,
-                                            ": it was made from activations alone; harvest adds them"));
+    return absl::NotFoundError(absl::StrCat(
+        directory_, " has no ", column, ": it was made from activations alone; harvest adds them"));
   }
   // Columns stand in this order behind the activations.
   const std::int64_t index = found - columns.begin();
   return ForEachPart(split, first, static_cast<std::int64_t>(out.size()),
-                     [&](std::int64_t shard, std::int64_t from, std::int64_t n, std::int64_t done) -> absl::Status {
-    const ShardFile& s = *files(split)[static_cast<std::size_t>(shard)];
-    SAE_RETURN_IF_ERROR(VerifyShard(s));
-    SAE_ASSIGN_OR_RETURN(const auto reader, SafetensorsReader::Open(s.path));
-    SAE_ASSIGN_OR_RETURN(const TensorView view, CheckedTensor(*reader, columns[static_cast<std::size_t>(index)],
-                                                              DType::kI32, {s.rows}));
-    std::memcpy(out.data() + done, view.data.data() + 4 * from, static_cast<std::size_t>(4 * n));
-    return absl::OkStatus();
-  });
+                     [&](std::int64_t shard, std::int64_t from, std::int64_t n,
+                         std::int64_t done) -> absl::Status {
+                       const ShardFile& s = *files(split)[static_cast<std::size_t>(shard)];
+                       SAE_RETURN_IF_ERROR(VerifyShard(s));
+                       SAE_ASSIGN_OR_RETURN(const auto reader, SafetensorsReader::Open(s.path));
+                       SAE_ASSIGN_OR_RETURN(
+                           const TensorView view,
+                           CheckedTensor(*reader, columns[static_cast<std::size_t>(index)],
+                                         DType::kI32, {s.rows}));
+                       std::memcpy(out.data() + done, view.data.data() + 4 * from,
+                                   static_cast<std::size_t>(4 * n));
+                       return absl::OkStatus();
+                     });
 }
 
 absl::Status ActivationStore::ReadTexts(const std::function<bool(StoreText)>& visit) const {
   if (manifest_.texts.file.empty()) {
-    return absl::NotFoundError(absl::StrCat(directory_, " has no texts: it was made from activations alone; harvest adds them"));
+    return absl::NotFoundError(absl::StrCat(
+        directory_, " has no texts: it was made from activations alone; harvest adds them"));
   }
   return data::ReadTexts(directory_ + "/" + manifest_.texts.file, visit);
 }
@@ -220,10 +241,12 @@ absl::Status ActivationStore::VerifyAll(const Progress& progress) const {
   const auto n = static_cast<double>(manifest_.rows);
   const double scale = std::sqrt(std::max(squares / n, 1e-300));
   bool same = std::abs(squares / n - manifest_.mean_squared_norm) <= 1e-9 * squares / n;
-  for (std::size_t c = 0; c < sum.size(); ++c) same = same && std::abs(sum[c] / n - manifest_.mean[c]) <= 1e-9 * scale;
+  for (std::size_t c = 0; c < sum.size(); ++c)
+    same = same && std::abs(sum[c] / n - manifest_.mean[c]) <= 1e-9 * scale;
   if (same) return absl::OkStatus();
-  return absl::DataLossError(absl::StrCat(directory_, "/", kManifestFile, ": mean or mean_squared_norm are not those of the rows (",
-                                          squares / n, " against ", manifest_.mean_squared_norm, "): make the store again"));
+  return absl::DataLossError(absl::StrCat(
+      directory_, "/", kManifestFile, ": mean or mean_squared_norm are not those of the rows (",
+      squares / n, " against ", manifest_.mean_squared_norm, "): make the store again"));
 }
 
 }  // namespace sae::data

@@ -1,9 +1,10 @@
 #pragma once
-// Reads an activation store. Open checks the manifest and every shard's header and length, so that a store
-// that is cut short is refused before any work starts; content hashes are checked at open, or once for each
-// shard when it is first read. Immutable after Open; const members are thread-safe.
-// Errors: NOT_FOUND (no store there), DATA_LOSS (cut short, hash, non-finite rows, contradictions: names
-// shard and offset or row), OUT_OF_RANGE (rows that are not there), UNIMPLEMENTED (newer format).
+// Reads an activation store. Open checks the manifest and every shard's header and length, so that
+// a store that is cut short is refused before any work starts; content hashes are checked at open,
+// or once for each shard when it is first read. Immutable after Open; const members are
+// thread-safe. Errors: NOT_FOUND (no store there), DATA_LOSS (cut short, hash, non-finite rows,
+// contradictions: names shard and offset or row), OUT_OF_RANGE (rows that are not there),
+// UNIMPLEMENTED (newer format).
 
 #include <atomic>
 #include <cstdint>
@@ -25,8 +26,8 @@ enum class StoreVerify { kLazily, kAtOpen };
 
 class ActivationStore {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ActivationStore>> Open(const std::string& directory,
-                                                                             StoreVerify verify = StoreVerify::kLazily);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<ActivationStore>> Open(
+      const std::string& directory, StoreVerify verify = StoreVerify::kLazily);
 
   const std::string& directory() const { return directory_; }
   const StoreManifest& manifest() const { return manifest_; }
@@ -43,13 +44,16 @@ class ActivationStore {
 
   /// Rows [first, first + out.size() / d) in written order, as float32.
   [[nodiscard]] absl::Status ReadRows(Split split, std::int64_t first, std::span<float> out) const;
-  /// A column of the same rows: "token_ids", "positions" or "documents"; NOT_FOUND where the store has none.
+  /// A column of the same rows: "token_ids", "positions" or "documents"; NOT_FOUND where the store
+  /// has none.
   [[nodiscard]] absl::Status ReadColumn(Split split, const std::string& column, std::int64_t first,
                                         std::span<std::int32_t> out) const;
-  /// Stored bytes of rows of one shard (index into shards(split)), not converted and not checked for NaN.
+  /// Stored bytes of rows of one shard (index into shards(split)), not converted and not checked
+  /// for NaN.
   [[nodiscard]] absl::Status ReadShardBytes(Split split, std::int64_t shard, std::int64_t first_row,
                                             std::span<std::byte> out) const;
-  /// Converts what ReadShardBytes gave; DATA_LOSS names shard and row of a value that is not finite.
+  /// Converts what ReadShardBytes gave; DATA_LOSS names shard and row of a value that is not
+  /// finite.
   [[nodiscard]] absl::Status Decode(Split split, std::int64_t shard, std::int64_t first_row,
                                     std::span<const std::byte> bytes, std::span<float> out) const;
   /// The texts in file order until `visit` returns false; NOT_FOUND where the store has none.
@@ -79,9 +83,9 @@ class ActivationStore {
   absl::Status VerifyOthers() const;
   absl::Status CheckRange(Split split, std::int64_t first, std::int64_t count) const;
   /// Calls fn(shard index, first row in the shard, rows, rows before it) for the parts of a range.
-  absl::Status ForEachPart(
-      Split split, std::int64_t first, std::int64_t count,
-      const std::function<absl::Status(std::int64_t, std::int64_t, std::int64_t, std::int64_t)>& fn) const;
+  absl::Status ForEachPart(Split split, std::int64_t first, std::int64_t count,
+                           const std::function<absl::Status(std::int64_t, std::int64_t,
+                                                            std::int64_t, std::int64_t)>& fn) const;
 
   std::string directory_;
   StoreManifest manifest_;

@@ -1,9 +1,9 @@
 #include "sae/data/store_reader.h"
 
-#include <gmock/gmock.h>
-
 #include <fstream>
 #include <limits>
+
+#include <gmock/gmock.h>
 
 #include "sae/base/hash.h"
 #include "sae/base/safetensors.h"
@@ -26,7 +26,9 @@ class StoreReaderTest : public ScratchTest {
     ASSERT_TRUE(manifest.ok()) << manifest.status();
     manifest_ = *manifest;
   }
-  std::string Shard(int i) const { return directory_ + "/" + manifest_.shards[static_cast<std::size_t>(i)].file; }
+  std::string Shard(int i) const {
+    return directory_ + "/" + manifest_.shards[static_cast<std::size_t>(i)].file;
+  }
   absl::Status ReadAll(const ActivationStore& store) {
     std::vector<float> rows(static_cast<std::size_t>(store.rows(Split::kTraining) * store.d()));
     return store.ReadRows(Split::kTraining, 0, rows);
@@ -59,16 +61,21 @@ TEST_F(StoreReaderTest, ReadsAnyRangeAcrossShards) {
     std::vector<float> rows(n * 4);
     ASSERT_TRUE((*store)->ReadRows(Split::kTraining, static_cast<std::int64_t>(first), rows).ok());
     for (std::size_t i = 0; i < n; ++i) {
-      for (std::size_t c = 0; c < 4; ++c) EXPECT_EQ(rows[4 * i + c], static_cast<float>(all[first + i]) + 0.25F * static_cast<float>(c));
+      for (std::size_t c = 0; c < 4; ++c)
+        EXPECT_EQ(rows[4 * i + c],
+                  static_cast<float>(all[first + i]) + 0.25F * static_cast<float>(c));
     }
   }
   std::vector<float> rows(8);
-  EXPECT_EQ((*store)->ReadRows(Split::kTraining, static_cast<std::int64_t>(all.size()) - 1, rows).code(),
-            absl::StatusCode::kOutOfRange);
+  EXPECT_EQ(
+      (*store)->ReadRows(Split::kTraining, static_cast<std::int64_t>(all.size()) - 1, rows).code(),
+      absl::StatusCode::kOutOfRange);
   EXPECT_EQ((*store)->ReadRows(Split::kHeldout, -1, rows).code(), absl::StatusCode::kOutOfRange);
   std::vector<std::int32_t> ids(2);
-  EXPECT_EQ((*store)->ReadColumn(Split::kTraining, "token_ids", 0, ids).code(), absl::StatusCode::kNotFound);
-  EXPECT_EQ((*store)->ReadTexts([](const StoreText&) { return true; }).code(), absl::StatusCode::kNotFound);
+  EXPECT_EQ((*store)->ReadColumn(Split::kTraining, "token_ids", 0, ids).code(),
+            absl::StatusCode::kNotFound);
+  EXPECT_EQ((*store)->ReadTexts([](const StoreText&) { return true; }).code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST_F(StoreReaderTest, EveryDtypeRoundTrips) {
@@ -82,7 +89,8 @@ TEST_F(StoreReaderTest, EveryDtypeRoundTrips) {
     const auto heldout = RowNumbers(**store, Split::kHeldout);
     numbers.insert(numbers.end(), heldout.begin(), heldout.end());
     std::sort(numbers.begin(), numbers.end());
-    for (std::size_t i = 0; i < numbers.size(); ++i) EXPECT_EQ(numbers[i], static_cast<std::int64_t>(i));
+    for (std::size_t i = 0; i < numbers.size(); ++i)
+      EXPECT_EQ(numbers[i], static_cast<std::int64_t>(i));
   }
 }
 
@@ -90,7 +98,8 @@ TEST_F(StoreReaderTest, ManifestHashIsThatOfTheFile) {
   Write();
   auto store = ActivationStore::Open(directory_);
   ASSERT_TRUE(store.ok());
-  EXPECT_EQ((*store)->manifest_hash(), HashToText(Xxh3(*RealEnv().Read(directory_ + "/manifest.json"))));
+  EXPECT_EQ((*store)->manifest_hash(),
+            HashToText(Xxh3(*RealEnv().Read(directory_ + "/manifest.json"))));
 }
 
 TEST_F(StoreReaderTest, TensorDataStartsAtAMultipleOf4096) {
@@ -148,20 +157,21 @@ TEST_F(StoreReaderTest, NanInAShardWithACorrectHashNamesShardAndRow) {
   ASSERT_TRUE(store.ok()) << store.status();
   const auto status = ReadAll(**store);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
-  EXPECT_THAT(Message(status), HasSubstr("shard-00001.safetensors: row 5, column 2 (offset 4184) is nan"));
+  EXPECT_THAT(Message(status),
+              HasSubstr("shard-00001.safetensors: row 5, column 2 (offset 4184) is nan"));
 }
 
 TEST_F(StoreReaderTest, ManifestThatContradictsItsShardsIsRefused) {
   struct Case {
     const char *from, *to, *says;
   };
-  for (const Case& c : {Case{"\"dtype\": \"f32\"", "\"dtype\": \"bf16\"", "the manifest promises 40 x 4 bf16"},
-                        Case{"\"d\": 4", "\"d\": 5", "mean has 4 values, d is 5"},
-                        Case{"\"rows\": 40", "\"rows\": 41", "rows together"},
-                        Case{"\"has_tokens\": false", "\"has_tokens\": true", "no tensor 'token_ids'"},
-                        Case{"shard-00001", "../shard-00001", "file name"},
-                        Case{"\"order\"", "\"ordr\"", "order"},
-                        Case{"{", "[", "not a JSON object"}}) {
+  for (const Case& c :
+       {Case{"\"dtype\": \"f32\"", "\"dtype\": \"bf16\"", "the manifest promises 40 x 4 bf16"},
+        Case{"\"d\": 4", "\"d\": 5", "mean has 4 values, d is 5"},
+        Case{"\"rows\": 40", "\"rows\": 41", "rows together"},
+        Case{"\"has_tokens\": false", "\"has_tokens\": true", "no tensor 'token_ids'"},
+        Case{"shard-00001", "../shard-00001", "file name"}, Case{"\"order\"", "\"ordr\"", "order"},
+        Case{"{", "[", "not a JSON object"}}) {
     std::filesystem::remove_all(directory_);
     Write();
     ReplaceInManifest(c.from, c.to);
@@ -172,7 +182,8 @@ TEST_F(StoreReaderTest, ManifestThatContradictsItsShardsIsRefused) {
 }
 
 TEST_F(StoreReaderTest, OtherFoldersAndNewerFormatsSaySo) {
-  EXPECT_THAT(Message(ActivationStore::Open(scratch_).status()), HasSubstr("is not an activation store"));
+  EXPECT_THAT(Message(ActivationStore::Open(scratch_).status()),
+              HasSubstr("is not an activation store"));
   Write();
   ReplaceInManifest("\"format_version\": 1", "\"format_version\": 9");
   EXPECT_EQ(ActivationStore::Open(directory_).status().code(), absl::StatusCode::kUnimplemented);
@@ -201,7 +212,9 @@ TEST(ManifestTest, RoundTripsEveryField) {
   m.has_tokens = m.has_documents = true;
   m.texts = {"texts.jsonl.zst", 3, 99, "xxh3:1"};
   m.extras = {{"dictionary.safetensors", 2, 64, "xxh3:3"}};
-  m.source = {"harvest", "SmolLM2", "xxh3:2", "blocks.8.hook_resid_post", 256, "mask", "f32", {{"position_0", 3}}, {{"corpus", "x"}}};
+  m.source = {
+      "harvest", "SmolLM2",           "xxh3:2",         "blocks.8.hook_resid_post", 256, "mask",
+      "f32",     {{"position_0", 3}}, {{"corpus", "x"}}};
   m.mean_squared_norm = 1.0 / 3.0;
   m.mean = {0.1, -2e-17};
   const std::string json = ManifestToJson(m);

@@ -21,9 +21,9 @@ struct WindowId {
 struct Window {
   WindowId id;
   absl::Status status;
-  std::vector<std::byte> bytes;           ///< its extents end to end, as stored
+  std::vector<std::byte> bytes;  ///< its extents end to end, as stored
   std::vector<Extent> extents;
-  std::vector<std::int32_t> row_order;    ///< as PassOrder::RowOrder
+  std::vector<std::int32_t> row_order;  ///< as PassOrder::RowOrder
   std::int64_t rows = 0;
 };
 
@@ -33,7 +33,8 @@ class StoreSource::Impl {
  public:
   Impl(std::shared_ptr<const ActivationStore> store, std::uint64_t seed, PassOrderOptions options)
       : store_(std::move(store)), seed_(seed), options_(options) {
-    for (const StoreShard& shard : store_->shards(Split::kTraining)) shard_rows_.push_back(shard.rows);
+    for (const StoreShard& shard : store_->shards(Split::kTraining))
+      shard_rows_.push_back(shard.rows);
     reader_ = std::thread([this] { ReadAhead(); });
   }
 
@@ -64,7 +65,8 @@ class StoreSource::Impl {
     return *order_;
   }
   WindowId After(WindowId id) {
-    return id.window + 1 < OrderOf(id.pass).windows() ? WindowId{id.pass, id.window + 1} : WindowId{id.pass + 1, 0};
+    return id.window + 1 < OrderOf(id.pass).windows() ? WindowId{id.pass, id.window + 1}
+                                                      : WindowId{id.pass + 1, 0};
   }
   Window Load(WindowId id, const PassOrder& order) const;
   void ReadAhead();
@@ -157,18 +159,21 @@ absl::Status StoreSource::Impl::Enter(WindowId id) {
 }
 
 absl::Status StoreSource::Impl::CopyRow(std::int64_t index, std::span<float> out) const {
-  const std::int64_t row = current_.row_order.empty() ? index : current_.row_order[static_cast<std::size_t>(index)];
+  const std::int64_t row =
+      current_.row_order.empty() ? index : current_.row_order[static_cast<std::size_t>(index)];
   const auto n = static_cast<std::size_t>(store_->row_bytes());
   std::int64_t in_extent = row;
   auto extent = current_.extents.begin();
   for (; in_extent >= extent->rows; ++extent) in_extent -= extent->rows;
   return store_->Decode(Split::kTraining, extent->shard, extent->first_row + in_extent,
-                        std::span(current_.bytes).subspan(static_cast<std::size_t>(row) * n, n), out);
+                        std::span(current_.bytes).subspan(static_cast<std::size_t>(row) * n, n),
+                        out);
 }
 
 absl::Status StoreSource::Impl::Next(std::span<float> out) {
   if (static_cast<std::int64_t>(out.size()) % d() != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a batch of ", out.size(), " values is not whole rows of d = ", d()));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a batch of ", out.size(), " values is not whole rows of d = ", d()));
   }
   const auto width = static_cast<std::size_t>(d());
   for (; !out.empty(); out = out.subspan(width)) {
@@ -186,7 +191,8 @@ absl::Status StoreSource::Impl::Next(std::span<float> out) {
 }
 
 absl::Status StoreSource::Impl::Seek(std::int64_t position) {
-  if (position < 0) return absl::InvalidArgumentError(absl::StrCat("cannot seek to row ", position));
+  if (position < 0)
+    return absl::InvalidArgumentError(absl::StrCat("cannot seek to row ", position));
   const std::int64_t rows = store_->rows(Split::kTraining);
   const std::int64_t pass = position / rows, in_pass = position % rows;
   const PassOrder& order = OrderOf(pass);
@@ -200,7 +206,8 @@ absl::Status StoreSource::Impl::Seek(std::int64_t position) {
   return current_.status;
 }
 
-StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed, PassOrderOptions options)
+StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed,
+                         PassOrderOptions options)
     : impl_(std::make_unique<Impl>(std::move(store), data_seed, options)) {}
 StoreSource::~StoreSource() = default;
 std::int64_t StoreSource::d() const { return impl_->d(); }

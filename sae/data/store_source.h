@@ -1,7 +1,8 @@
 #pragma once
-// Training rows of a store as an endless ActivationSource, in the order of PassOrder: the same whatever the
-// batch size, the number of readers and interruptions. A thread of its own reads one window (32 MiB) ahead;
-// Seek costs one window. One caller at a time. Errors: those of ActivationStore, from Next.
+// Training rows of a store as an endless ActivationSource, in the order of PassOrder: the same
+// whatever the batch size, the number of readers and interruptions. A thread of its own reads one
+// window (32 MiB) ahead; Seek costs one window. One caller at a time. Errors: those of
+// ActivationStore, from Next.
 
 #include <cstdint>
 #include <memory>
@@ -17,7 +18,8 @@ namespace sae::data {
 class StoreSource final : public ActivationSource {
  public:
   /// The store is shared with whoever reads held-out rows and statistics.
-  StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed, PassOrderOptions options = {});
+  StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed,
+              PassOrderOptions options = {});
   ~StoreSource() override;
   StoreSource(const StoreSource&) = delete;
   StoreSource& operator=(const StoreSource&) = delete;

@@ -1,10 +1,10 @@
 #include "sae/data/store_source.h"
 
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <numeric>
 #include <set>
+
+#include <gmock/gmock.h>
 
 #include "sae/data/store_test_util.h"
 
@@ -34,7 +34,8 @@ class StoreSourceTest : public ScratchTest {
     return std::make_unique<StoreSource>(store_, seed, kSmall);
   }
   /// The numbers of the next rows, `batch` at a time.
-  static std::vector<std::int64_t> Take(StoreSource& source, std::int64_t count, std::int64_t batch = 16) {
+  static std::vector<std::int64_t> Take(StoreSource& source, std::int64_t count,
+                                        std::int64_t batch = 16) {
     std::vector<std::int64_t> numbers;
     while (count > 0) {
       std::vector<float> rows(static_cast<std::size_t>(std::min(batch, count) * 3));
@@ -84,14 +85,16 @@ TEST_F(StoreSourceTest, SeekGivesWhatContinuingWouldHave) {
   const std::int64_t total = 3 * rows_ + 20;
   const auto want = Take(*Source(), total);
   auto moving = Source();
-  for (const std::int64_t position : {std::int64_t{0}, std::int64_t{1}, rows_ - 1, rows_, rows_ + 30, 2 * rows_ + 23,
-                                      2 * rows_ + 24, 3 * rows_, std::int64_t{5}}) {
+  for (const std::int64_t position :
+       {std::int64_t{0}, std::int64_t{1}, rows_ - 1, rows_, rows_ + 30, 2 * rows_ + 23,
+        2 * rows_ + 24, 3 * rows_, std::int64_t{5}}) {
     auto fresh = Source();
     for (StoreSource* source : {fresh.get(), moving.get()}) {
       ASSERT_TRUE(source->Seek(position).ok());
       EXPECT_EQ(source->Position(), position);
       const std::int64_t n = std::min<std::int64_t>(60, total - position);
-      EXPECT_EQ(Take(*source, n, 9), std::vector<std::int64_t>(want.begin() + position, want.begin() + position + n));
+      EXPECT_EQ(Take(*source, n, 9),
+                std::vector<std::int64_t>(want.begin() + position, want.begin() + position + n));
     }
   }
   EXPECT_EQ(moving->Seek(-1).code(), absl::StatusCode::kInvalidArgument);
@@ -104,16 +107,21 @@ TEST_F(StoreSourceTest, DataSeedChangesLaterPassesOnly) {
 }
 
 TEST_F(StoreSourceTest, LaterPassesMoveRowsAcrossTheWholeWindow) {
-  // Rows 0..23 of the shuffled sequence come from three extents, and neighbours rarely stay neighbours.
+  // Rows 0..23 of the shuffled sequence come from three extents, and neighbours rarely stay
+  // neighbours.
   auto source = Source();
   ASSERT_TRUE(source->Seek(rows_).ok());
   const auto written = RowNumbers(*store_, Split::kTraining);
   std::vector<std::int64_t> place(1000, -1);
-  for (std::size_t i = 0; i < written.size(); ++i) place[static_cast<std::size_t>(written[i])] = static_cast<std::int64_t>(i);
+  for (std::size_t i = 0; i < written.size(); ++i)
+    place[static_cast<std::size_t>(written[i])] = static_cast<std::int64_t>(i);
   const auto numbers = Take(*source, rows_);
   int neighbours = 0;
   for (std::size_t i = 1; i < numbers.size(); ++i) {
-    neighbours += place[static_cast<std::size_t>(numbers[i])] == place[static_cast<std::size_t>(numbers[i - 1])] + 1 ? 1 : 0;
+    neighbours += place[static_cast<std::size_t>(numbers[i])] ==
+                          place[static_cast<std::size_t>(numbers[i - 1])] + 1
+                      ? 1
+                      : 0;
   }
   EXPECT_LT(neighbours, rows_ / 8);
 }
@@ -125,7 +133,8 @@ TEST_F(StoreSourceTest, DamageIsReportedByNextAndTheSourceCanStillBeDestroyed) {
   const auto status = source->Next(rows);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
   EXPECT_THAT(Message(status), ::testing::HasSubstr("shard-00002.safetensors"));
-  EXPECT_EQ(source->Next(rows).code(), absl::StatusCode::kDataLoss) << "it does not go on as if nothing had been";
+  EXPECT_EQ(source->Next(rows).code(), absl::StatusCode::kDataLoss)
+      << "it does not go on as if nothing had been";
 }
 
 TEST_F(StoreSourceTest, BatchesAreWholeRows) {
@@ -134,7 +143,8 @@ TEST_F(StoreSourceTest, BatchesAreWholeRows) {
 }
 
 TEST(PassOrderTest, WindowsTileThePassForOddSizes) {
-  for (const std::vector<std::int64_t>& shards : {std::vector<std::int64_t>{1}, {5, 1, 17}, {64, 64}, {3, 3, 3, 3, 3}}) {
+  for (const std::vector<std::int64_t>& shards :
+       {std::vector<std::int64_t>{1}, {5, 1, 17}, {64, 64}, {3, 3, 3, 3, 3}}) {
     for (std::int64_t pass = 0; pass < 3; ++pass) {
       const PassOrder order(shards, 10, 9, pass, {40, 2});
       const std::int64_t rows = std::accumulate(shards.begin(), shards.end(), std::int64_t{0});
@@ -147,7 +157,8 @@ TEST(PassOrderTest, WindowsTileThePassForOddSizes) {
         }
         EXPECT_EQ(static_cast<std::int64_t>(laid.size()), order.WindowRows(w));
         seen.insert(laid.begin(), laid.end());
-        for (std::int64_t i = 0; i < order.WindowRows(w); ++i) EXPECT_EQ(order.WindowAt(order.WindowFirst(w) + i), w);
+        for (std::int64_t i = 0; i < order.WindowRows(w); ++i)
+          EXPECT_EQ(order.WindowAt(order.WindowFirst(w) + i), w);
       }
       EXPECT_EQ(static_cast<std::int64_t>(seen.size()), rows);
     }
@@ -165,7 +176,8 @@ TEST(PassOrderTest, OrderIsPinned) {
     }
     for (const std::int32_t i : order.RowOrder(w)) got.push_back(laid[static_cast<std::size_t>(i)]);
   }
-  EXPECT_EQ(got, (std::vector<std::int64_t>{102, 104, 105, 103, 3, 100, 101, 2, 5, 9, 4, 8, 1, 0, 6, 7}));
+  EXPECT_EQ(
+      got, (std::vector<std::int64_t>{102, 104, 105, 103, 3, 100, 101, 2, 5, 9, 4, 8, 1, 0, 6, 7}));
 }
 
 }  // namespace

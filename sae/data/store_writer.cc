@@ -25,22 +25,28 @@ constexpr std::int64_t kColumnBytes = 12;
 
 absl::Status CheckOptions(const StoreWriterOptions& o) {
   std::string problems;
-  const auto problem = [&](const std::string& text) { absl::StrAppend(&problems, problems.empty() ? "" : "; ", text); };
+  const auto problem = [&](const std::string& text) {
+    absl::StrAppend(&problems, problems.empty() ? "" : "; ", text);
+  };
   if (o.d < 1) problem(absl::StrCat("d is ", o.d, ", must be at least 1"));
   if (StoreDTypeName(o.dtype) == "unsupported") problem("dtype must be bf16, f16 or f32");
   if (!(o.heldout_fraction >= 0 && o.heldout_fraction < 1)) {
     problem(absl::StrCat("held-out fraction ", o.heldout_fraction, " is not in [0, 1)"));
   }
   if (o.shard_bytes < 1) problem(absl::StrCat("shard size ", o.shard_bytes, " is not positive"));
-  if (o.memory_bytes < 1) problem(absl::StrCat("memory budget ", o.memory_bytes, " is not positive"));
+  if (o.memory_bytes < 1)
+    problem(absl::StrCat("memory budget ", o.memory_bytes, " is not positive"));
   if (o.expected_rows < 0) problem(absl::StrCat("expected rows ", o.expected_rows, " is negative"));
-  return problems.empty() ? absl::OkStatus() : absl::InvalidArgumentError("cannot write a store: " + problems);
+  return problems.empty() ? absl::OkStatus()
+                          : absl::InvalidArgumentError("cannot write a store: " + problems);
 }
 
-std::int64_t BucketCount(const StoreWriterOptions& o, std::int64_t rows, std::int64_t record_bytes) {
+std::int64_t BucketCount(const StoreWriterOptions& o, std::int64_t rows,
+                         std::int64_t record_bytes) {
   if (rows == 0) return 256;
   const std::int64_t wanted = 4 * rows * record_bytes / o.memory_bytes + 1;
-  return static_cast<std::int64_t>(std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(wanted, 16, 4096))));
+  return static_cast<std::int64_t>(
+      std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(wanted, 16, 4096))));
 }
 
 bool IsHeldout(std::uint64_t seed, std::int64_t unit, double fraction) {
@@ -51,18 +57,23 @@ bool IsHeldout(std::uint64_t seed, std::int64_t unit, double fraction) {
 
 std::int64_t EstimateStoreBytes(const StoreWriterOptions& o, std::int64_t rows) {
   const std::int64_t record = o.d * SizeOf(o.dtype) + kColumnBytes;
-  const std::int64_t final_bytes = rows * record + (rows * o.d * SizeOf(o.dtype) / o.shard_bytes + 2) * kShardOverhead;
+  const std::int64_t final_bytes =
+      rows * record + (rows * o.d * SizeOf(o.dtype) / o.shard_bytes + 2) * kShardOverhead;
   if (rows * (record + 8) <= o.memory_bytes / 2) return final_bytes + o.expected_text_bytes;
-  // Buckets are removed as shards grow: at any time one copy of the rows, plus the bucket being read. Keys
-  // of 8 bytes a row stand only in the buckets.
-  return final_bytes + rows * 8 + final_bytes * 2 / BucketCount(o, rows, record + 8) + o.expected_text_bytes;
+  // Buckets are removed as shards grow: at any time one copy of the rows, plus the bucket being
+  // read. Keys of 8 bytes a row stand only in the buckets.
+  return final_bytes + rows * 8 + final_bytes * 2 / BucketCount(o, rows, record + 8) +
+         o.expected_text_bytes;
 }
 
 class StoreWriter::Impl {
  public:
   Impl(StoreWriterOptions options, Env& env, std::unique_ptr<PartialDirectory> partial)
-      : options_(std::move(options)), env_(env), partial_(std::move(partial)),
-        sum_(static_cast<std::size_t>(options_.d), 0.0), decoded_(static_cast<std::size_t>(options_.d)) {}
+      : options_(std::move(options)),
+        env_(env),
+        partial_(std::move(partial)),
+        sum_(static_cast<std::size_t>(options_.d), 0.0),
+        decoded_(static_cast<std::size_t>(options_.d)) {}
 
   absl::Status Append(const StoreRows& rows);
   absl::Status AddText(const StoreText& text);
@@ -81,7 +92,8 @@ class StoreWriter::Impl {
   void Begin(const StoreRows& rows);
   absl::Status AppendRow(const StoreRows& rows, std::int64_t i);
   absl::Status CheckUsable() const;
-  absl::StatusOr<std::vector<StoreShard>> WriteSplit(ExternalSorter& sorter, const std::string& prefix);
+  absl::StatusOr<std::vector<StoreShard>> WriteSplit(ExternalSorter& sorter,
+                                                     const std::string& prefix);
   absl::Status WriteFiles();
   void FillManifest();
 
@@ -101,20 +113,24 @@ class StoreWriter::Impl {
 
 absl::Status StoreWriter::Impl::CheckUsable() const {
   if (!failed_.ok()) return Annotate(failed_, "the store failed before");
-  if (partial_ == nullptr) return absl::FailedPreconditionError("the store is finished or abandoned");
+  if (partial_ == nullptr)
+    return absl::FailedPreconditionError("the store is finished or abandoned");
   return absl::OkStatus();
 }
 
 absl::Status StoreWriter::Impl::CheckBatch(const StoreRows& rows, std::int64_t count) {
   const auto size = static_cast<std::int64_t>(rows.activations.size());
   if (count * options_.d != size) {
-    return absl::InvalidArgumentError(absl::StrCat(size, " values are not whole rows of d = ", options_.d));
+    return absl::InvalidArgumentError(
+        absl::StrCat(size, " values are not whole rows of d = ", options_.d));
   }
-  const auto column = [&](std::span<const std::int32_t> values, bool wanted, const char* name) -> absl::Status {
+  const auto column = [&](std::span<const std::int32_t> values, bool wanted,
+                          const char* name) -> absl::Status {
     const auto have = static_cast<std::int64_t>(values.size());
     if (have == (wanted ? count : 0)) return absl::OkStatus();
-    return absl::InvalidArgumentError(absl::StrCat(name, " has ", have, " values for ", count, " rows",
-                                                   wanted ? "" : ", and the batches before had none"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(name, " has ", have, " values for ", count, " rows",
+                     wanted ? "" : ", and the batches before had none"));
   };
   SAE_RETURN_IF_ERROR(column(rows.token_ids, layout_->has_tokens, "token_ids"));
   SAE_RETURN_IF_ERROR(column(rows.positions, layout_->has_tokens, "positions"));
@@ -128,15 +144,21 @@ void StoreWriter::Impl::Begin(const StoreRows& rows) {
     ExternalSorterOptions o{partial_->path() + "/" + name, layout_->bytes(), memory, 0};
     if (options_.shuffled) {
       // A power of two of buckets: 2^64 / count is exact.
-      o.bucket_width = (~std::uint64_t{0} / static_cast<std::uint64_t>(BucketCount(options_, expected, layout_->bytes() + 8))) + 1;
+      o.bucket_width = (~std::uint64_t{0} / static_cast<std::uint64_t>(BucketCount(
+                                                options_, expected, layout_->bytes() + 8))) +
+                       1;
     } else {
-      o.bucket_width = static_cast<std::uint64_t>(std::max<std::int64_t>(1, memory / (layout_->bytes() + 8)));
+      o.bucket_width =
+          static_cast<std::uint64_t>(std::max<std::int64_t>(1, memory / (layout_->bytes() + 8)));
     }
     return o;
   };
-  const std::int64_t heldout_memory = options_.heldout_fraction > 0 ? options_.memory_bytes / kHeldoutShare : 0;
-  const auto expected_heldout = static_cast<std::int64_t>(options_.heldout_fraction * static_cast<double>(options_.expected_rows));
-  training_.emplace(sorter("bucket-", options_.memory_bytes - heldout_memory, options_.expected_rows), env_);
+  const std::int64_t heldout_memory =
+      options_.heldout_fraction > 0 ? options_.memory_bytes / kHeldoutShare : 0;
+  const auto expected_heldout = static_cast<std::int64_t>(
+      options_.heldout_fraction * static_cast<double>(options_.expected_rows));
+  training_.emplace(
+      sorter("bucket-", options_.memory_bytes - heldout_memory, options_.expected_rows), env_);
   heldout_.emplace(sorter("heldout-bucket-", heldout_memory, expected_heldout), env_);
 }
 
@@ -149,8 +171,9 @@ absl::Status StoreWriter::Impl::AppendRow(const StoreRows& rows, std::int64_t i)
     const float value = values[static_cast<std::size_t>(bad)];
     return absl::InvalidArgumentError(absl::StrCat(
         "row ", rows_, ", column ", bad, " of the activations is ", value,
-        std::isfinite(value) ? absl::StrCat(", which does not fit ", StoreDTypeName(options_.dtype), ": use f32")
-                             : ": a store takes finite values only, drop the row or repair its source"));
+        std::isfinite(value)
+            ? absl::StrCat(", which does not fit ", StoreDTypeName(options_.dtype), ": use f32")
+            : ": a store takes finite values only, drop the row or repair its source"));
   }
   std::size_t offset = static_cast<std::size_t>(layout_->activation_bytes());
   const auto put = [&](std::int32_t value) {
@@ -162,8 +185,9 @@ absl::Status StoreWriter::Impl::AppendRow(const StoreRows& rows, std::int64_t i)
     put(rows.positions[at]);
   }
   if (layout_->has_documents) put(rows.documents[at]);
-  const std::uint64_t key = options_.shuffled ? HashCounter(options_.seed, static_cast<std::uint64_t>(rows_))
-                                              : static_cast<std::uint64_t>(rows_);
+  const std::uint64_t key = options_.shuffled
+                                ? HashCounter(options_.seed, static_cast<std::uint64_t>(rows_))
+                                : static_cast<std::uint64_t>(rows_);
   const std::int64_t unit = layout_->has_documents ? rows.documents[at] : rows_;
   ++rows_;
   if (IsHeldout(options_.seed, unit, options_.heldout_fraction)) return heldout_->Add(key, record_);
@@ -198,7 +222,8 @@ absl::Status StoreWriter::Impl::AddText(const StoreText& text) {
   return failed_;
 }
 
-absl::Status StoreWriter::Impl::AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors) {
+absl::Status StoreWriter::Impl::AddTensors(const std::string& name,
+                                           const std::vector<TensorToWrite>& tensors) {
   SAE_RETURN_IF_ERROR(CheckUsable());
   const std::string path = partial_->path() + "/" + name;
   auto hash = WriteSafetensors(env_, path, tensors);
@@ -206,12 +231,15 @@ absl::Status StoreWriter::Impl::AddTensors(const std::string& name, const std::v
   if (!failed_.ok()) return failed_;
   std::error_code ec;
   const auto bytes = static_cast<std::int64_t>(std::filesystem::file_size(path, ec));
-  manifest_.extras.push_back({name, static_cast<std::int64_t>(tensors.size()), bytes, HashToText(*hash)});
+  manifest_.extras.push_back(
+      {name, static_cast<std::int64_t>(tensors.size()), bytes, HashToText(*hash)});
   return absl::OkStatus();
 }
 
-absl::StatusOr<std::vector<StoreShard>> StoreWriter::Impl::WriteSplit(ExternalSorter& sorter, const std::string& prefix) {
-  ShardWriter writer(env_, partial_->path(), prefix, *layout_, sorter.count(), options_.shard_bytes);
+absl::StatusOr<std::vector<StoreShard>> StoreWriter::Impl::WriteSplit(ExternalSorter& sorter,
+                                                                      const std::string& prefix) {
+  ShardWriter writer(env_, partial_->path(), prefix, *layout_, sorter.count(),
+                     options_.shard_bytes);
   constexpr std::int64_t kReportRows = 4096;
   SAE_RETURN_IF_ERROR(sorter.Drain([&](std::span<const std::byte> record) {
     if (++written_ % kReportRows == 0 && options_.progress) options_.progress(written_, to_write_);
@@ -243,8 +271,8 @@ absl::Status StoreWriter::Impl::WriteFiles() {
   FillManifest();
   to_write_ = rows_;
   const std::int64_t on_disk = training_->spilled() ? rows_ * layout_->bytes() : 0;
-  SAE_RETURN_IF_ERROR(RequireFreeBytes(env_, partial_->path(), EstimateStoreBytes(options_, rows_) - on_disk,
-                                       "writing the store"));
+  SAE_RETURN_IF_ERROR(RequireFreeBytes(
+      env_, partial_->path(), EstimateStoreBytes(options_, rows_) - on_disk, "writing the store"));
   SAE_ASSIGN_OR_RETURN(manifest_.shards, WriteSplit(*training_, "shard"));
   SAE_ASSIGN_OR_RETURN(manifest_.heldout_shards, WriteSplit(*heldout_, "heldout"));
   if (texts_ != nullptr) {
@@ -252,16 +280,20 @@ absl::Status StoreWriter::Impl::WriteFiles() {
     manifest_.texts.file = kTextsFile;
   }
   if (options_.progress) options_.progress(rows_, rows_);
-  return WriteFileAtomically(env_, partial_->path() + "/" + kManifestFile, ManifestToJson(manifest_));
+  return WriteFileAtomically(env_, partial_->path() + "/" + kManifestFile,
+                             ManifestToJson(manifest_));
 }
 
 absl::StatusOr<StoreManifest> StoreWriter::Impl::Finish() {
   SAE_RETURN_IF_ERROR(CheckUsable());
   if (!training_ || training_->count() == 0) {
     failed_ = absl::InvalidArgumentError(
-        rows_ == 0 ? "no rows to store: the corpus is empty, or everything in it was dropped"
-                   : absl::StrCat("all ", rows_, " rows are held out and none is left to train on: lower the held-out "
-                                  "fraction of ", options_.heldout_fraction, ", or give more documents"));
+        rows_ == 0
+            ? "no rows to store: the corpus is empty, or everything in it was dropped"
+            : absl::StrCat("all ", rows_,
+                           " rows are held out and none is left to train on: lower the held-out "
+                           "fraction of ",
+                           options_.heldout_fraction, ", or give more documents"));
   } else {
     failed_ = WriteFiles();
     if (failed_.ok()) failed_ = partial_->Commit();
@@ -274,11 +306,13 @@ absl::StatusOr<StoreManifest> StoreWriter::Impl::Finish() {
 StoreWriter::StoreWriter(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 StoreWriter::~StoreWriter() = default;
 
-absl::StatusOr<std::unique_ptr<StoreWriter>> StoreWriter::Create(StoreWriterOptions options, Env& env) {
+absl::StatusOr<std::unique_ptr<StoreWriter>> StoreWriter::Create(StoreWriterOptions options,
+                                                                 Env& env) {
   SAE_RETURN_IF_ERROR(CheckOptions(options));
   if (options.expected_rows > 0) {
-    SAE_RETURN_IF_ERROR(RequireFreeBytes(env, options.directory, EstimateStoreBytes(options, options.expected_rows),
-                                         absl::StrCat("a store of ", options.expected_rows, " rows")));
+    SAE_RETURN_IF_ERROR(
+        RequireFreeBytes(env, options.directory, EstimateStoreBytes(options, options.expected_rows),
+                         absl::StrCat("a store of ", options.expected_rows, " rows")));
   }
   SAE_ASSIGN_OR_RETURN(auto partial, PartialDirectory::Create(options.directory, env));
   return std::unique_ptr<StoreWriter>(
@@ -287,7 +321,8 @@ absl::StatusOr<std::unique_ptr<StoreWriter>> StoreWriter::Create(StoreWriterOpti
 
 absl::Status StoreWriter::Append(const StoreRows& rows) { return impl_->Append(rows); }
 absl::Status StoreWriter::AddText(const StoreText& text) { return impl_->AddText(text); }
-absl::Status StoreWriter::AddTensors(const std::string& name, const std::vector<TensorToWrite>& tensors) {
+absl::Status StoreWriter::AddTensors(const std::string& name,
+                                     const std::vector<TensorToWrite>& tensors) {
   return impl_->AddTensors(name, tensors);
 }
 std::int64_t StoreWriter::rows() const { return impl_->rows_; }

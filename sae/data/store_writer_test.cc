@@ -1,12 +1,12 @@
 #include "sae/data/store_writer.h"
 
-#include <gmock/gmock.h>
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
 #include <numeric>
 #include <set>
+
+#include <gmock/gmock.h>
 
 #include "sae/base/hash.h"
 #include "sae/base/random.h"
@@ -32,14 +32,16 @@ class StoreWriterTest : public ScratchTest {
 };
 
 /// The plain statement of the written order: rows sorted by (HashCounter(seed, row), row).
-std::vector<std::int64_t> ReferenceOrder(std::int64_t rows, std::uint64_t seed, double fraction, bool heldout) {
+std::vector<std::int64_t> ReferenceOrder(std::int64_t rows, std::uint64_t seed, double fraction,
+                                         bool heldout) {
   std::vector<std::int64_t> order;
   for (std::int64_t r = 0; r < rows; ++r) {
     const bool held = static_cast<double>(Xxh3(AsBytes(&r, 1), seed)) < std::ldexp(fraction, 64);
     if (held == heldout) order.push_back(r);
   }
   std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return HashCounter(seed, static_cast<std::uint64_t>(a)) < HashCounter(seed, static_cast<std::uint64_t>(b));
+    return HashCounter(seed, static_cast<std::uint64_t>(a)) <
+           HashCounter(seed, static_cast<std::uint64_t>(b));
   });
   return order;
 }
@@ -50,27 +52,27 @@ TEST_F(StoreWriterTest, WrittenOrderIsThatOfTheReferenceForAnyMemoryBatchAndShar
   const auto heldout = ReferenceOrder(rows, 5, 0.1, true);
   ASSERT_GT(heldout.size(), 60U);
   ASSERT_LT(heldout.size(), 140U);
+  struct Case {
+    std::int64_t memory, expected_rows, batch;
+  };
   std::string first_shard_hash;
-  for (const std::int64_t memory : {std::int64_t{256} << 20, std::int64_t{4000}, std::int64_t{200}}) {
-    for (const std::int64_t expected : {std::int64_t{0}, rows}) {
-      for (const std::int64_t batch : {1, 64, 1000}) {
-        StoreWriterOptions o = Options();
-        o.memory_bytes = memory;
-        o.expected_rows = expected;
-        o.shard_bytes = 100 * 12;
-        auto manifest = WriteNumberedStore(o, rows, batch);
-        ASSERT_TRUE(manifest.ok()) << manifest.status();
-        EXPECT_EQ(manifest->shards.size(), (training.size() + 99) / 100);
-        if (first_shard_hash.empty()) first_shard_hash = manifest->shards[0].hash;
-        EXPECT_EQ(manifest->shards[0].hash, first_shard_hash);
-        auto store = ActivationStore::Open(directory_, StoreVerify::kAtOpen);
-        ASSERT_TRUE(store.ok()) << store.status();
-        EXPECT_EQ(RowNumbers(**store, Split::kTraining), training);
-        EXPECT_EQ(RowNumbers(**store, Split::kHeldout), heldout);
-        EXPECT_TRUE((*store)->VerifyAll().ok());
-        std::filesystem::remove_all(directory_);
-      }
-    }
+  for (const Case& c : {Case{std::int64_t{256} << 20, 0, 1000}, Case{20000, rows, 64},
+                        Case{20000, rows / 50, 1}, Case{8000, 0, 333}}) {
+    StoreWriterOptions o = Options();
+    o.memory_bytes = c.memory;
+    o.expected_rows = c.expected_rows;
+    o.shard_bytes = 100 * 12;
+    auto manifest = WriteNumberedStore(o, rows, c.batch);
+    ASSERT_TRUE(manifest.ok()) << manifest.status();
+    EXPECT_EQ(manifest->shards.size(), (training.size() + 99) / 100);
+    if (first_shard_hash.empty()) first_shard_hash = manifest->shards[0].hash;
+    EXPECT_EQ(manifest->shards[0].hash, first_shard_hash);
+    auto store = ActivationStore::Open(directory_, StoreVerify::kAtOpen);
+    ASSERT_TRUE(store.ok()) << store.status();
+    EXPECT_EQ(RowNumbers(**store, Split::kTraining), training);
+    EXPECT_EQ(RowNumbers(**store, Split::kHeldout), heldout);
+    EXPECT_TRUE((*store)->VerifyAll().ok());
+    std::filesystem::remove_all(directory_);
   }
   EXPECT_TRUE(ScratchIsEmpty());
 }
@@ -110,7 +112,11 @@ TEST_F(StoreWriterTest, HeldoutIsChosenByDocumentAndColumnsStayWithTheirRows) {
     const auto values = NumberedRows(row, 5, 2);
     row += 5;
     ASSERT_TRUE((*writer)->Append({values, tokens, positions, documents}).ok());
-    ASSERT_TRUE((*writer)->AddText({document, "text " + std::to_string(document), {document * 100, 1, 2, 3, 4, 5}, {}}).ok());
+    ASSERT_TRUE(
+        (*writer)
+            ->AddText(
+                {document, "text " + std::to_string(document), {document * 100, 1, 2, 3, 4, 5}, {}})
+            .ok());
   }
   (*writer)->source().dropped["position_0"] = 40;
   auto manifest = (*writer)->Finish();
@@ -123,7 +129,8 @@ TEST_F(StoreWriterTest, HeldoutIsChosenByDocumentAndColumnsStayWithTheirRows) {
   std::set<std::int32_t> documents_of[2];
   for (const Split split : {Split::kTraining, Split::kHeldout}) {
     const auto numbers = RowNumbers(**store, split);
-    std::vector<std::int32_t> tokens(numbers.size()), positions(numbers.size()), documents(numbers.size());
+    std::vector<std::int32_t> tokens(numbers.size()), positions(numbers.size()),
+        documents(numbers.size());
     ASSERT_TRUE((*store)->ReadColumn(split, "token_ids", 0, tokens).ok());
     ASSERT_TRUE((*store)->ReadColumn(split, "positions", 0, positions).ok());
     ASSERT_TRUE((*store)->ReadColumn(split, "documents", 0, documents).ok());
@@ -137,15 +144,18 @@ TEST_F(StoreWriterTest, HeldoutIsChosenByDocumentAndColumnsStayWithTheirRows) {
       EXPECT_EQ(held, split == Split::kHeldout);
     }
   }
-  EXPECT_EQ(documents_of[0].size() + documents_of[1].size(), 40U) << "a document stands on both sides";
+  EXPECT_EQ(documents_of[0].size() + documents_of[1].size(), 40U)
+      << "a document stands on both sides";
   std::int32_t texts = 0;
-  ASSERT_TRUE((*store)->ReadTexts([&](const StoreText& t) {
-    EXPECT_EQ(t.document, texts);
-    EXPECT_EQ(t.text, "text " + std::to_string(texts));
-    EXPECT_EQ(t.token_ids[0], texts * 100);
-    ++texts;
-    return true;
-  }).ok());
+  ASSERT_TRUE((*store)
+                  ->ReadTexts([&](const StoreText& t) {
+                    EXPECT_EQ(t.document, texts);
+                    EXPECT_EQ(t.text, "text " + std::to_string(texts));
+                    EXPECT_EQ(t.token_ids[0], texts * 100);
+                    ++texts;
+                    return true;
+                  })
+                  .ok());
   EXPECT_EQ(texts, 40);
 }
 
@@ -173,8 +183,10 @@ TEST_F(StoreWriterTest, StatisticsAreOfTrainingRowsAsStored) {
     }
   }
   EXPECT_EQ(manifest->rows, n);
-  for (int c = 0; c < 4; ++c) EXPECT_DOUBLE_EQ(manifest->mean[static_cast<std::size_t>(c)], mean[c] / static_cast<double>(n));
-  EXPECT_NEAR(manifest->mean_squared_norm, squares / static_cast<double>(n), 1e-9 * squares / static_cast<double>(n));
+  for (int c = 0; c < 4; ++c)
+    EXPECT_DOUBLE_EQ(manifest->mean[static_cast<std::size_t>(c)], mean[c] / static_cast<double>(n));
+  EXPECT_NEAR(manifest->mean_squared_norm, squares / static_cast<double>(n),
+              1e-9 * squares / static_cast<double>(n));
 }
 
 TEST_F(StoreWriterTest, NonFiniteAndUnrepresentableRowsAreRefusedAndLeaveNothing) {
@@ -185,7 +197,8 @@ TEST_F(StoreWriterTest, NonFiniteAndUnrepresentableRowsAreRefusedAndLeaveNothing
   };
   for (const Case& c : {Case{DType::kF32, std::numeric_limits<float>::quiet_NaN(), "nan"},
                         Case{DType::kBf16, -std::numeric_limits<float>::infinity(), "-inf"},
-                        Case{DType::kF16, 70000.0F, "does not fit f16"}, Case{DType::kBf16, 3.4e38F, "does not fit bf16"}}) {
+                        Case{DType::kF16, 70000.0F, "does not fit f16"},
+                        Case{DType::kBf16, 3.4e38F, "does not fit bf16"}}) {
     StoreWriterOptions o = Options();
     o.dtype = c.dtype;
     auto writer = StoreWriter::Create(o);
@@ -221,13 +234,15 @@ TEST_F(StoreWriterTest, BadShapesAndOptionsAreRefused) {
   auto writer = StoreWriter::Create(Options());
   ASSERT_TRUE(writer.ok());
   const std::vector<float> values(7);
-  EXPECT_THAT(Message((*writer)->Append({values, {}, {}, {}})), HasSubstr("7 values are not whole rows of d = 3"));
+  EXPECT_THAT(Message((*writer)->Append({values, {}, {}, {}})),
+              HasSubstr("7 values are not whole rows of d = 3"));
   StoreWriterOptions o = Options(0);
   o.heldout_fraction = 1;
   o.dtype = DType::kI32;
   const auto status = StoreWriter::Create(o).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument);
-  for (const char* part : {"d is 0", "held-out fraction 1", "dtype"}) EXPECT_THAT(Message(status), HasSubstr(part));
+  for (const char* part : {"d is 0", "held-out fraction 1", "dtype"})
+    EXPECT_THAT(Message(status), HasSubstr(part));
 }
 
 TEST_F(StoreWriterTest, ColumnsMustBeTheSameInEveryBatch) {
@@ -236,7 +251,8 @@ TEST_F(StoreWriterTest, ColumnsMustBeTheSameInEveryBatch) {
   const auto values = NumberedRows(0, 2, 3);
   const std::vector<std::int32_t> ids = {1, 2};
   ASSERT_TRUE((*writer)->Append({values, ids, ids, {}}).ok());
-  EXPECT_THAT(Message((*writer)->Append({values, {}, {}, {}})), HasSubstr("token_ids has 0 values for 2 rows"));
+  EXPECT_THAT(Message((*writer)->Append({values, {}, {}, {}})),
+              HasSubstr("token_ids has 0 values for 2 rows"));
 }
 
 TEST_F(StoreWriterTest, NameIsTakenOnlyWhenComplete) {
@@ -245,7 +261,8 @@ TEST_F(StoreWriterTest, NameIsTakenOnlyWhenComplete) {
   const auto values = NumberedRows(0, 50, 3);
   ASSERT_TRUE((*writer)->Append({values, {}, {}, {}}).ok());
   EXPECT_FALSE(std::filesystem::exists(directory_));
-  EXPECT_EQ(StoreWriter::Create(Options()).status().code(), absl::StatusCode::kFailedPrecondition) << "two writers";
+  EXPECT_EQ(StoreWriter::Create(Options()).status().code(), absl::StatusCode::kFailedPrecondition)
+      << "two writers";
   ASSERT_TRUE((*writer)->Finish().ok());
   EXPECT_TRUE(std::filesystem::exists(directory_ + "/manifest.json"));
   EXPECT_FALSE(std::filesystem::exists(directory_ + "/.lock"));

@@ -6,6 +6,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+
 #include "sae/base/ids.h"
 #include "sae/base/random.h"
 
@@ -28,21 +29,25 @@ void Normalise(float* v, std::int64_t d, double norm) {
 
 absl::Status Check(const SyntheticOptions& o) {
   const auto probability = [](double p) { return p >= 0 && p <= 1; };
-  if (o.d >= 1 && o.features >= 1 && probability(o.p_min) && probability(o.p_max) && o.p_min <= o.p_max && o.zipf >= 0 &&
-      o.sigma >= 0 && std::isfinite(o.mu) && o.bias_norm >= 0) {
+  if (o.d >= 1 && o.features >= 1 && probability(o.p_min) && probability(o.p_max) &&
+      o.p_min <= o.p_max && o.zipf >= 0 && o.sigma >= 0 && std::isfinite(o.mu) &&
+      o.bias_norm >= 0) {
     return absl::OkStatus();
   }
-  return absl::InvalidArgumentError(absl::StrCat(
-      "synthetic data needs d >= 1, features >= 1, 0 <= p_min <= p_max <= 1, zipf >= 0, sigma >= 0, bias_norm >= 0; given d=",
-      o.d, ",features=", o.features, ",p_min=", o.p_min, ",p_max=", o.p_max, ",zipf=", o.zipf, ",sigma=", o.sigma,
-      ",bias_norm=", o.bias_norm));
+  return absl::InvalidArgumentError(
+      absl::StrCat("synthetic data needs d >= 1, features >= 1, 0 <= p_min <= p_max <= 1, zipf >= "
+                   "0, sigma >= 0, bias_norm >= 0; given d=",
+                   o.d, ",features=", o.features, ",p_min=", o.p_min, ",p_max=", o.p_max,
+                   ",zipf=", o.zipf, ",sigma=", o.sigma, ",bias_norm=", o.bias_norm));
 }
 
 }  // namespace
 
 SyntheticSource::SyntheticSource(const SyntheticOptions& options)
-    : options_(options), dictionary_(static_cast<std::size_t>(options.features * options.d)),
-      bias_(static_cast<std::size_t>(options.d)), probabilities_(static_cast<std::size_t>(options.features)) {
+    : options_(options),
+      dictionary_(static_cast<std::size_t>(options.features * options.d)),
+      bias_(static_cast<std::size_t>(options.d)),
+      probabilities_(static_cast<std::size_t>(options.features)) {
   const std::int64_t d = options_.d;
   Random random(HashCounter(options_.seed, 0, kDictionary));
   for (float& v : dictionary_) v = static_cast<float>(random.Normal());
@@ -63,11 +68,13 @@ SyntheticSource::SyntheticSource(const SyntheticOptions& options)
   for (std::int64_t i = 0; i < options_.features; ++i) {
     const double raw = std::pow(static_cast<double>(i + 1), -options_.zipf);
     const double share = last < 1 ? (raw - last) / (1 - last) : 1;
-    probabilities_[static_cast<std::size_t>(i)] = options_.p_min + share * (options_.p_max - options_.p_min);
+    probabilities_[static_cast<std::size_t>(i)] =
+        options_.p_min + share * (options_.p_max - options_.p_min);
   }
 }
 
-absl::StatusOr<std::unique_ptr<SyntheticSource>> SyntheticSource::Create(const SyntheticOptions& options) {
+absl::StatusOr<std::unique_ptr<SyntheticSource>> SyntheticSource::Create(
+    const SyntheticOptions& options) {
   SAE_RETURN_IF_ERROR(Check(options));
   return std::unique_ptr<SyntheticSource>(new SyntheticSource(options));
 }
@@ -95,14 +102,16 @@ void SyntheticSource::FillRow(std::int64_t row, std::span<float> out) const {
 absl::Status SyntheticSource::Next(std::span<float> rows) {
   const auto width = static_cast<std::size_t>(options_.d);
   if (rows.size() % width != 0) {
-    return absl::InvalidArgumentError(absl::StrCat("a batch of ", rows.size(), " values is not whole rows of d = ", options_.d));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a batch of ", rows.size(), " values is not whole rows of d = ", options_.d));
   }
   for (; !rows.empty(); rows = rows.subspan(width)) FillRow(position_++, rows.first(width));
   return absl::OkStatus();
 }
 
 absl::Status SyntheticSource::Seek(std::int64_t position) {
-  if (position < 0) return absl::InvalidArgumentError(absl::StrCat("cannot seek to row ", position));
+  if (position < 0)
+    return absl::InvalidArgumentError(absl::StrCat("cannot seek to row ", position));
   position_ = position;
   return absl::OkStatus();
 }
@@ -110,10 +119,13 @@ absl::Status SyntheticSource::Seek(std::int64_t position) {
 absl::StatusOr<SyntheticSpec> ParseSyntheticSpec(const std::string& text) {
   SyntheticSpec spec;
   SyntheticOptions& o = spec.options;
-  const std::map<std::string, double*> reals = {{"p_max", &o.p_max}, {"p_min", &o.p_min}, {"zipf", &o.zipf},
-                                                {"mu", &o.mu}, {"sigma", &o.sigma}, {"bias_norm", &o.bias_norm}};
-  const std::map<std::string, std::int64_t*> integers = {{"d", &o.d}, {"features", &o.features}, {"rows", &spec.rows}};
-  const std::vector<std::string> parts = absl::StrSplit(ToAbsl(text), absl::ByChar(','), absl::SkipEmpty());
+  const std::map<std::string, double*> reals = {{"p_max", &o.p_max}, {"p_min", &o.p_min},
+                                                {"zipf", &o.zipf},   {"mu", &o.mu},
+                                                {"sigma", &o.sigma}, {"bias_norm", &o.bias_norm}};
+  const std::map<std::string, std::int64_t*> integers = {
+      {"d", &o.d}, {"features", &o.features}, {"rows", &spec.rows}};
+  const std::vector<std::string> parts =
+      absl::StrSplit(ToAbsl(text), absl::ByChar(','), absl::SkipEmpty());
   for (const std::string& part : parts) {
     const auto equals = part.find('=');
     const std::string key = part.substr(0, equals);
@@ -126,13 +138,19 @@ absl::StatusOr<SyntheticSpec> ParseSyntheticSpec(const std::string& text) {
     } else if (key == "seed") {
       good = absl::SimpleAtoi(ToAbsl(value), &o.seed);
     } else {
-      const std::string near = Nearest(key, {"d", "features", "rows", "seed", "p_max", "p_min", "zipf", "mu", "sigma", "bias_norm"});
-      return absl::InvalidArgumentError(absl::StrCat("synthetic data: unknown key '", key, "'",
-                                                     near.empty() ? "" : absl::StrCat(", did you mean '", near, "'?")));
+      const std::string near = Nearest(key, {"d", "features", "rows", "seed", "p_max", "p_min",
+                                             "zipf", "mu", "sigma", "bias_norm"});
+      return absl::InvalidArgumentError(
+          absl::StrCat("synthetic data: unknown key '", key, "'",
+                       near.empty() ? "" : absl::StrCat(", did you mean '", near, "'?")));
     }
-    if (!good) return absl::InvalidArgumentError(absl::StrCat("synthetic data: '", part, "' is not KEY=NUMBER"));
+    if (!good)
+      return absl::InvalidArgumentError(
+          absl::StrCat("synthetic data: '", part, "' is not KEY=NUMBER"));
   }
-  if (spec.rows < 1) return absl::InvalidArgumentError(absl::StrCat("synthetic data: rows=", spec.rows, " must be at least 1"));
+  if (spec.rows < 1)
+    return absl::InvalidArgumentError(
+        absl::StrCat("synthetic data: rows=", spec.rows, " must be at least 1"));
   SAE_RETURN_IF_ERROR(Check(o));
   return spec;
 }

@@ -1,8 +1,9 @@
 #pragma once
-// Activations with known features (the elementary generator of sparse autoencoder toys, Sharkey et al. 2022):
-// x = sum_i a_i F_i + bias, a_i = 1[fire with p_i] * ReLU(mu + sigma * N(0, 1)), F_i unit rows. Frequencies
-// follow Zipf's law from p_max down to p_min. Row r is f(seed, r): order, batches and Seek do not matter.
-// One thread at a time. Errors: INVALID_ARGUMENT for options that make no sense.
+// Activations with known features (the elementary generator of sparse autoencoder toys, Sharkey et
+// al. 2022): x = sum_i a_i F_i + bias, a_i = 1[fire with p_i] * ReLU(mu + sigma * N(0, 1)), F_i
+// unit rows. Frequencies follow Zipf's law from p_max down to p_min. Row r is f(seed, r): order,
+// batches and Seek do not matter. One thread at a time. Errors: INVALID_ARGUMENT for options that
+// make no sense.
 
 #include <cstdint>
 #include <memory>
@@ -29,7 +30,8 @@ struct SyntheticOptions {
 
 class SyntheticSource final : public ActivationSource {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SyntheticSource>> Create(const SyntheticOptions& options);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SyntheticSource>> Create(
+      const SyntheticOptions& options);
 
   std::int64_t d() const override { return options_.d; }
   [[nodiscard]] absl::Status Next(std::span<float> rows) override;
@@ -53,8 +55,8 @@ class SyntheticSource final : public ActivationSource {
   std::int64_t position_ = 0;
 };
 
-/// "d=64,features=256,rows=50000,seed=0" with any of d, features, rows, seed, p_max, p_min, zipf, mu, sigma,
-/// bias_norm. An unknown key is an error that names the nearest.
+/// "d=64,features=256,rows=50000,seed=0" with any of d, features, rows, seed, p_max, p_min, zipf,
+/// mu, sigma, bias_norm. An unknown key is an error that names the nearest.
 struct SyntheticSpec {
   SyntheticOptions options;
   std::int64_t rows = 50000;

@@ -1,9 +1,9 @@
 #include "sae/data/synthetic.h"
 
+#include <cmath>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cmath>
 
 namespace sae::data {
 namespace {
@@ -28,7 +28,8 @@ TEST(SyntheticTest, RowsAreTheSumOfTheirFeaturesAndTheBias) {
     const auto a = source->Amplitudes(100 + r);
     for (std::size_t c = 0; c < 16; ++c) {
       double want = source->bias()[c];
-      for (std::size_t i = 0; i < 40; ++i) want += static_cast<double>(a[i]) * source->dictionary()[i * 16 + c];
+      for (std::size_t i = 0; i < 40; ++i)
+        want += static_cast<double>(a[i]) * source->dictionary()[i * 16 + c];
       EXPECT_NEAR(rows[static_cast<std::size_t>(r) * 16 + c], want, 1e-5);
     }
   }
@@ -91,7 +92,8 @@ TEST(SyntheticTest, SpecIsParsedAndMistakesAreNamed) {
   EXPECT_EQ(spec->options.seed, 9U);
   EXPECT_EQ(spec->options.p_max, 0.5);
   EXPECT_EQ(spec->options.zipf, 1.5);
-  EXPECT_THAT(Message(ParseSyntheticSpec("feature=3").status()), HasSubstr("did you mean 'features'?"));
+  EXPECT_THAT(Message(ParseSyntheticSpec("feature=3").status()),
+              HasSubstr("did you mean 'features'?"));
   EXPECT_THAT(Message(ParseSyntheticSpec("d=x").status()), HasSubstr("'d=x' is not KEY=NUMBER"));
   EXPECT_FALSE(ParseSyntheticSpec("d=0").ok());
   EXPECT_FALSE(ParseSyntheticSpec("rows=0").ok());

@@ -1,8 +1,7 @@
 #include "sae/data/text_file.h"
 
-#include <zstd.h>
-
 #include <nlohmann/json.hpp>
+#include <zstd.h>
 
 #include "sae/data/hashed_file.h"
 #include "sae/data/raw_file.h"
@@ -43,13 +42,15 @@ class TextWriter::Impl {
 
   absl::Status Add(const StoreText& t) {
     if (!t.token_ends.empty() && t.token_ends.size() != t.token_ids.size()) {
-      return absl::InvalidArgumentError(absl::StrCat("text of document ", t.document, " has ", t.token_ids.size(),
-                                                     " tokens and ", t.token_ends.size(), " token ends"));
+      return absl::InvalidArgumentError(absl::StrCat("text of document ", t.document, " has ",
+                                                     t.token_ids.size(), " tokens and ",
+                                                     t.token_ends.size(), " token ends"));
     }
     Json j = {{"document", t.document}, {"text", t.text}, {"tokens", t.token_ids}};
     if (!t.token_ends.empty()) j["token_ends"] = t.token_ends;
     ++count_;
-    return Compress(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n", ZSTD_e_continue);
+    return Compress(j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n",
+                    ZSTD_e_continue);
   }
 
   absl::StatusOr<StoreShard> Finish() {
@@ -99,10 +100,12 @@ absl::Status ReadTexts(const std::string& path, const std::function<bool(StoreTe
   std::int64_t number = 1;
   std::size_t hint = 1;
   const auto damaged = [&](const std::string& what) {
-    return absl::DataLossError(absl::StrCat(path, ": line ", number, ": ", what, ": the file is damaged"));
+    return absl::DataLossError(
+        absl::StrCat(path, ": line ", number, ": ", what, ": the file is damaged"));
   };
   for (std::int64_t offset = 0; offset < file.size();) {
-    const auto n = std::min<std::int64_t>(file.size() - offset, static_cast<std::int64_t>(in_buffer.size()));
+    const auto n =
+        std::min<std::int64_t>(file.size() - offset, static_cast<std::int64_t>(in_buffer.size()));
     SAE_RETURN_IF_ERROR(file.ReadAt(offset, {in_buffer.data(), static_cast<std::size_t>(n)}));
     offset += n;
     ZSTD_inBuffer in{in_buffer.data(), static_cast<std::size_t>(n), 0};
