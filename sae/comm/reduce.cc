@@ -36,8 +36,8 @@ void Reduce(void* accumulator, const void* next, std::int64_t count, ReduceOp op
 }
 
 template <class Widen, class Narrow>
-void ReduceHalf(void* accumulator, const void* next, std::int64_t count, ReduceOp op, const Widen& widen,
-                const Narrow& narrow) {
+void ReduceHalf(void* accumulator, const void* next, std::int64_t count, ReduceOp op,
+                const Widen& widen, const Narrow& narrow) {
   auto* a = static_cast<std::uint16_t*>(accumulator);
   const auto* b = static_cast<const std::uint16_t*>(next);
   for (std::int64_t i = 0; i < count; ++i) a[i] = narrow(Combine(widen(a[i]), widen(b[i]), op));

@@ -1,7 +1,7 @@
 #pragma once
-// Element-wise reductions on the host, shared by the backends. Pure functions, reentrant. float16 and bfloat16
-// are widened to float32 and rounded after each operation; integers wrap; of NaN in kMax and kMin nothing is
-// promised but that ranks agree.
+// Element-wise reductions on the host, shared by the backends. Pure functions, reentrant. float16
+// and bfloat16 are widened to float32 and rounded after each operation; integers wrap; of NaN in
+// kMax and kMin nothing is promised but that ranks agree.
 
 #include <cstdint>
 

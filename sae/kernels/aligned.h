@@ -1,6 +1,6 @@
 #pragma once
-// std::vector whose data starts at a multiple of 64 bytes: what oneDNN wants of the matrices that it reads
-// without a copy. Owns its memory as std::vector does.
+// std::vector whose data starts at a multiple of 64 bytes: what oneDNN wants of the matrices that
+// it reads without a copy. Owns its memory as std::vector does.
 
 #include <cstddef>
 #include <new>
@@ -17,9 +17,9 @@ struct AlignedAllocator {
   template <class U>
   AlignedAllocator(const AlignedAllocator<U>&) {}  // NOLINT: implicit, as the standard wants it
   T* allocate(std::size_t n) {
-    return static_cast<T*>(::operator new(n * sizeof(T), std::align_val_t{kAlignment}));
+    return static_cast<T*>(::operator new (n * sizeof(T), std::align_val_t{kAlignment}));
   }
-  void deallocate(T* p, std::size_t) { ::operator delete(p, std::align_val_t{kAlignment}); }
+  void deallocate(T* p, std::size_t) { ::operator delete (p, std::align_val_t{kAlignment}); }
   friend bool operator==(const AlignedAllocator&, const AlignedAllocator&) { return true; }
   friend bool operator!=(const AlignedAllocator&, const AlignedAllocator&) { return false; }
 };

@@ -36,8 +36,8 @@ void BuildLatentIndex(const Codes<T>& codes, LatentIndex* out) {
   out->tokens.resize(static_cast<std::size_t>(nnz));
   out->entries.resize(static_cast<std::size_t>(nnz));
   std::int64_t* at = out->indptr.data();
-  // at[i + 1] counts latent i; the prefix sum makes at[i] the first place of latent i; filling moves it to the
-  // end of latent i, which is the first place of i + 1: shift back by one.
+  // at[i + 1] counts latent i; the prefix sum makes at[i] the first place of latent i; filling
+  // moves it to the end of latent i, which is the first place of i + 1: shift back by one.
   for (std::int64_t e = 0; e < nnz; ++e) ++at[codes.ids[static_cast<std::size_t>(e)] + 1];
   for (std::int64_t i = 0; i < codes.latents; ++i) at[i + 1] += at[i];
   for (std::int64_t token = 0; token < codes.tokens; ++token) {

@@ -8,8 +8,8 @@ namespace sae::kernels {
 namespace {
 
 TEST(BuildLatentIndex, EqualsASearch) {
-  for (const auto& [tokens, latents, density] :
-       {std::tuple(40, 30, 0.2), std::tuple(1, 1, 1.0), std::tuple(5, 100, 0.9), std::tuple(9, 4, 0.0)}) {
+  for (const auto& [tokens, latents, density] : {std::tuple(40, 30, 0.2), std::tuple(1, 1, 1.0),
+                                                 std::tuple(5, 100, 0.9), std::tuple(9, 4, 0.0)}) {
     const Codes<float> codes = testing::RandomCodes<float>(2, tokens, latents, density);
     LatentIndex index;
     BuildLatentIndex(codes, &index);
@@ -17,7 +17,8 @@ TEST(BuildLatentIndex, EqualsASearch) {
     std::size_t q = 0;
     for (std::int32_t i = 0; i < latents; ++i) {
       ASSERT_EQ(index.indptr[static_cast<std::size_t>(i)], static_cast<std::int64_t>(q));
-      for (std::size_t b = 0; b < static_cast<std::size_t>(tokens); ++b) {  // tokens ascend inside a latent
+      for (std::size_t b = 0; b < static_cast<std::size_t>(tokens);
+           ++b) {  // tokens ascend inside a latent
         for (std::int64_t e = codes.indptr[b]; e < codes.indptr[b + 1]; ++e) {
           if (codes.ids[static_cast<std::size_t>(e)] != i) continue;
           ASSERT_EQ(index.entries[q], e);
@@ -25,7 +26,8 @@ TEST(BuildLatentIndex, EqualsASearch) {
           ++q;
         }
       }
-      EXPECT_EQ(index.empty(i), index.indptr[static_cast<std::size_t>(i)] == static_cast<std::int64_t>(q));
+      EXPECT_EQ(index.empty(i),
+                index.indptr[static_cast<std::size_t>(i)] == static_cast<std::int64_t>(q));
     }
     ASSERT_EQ(index.indptr.back(), static_cast<std::int64_t>(q));
     ASSERT_EQ(codes.nnz(), static_cast<std::int64_t>(q));

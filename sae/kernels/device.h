@@ -1,5 +1,6 @@
 #pragma once
-// Where a kernel runs and how it fails. C++17, no other header of the project: .cu files include it.
+// Where a kernel runs and how it fails. C++17, no other header of the project: .cu files include
+// it.
 
 namespace sae::kernels {
 

@@ -18,7 +18,8 @@ bool Aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kAlig
 
 /// Rows [first, first + rows) of x, as kTokensPerChunk rows.
 template <class T>
-const T* TokenRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows, AlignedVector<T>& copy) {
+const T* TokenRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
+                   AlignedVector<T>& copy) {
   const T* source = input.x + first * input.d;
   if (!kPadded<T> || (rows == kTokensPerChunk && Aligned(source))) return source;
   copy.assign(static_cast<std::size_t>(kTokensPerChunk * input.d), T(0));
@@ -28,12 +29,15 @@ const T* TokenRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t
 
 /// Encoder rows [first, first + rows) of the subset, or of all latents, as kLatentsPerChunk rows.
 template <class T>
-const T* LatentRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows, AlignedVector<T>& copy) {
+const T* LatentRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
+                    AlignedVector<T>& copy) {
   const T* source = input.w + first * input.d;
-  if (input.subset == nullptr && (!kPadded<T> || (rows == kLatentsPerChunk && Aligned(source)))) return source;
+  if (input.subset == nullptr && (!kPadded<T> || (rows == kLatentsPerChunk && Aligned(source))))
+    return source;
   copy.resize(static_cast<std::size_t>(kLatentsPerChunk * input.d));
   for (std::int64_t j = 0; j < rows; ++j) {
-    const T* row = input.subset == nullptr ? source + j * input.d : input.w + input.subset[first + j] * input.d;
+    const T* row = input.subset == nullptr ? source + j * input.d
+                                           : input.w + input.subset[first + j] * input.d;
     std::copy(row, row + input.d, copy.begin() + j * input.d);
   }
   std::fill(copy.begin() + rows * input.d, copy.end(), T(0));
@@ -41,10 +45,12 @@ const T* LatentRows(const EncodeInput<T>& input, std::int64_t first, std::int64_
 }
 
 template <class T>
-void Biases(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows, AlignedVector<T>& out) {
+void Biases(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
+            AlignedVector<T>& out) {
   out.assign(static_cast<std::size_t>(kLatentsPerChunk), T(0));
   for (std::int64_t j = 0; j < rows; ++j) {
-    out[static_cast<std::size_t>(j)] = input.c[input.subset == nullptr ? first + j : input.subset[first + j]];
+    out[static_cast<std::size_t>(j)] =
+        input.c[input.subset == nullptr ? first + j : input.subset[first + j]];
   }
 }
 
@@ -69,8 +75,8 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
     const std::int64_t latents = std::min(kLatentsPerChunk, count - first);
     const T* w = LatentRows(input, first, latents, buffers.w);
     Biases(input, first, latents, buffers.c);
-    GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents, input.d, x, input.d,
-             w, input.d, buffers.z.data(), kLatentsPerChunk);
+    GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents,
+             input.d, x, input.d, w, input.d, buffers.z.data(), kLatentsPerChunk);
     ScaleAndShift(input.scale, buffers.c.data(), tokens, buffers.z.data());
     Chunk<T> chunk;
     chunk.block = block;
@@ -96,18 +102,20 @@ void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Th
                 "encode %ld tokens x %ld, %ld latents", static_cast<long>(input.tokens),
                 static_cast<long>(input.d), static_cast<long>(input.latents));
   const std::int64_t count = input.subset == nullptr ? input.latents : input.subset_size;
-  workspace->workers.resize(std::max(workspace->workers.size(), static_cast<std::size_t>(pool.size())));
+  workspace->workers.resize(
+      std::max(workspace->workers.size(), static_cast<std::size_t>(pool.size())));
   const std::int64_t blocks = (input.tokens + kTokensPerChunk - 1) / kTokensPerChunk;
   pool.ParallelFor(blocks, [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t block = begin; block < end; ++block) {
-      EncodeBlock(input, count, block, worker, workspace->workers[static_cast<std::size_t>(worker)], sink);
+      EncodeBlock(input, count, block, worker, workspace->workers[static_cast<std::size_t>(worker)],
+                  sink);
     }
   });
 }
 
 template <class T>
-void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, std::int64_t d, T* c,
-              ThreadPool& pool) {
+void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, std::int64_t d,
+              T* c, ThreadPool& pool) {
   pool.ParallelFor(latents, [=](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const double shift = b_dec == nullptr ? 0 : DotDouble(d, w + i * d, b_dec);
@@ -122,7 +130,7 @@ template void EncodeChunks(const EncodeInput<double>&, EncodeWorkspace<double>*,
                            const std::function<void(const Chunk<double>&)>&);
 template void FoldBias(const float*, const float*, const float*, std::int64_t, std::int64_t, float*,
                        ThreadPool&);
-template void FoldBias(const double*, const double*, const double*, std::int64_t, std::int64_t, double*,
-                       ThreadPool&);
+template void FoldBias(const double*, const double*, const double*, std::int64_t, std::int64_t,
+                       double*, ThreadPool&);
 
 }  // namespace sae::kernels

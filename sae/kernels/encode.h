@@ -1,13 +1,13 @@
 #pragma once
-// The encoder: pre-activations z = scale * (x W^T) + c in chunks that stay in cache, selected as they are
-// made; tokens x latents is never written. A chunk has one fixed shape (gemm.h), tails padded with zeros, so
-// z of (token, latent) depends on x, W, c and the token's place in its block alone: not on the shard, on the
-// latent's neighbours, or on the number of threads.
-// NaN: inputs with NaN are refused upstream (data); where a pre-activation is NaN all the same (diverged
+// The encoder: pre-activations z = scale * (x W^T) + c in chunks that stay in cache, selected as
+// they are made; tokens x latents is never written. A chunk has one fixed shape (gemm.h), tails
+// padded with zeros, so z of (token, latent) depends on x, W, c and the token's place in its block
+// alone: not on the shard, on the latent's neighbours, or on the number of threads. NaN: inputs
+// with NaN are refused upstream (data); where a pre-activation is NaN all the same (diverged
 // weights) the functions return false and the output is valid memory without meaning.
-// Thread safety: one call at a time per workspace. Ownership: inputs are borrowed for the call, outputs and
-// workspaces keep their capacity. Errors: sizes that cannot be right are bugs (SAE_CHECK).
-// Sources: sae algorithms 0.1, 3.9; numerics 1-3.
+// Thread safety: one call at a time per workspace. Ownership: inputs are borrowed for the call,
+// outputs and workspaces keep their capacity. Errors: sizes that cannot be right are bugs
+// (SAE_CHECK). Sources: sae algorithms 0.1, 3.9; numerics 1-3.
 
 #include <cstdint>
 #include <functional>
@@ -22,15 +22,16 @@ namespace sae::kernels {
 
 template <class T>
 struct EncodeInput {
-  const T* x = nullptr;                   ///< tokens x d, raw units, contiguous
+  const T* x = nullptr;  ///< tokens x d, raw units, contiguous
   std::int64_t tokens = 0;
   std::int64_t d = 0;
-  const T* w = nullptr;                   ///< latents x d: encoder rows of this shard, contiguous
-  const T* c = nullptr;                   ///< latents: FoldBias
+  const T* w = nullptr;  ///< latents x d: encoder rows of this shard, contiguous
+  const T* c = nullptr;  ///< latents: FoldBias
   std::int64_t latents = 0;
-  T scale = T(1);                         ///< 1 / S of the input scale
-  std::int64_t first_latent = 0;          ///< global id of row 0
-  /// Only these rows (local, ascending) where not null: AuxK's dead latents, encoded by their own GEMM.
+  T scale = T(1);                 ///< 1 / S of the input scale
+  std::int64_t first_latent = 0;  ///< global id of row 0
+  /// Only these rows (local, ascending) where not null: AuxK's dead latents, encoded by their own
+  /// GEMM.
   const std::int32_t* subset = nullptr;
   std::int64_t subset_size = 0;
 };
@@ -39,13 +40,13 @@ struct EncodeInput {
 template <class T>
 struct EncodeWorkspace {
   struct Worker {
-    AlignedVector<T> x, w, c, z;          ///< padded copies where needed; one chunk of z
+    AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of z
     std::vector<std::int32_t> hits;
-    std::vector<Scored<T>> candidates;    ///< top-k: of the block's tokens
+    std::vector<Scored<T>> candidates;  ///< top-k: of the block's tokens
     std::vector<std::int64_t> counts;
     std::vector<T> thresholds;
   };
-  struct Block {                          ///< positive codes of one token block, grouped by chunk
+  struct Block {  ///< positive codes of one token block, grouped by chunk
     std::vector<std::int32_t> ids;
     std::vector<std::int32_t> tokens;
     std::vector<T> values;
@@ -54,9 +55,9 @@ struct EncodeWorkspace {
   std::vector<Block> blocks;
 };
 
-/// One chunk: z[r * ld + j] is token `token + r`'s pre-activation of the latent latent_ids[j] (local, ascending
-/// over j and over chunks). Called in ascending chunk order for each block of tokens, all chunks of a
-/// block by the same thread; `block` = token / kTokensPerChunk.
+/// One chunk: z[r * ld + j] is token `token + r`'s pre-activation of the latent latent_ids[j]
+/// (local, ascending over j and over chunks). Called in ascending chunk order for each block of
+/// tokens, all chunks of a block by the same thread; `block` = token / kTokensPerChunk.
 template <class T>
 struct Chunk {
   std::int64_t block = 0;
@@ -67,7 +68,7 @@ struct Chunk {
   std::int64_t latents = 0;
   const T* z = nullptr;
   std::int64_t ld = 0;
-  bool last = false;                      ///< the block's last chunk
+  bool last = false;  ///< the block's last chunk
   int worker = 0;
 };
 
@@ -78,17 +79,17 @@ void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Th
 
 /// The min(k, latents) largest pre-activations of each token, before any ReLU. 1 <= k.
 template <class T>
-[[nodiscard]] bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>* workspace,
-                              TopK<T>* out, ThreadPool& pool);
+[[nodiscard]] bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k,
+                              EncodeWorkspace<T>* workspace, TopK<T>* out, ThreadPool& pool);
 
 /// ReLU: every z > 0, local ids ascending. `out` grows as needed.
 template <class T>
-[[nodiscard]] bool EncodePositive(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Codes<T>* out,
-                                  ThreadPool& pool);
+[[nodiscard]] bool EncodePositive(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace,
+                                  Codes<T>* out, ThreadPool& pool);
 
 /// c_i = b_enc_i - s W_i . b_dec in float64, rounded once. b_dec null: s = 0 (no pre-bias).
 template <class T>
-void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, std::int64_t d, T* c,
-              ThreadPool& pool);
+void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, std::int64_t d,
+              T* c, ThreadPool& pool);
 
 }  // namespace sae::kernels

@@ -1,5 +1,5 @@
-// The ReLU selector: each block of tokens appends its positive entries chunk by chunk; a stable counting sort
-// by token then makes CSR with ascending ids.
+// The ReLU selector: each block of tokens appends its positive entries chunk by chunk; a stable
+// counting sort by token then makes CSR with ascending ids.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -12,8 +12,8 @@ namespace sae::kernels {
 namespace {
 
 template <class T>
-void Append(const Chunk<T>& chunk, std::vector<std::int32_t>& hits, typename EncodeWorkspace<T>::Block& block,
-            bool* nan) {
+void Append(const Chunk<T>& chunk, std::vector<std::int32_t>& hits,
+            typename EncodeWorkspace<T>::Block& block, bool* nan) {
   hits.resize(static_cast<std::size_t>(kLatentsPerChunk));
   if (chunk.latent == 0) {
     block.ids.clear();
@@ -25,7 +25,8 @@ void Append(const Chunk<T>& chunk, std::vector<std::int32_t>& hits, typename Enc
     const std::int64_t count = CollectAbove(chunk.latents, z, T(0), hits.data(), nan);
     for (std::int64_t h = 0; h < count; ++h) {
       const std::int32_t j = hits[static_cast<std::size_t>(h)];
-      const std::int64_t latent = chunk.latent_ids == nullptr ? chunk.latent + j : chunk.latent_ids[j];
+      const std::int64_t latent =
+          chunk.latent_ids == nullptr ? chunk.latent + j : chunk.latent_ids[j];
       block.ids.push_back(static_cast<std::int32_t>(latent));
       block.tokens.push_back(static_cast<std::int32_t>(chunk.token + r));
       block.values.push_back(z[j]);
@@ -34,8 +35,8 @@ void Append(const Chunk<T>& chunk, std::vector<std::int32_t>& hits, typename Enc
 }
 
 template <class T>
-void Gather(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, std::int64_t count, Codes<T>* out,
-            ThreadPool& pool) {
+void Gather(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, std::int64_t count,
+            Codes<T>* out, ThreadPool& pool) {
   std::vector<std::int64_t>& indptr = out->indptr;
   for (std::int64_t b = 0; b < count; ++b) {
     for (const std::int32_t token : blocks[static_cast<std::size_t>(b)].tokens) {
@@ -53,7 +54,8 @@ void Gather(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, std::
       const std::int64_t tokens = std::min(kTokensPerChunk, out->tokens - first);
       std::copy_n(indptr.begin() + first, tokens, next.begin());
       for (std::size_t e = 0; e < block.ids.size(); ++e) {
-        const auto place = static_cast<std::size_t>(next[static_cast<std::size_t>(block.tokens[e] - first)]++);
+        const auto place =
+            static_cast<std::size_t>(next[static_cast<std::size_t>(block.tokens[e] - first)]++);
         out->ids[place] = block.ids[e];
         out->values[place] = block.values[e];
       }
@@ -82,7 +84,8 @@ bool EncodePositive(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, 
   return !nan.load(std::memory_order_relaxed);
 }
 
-template bool EncodePositive(const EncodeInput<float>&, EncodeWorkspace<float>*, Codes<float>*, ThreadPool&);
+template bool EncodePositive(const EncodeInput<float>&, EncodeWorkspace<float>*, Codes<float>*,
+                             ThreadPool&);
 template bool EncodePositive(const EncodeInput<double>&, EncodeWorkspace<double>*, Codes<double>*,
                              ThreadPool&);
 

@@ -38,7 +38,8 @@ struct Problem {
   }
   /// Integers: every z is exact, and there are many ties.
   static Problem Ties(const Shape& s) {
-    return Problem(s, testing::Integers<T>(3, s.tokens * s.d, 3), testing::Integers<T>(4, s.latents * s.d, 2),
+    return Problem(s, testing::Integers<T>(3, s.tokens * s.d, 3),
+                   testing::Integers<T>(4, s.latents * s.d, 2),
                    testing::Integers<T>(5, s.latents, 1));
   }
 };
@@ -47,7 +48,8 @@ template <class T>
 double PlainZ(const EncodeInput<T>& in, std::int64_t token, std::int64_t latent) {
   double sum = 0;
   for (std::int64_t j = 0; j < in.d; ++j) {
-    sum += static_cast<double>(in.x[token * in.d + j]) * static_cast<double>(in.w[latent * in.d + j]);
+    sum +=
+        static_cast<double>(in.x[token * in.d + j]) * static_cast<double>(in.w[latent * in.d + j]);
   }
   return static_cast<double>(in.scale) * sum + static_cast<double>(in.c[latent]);
 }
@@ -59,11 +61,13 @@ std::vector<Scored<double>> PlainOrder(const EncodeInput<T>& in, std::int64_t to
   for (std::int64_t i = 0; i < in.latents; ++i) {
     all.push_back({PlainZ(in, token, i), static_cast<std::int32_t>(in.first_latent + i)});
   }
-  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.value > b.value; });
+  std::stable_sort(all.begin(), all.end(),
+                   [](const auto& a, const auto& b) { return a.value > b.value; });
   return all;
 }
 
-const Shape kShapes[] = {{1, 1, 1, 1}, {3, 7, 5, 2}, {5, 511, 3, 511}, {513, 20, 7, 4}, {2, 513, 4, 900}, {700, 1100, 6, 37}, {4, 1300, 33, 64}};
+const Shape kShapes[] = {{1, 1, 1, 1},     {3, 7, 5, 2},       {5, 511, 3, 511}, {513, 20, 7, 4},
+                         {2, 513, 4, 900}, {700, 1100, 6, 37}, {4, 1300, 33, 64}};
 
 template <class T>
 void TopKEqualsPlainSort() {
@@ -81,8 +85,11 @@ void TopKEqualsPlainSort() {
         const std::vector<Scored<double>> expected = PlainOrder(problem.input, b);
         for (std::int64_t j = 0; j < top.width; ++j) {
           const auto at = static_cast<std::size_t>(b * top.width + j);
-          ASSERT_EQ(static_cast<double>(top.values[at]), expected[static_cast<std::size_t>(j)].value) << b << " " << j;
-          ASSERT_EQ(top.ids[at], expected[static_cast<std::size_t>(j)].id) << b << " " << j << " of n=" << s.latents;
+          ASSERT_EQ(static_cast<double>(top.values[at]),
+                    expected[static_cast<std::size_t>(j)].value)
+              << b << " " << j;
+          ASSERT_EQ(top.ids[at], expected[static_cast<std::size_t>(j)].id)
+              << b << " " << j << " of n=" << s.latents;
         }
       }
     }
@@ -112,7 +119,8 @@ TEST(EncodeTopK, RandomFloatIsNearTheReference) {
 
 /// Value of every latent of a full selection, by id.
 std::vector<float> ById(const TopK<float>& top, std::int64_t token, std::int64_t latents) {
-  std::vector<float> out(static_cast<std::size_t>(latents), std::numeric_limits<float>::quiet_NaN());
+  std::vector<float> out(static_cast<std::size_t>(latents),
+                         std::numeric_limits<float>::quiet_NaN());
   for (std::int64_t j = 0; j < top.width; ++j) {
     const auto at = static_cast<std::size_t>(token * top.width + j);
     out[static_cast<std::size_t>(top.ids[at])] = top.values[at];
@@ -131,7 +139,8 @@ TEST(EncodeTopK, PermutingLatentsChangesNoBit) {
   std::vector<float> w(plain.w.size());
   std::vector<float> c(plain.c.size());
   for (std::size_t i = 0; i < order.size(); ++i) {
-    std::copy_n(plain.w.begin() + order[i] * s.d, s.d, w.begin() + static_cast<std::int64_t>(i) * s.d);
+    std::copy_n(plain.w.begin() + order[i] * s.d, s.d,
+                w.begin() + static_cast<std::int64_t>(i) * s.d);
     c[i] = plain.c[static_cast<std::size_t>(order[i])];
   }
   Problem<float> moved(s, plain.x, w, c);
@@ -145,7 +154,8 @@ TEST(EncodeTopK, PermutingLatentsChangesNoBit) {
     const std::vector<float> za = ById(a, token, s.latents);
     const std::vector<float> zb = ById(b, token, s.latents);
     for (std::size_t i = 0; i < order.size(); ++i) {
-      ASSERT_EQ(zb[i], za[static_cast<std::size_t>(order[i])]) << "token " << token << " latent " << order[i];
+      ASSERT_EQ(zb[i], za[static_cast<std::size_t>(order[i])])
+          << "token " << token << " latent " << order[i];
     }
   }
 }
@@ -157,7 +167,8 @@ TEST(EncodeTopK, AlignmentChangesNoBit) {
   ThreadPool pool(2);
   EncodeWorkspace<float> workspace;
   std::vector<TopK<float>> results;
-  for (const std::size_t offset : {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{8}}) {
+  for (const std::size_t offset :
+       {std::size_t{0}, std::size_t{1}, std::size_t{3}, std::size_t{8}}) {
     AlignedVector<float> x(problem.x.size() + offset);
     AlignedVector<float> w(problem.w.size() + offset);
     std::copy(problem.x.begin(), problem.x.end(), x.begin() + static_cast<std::int64_t>(offset));
@@ -199,7 +210,8 @@ TEST(EncodeTopK, ShardsTogetherSelectWhatOneDoes) {
         const TopK<float>& part = parts[static_cast<std::size_t>(p)];
         for (std::size_t b = 0; b < counts.size(); ++b) {
           for (std::int32_t j = 0; j < counts[b]; ++j) {
-            const std::size_t at = b * static_cast<std::size_t>(part.width) + static_cast<std::size_t>(j);
+            const std::size_t at =
+                b * static_cast<std::size_t>(part.width) + static_cast<std::size_t>(j);
             selected[b].push_back({part.values[at], part.ids[at]});
           }
         }
@@ -208,8 +220,10 @@ TEST(EncodeTopK, ShardsTogetherSelectWhatOneDoes) {
         std::sort(selected[b].begin(), selected[b].end(), Before<float>);
         ASSERT_EQ(selected[b].size(), static_cast<std::size_t>(s.k));
         for (std::size_t j = 0; j < selected[b].size(); ++j) {
-          ASSERT_EQ(selected[b][j].id, expected.ids[b * static_cast<std::size_t>(s.k) + j]) << "d=" << d;
-          ASSERT_EQ(selected[b][j].value, expected.values[b * static_cast<std::size_t>(s.k) + j]) << "d=" << d;
+          ASSERT_EQ(selected[b][j].id, expected.ids[b * static_cast<std::size_t>(s.k) + j])
+              << "d=" << d;
+          ASSERT_EQ(selected[b][j].value, expected.values[b * static_cast<std::size_t>(s.k) + j])
+              << "d=" << d;
         }
       }
     }

@@ -1,6 +1,6 @@
-// The top-k selector: candidates above a running threshold are appended; a full list is cut back to its k
-// first, whose last value is the new threshold. Latents arrive in ascending order, so a later value equal to
-// the threshold loses its tie and `>` is exact.
+// The top-k selector: candidates above a running threshold are appended; a full list is cut back to
+// its k first, whose last value is the new threshold. Latents arrive in ascending order, so a later
+// value equal to the threshold loses its tie and `>` is exact.
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -29,7 +29,8 @@ class TopKSelector {
     bool nan = false;
     for (std::int64_t r = 0; r < chunk.tokens; ++r) TakeRow(chunk, r, worker, &nan);
     if (chunk.last) {
-      for (std::int64_t r = 0; r < chunk.tokens; ++r) nan = !Finish(chunk.token + r, r, worker) || nan;
+      for (std::int64_t r = 0; r < chunk.tokens; ++r)
+        nan = !Finish(chunk.token + r, r, worker) || nan;
     }
     if (nan) nan_.store(true, std::memory_order_relaxed);
   }
@@ -60,7 +61,8 @@ class TopKSelector {
         threshold = list[k_ - 1].value;
         if (!(z[j] > threshold)) continue;
       }
-      const std::int64_t latent = chunk.latent_ids == nullptr ? chunk.latent + j : chunk.latent_ids[j];
+      const std::int64_t latent =
+          chunk.latent_ids == nullptr ? chunk.latent + j : chunk.latent_ids[j];
       list[count++] = {z[j], static_cast<std::int32_t>(first_latent_ + latent)};
     }
   }
@@ -91,8 +93,8 @@ class TopKSelector {
 }  // namespace
 
 template <class T>
-bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>* workspace, TopK<T>* out,
-                ThreadPool& pool) {
+bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>* workspace,
+                TopK<T>* out, ThreadPool& pool) {
   SAE_CHECK_MSG(k >= 1, "k = %ld", static_cast<long>(k));
   const std::int64_t offered = input.subset == nullptr ? input.latents : input.subset_size;
   out->tokens = input.tokens;
@@ -107,9 +109,9 @@ bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>*
   return selector.ok();
 }
 
-template bool EncodeTopK(const EncodeInput<float>&, std::int64_t, EncodeWorkspace<float>*, TopK<float>*,
-                         ThreadPool&);
-template bool EncodeTopK(const EncodeInput<double>&, std::int64_t, EncodeWorkspace<double>*, TopK<double>*,
-                         ThreadPool&);
+template bool EncodeTopK(const EncodeInput<float>&, std::int64_t, EncodeWorkspace<float>*,
+                         TopK<float>*, ThreadPool&);
+template bool EncodeTopK(const EncodeInput<double>&, std::int64_t, EncodeWorkspace<double>*,
+                         TopK<double>*, ThreadPool&);
 
 }  // namespace sae::kernels

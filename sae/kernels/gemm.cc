@@ -1,7 +1,6 @@
 #include "sae/kernels/gemm.h"
 
 #include <algorithm>
-
 #include <dnnl.h>
 
 #include "sae/base/check.h"
@@ -15,7 +14,8 @@ void omp_set_num_threads(int threads);
 namespace sae::kernels {
 namespace {
 
-// oneDNN asks OpenMP for the number of threads of the calling thread: 1, for our threads are the pool's.
+// oneDNN asks OpenMP for the number of threads of the calling thread: 1, for our threads are the
+// pool's.
 class OneOmpThread {
  public:
   OneOmpThread() : before_(omp_get_max_threads()) {
@@ -31,18 +31,19 @@ class OneOmpThread {
   const int before_;
 };
 
-void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda, const float* b,
-          std::int64_t ldb, float* c, std::int64_t ldc) {
+void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+          const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
   const OneOmpThread one;
   const dnnl_status_t status = dnnl_sgemm('N', 'T', m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
-  SAE_CHECK_MSG(status == dnnl_success, "dnnl_sgemm(%ld, %ld, %ld): status %d", static_cast<long>(m),
-                static_cast<long>(n), static_cast<long>(k), static_cast<int>(status));
+  SAE_CHECK_MSG(status == dnnl_success, "dnnl_sgemm(%ld, %ld, %ld): status %d",
+                static_cast<long>(m), static_cast<long>(n), static_cast<long>(k),
+                static_cast<int>(status));
 }
 
-// Four columns at a time share a row of A; each element is one chain of additions in order of k, so its value
-// does not depend on its neighbours.
-void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const double* a, std::int64_t lda, const double* b,
-          std::int64_t ldb, double* c, std::int64_t ldc) {
+// Four columns at a time share a row of A; each element is one chain of additions in order of k, so
+// its value does not depend on its neighbours.
+void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const double* a, std::int64_t lda,
+          const double* b, std::int64_t ldb, double* c, std::int64_t ldc) {
   for (std::int64_t j = 0; j < n; j += 4) {
     const std::int64_t width = std::min<std::int64_t>(4, n - j);
     const double* b0 = b + j * ldb;
@@ -66,8 +67,8 @@ void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const double* a, std::
 }  // namespace
 
 template <class T>
-void GemmTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda, const T* b,
-              std::int64_t ldb, T* c, std::int64_t ldc) {
+void GemmTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+              const T* b, std::int64_t ldb, T* c, std::int64_t ldc) {
   SAE_CHECK_MSG(m >= 0 && n >= 0 && k >= 0, "gemm of %ld x %ld x %ld", static_cast<long>(m),
                 static_cast<long>(n), static_cast<long>(k));
   if (m == 0 || n == 0) return;
@@ -87,19 +88,19 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64
     for (std::int64_t tile = begin; tile < end; ++tile) {
       const std::int64_t i = tile / tile_columns * kTokensPerChunk;
       const std::int64_t j = tile % tile_columns * kLatentsPerChunk;
-      GemmTile(std::min(kTokensPerChunk, m - i), std::min(kLatentsPerChunk, n - j), k, a + i * lda, lda,
-               b + j * ldb, ldb, c + i * ldc + j, ldc);
+      GemmTile(std::min(kTokensPerChunk, m - i), std::min(kLatentsPerChunk, n - j), k, a + i * lda,
+               lda, b + j * ldb, ldb, c + i * ldc + j, ldc);
     }
   });
 }
 
-template void Gemm(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t, const float*,
-                   std::int64_t, float*, std::int64_t, ThreadPool&);
-template void Gemm(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t, const double*,
-                   std::int64_t, double*, std::int64_t, ThreadPool&);
-template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t, const float*,
-                       std::int64_t, float*, std::int64_t);
-template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t, const double*,
-                       std::int64_t, double*, std::int64_t);
+template void Gemm(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
+                   const float*, std::int64_t, float*, std::int64_t, ThreadPool&);
+template void Gemm(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
+                   const double*, std::int64_t, double*, std::int64_t, ThreadPool&);
+template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
+                       const float*, std::int64_t, float*, std::int64_t);
+template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
+                       const double*, std::int64_t, double*, std::int64_t);
 
 }  // namespace sae::kernels

@@ -2,12 +2,11 @@
 // Dense products on the CPU. float goes through oneDNN's sgemm, double is plain blocked loops (the
 // reference path of the tests).
 //   C[m, n] = A[m, k] B[n, k]^T, all row-major with leading dimensions lda, ldb >= k, ldc >= n.
-// C must not overlap A or B. Any alignment works; 64 bytes (aligned.h) avoids slow paths. NaN and infinities
-// propagate as IEEE says.
-// Determinism: C is cut into fixed tiles of kTokensPerChunk x kLatentsPerChunk, each computed by one thread
-// in one call, so the bits do not depend on the number of threads. The calling thread's OpenMP thread count
-// is set to 1 around each call and restored.
-// Thread safety: reentrant. Errors: none; negative sizes are bugs (SAE_CHECK).
+// C must not overlap A or B. Any alignment works; 64 bytes (aligned.h) avoids slow paths. NaN and
+// infinities propagate as IEEE says. Determinism: C is cut into fixed tiles of kTokensPerChunk x
+// kLatentsPerChunk, each computed by one thread in one call, so the bits do not depend on the
+// number of threads. The calling thread's OpenMP thread count is set to 1 around each call and
+// restored. Thread safety: reentrant. Errors: none; negative sizes are bugs (SAE_CHECK).
 
 #include <cstdint>
 
@@ -15,8 +14,8 @@
 
 namespace sae::kernels {
 
-/// The one shape of an encoder chunk (numerics: a fixed shape makes the value of an element independent of
-/// what lies beside it).
+/// The one shape of an encoder chunk (numerics: a fixed shape makes the value of an element
+/// independent of what lies beside it).
 inline constexpr std::int64_t kTokensPerChunk = 512;
 inline constexpr std::int64_t kLatentsPerChunk = 512;
 
@@ -26,7 +25,7 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64
 
 /// One tile on the calling thread: a single call into oneDNN, or plain loops for double.
 template <class T>
-void GemmTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda, const T* b,
-              std::int64_t ldb, T* c, std::int64_t ldc);
+void GemmTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+              const T* b, std::int64_t ldb, T* c, std::int64_t ldc);
 
 }  // namespace sae::kernels

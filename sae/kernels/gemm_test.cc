@@ -11,8 +11,9 @@ namespace sae::kernels {
 namespace {
 
 template <class T>
-std::vector<double> Reference(std::int64_t m, std::int64_t n, std::int64_t k, const std::vector<T>& a,
-                              std::int64_t lda, const std::vector<T>& b, std::int64_t ldb) {
+std::vector<double> Reference(std::int64_t m, std::int64_t n, std::int64_t k,
+                              const std::vector<T>& a, std::int64_t lda, const std::vector<T>& b,
+                              std::int64_t ldb) {
   std::vector<double> c;
   for (std::int64_t i = 0; i < m; ++i) {
     for (std::int64_t j = 0; j < n; ++j) {
@@ -42,7 +43,8 @@ void MatchesReference(std::int64_t m, std::int64_t n, std::int64_t k, double tol
     Gemm(m, n, k, a.data(), lda, b.data(), ldb, c.data(), ldc, pool);
     for (std::int64_t i = 0; i < m; ++i) {
       for (std::int64_t j = 0; j < n; ++j) {
-        ASSERT_NEAR(c[static_cast<std::size_t>(i * ldc + j)], expected[static_cast<std::size_t>(i * n + j)],
+        ASSERT_NEAR(c[static_cast<std::size_t>(i * ldc + j)],
+                    expected[static_cast<std::size_t>(i * n + j)],
                     tolerance * std::sqrt(static_cast<double>(k) + 1))
             << i << "," << j << " of " << m << "x" << n << "x" << k;
       }
@@ -54,15 +56,16 @@ void MatchesReference(std::int64_t m, std::int64_t n, std::int64_t k, double tol
 }
 
 TEST(Gemm, FloatMatchesReference) {
-  for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(3, 5, 0), std::tuple(17, 33, 9), std::tuple(513, 2, 64),
-                               std::tuple(5, 1025, 31), std::tuple(600, 700, 48)}) {
+  for (const auto& [m, n, k] :
+       {std::tuple(1, 1, 1), std::tuple(3, 5, 0), std::tuple(17, 33, 9), std::tuple(513, 2, 64),
+        std::tuple(5, 1025, 31), std::tuple(600, 700, 48)}) {
     MatchesReference<float>(m, n, k, 4e-6);
   }
 }
 
 TEST(Gemm, DoubleMatchesReference) {
-  for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(3, 5, 0), std::tuple(17, 33, 9), std::tuple(513, 2, 64),
-                               std::tuple(5, 1025, 31)}) {
+  for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(3, 5, 0), std::tuple(17, 33, 9),
+                                std::tuple(513, 2, 64), std::tuple(5, 1025, 31)}) {
     MatchesReference<double>(m, n, k, 1e-14);
   }
 }

@@ -20,7 +20,7 @@ void LatentGradient(const Codes<T>& codes, const T* decoder, const T* g, std::in
 
 template void LatentGradient(const Codes<float>&, const float*, const float*, std::int64_t, float*,
                              ThreadPool&);
-template void LatentGradient(const Codes<double>&, const double*, const double*, std::int64_t, double*,
-                             ThreadPool&);
+template void LatentGradient(const Codes<double>&, const double*, const double*, std::int64_t,
+                             double*, ThreadPool&);
 
 }  // namespace sae::kernels

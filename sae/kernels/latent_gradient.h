@@ -1,7 +1,8 @@
 #pragma once
-// u[e] = decoder[id_e] . g[token_e] for every entry e of `codes`, in CSR order: step 1 of the generic
-// backward (sae algorithms 0.2). decoder: latents x d; g: tokens x d; u: nnz. One thread a dot product,
-// fixed order of additions (row_ops.h). `u` overlaps nothing. NaN propagates. Reentrant; no errors.
+// u[e] = decoder[id_e] . g[token_e] for every entry e of `codes`, in CSR order: step 1 of the
+// generic backward (sae algorithms 0.2). decoder: latents x d; g: tokens x d; u: nnz. One thread a
+// dot product, fixed order of additions (row_ops.h). `u` overlaps nothing. NaN propagates.
+// Reentrant; no errors.
 
 #include "sae/base/parallel.h"
 #include "sae/kernels/codes.h"

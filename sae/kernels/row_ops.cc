@@ -1,7 +1,7 @@
-// Numerics: T is float or double. Each loop is written so that the compiler may vectorise it without
-// reassociating: reductions keep kLanes interleaved partial sums that are added in a fixed tree at the end.
-// On x86 each function is compiled for several instruction sets and the best is chosen at start-up, so bits
-// may differ between machines, never on one.
+// Numerics: T is float or double. Each loop is written so that the compiler may vectorise it
+// without reassociating: reductions keep kLanes interleaved partial sums that are added in a fixed
+// tree at the end. On x86 each function is compiled for several instruction sets and the best is
+// chosen at start-up, so bits may differ between machines, never on one.
 #include "sae/kernels/row_ops.h"
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 #include <limits>
 
 // Resolvers of clones run before a sanitizer has started: plain functions there.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) && \
-    !defined(__SANITIZE_ADDRESS__)
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
 #define SAE_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
 #else
 #define SAE_CLONES
@@ -49,7 +49,8 @@ template <class Sum, class T>
 }
 
 template <class T>
-[[gnu::always_inline]] inline void AxpyLoop(std::int64_t d, T a, const T* __restrict x, T* __restrict y) {
+[[gnu::always_inline]] inline void AxpyLoop(std::int64_t d, T a, const T* __restrict x,
+                                            T* __restrict y) {
   for (std::int64_t j = 0; j < d; ++j) y[j] += a * x[j];
 }
 
@@ -72,7 +73,8 @@ struct AdamConstants {
 };
 
 template <class T>
-[[gnu::always_inline]] inline void AdamElement(const AdamConstants<T>& a, T& p, T& m_slot, T& v_slot, T m, T v) {
+[[gnu::always_inline]] inline void AdamElement(const AdamConstants<T>& a, T& p, T& m_slot,
+                                               T& v_slot, T m, T v) {
   constexpr T kSmallest = std::numeric_limits<T>::min();
   m = std::abs(m) < kSmallest ? T(0) : m;
   v = v < kSmallest ? T(0) : v;
@@ -82,16 +84,18 @@ template <class T>
 }
 
 template <class T>
-[[gnu::always_inline]] inline void AdamLoop(std::int64_t d, const AdamConstants<T>& a, const T* __restrict g,
-                                            T* __restrict p, T* __restrict m, T* __restrict v) {
+[[gnu::always_inline]] inline void AdamLoop(std::int64_t d, const AdamConstants<T>& a,
+                                            const T* __restrict g, T* __restrict p, T* __restrict m,
+                                            T* __restrict v) {
   for (std::int64_t j = 0; j < d; ++j) {
-    AdamElement(a, p[j], m[j], v[j], a.beta1 * m[j] + a.rest1 * g[j], a.beta2 * v[j] + a.rest2 * (g[j] * g[j]));
+    AdamElement(a, p[j], m[j], v[j], a.beta1 * m[j] + a.rest1 * g[j],
+                a.beta2 * v[j] + a.rest2 * (g[j] * g[j]));
   }
 }
 
 template <class T>
-[[gnu::always_inline]] inline void AdamLoop0(std::int64_t d, const AdamConstants<T>& a, T* __restrict p,
-                                             T* __restrict m, T* __restrict v) {
+[[gnu::always_inline]] inline void AdamLoop0(std::int64_t d, const AdamConstants<T>& a,
+                                             T* __restrict p, T* __restrict m, T* __restrict v) {
   for (std::int64_t j = 0; j < d; ++j) {
     AdamElement(a, p[j], m[j], v[j], a.beta1 * m[j], a.beta2 * v[j]);
   }
@@ -153,21 +157,27 @@ SAE_CLONES void Axpy(std::int64_t d, float a, const float* x, float* y) { AxpyLo
 SAE_CLONES void Axpy(std::int64_t d, double a, const double* x, double* y) { AxpyLoop(d, a, x, y); }
 SAE_CLONES void Scale(std::int64_t d, float a, float* x) { ScaleLoop(d, a, x); }
 SAE_CLONES void Scale(std::int64_t d, double a, double* x) { ScaleLoop(d, a, x); }
-SAE_CLONES float Dot(std::int64_t d, const float* x, const float* y) { return DotLanes<float>(d, x, y); }
-SAE_CLONES double Dot(std::int64_t d, const double* x, const double* y) { return DotLanes<double>(d, x, y); }
-SAE_CLONES double DotDouble(std::int64_t d, const float* x, const float* y) { return DotLanes<double>(d, x, y); }
+SAE_CLONES float Dot(std::int64_t d, const float* x, const float* y) {
+  return DotLanes<float>(d, x, y);
+}
+SAE_CLONES double Dot(std::int64_t d, const double* x, const double* y) {
+  return DotLanes<double>(d, x, y);
+}
+SAE_CLONES double DotDouble(std::int64_t d, const float* x, const float* y) {
+  return DotLanes<double>(d, x, y);
+}
 double DotDouble(std::int64_t d, const double* x, const double* y) { return Dot(d, x, y); }
 double SumOfSquares(std::int64_t d, const float* x) { return DotDouble(d, x, x); }
 double SumOfSquares(std::int64_t d, const double* x) { return Dot(d, x, x); }
 bool AllZero(std::int64_t d, const float* x) { return AllZeroLoop(d, x); }
 bool AllZero(std::int64_t d, const double* x) { return AllZeroLoop(d, x); }
 
-SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const float* x, float threshold, std::int32_t* hits,
-                                     bool* nan) {
+SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const float* x, float threshold,
+                                     std::int32_t* hits, bool* nan) {
   return CollectLoop(d, x, threshold, hits, nan);
 }
-SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const double* x, double threshold, std::int32_t* hits,
-                                     bool* nan) {
+SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const double* x, double threshold,
+                                     std::int32_t* hits, bool* nan) {
   return CollectLoop(d, x, threshold, hits, nan);
 }
 
@@ -181,16 +191,20 @@ Adam Adam::At(std::int64_t t, double lr, double beta1, double beta2, double epsi
   return {lr, beta1, beta2, epsilon, 1 - std::pow(beta1, steps), 1 - std::pow(beta2, steps)};
 }
 
-SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const float* g, float* p, float* m, float* v) {
+SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const float* g, float* p, float* m,
+                        float* v) {
   AdamLoop(d, AdamConstants<float>(adam), g, p, m, v);
 }
-SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const double* g, double* p, double* m, double* v) {
+SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const double* g, double* p, double* m,
+                        double* v) {
   AdamLoop(d, AdamConstants<double>(adam), g, p, m, v);
 }
-SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, float* p, float* m, float* v) {
+SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, float* p, float* m,
+                                       float* v) {
   AdamLoop0(d, AdamConstants<float>(adam), p, m, v);
 }
-SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, double* p, double* m, double* v) {
+SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, double* p, double* m,
+                                       double* v) {
   AdamLoop0(d, AdamConstants<double>(adam), p, m, v);
 }
 

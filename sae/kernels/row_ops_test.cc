@@ -39,7 +39,8 @@ TYPED_TEST(RowOps, SumsMatchPlainLoops) {
     const auto before = y;
     Axpy(d, T(0.75), x.data(), y.data());
     for (std::size_t j = 0; j < x.size(); ++j) {
-      EXPECT_NEAR(y[j], static_cast<double>(before[j]) + 0.75 * static_cast<double>(x[j]), this->kTolerance * 4);
+      EXPECT_NEAR(y[j], static_cast<double>(before[j]) + 0.75 * static_cast<double>(x[j]),
+                  this->kTolerance * 4);
     }
     Scale(d, T(2), y.data());
     EXPECT_EQ(AllZero(d, y.data()), d == 0);
@@ -95,7 +96,8 @@ TYPED_TEST(RowOps, ProjectionRemovesTheRadialPart) {
     ProjectRow(d, w.data(), g.data());
     double radial = 0;
     for (std::size_t j = 0; j < w.size(); ++j) {
-      EXPECT_NEAR(g[j], static_cast<double>(before[j]) - gw / ww * static_cast<double>(w[j]), this->kTolerance * 4);
+      EXPECT_NEAR(g[j], static_cast<double>(before[j]) - gw / ww * static_cast<double>(w[j]),
+                  this->kTolerance * 4);
       radial += static_cast<double>(g[j]) * static_cast<double>(w[j]);
     }
     EXPECT_NEAR(radial / std::sqrt(ww), 0, this->kTolerance * 4);
@@ -134,7 +136,8 @@ TYPED_TEST(RowOps, AdamMatchesTheFormula) {
   std::vector<double> rv(rp.size(), 0.0);
   for (int t = 1; t <= 40; ++t) {
     const bool none = t % 4 == 0;  // steps without a gradient
-    const auto g = none ? std::vector<T>(p.size(), T(0)) : testing::Normal<T>(static_cast<std::uint64_t>(t), d);
+    const auto g = none ? std::vector<T>(p.size(), T(0))
+                        : testing::Normal<T>(static_cast<std::uint64_t>(t), d);
     const Adam adam = Adam::At(t, 0.01, 0.9, 0.999, 1e-8);
     if (none) {
       AdamRowWithoutGradient(d, adam, p.data(), m.data(), v.data());
@@ -145,7 +148,8 @@ TYPED_TEST(RowOps, AdamMatchesTheFormula) {
       const auto gj = static_cast<double>(g[j]);
       rm[j] = 0.9 * rm[j] + 0.1 * gj;
       rv[j] = 0.999 * rv[j] + 0.001 * gj * gj;
-      rp[j] -= 0.01 * (rm[j] / (1 - std::pow(0.9, t))) / (std::sqrt(rv[j] / (1 - std::pow(0.999, t))) + 1e-8);
+      rp[j] -= 0.01 * (rm[j] / (1 - std::pow(0.9, t))) /
+               (std::sqrt(rv[j] / (1 - std::pow(0.999, t))) + 1e-8);
       ASSERT_NEAR(p[j], rp[j], this->kTolerance * 20) << "step " << t;
     }
   }

@@ -20,7 +20,8 @@ double DeltaSum(const RowGradientInput<T>& input, std::int64_t latent) {
 
 /// The squared norm of the latent's whole gradient, the decoder's part projected in place.
 template <class T>
-double ProjectAndMeasure(std::int64_t d, const T* w_dec, bool unit_norm, T* g_dec, const T* g_enc, T g_bias) {
+double ProjectAndMeasure(std::int64_t d, const T* w_dec, bool unit_norm, T* g_dec, const T* g_enc,
+                         T g_bias) {
   if (unit_norm) ProjectRow(d, w_dec, g_dec);
   return SumOfSquares(d, g_dec) + SumOfSquares(d, g_enc) +
          static_cast<double>(g_bias) * static_cast<double>(g_bias);
@@ -40,8 +41,8 @@ double Total(const std::vector<double>& norms) {
 
 /// The optimizer's part of one latent with a gradient.
 template <class T>
-void Step(const RowUpdateOptions& options, std::int64_t d, const RowParameters<T>& p, std::int64_t latent,
-          T* g_dec, T* g_enc, T g_bias) {
+void Step(const RowUpdateOptions& options, std::int64_t d, const RowParameters<T>& p,
+          std::int64_t latent, T* g_dec, T* g_enc, T g_bias) {
   if (options.gradient_scale != 1) {
     const auto scale = static_cast<T>(options.gradient_scale);
     Scale(d, scale, g_dec);
@@ -70,7 +71,8 @@ void StepWithoutGradient(const RowUpdateOptions& options, std::int64_t d, const 
 }  // namespace
 
 template <class T>
-bool RowGradient(const RowGradientInput<T>& input, std::int64_t latent, T* g_dec, T* g_enc, T* g_bias) {
+bool RowGradient(const RowGradientInput<T>& input, std::int64_t latent, T* g_dec, T* g_enc,
+                 T* g_bias) {
   const std::int64_t d = input.d;
   std::fill(g_dec, g_dec + d, T(0));
   std::fill(g_enc, g_enc + d, T(0));
@@ -101,8 +103,9 @@ void BiasGradient(const RowGradientInput<T>& input, T* out, ThreadPool& pool) {
 }
 
 template <class T>
-double RowGradientSquaredNorm(const RowGradientInput<T>& input, const T* w_dec, bool unit_norm_decoder,
-                              RowWorkspace<T>* workspace, ThreadPool& pool) {
+double RowGradientSquaredNorm(const RowGradientInput<T>& input, const T* w_dec,
+                              bool unit_norm_decoder, RowWorkspace<T>* workspace,
+                              ThreadPool& pool) {
   const std::int64_t d = input.d;
   Reserve(workspace, input.latents, d, pool.size());
   pool.ParallelFor(input.latents, [&](std::int64_t begin, std::int64_t end, int worker) {
@@ -148,8 +151,8 @@ template double RowGradientSquaredNorm(const RowGradientInput<float>&, const flo
                                        RowWorkspace<float>*, ThreadPool&);
 template double RowGradientSquaredNorm(const RowGradientInput<double>&, const double*, bool,
                                        RowWorkspace<double>*, ThreadPool&);
-template double RowUpdate(const RowGradientInput<float>&, const RowUpdateOptions&, const RowParameters<float>&,
-                          RowWorkspace<float>*, ThreadPool&);
+template double RowUpdate(const RowGradientInput<float>&, const RowUpdateOptions&,
+                          const RowParameters<float>&, RowWorkspace<float>*, ThreadPool&);
 template double RowUpdate(const RowGradientInput<double>&, const RowUpdateOptions&,
                           const RowParameters<double>&, RowWorkspace<double>*, ThreadPool&);
 

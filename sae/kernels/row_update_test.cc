@@ -21,7 +21,8 @@ struct Term {
   LatentIndex index;
   std::vector<T> delta, g;
 
-  explicit Term(std::uint64_t seed, double density) : codes(testing::RandomCodes<T>(seed, kTokens, kLatents, density)) {
+  explicit Term(std::uint64_t seed, double density)
+      : codes(testing::RandomCodes<T>(seed, kTokens, kLatents, density)) {
     BuildLatentIndex(codes, &index);
     delta = testing::Normal<T>(seed + 1, codes.nnz());
     g = testing::Normal<T>(seed + 2, kTokens * kD);
@@ -37,13 +38,17 @@ struct Parameters {
       : w_enc(testing::Normal<T>(11, kLatents * kD)),
         w_dec(testing::Normal<T>(12, kLatents * kD)),
         b_enc(testing::Normal<T>(13, kLatents)),
-        w_enc_m(w_enc.size(), T(0)), w_enc_v(w_enc_m), w_dec_m(w_enc_m), w_dec_v(w_enc_m),
-        b_enc_m(b_enc.size(), T(0)), b_enc_v(b_enc_m) {
+        w_enc_m(w_enc.size(), T(0)),
+        w_enc_v(w_enc_m),
+        w_dec_m(w_enc_m),
+        w_dec_v(w_enc_m),
+        b_enc_m(b_enc.size(), T(0)),
+        b_enc_v(b_enc_m) {
     for (std::int64_t i = 0; i < kLatents; ++i) RenormaliseRow(kD, w_dec.data() + i * kD);
   }
   RowParameters<T> view() {
-    return {w_enc.data(), w_dec.data(), b_enc.data(), w_enc_m.data(), w_enc_v.data(), w_dec_m.data(),
-            w_dec_v.data(), b_enc_m.data(), b_enc_v.data()};
+    return {w_enc.data(),   w_dec.data(),   b_enc.data(),   w_enc_m.data(), w_enc_v.data(),
+            w_dec_m.data(), w_dec_v.data(), b_enc_m.data(), b_enc_v.data()};
   }
   bool operator==(const Parameters&) const = default;
 };
@@ -63,14 +68,17 @@ Plain PlainGradient(const std::vector<const Term<T>*>& terms, const std::vector<
   Plain out;
   for (const Term<T>* term : terms) {
     for (std::size_t b = 0; b < kTokens; ++b) {
-      for (auto e = static_cast<std::size_t>(term->codes.indptr[b]); e < static_cast<std::size_t>(term->codes.indptr[b + 1]); ++e) {
+      for (auto e = static_cast<std::size_t>(term->codes.indptr[b]);
+           e < static_cast<std::size_t>(term->codes.indptr[b + 1]); ++e) {
         const auto i = static_cast<std::size_t>(term->codes.ids[e]);
         out.any[i] = 1;
         out.g_bias[i] += static_cast<double>(term->delta[e]);
         for (std::size_t j = 0; j < kD; ++j) {
-          out.g_dec[i * kD + j] += static_cast<double>(term->codes.values[e]) * static_cast<double>(term->g[b * kD + j]);
+          out.g_dec[i * kD + j] +=
+              static_cast<double>(term->codes.values[e]) * static_cast<double>(term->g[b * kD + j]);
           const double centre = b_dec == nullptr ? 0 : static_cast<double>((*b_dec)[j]);
-          out.g_enc[i * kD + j] += static_cast<double>(term->delta[e]) * (scale * static_cast<double>(x[b * kD + j]) - centre);
+          out.g_enc[i * kD + j] += static_cast<double>(term->delta[e]) *
+                                   (scale * static_cast<double>(x[b * kD + j]) - centre);
         }
       }
     }
@@ -84,8 +92,10 @@ Plain PlainGradient(const std::vector<const Term<T>*>& terms, const std::vector<
       norm2 += w * w;
     }
     for (std::size_t j = 0; j < kD; ++j) {
-      if (w_dec != nullptr) out.g_dec[i * kD + j] -= radial / norm2 * static_cast<double>((*w_dec)[i * kD + j]);
-      out.norm2 += out.g_dec[i * kD + j] * out.g_dec[i * kD + j] + out.g_enc[i * kD + j] * out.g_enc[i * kD + j];
+      if (w_dec != nullptr)
+        out.g_dec[i * kD + j] -= radial / norm2 * static_cast<double>((*w_dec)[i * kD + j]);
+      out.norm2 += out.g_dec[i * kD + j] * out.g_dec[i * kD + j] +
+                   out.g_enc[i * kD + j] * out.g_enc[i * kD + j];
     }
     out.norm2 += out.g_bias[i] * out.g_bias[i];
   }
@@ -103,8 +113,15 @@ struct PlainOptimizer {
   std::vector<double> w_enc, w_dec, b_enc, em, ev, dm, dv, bm, bv;
   template <class T>
   explicit PlainOptimizer(const Parameters<T>& p)
-      : w_enc(p.w_enc.begin(), p.w_enc.end()), w_dec(p.w_dec.begin(), p.w_dec.end()), b_enc(p.b_enc.begin(), p.b_enc.end()),
-        em(w_enc.size(), 0.0), ev(em), dm(em), dv(em), bm(b_enc.size(), 0.0), bv(bm) {}
+      : w_enc(p.w_enc.begin(), p.w_enc.end()),
+        w_dec(p.w_dec.begin(), p.w_dec.end()),
+        b_enc(p.b_enc.begin(), p.b_enc.end()),
+        em(w_enc.size(), 0.0),
+        ev(em),
+        dm(em),
+        dv(em),
+        bm(b_enc.size(), 0.0),
+        bv(bm) {}
 
   void Step(const Plain& g, const Adam& adam, double clip, bool unit_norm) {
     for (std::size_t i = 0; i < kLatents; ++i) {
@@ -124,9 +141,11 @@ struct PlainOptimizer {
 };
 
 template <class T>
-void Near(const std::vector<T>& actual, const std::vector<double>& expected, double tolerance, const char* name) {
+void Near(const std::vector<T>& actual, const std::vector<double>& expected, double tolerance,
+          const char* name) {
   ASSERT_EQ(actual.size(), expected.size());
-  for (std::size_t i = 0; i < actual.size(); ++i) ASSERT_NEAR(actual[i], expected[i], tolerance) << name << " " << i;
+  for (std::size_t i = 0; i < actual.size(); ++i)
+    ASSERT_NEAR(actual[i], expected[i], tolerance) << name << " " << i;
 }
 
 template <class T>
@@ -148,7 +167,8 @@ TYPED_TEST(RowUpdateTest, SixStepsMatchTheDenseOptimizer) {
       RowWorkspace<T> workspace;
       ThreadPool pool(2);
       for (int t = 1; t <= 6; ++t) {
-        // Fewer entries each step: some latents get a gradient no more but still have momentum; two terms at odd t.
+        // Fewer entries each step: some latents get a gradient no more but still have momentum; two
+        // terms at odd t.
         const Term<T> main(static_cast<std::uint64_t>(100 * t), 0.4 / t);
         const Term<T> aux(static_cast<std::uint64_t>(100 * t + 50), 0.1);
         std::vector<GradientTerm<T>> terms = {main.view()};
@@ -157,13 +177,16 @@ TYPED_TEST(RowUpdateTest, SixStepsMatchTheDenseOptimizer) {
           terms.push_back(aux.view());
           plain_terms.push_back(&aux);
         }
-        RowGradientInput<T> input{kLatents, kD, x.data(), T(0.5), pre_bias ? b_dec.data() : nullptr, terms};
-        const Plain plain = PlainGradient(plain_terms, x, 0.5, pre_bias ? &b_dec : nullptr, unit_norm ? &parameters.w_dec : nullptr);
+        RowGradientInput<T> input{kLatents, kD, x.data(), T(0.5), pre_bias ? b_dec.data() : nullptr,
+                                  terms};
+        const Plain plain = PlainGradient(plain_terms, x, 0.5, pre_bias ? &b_dec : nullptr,
+                                          unit_norm ? &parameters.w_dec : nullptr);
         RowUpdateOptions options;
         options.adam = Adam::At(t, 0.003, 0.9, 0.999, 1e-8);
         options.unit_norm_decoder = unit_norm;
         options.gradient_scale = t == 3 ? 0.25 : 1;
-        const double measured = RowGradientSquaredNorm(input, parameters.w_dec.data(), unit_norm, &workspace, pool);
+        const double measured =
+            RowGradientSquaredNorm(input, parameters.w_dec.data(), unit_norm, &workspace, pool);
         EXPECT_NEAR(measured / plain.norm2, 1, this->kTolerance);
         const double norm2 = RowUpdate(input, options, parameters.view(), &workspace, pool);
         EXPECT_EQ(norm2, measured);
@@ -195,7 +218,8 @@ TYPED_TEST(RowUpdateTest, GradientsMatchTheFormulas) {
     std::vector<T> g_dec(kD, T(9));
     std::vector<T> g_enc(kD, T(9));
     T g_bias = T(9);
-    EXPECT_EQ(RowGradient(input, i, g_dec.data(), g_enc.data(), &g_bias), plain.any[static_cast<std::size_t>(i)] != 0);
+    EXPECT_EQ(RowGradient(input, i, g_dec.data(), g_enc.data(), &g_bias),
+              plain.any[static_cast<std::size_t>(i)] != 0);
     EXPECT_EQ(g_bias, bias[static_cast<std::size_t>(i)]);
     for (std::int64_t j = 0; j < kD; ++j) {
       const auto at = static_cast<std::size_t>(i * kD + j);
@@ -232,7 +256,8 @@ TYPED_TEST(RowUpdateTest, BitsDoNotDependOnThreads) {
   }
 }
 
-// numerics 4: without a gradient and without momentum a row keeps its bits; it is not renormalised either.
+// numerics 4: without a gradient and without momentum a row keeps its bits; it is not renormalised
+// either.
 TYPED_TEST(RowUpdateTest, ARowAtRestKeepsItsBits) {
   using T = TypeParam;
   const auto x = testing::Normal<T>(1, kTokens * kD);
@@ -240,7 +265,8 @@ TYPED_TEST(RowUpdateTest, ARowAtRestKeepsItsBits) {
   const std::vector<GradientTerm<T>> terms = {none.view()};
   const RowGradientInput<T> input{kLatents, kD, x.data(), T(1), nullptr, terms};
   Parameters<T> parameters;
-  for (std::size_t j = 0; j < kD; ++j) parameters.w_dec[j] *= T(3);  // row 0 is off the sphere, and at rest
+  for (std::size_t j = 0; j < kD; ++j)
+    parameters.w_dec[j] *= T(3);  // row 0 is off the sphere, and at rest
   const std::size_t moving = 4 * kD;
   for (std::size_t j = 0; j < kD; ++j) parameters.w_dec_m[moving + j] = T(0.5);
   parameters.w_dec_v.assign(parameters.w_dec_v.size(), T(1));

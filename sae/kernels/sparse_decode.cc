@@ -14,7 +14,8 @@ bool Valid(const SparseDecodeParams<T>& p) {
 }  // namespace
 
 template <class T>
-Error SparseDecode(Device device, const SparseDecodeParams<T>& params, ThreadPool& pool, void* stream) {
+Error SparseDecode(Device device, const SparseDecodeParams<T>& params, ThreadPool& pool,
+                   void* stream) {
   if (!Valid(params)) return Error::kInvalidArgument;
   if (params.tokens == 0 || params.d == 0) return Error::kOk;
   switch (device) {

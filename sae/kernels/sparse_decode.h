@@ -1,11 +1,11 @@
 #pragma once
-// output[b] += sum over the entries e of token b of values[e] * decoder[ids[e]]: the sparse half of the
-// reconstruction (the caller puts b_dec, or nothing, into `output` first).
-// Shapes: indptr tokens + 1; ids, values nnz; decoder latents x d; output tokens x d; row-major, contiguous.
-// 0 <= id < latents is the caller's duty. `output` overlaps nothing. NaN propagates.
-// Order: entries of a token in CSR order (ascending id), one multiply-add each in T; every output element is
-// summed by one thread, so the bits do not depend on the number of threads or blocks.
-// C++17 without Abseil: the .cu file includes it. Pointers are device memory for Device::kCuda.
+// output[b] += sum over the entries e of token b of values[e] * decoder[ids[e]]: the sparse half of
+// the reconstruction (the caller puts b_dec, or nothing, into `output` first). Shapes: indptr
+// tokens + 1; ids, values nnz; decoder latents x d; output tokens x d; row-major, contiguous. 0 <=
+// id < latents is the caller's duty. `output` overlaps nothing. NaN propagates. Order: entries of a
+// token in CSR order (ascending id), one multiply-add each in T; every output element is summed by
+// one thread, so the bits do not depend on the number of threads or blocks. C++17 without Abseil:
+// the .cu file includes it. Pointers are device memory for Device::kCuda.
 
 #include <cstdint>
 
@@ -25,11 +25,11 @@ struct SparseDecodeParams {
   std::int64_t d = 0;
 };
 
-/// Checks and dispatches. CPU: returns when done. CUDA: enqueues on `stream` (a cudaStream_t) and returns.
-/// `pool` is used on the CPU only.
+/// Checks and dispatches. CPU: returns when done. CUDA: enqueues on `stream` (a cudaStream_t) and
+/// returns. `pool` is used on the CPU only.
 template <class T>
-[[nodiscard]] Error SparseDecode(Device device, const SparseDecodeParams<T>& params, ThreadPool& pool,
-                                 void* stream = nullptr);
+[[nodiscard]] Error SparseDecode(Device device, const SparseDecodeParams<T>& params,
+                                 ThreadPool& pool, void* stream = nullptr);
 
 namespace cpu {
 template <class T>

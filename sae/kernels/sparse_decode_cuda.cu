@@ -1,5 +1,5 @@
-// One block a token; a thread owns columns j, j + blockDim, ... and adds the token's entries in order, so
-// the sum of an element is the CPU's: entries ascending, one fused multiply-add each.
+// One block a token; a thread owns columns j, j + blockDim, ... and adds the token's entries in
+// order, so the sum of an element is the CPU's: entries ascending, one fused multiply-add each.
 #include <cuda_runtime.h>
 
 #include "sae/kernels/sparse_decode.h"
@@ -29,7 +29,8 @@ __global__ void SparseDecodeKernel(SparseDecodeParams<T> p) {
 template <class T>
 Error Launch(const SparseDecodeParams<T>& params, void* stream) {
   SparseDecodeKernel<T>
-      <<<static_cast<unsigned>(params.tokens), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(params);
+      <<<static_cast<unsigned>(params.tokens), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
+          params);
   return cudaGetLastError() == cudaSuccess ? Error::kOk : Error::kLaunchFailed;
 }
 

@@ -13,7 +13,8 @@ class OnDevice {
  public:
   explicit OnDevice(const std::vector<T>& host) : count_(host.size()) {
     EXPECT_EQ(cudaMalloc(&data_, count_ * sizeof(T) + 1), cudaSuccess);
-    EXPECT_EQ(cudaMemcpy(data_, host.data(), count_ * sizeof(T), cudaMemcpyHostToDevice), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(data_, host.data(), count_ * sizeof(T), cudaMemcpyHostToDevice),
+              cudaSuccess);
   }
   ~OnDevice() { cudaFree(data_); }
   OnDevice(const OnDevice&) = delete;
@@ -21,7 +22,8 @@ class OnDevice {
   T* get() const { return data_; }
   std::vector<T> Host() const {
     std::vector<T> out(count_);
-    EXPECT_EQ(cudaMemcpy(out.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost), cudaSuccess);
+    EXPECT_EQ(cudaMemcpy(out.data(), data_, count_ * sizeof(T), cudaMemcpyDeviceToHost),
+              cudaSuccess);
     return out;
   }
 
@@ -46,11 +48,15 @@ void MatchesCpu(double tolerance) {
     const OnDevice values(codes.values);
     const OnDevice w(decoder);
     const OnDevice x(out);
-    ASSERT_EQ(SparseDecode<T>(Device::kCuda, {indptr.get(), ids.get(), values.get(), w.get(), x.get(), tokens, d}, pool),
-              Error::kOk);
+    ASSERT_EQ(
+        SparseDecode<T>(Device::kCuda,
+                        {indptr.get(), ids.get(), values.get(), w.get(), x.get(), tokens, d}, pool),
+        Error::kOk);
     ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-    ASSERT_EQ(SparseDecode<T>(Device::kCpu, {codes.indptr.data(), codes.ids.data(), codes.values.data(), decoder.data(),
-                                             out.data(), tokens, d}, pool),
+    ASSERT_EQ(SparseDecode<T>(Device::kCpu,
+                              {codes.indptr.data(), codes.ids.data(), codes.values.data(),
+                               decoder.data(), out.data(), tokens, d},
+                              pool),
               Error::kOk);
     const std::vector<T> actual = x.Host();
     for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(actual[i], out[i], tolerance) << i;

@@ -11,9 +11,15 @@ namespace sae::kernels {
 namespace {
 
 template <class T>
-SparseDecodeParams<T> Params(const Codes<T>& codes, const std::vector<T>& decoder, std::vector<T>* out,
-                             std::int64_t d) {
-  return {codes.indptr.data(), codes.ids.data(), codes.values.data(), decoder.data(), out->data(), codes.tokens, d};
+SparseDecodeParams<T> Params(const Codes<T>& codes, const std::vector<T>& decoder,
+                             std::vector<T>* out, std::int64_t d) {
+  return {codes.indptr.data(),
+          codes.ids.data(),
+          codes.values.data(),
+          decoder.data(),
+          out->data(),
+          codes.tokens,
+          d};
 }
 
 template <class T>
@@ -57,7 +63,8 @@ void MatchesReference(double tolerance) {
           expected += static_cast<double>(decoder[row * static_cast<std::size_t>(d) + j]) *
                       static_cast<double>(g[b * static_cast<std::size_t>(d) + j]);
         }
-        ASSERT_NEAR(first_u[static_cast<std::size_t>(e)], expected, tolerance * std::sqrt(static_cast<double>(d)));
+        ASSERT_NEAR(first_u[static_cast<std::size_t>(e)], expected,
+                    tolerance * std::sqrt(static_cast<double>(d)));
       }
     }
   }
@@ -86,7 +93,8 @@ TEST(SparseDecode, RefusesWhatCannotBeRight) {
 
 TEST(ErrorName, NamesEach) {
   EXPECT_STREQ(ErrorName(Error::kOk), "ok");
-  EXPECT_NE(std::string(ErrorName(Error::kUnsupportedDevice)).find("SAE_WITH_CUDA"), std::string::npos);
+  EXPECT_NE(std::string(ErrorName(Error::kUnsupportedDevice)).find("SAE_WITH_CUDA"),
+            std::string::npos);
 }
 
 }  // namespace

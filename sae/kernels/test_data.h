@@ -17,18 +17,23 @@ std::vector<T> Normal(std::uint64_t seed, std::int64_t count, double scale = 1) 
   return out;
 }
 
-/// Integers in [-range, range]: dot products of short rows are exact in float32, so ties are real ties.
+/// Integers in [-range, range]: dot products of short rows are exact in float32, so ties are real
+/// ties.
 template <class T>
 std::vector<T> Integers(std::uint64_t seed, std::int64_t count, int range) {
   Random random(seed);
   std::vector<T> out(static_cast<std::size_t>(count));
-  for (T& value : out) value = static_cast<T>(static_cast<int>(random.Below(static_cast<std::uint64_t>(2 * range + 1))) - range);
+  for (T& value : out)
+    value = static_cast<T>(
+        static_cast<int>(random.Below(static_cast<std::uint64_t>(2 * range + 1))) - range);
   return out;
 }
 
-/// About `density` of all (token, latent) pairs, values in (0, 1]; some tokens and latents stay empty.
+/// About `density` of all (token, latent) pairs, values in (0, 1]; some tokens and latents stay
+/// empty.
 template <class T>
-Codes<T> RandomCodes(std::uint64_t seed, std::int64_t tokens, std::int64_t latents, double density) {
+Codes<T> RandomCodes(std::uint64_t seed, std::int64_t tokens, std::int64_t latents,
+                     double density) {
   Random random(seed);
   Codes<T> codes;
   codes.Clear(tokens, latents);

@@ -28,8 +28,8 @@ int NextShard(const std::vector<Candidates<T>>& shards, const std::vector<std::i
 }  // namespace
 
 template <class T>
-void CountWinners(const std::vector<Candidates<T>>& shards, std::int64_t tokens, std::int64_t k, int own,
-                  std::int32_t* counts, ThreadPool& pool) {
+void CountWinners(const std::vector<Candidates<T>>& shards, std::int64_t tokens, std::int64_t k,
+                  int own, std::int32_t* counts, ThreadPool& pool) {
   SAE_CHECK_MSG(own >= 0 && static_cast<std::size_t>(own) < shards.size(), "shard %d of %zu", own,
                 shards.size());
   pool.ParallelFor(tokens, [&](std::int64_t begin, std::int64_t end, int) {
@@ -48,7 +48,8 @@ void CountWinners(const std::vector<Candidates<T>>& shards, std::int64_t tokens,
 
 template <class T>
 void KeepTop(Scored<T>* entries, std::int64_t count, std::int64_t k) {
-  SAE_CHECK_MSG(1 <= k && k <= count, "k = %ld of %ld", static_cast<long>(k), static_cast<long>(count));
+  SAE_CHECK_MSG(1 <= k && k <= count, "k = %ld of %ld", static_cast<long>(k),
+                static_cast<long>(count));
   std::nth_element(entries, entries + (k - 1), entries + count, Before<T>);
 }
 

@@ -22,7 +22,8 @@ TEST(KeepTop, BringsTheFirstToTheFront) {
   for (const std::int64_t k : {1, 7, 50, 99, 100}) {
     std::vector<Scored<double>> list;
     const auto values = testing::Integers<double>(4, 100, 6);
-    for (std::int32_t i = 0; i < 100; ++i) list.push_back({values[static_cast<std::size_t>(i)], (i * 37) % 100});
+    for (std::int32_t i = 0; i < 100; ++i)
+      list.push_back({values[static_cast<std::size_t>(i)], (i * 37) % 100});
     std::vector<Scored<double>> sorted = list;
     std::sort(sorted.begin(), sorted.end(), Before<double>);
     KeepTop(list.data(), 100, k);
@@ -34,11 +35,17 @@ TEST(KeepTop, BringsTheFirstToTheFront) {
   }
 }
 
-/// Sorted lists of `width` of `shards` shards for `tokens` tokens, ids of shard p in [100 p, 100 p + 100).
-std::vector<TopK<float>> Lists(std::int64_t shards, std::int64_t tokens, std::int64_t width, int range) {
+/// Sorted lists of `width` of `shards` shards for `tokens` tokens, ids of shard p in [100 p, 100 p
+/// + 100).
+std::vector<TopK<float>> Lists(std::int64_t shards, std::int64_t tokens, std::int64_t width,
+                               int range) {
   std::vector<TopK<float>> out;
   for (std::int64_t p = 0; p < shards; ++p) {
-    TopK<float> list{tokens, width, testing::Integers<float>(static_cast<std::uint64_t>(p + 1), tokens * width, range), {}};
+    TopK<float> list{
+        tokens,
+        width,
+        testing::Integers<float>(static_cast<std::uint64_t>(p + 1), tokens * width, range),
+        {}};
     for (std::int64_t b = 0; b < tokens; ++b) {
       std::vector<Scored<float>> row;
       for (std::int64_t j = 0; j < width; ++j) {
@@ -47,7 +54,8 @@ std::vector<TopK<float>> Lists(std::int64_t shards, std::int64_t tokens, std::in
       }
       std::sort(row.begin(), row.end(), Before<float>);
       for (std::int64_t j = 0; j < width; ++j) {
-        list.values[static_cast<std::size_t>(b * width + j)] = row[static_cast<std::size_t>(j)].value;
+        list.values[static_cast<std::size_t>(b * width + j)] =
+            row[static_cast<std::size_t>(j)].value;
         list.ids.push_back(row[static_cast<std::size_t>(j)].id);
       }
     }
@@ -62,7 +70,8 @@ TEST(CountWinners, EqualsASortOfTheUnion) {
       const std::int64_t tokens = 31;
       const std::vector<TopK<float>> lists = Lists(3, tokens, 20, range);
       std::vector<Candidates<float>> candidates;
-      for (const TopK<float>& list : lists) candidates.push_back({list.values.data(), list.ids.data(), list.width});
+      for (const TopK<float>& list : lists)
+        candidates.push_back({list.values.data(), list.ids.data(), list.width});
       for (const int threads : {1, 3}) {
         ThreadPool pool(threads);
         for (int own = 0; own < 3; ++own) {
@@ -71,11 +80,13 @@ TEST(CountWinners, EqualsASortOfTheUnion) {
           for (std::size_t b = 0; b < counts.size(); ++b) {
             std::vector<Scored<float>> all;
             for (const TopK<float>& list : lists) {
-              for (std::size_t j = 0; j < 20; ++j) all.push_back({list.values[b * 20 + j], list.ids[b * 20 + j]});
+              for (std::size_t j = 0; j < 20; ++j)
+                all.push_back({list.values[b * 20 + j], list.ids[b * 20 + j]});
             }
             std::sort(all.begin(), all.end(), Before<float>);
             all.resize(std::min(all.size(), static_cast<std::size_t>(k)));
-            const auto expected = std::count_if(all.begin(), all.end(), [&](const auto& s) { return s.id / 100 == own; });
+            const auto expected = std::count_if(all.begin(), all.end(),
+                                                [&](const auto& s) { return s.id / 100 == own; });
             ASSERT_EQ(counts[b], expected) << "k=" << k << " range=" << range << " token " << b;
           }
         }

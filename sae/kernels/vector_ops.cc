@@ -9,12 +9,13 @@
 namespace sae::kernels {
 namespace {
 
-// Columns are handled in groups whose float64 accumulators stay in cache while the rows stream by. The groups
-// are fixed, so a column's sum never depends on how groups are dealt to threads.
+// Columns are handled in groups whose float64 accumulators stay in cache while the rows stream by.
+// The groups are fixed, so a column's sum never depends on how groups are dealt to threads.
 constexpr std::int64_t kColumns = 64;
 
 template <class T, class Weight>
-void SumColumns(const T* a, std::int64_t rows, std::int64_t d, T* out, ThreadPool& pool, const Weight& weight) {
+void SumColumns(const T* a, std::int64_t rows, std::int64_t d, T* out, ThreadPool& pool,
+                const Weight& weight) {
   const std::int64_t groups = (d + kColumns - 1) / kColumns;
   pool.ParallelFor(groups, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t group = begin; group < end; ++group) {
@@ -25,9 +26,11 @@ void SumColumns(const T* a, std::int64_t rows, std::int64_t d, T* out, ThreadPoo
         const double w = weight(r);
         if (w == 0) continue;
         const T* row = a + r * d + first;
-        for (std::int64_t j = 0; j < width; ++j) sum[static_cast<std::size_t>(j)] += w * static_cast<double>(row[j]);
+        for (std::int64_t j = 0; j < width; ++j)
+          sum[static_cast<std::size_t>(j)] += w * static_cast<double>(row[j]);
       }
-      for (std::int64_t j = 0; j < width; ++j) out[first + j] = static_cast<T>(sum[static_cast<std::size_t>(j)]);
+      for (std::int64_t j = 0; j < width; ++j)
+        out[first + j] = static_cast<T>(sum[static_cast<std::size_t>(j)]);
     }
   });
 }
@@ -42,7 +45,8 @@ void ColumnSums(const T* a, std::int64_t rows, std::int64_t d, T* out, ThreadPoo
 template <class T>
 void WeightedColumnSums(const T* weights, const T* a, std::int64_t rows, std::int64_t d, T* out,
                         ThreadPool& pool) {
-  SumColumns(a, rows, d, out, pool, [=](std::int64_t r) { return static_cast<double>(weights[r]); });
+  SumColumns(a, rows, d, out, pool,
+             [=](std::int64_t r) { return static_cast<double>(weights[r]); });
 }
 
 template <class T>
@@ -73,7 +77,8 @@ void FillRows(const T* row, std::int64_t rows, std::int64_t d, T* out, ThreadPoo
 
 template void ColumnSums(const float*, std::int64_t, std::int64_t, float*, ThreadPool&);
 template void ColumnSums(const double*, std::int64_t, std::int64_t, double*, ThreadPool&);
-template void WeightedColumnSums(const float*, const float*, std::int64_t, std::int64_t, float*, ThreadPool&);
+template void WeightedColumnSums(const float*, const float*, std::int64_t, std::int64_t, float*,
+                                 ThreadPool&);
 template void WeightedColumnSums(const double*, const double*, std::int64_t, std::int64_t, double*,
                                  ThreadPool&);
 template double SquaredNorm(const float*, std::int64_t, std::int64_t, ThreadPool&);

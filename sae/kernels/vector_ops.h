@@ -1,6 +1,7 @@
 #pragma once
-// Reductions over whole matrices, each in one fixed order for any number of threads (cut by column, rows
-// ascending, float64 accumulators rounded once). Row-major, contiguous. NaN propagates. Reentrant; no errors.
+// Reductions over whole matrices, each in one fixed order for any number of threads (cut by column,
+// rows ascending, float64 accumulators rounded once). Row-major, contiguous. NaN propagates.
+// Reentrant; no errors.
 
 #include <cstdint>
 
@@ -12,7 +13,8 @@ namespace sae::kernels {
 template <class T>
 void ColumnSums(const T* a, std::int64_t rows, std::int64_t d, T* out, ThreadPool& pool);
 
-/// out[j] = sum_r weights[r] * a[r, j]: W^T v, one matrix-vector product. Rows of weight 0 are not read.
+/// out[j] = sum_r weights[r] * a[r, j]: W^T v, one matrix-vector product. Rows of weight 0 are not
+/// read.
 template <class T>
 void WeightedColumnSums(const T* weights, const T* a, std::int64_t rows, std::int64_t d, T* out,
                         ThreadPool& pool);

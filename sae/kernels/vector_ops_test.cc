@@ -11,7 +11,8 @@ namespace {
 
 template <class T>
 void MatchesReference(double tolerance) {
-  for (const auto& [rows, d] : {std::tuple(1, 1), std::tuple(0, 5), std::tuple(130, 63), std::tuple(65, 130), std::tuple(1000, 3)}) {
+  for (const auto& [rows, d] : {std::tuple(1, 1), std::tuple(0, 5), std::tuple(130, 63),
+                                std::tuple(65, 130), std::tuple(1000, 3)}) {
     const auto a = testing::Normal<T>(1, static_cast<std::int64_t>(rows) * d);
     auto weights = testing::Normal<T>(2, rows);
     if (rows > 2) weights[2] = T(0);
@@ -32,7 +33,8 @@ void MatchesReference(double tolerance) {
       ThreadPool pool(threads);
       std::vector<T> out(static_cast<std::size_t>(d), T(9));
       ColumnSums(a.data(), rows, d, out.data(), pool);
-      for (std::size_t j = 0; j < sums.size(); ++j) EXPECT_NEAR(out[j], sums[j], tolerance * (1 + std::abs(sums[j])));
+      for (std::size_t j = 0; j < sums.size(); ++j)
+        EXPECT_NEAR(out[j], sums[j], tolerance * (1 + std::abs(sums[j])));
       WeightedColumnSums(weights.data(), a.data(), rows, d, out.data(), pool);
       for (std::size_t j = 0; j < sums.size(); ++j) {
         EXPECT_NEAR(out[j], weighted[j], tolerance * (1 + std::abs(weighted[j])));

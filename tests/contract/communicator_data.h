@@ -1,6 +1,6 @@
 #pragma once
-// Data for the communicator suite: small integers, exact in every element type, and the expected results by
-// plain arithmetic that shares nothing with the backends.
+// Data for the communicator suite: small integers, exact in every element type, and the expected
+// results by plain arithmetic that shares nothing with the backends.
 
 #include <algorithm>
 #include <cstdint>
@@ -22,11 +22,21 @@ struct Plain {
   static constexpr DType kDType = D;
   static T From(int value) { return static_cast<T>(value); }
 };
-struct F32 : Plain<float, DType::kF32> { static constexpr const char* kName = "f32"; };
-struct F64 : Plain<double, DType::kF64> { static constexpr const char* kName = "f64"; };
-struct I32 : Plain<std::int32_t, DType::kI32> { static constexpr const char* kName = "i32"; };
-struct I64 : Plain<std::int64_t, DType::kI64> { static constexpr const char* kName = "i64"; };
-struct U8 : Plain<std::uint8_t, DType::kU8> { static constexpr const char* kName = "u8"; };
+struct F32 : Plain<float, DType::kF32> {
+  static constexpr const char* kName = "f32";
+};
+struct F64 : Plain<double, DType::kF64> {
+  static constexpr const char* kName = "f64";
+};
+struct I32 : Plain<std::int32_t, DType::kI32> {
+  static constexpr const char* kName = "i32";
+};
+struct I64 : Plain<std::int64_t, DType::kI64> {
+  static constexpr const char* kName = "i64";
+};
+struct U8 : Plain<std::uint8_t, DType::kU8> {
+  static constexpr const char* kName = "u8";
+};
 struct F16 {
   using Type = std::uint16_t;
   static constexpr DType kDType = DType::kF16;
@@ -53,7 +63,10 @@ absl::Status ForEveryType(const F& f) {
 
 /// Element i of rank r: 0..15, so that sums over 8 ranks stay exact even in 8 bits.
 inline int ValueOf(int rank, std::int64_t i) {
-  return static_cast<int>((static_cast<std::uint64_t>(i) * 2654435761U + static_cast<std::uint64_t>(rank) * 40503U) >> 7) & 15;
+  return static_cast<int>((static_cast<std::uint64_t>(i) * 2654435761U +
+                           static_cast<std::uint64_t>(rank) * 40503U) >>
+                          7) &
+         15;
 }
 
 template <class E>
@@ -81,7 +94,9 @@ Bytes Reduced(int ranks, std::int64_t count, std::int64_t first, ReduceOp op) {
     int value = ValueOf(0, i);
     for (int r = 1; r < ranks; ++r) {
       const int next = ValueOf(r, i);
-      value = op == ReduceOp::kSum ? value + next : op == ReduceOp::kMax ? std::max(value, next) : std::min(value, next);
+      value = op == ReduceOp::kSum   ? value + next
+              : op == ReduceOp::kMax ? std::max(value, next)
+                                     : std::min(value, next);
     }
     values.push_back(value);
   }
@@ -90,7 +105,8 @@ Bytes Reduced(int ranks, std::int64_t count, std::int64_t first, ReduceOp op) {
 
 inline absl::Status Expect(const Bytes& expected, const Bytes& actual, const std::string& what) {
   if (expected == actual) return absl::OkStatus();
-  const auto at = std::mismatch(expected.begin(), expected.end(), actual.begin()).first - expected.begin();
+  const auto at =
+      std::mismatch(expected.begin(), expected.end(), actual.begin()).first - expected.begin();
   return absl::InternalError(absl::StrCat(what, ": first wrong byte ", at));
 }
 

@@ -14,7 +14,8 @@ absl::Status AllReduceEveryTypeAndOp(Communicator& c) {
       const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
         Bytes data = Fill<E>(c.rank(), count);
         SAE_RETURN_IF_ERROR(c.AllReduce(data.data(), count, E::kDType, op));
-        return Expect(Reduced<E>(c.size(), count, 0, op), data, absl::StrCat("AllReduce of ", count, " ", E::kName));
+        return Expect(Reduced<E>(c.size(), count, 0, op), data,
+                      absl::StrCat("AllReduce of ", count, " ", E::kName));
       });
       SAE_RETURN_IF_ERROR(status);
     }
@@ -45,13 +46,15 @@ absl::Status SumsAddInRankOrder(Communicator& c) {
     std::vector<float> expected(data.size(), 0.0F);
     for (int r = 0; r < c.size(); ++r) {
       for (std::size_t i = 0; i < data.size(); ++i) {
-        const auto value = static_cast<float>(std::sin(static_cast<double>(i + 1) * (r + 1)) * std::pow(10.0, (r * 7 + static_cast<int>(i)) % 9));
+        const auto value = static_cast<float>(std::sin(static_cast<double>(i + 1) * (r + 1)) *
+                                              std::pow(10.0, (r * 7 + static_cast<int>(i)) % 9));
         expected[i] = r == 0 ? value : expected[i] + value;
         if (r == c.rank()) data[i] = value;
       }
     }
     SAE_RETURN_IF_ERROR(c.AllReduceSum(std::span<float>(data)));
-    if (data != expected) return absl::InternalError(absl::StrCat("sum of ", count, " floats is not in rank order"));
+    if (data != expected)
+      return absl::InternalError(absl::StrCat("sum of ", count, " floats is not in rank order"));
   }
   return absl::OkStatus();
 }
@@ -59,7 +62,8 @@ absl::Status SumsAddInRankOrder(Communicator& c) {
 absl::Status AllGatherUneven(Communicator& c) {
   for (const std::int64_t unit : {0, 1, 300, 3000}) {
     std::vector<std::int64_t> counts;
-    for (int r = 0; r < c.size(); ++r) counts.push_back(r % 3 == 1 ? 0 : unit * (r + 1));  // rank 1 gives nothing
+    for (int r = 0; r < c.size(); ++r)
+      counts.push_back(r % 3 == 1 ? 0 : unit * (r + 1));  // rank 1 gives nothing
     const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
       const Bytes input = Fill<E>(c.rank(), counts[static_cast<std::size_t>(c.rank())]);
       Bytes expected;
@@ -77,7 +81,8 @@ absl::Status AllGatherUneven(Communicator& c) {
   std::vector<double> all(static_cast<std::size_t>(c.size()));
   SAE_RETURN_IF_ERROR(c.AllGather(std::span<const double>(&mine, 1), std::span<double>(all)));
   for (int r = 0; r < c.size(); ++r) {
-    if (all[static_cast<std::size_t>(r)] != r + 0.5) return absl::InternalError("AllGather misplaced a part");
+    if (all[static_cast<std::size_t>(r)] != r + 0.5)
+      return absl::InternalError("AllGather misplaced a part");
   }
   return absl::OkStatus();
 }
@@ -94,7 +99,8 @@ absl::Status AllToAllTransposes(Communicator& c) {
     }
     std::vector<std::int64_t> output(input.size(), -1);
     SAE_RETURN_IF_ERROR(c.AllToAll(input.data(), output.data(), count, DType::kI64));
-    if (output != expected) return absl::InternalError(absl::StrCat("AllToAll of ", count, " is wrong"));
+    if (output != expected)
+      return absl::InternalError(absl::StrCat("AllToAll of ", count, " is wrong"));
   }
   return absl::OkStatus();
 }
@@ -117,8 +123,10 @@ absl::Status ManyOperationsInARow(Communicator& c) {
   for (int step = 0; step < 300; ++step) {
     std::int64_t value = c.rank() + step;
     SAE_RETURN_IF_ERROR(c.AllReduceSum(std::span<std::int64_t>(&value, 1)));
-    const std::int64_t expected = static_cast<std::int64_t>(c.size()) * (c.size() - 1) / 2 + c.size() * step;
-    if (value != expected) return absl::InternalError(absl::StrCat("step ", step, ": ", value, " for ", expected));
+    const std::int64_t expected =
+        static_cast<std::int64_t>(c.size()) * (c.size() - 1) / 2 + c.size() * step;
+    if (value != expected)
+      return absl::InternalError(absl::StrCat("step ", step, ": ", value, " for ", expected));
     if (step % 50 != 0) continue;
     SAE_RETURN_IF_ERROR(c.Barrier());
   }
@@ -129,9 +137,11 @@ absl::Status CountsBytes(Communicator& c) {
   const std::int64_t before = c.bytes_sent();
   std::vector<float> data(static_cast<std::size_t>(8 * c.size()));
   std::vector<float> out(static_cast<std::size_t>(8 * c.size() * c.size()));
-  const auto step = [&](std::int64_t expected, std::int64_t start, const char* name) -> absl::Status {
+  const auto step = [&](std::int64_t expected, std::int64_t start,
+                        const char* name) -> absl::Status {
     if (c.bytes_sent() - start == expected) return absl::OkStatus();
-    return absl::InternalError(absl::StrCat(name, " counted ", c.bytes_sent() - start, " bytes for ", expected));
+    return absl::InternalError(
+        absl::StrCat(name, " counted ", c.bytes_sent() - start, " bytes for ", expected));
   };
   SAE_RETURN_IF_ERROR(c.AllReduceSum(std::span<float>(data)));
   SAE_RETURN_IF_ERROR(step(32 * c.size(), before, "AllReduce"));
@@ -139,7 +149,8 @@ absl::Status CountsBytes(Communicator& c) {
   SAE_RETURN_IF_ERROR(c.ReduceScatter(data.data(), out.data(), 8, DType::kF32, ReduceOp::kSum));
   SAE_RETURN_IF_ERROR(step(32 * c.size(), start, "ReduceScatter"));
   start = c.bytes_sent();
-  SAE_RETURN_IF_ERROR(c.AllGather(std::span<const float>(data.data(), 8), std::span<float>(out.data(), data.size())));
+  SAE_RETURN_IF_ERROR(c.AllGather(std::span<const float>(data.data(), 8),
+                                  std::span<float>(out.data(), data.size())));
   SAE_RETURN_IF_ERROR(step(32, start, "AllGatherV"));
   start = c.bytes_sent();
   SAE_RETURN_IF_ERROR(c.Broadcast(data.data(), 8, DType::kF32, 0));
@@ -154,8 +165,10 @@ absl::Status SplitOrdersByKey(Communicator& c) {
   const int color = c.rank() % 2;
   SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> part, c.Split(color, -c.rank()));
   const int members = (c.size() + 1 - color) / 2;
-  if (part->size() != members) return absl::InternalError(absl::StrCat("a part of ", part->size(), " ranks"));
-  if (part->rank() != members - 1 - c.rank() / 2) return absl::InternalError("the key does not order ranks");
+  if (part->size() != members)
+    return absl::InternalError(absl::StrCat("a part of ", part->size(), " ranks"));
+  if (part->rank() != members - 1 - c.rank() / 2)
+    return absl::InternalError("the key does not order ranks");
   std::int64_t sum = c.rank();
   SAE_RETURN_IF_ERROR(part->AllReduceSum(std::span<std::int64_t>(&sum, 1)));
   std::int64_t expected = 0;
@@ -163,7 +176,8 @@ absl::Status SplitOrdersByKey(Communicator& c) {
   if (sum != expected) return absl::InternalError("the part's sum is not over its members");
   // Equal keys: by rank; and the parent still works between uses of its part.
   SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> all, c.Split(7, 0));
-  if (all->rank() != c.rank() || all->size() != c.size()) return absl::InternalError("equal keys keep rank order");
+  if (all->rank() != c.rank() || all->size() != c.size())
+    return absl::InternalError("equal keys keep rank order");
   SAE_RETURN_IF_ERROR(c.Barrier());
   SAE_RETURN_IF_ERROR(all->Barrier());
   return part->Barrier();
@@ -171,8 +185,9 @@ absl::Status SplitOrdersByKey(Communicator& c) {
 
 absl::Status RefusesBadArguments(Communicator& c) {
   const auto bad = [](const absl::Status& s) {
-    return absl::IsInvalidArgument(s) ? absl::OkStatus()
-                                      : absl::InternalError(absl::StrCat("a bad argument gave ", s.ToString()));
+    return absl::IsInvalidArgument(s)
+               ? absl::OkStatus()
+               : absl::InternalError(absl::StrCat("a bad argument gave ", s.ToString()));
   };
   float x = 0;
   SAE_RETURN_IF_ERROR(bad(c.AllReduce(&x, -1, DType::kF32, ReduceOp::kSum)));
@@ -203,12 +218,15 @@ absl::Status MissingRankIsNamed(Communicator& c) {
   if (c.rank() == missing) return absl::OkStatus();
   std::vector<float> data(10000, 1.0F);
   const absl::Status status = c.AllReduceSum(std::span<float>(data));
-  if (!absl::IsDeadlineExceeded(status)) return absl::InternalError(absl::StrCat("got ", status.ToString()));
+  if (!absl::IsDeadlineExceeded(status))
+    return absl::InternalError(absl::StrCat("got ", status.ToString()));
   if (Message(status).find(absl::StrCat("rank ", missing, " ")) == std::string::npos) {
-    return absl::InternalError(absl::StrCat("rank ", missing, " is not named: ", status.ToString()));
+    return absl::InternalError(
+        absl::StrCat("rank ", missing, " is not named: ", status.ToString()));
   }
   const absl::Status later = c.Barrier();
-  if (!absl::IsAborted(later)) return absl::InternalError(absl::StrCat("later: ", later.ToString()));
+  if (!absl::IsAborted(later))
+    return absl::InternalError(absl::StrCat("later: ", later.ToString()));
   return absl::OkStatus();
 }
 
@@ -223,7 +241,8 @@ absl::Status AbortUnblocksAndSticks(Communicator& c) {
     status = c.AllReduceSum(std::span<double>(data));  // would wait until the deadline
   }
   for (int call = 0; call < 3; ++call) {
-    if (!absl::IsAborted(status)) return absl::InternalError(absl::StrCat("call ", call, ": ", status.ToString()));
+    if (!absl::IsAborted(status))
+      return absl::InternalError(absl::StrCat("call ", call, ": ", status.ToString()));
     if (Message(status).find("out of paper") == std::string::npos) {
       return absl::InternalError(absl::StrCat("the reason is lost: ", status.ToString()));
     }
@@ -239,7 +258,8 @@ absl::Status AbortFromAnotherThread(Communicator& c) {
   }
   const absl::Status status = c.Barrier();
   // A rank may have left the barrier's last message behind only if all had come: nobody has.
-  return absl::IsAborted(status) || c.size() == 1 ? absl::OkStatus() : absl::InternalError(status.ToString());
+  return absl::IsAborted(status) || c.size() == 1 ? absl::OkStatus()
+                                                  : absl::InternalError(status.ToString());
 }
 
 absl::Status AbortReachesParts(Communicator& c) {

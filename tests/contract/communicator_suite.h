@@ -1,13 +1,14 @@
 #pragma once
-// What every Communicator must do, whatever carries it. Each case is run by all ranks of a fresh group and
-// returns the first thing that is wrong on this rank. A backend passes by running Cases() at several sizes
-// through its Runner (see inproc_test.cc, self_test.cc, mpi_test.cc).
+// What every Communicator must do, whatever carries it. Each case is run by all ranks of a fresh
+// group and returns the first thing that is wrong on this rank. A backend passes by running Cases()
+// at several sizes through its Runner (see inproc_test.cc, self_test.cc, mpi_test.cc).
 
 #include <functional>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/base/status.h"
 #include "sae/comm/communicator.h"
 

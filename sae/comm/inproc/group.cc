@@ -36,8 +36,9 @@ void Group::Complete() {
   for (int r = 1; r < size_; ++r) {
     const std::string& other = calls_[static_cast<std::size_t>(r)].operation;
     if (other != calls_[0].operation) {
-      verdict_ = absl::InvalidArgumentError(
-          absl::StrCat("ranks call different operations: rank 0 ", calls_[0].operation, ", rank ", r, " ", other));
+      verdict_ =
+          absl::InvalidArgumentError(absl::StrCat("ranks call different operations: rank 0 ",
+                                                  calls_[0].operation, ", rank ", r, " ", other));
       break;
     }
   }
@@ -51,7 +52,8 @@ void Group::Complete() {
 
 absl::Status Group::WaitForAll(std::uint64_t round, const std::string& operation) {
   const absl::Duration end = RealClock().SinceBoot() + deadline_;
-  // A round that is complete goes on even when the group fails meanwhile: others already move its data.
+  // A round that is complete goes on even when the group fails meanwhile: others already move its
+  // data.
   while (round_ == round) {
     if (!failed_.ok()) return failed_;
     const absl::Duration left = end - RealClock().SinceBoot();
@@ -64,10 +66,11 @@ absl::Status Group::WaitForAll(std::uint64_t round, const std::string& operation
 absl::Status Group::TimedOut(const std::string& operation) {
   std::string missing;
   for (int r = 0; r < size_; ++r) {
-    if (present_[static_cast<std::size_t>(r)] == 0) absl::StrAppend(&missing, missing.empty() ? "" : ", ", r);
+    if (present_[static_cast<std::size_t>(r)] == 0)
+      absl::StrAppend(&missing, missing.empty() ? "" : ", ", r);
   }
-  failed_ = absl::DeadlineExceededError(
-      absl::StrCat(operation, ": no sign of rank ", missing, " within ", absl::FormatDuration(deadline_)));
+  failed_ = absl::DeadlineExceededError(absl::StrCat(operation, ": no sign of rank ", missing,
+                                                     " within ", absl::FormatDuration(deadline_)));
   changed_.NotifyAll();
   return failed_;
 }
@@ -75,7 +78,8 @@ absl::Status Group::TimedOut(const std::string& operation) {
 void Group::Leave() {
   MutexLock lock(mu_);
   if (--inside_ == 0) changed_.NotifyAll();
-  while (inside_ > 0) changed_.Wait(mu_);  // it cannot grow again before this rank enters the next round
+  while (inside_ > 0)
+    changed_.Wait(mu_);  // it cannot grow again before this rank enters the next round
 }
 
 void Group::Abort(const std::string& reason) {

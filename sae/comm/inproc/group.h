@@ -1,9 +1,9 @@
 #pragma once
-// What the ranks of one in-process group share. An operation is: every rank posts its buffers and waits until
-// all have (Enter), moves the data that is its part, reading the others' buffers directly, and waits until
-// all have done so (Leave). Enter ends early by abort or deadline, and then for every rank; Leave always
-// waits, for a rank that left could free a buffer that another still reads.
-// Thread-safe. A failed group stays failed.
+// What the ranks of one in-process group share. An operation is: every rank posts its buffers and
+// waits until all have (Enter), moves the data that is its part, reading the others' buffers
+// directly, and waits until all have done so (Leave). Enter ends early by abort or deadline, and
+// then for every rank; Leave always waits, for a rank that left could free a buffer that another
+// still reads. Thread-safe. A failed group stays failed.
 
 #include <map>
 #include <memory>
@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/base/dtype.h"
 #include "sae/base/mutex.h"
 #include "sae/base/status.h"
@@ -20,10 +21,10 @@ namespace sae::comm {
 
 /// One rank's call.
 struct Call {
-  std::string operation;           ///< and its parameters: must be equal on all ranks
+  std::string operation;  ///< and its parameters: must be equal on all ranks
   const void* input = nullptr;
   void* output = nullptr;
-  int color = 0;                   ///< Split only
+  int color = 0;  ///< Split only
   int key = 0;
 };
 
@@ -51,11 +52,12 @@ class Group {
   const absl::Duration deadline_;
   Mutex mu_;
   CondVar changed_;
-  // Not guarded: written under mu_ before a round completes, read without it until the round is left.
+  // Not guarded: written under mu_ before a round completes, read without it until the round is
+  // left.
   std::vector<Call> calls_;
   std::vector<char> present_ ABSL_GUARDED_BY(mu_);
   int arrived_ ABSL_GUARDED_BY(mu_) = 0;
-  int inside_ ABSL_GUARDED_BY(mu_) = 0;     ///< ranks between Enter and the end of Leave
+  int inside_ ABSL_GUARDED_BY(mu_) = 0;  ///< ranks between Enter and the end of Leave
   std::uint64_t round_ ABSL_GUARDED_BY(mu_) = 0;
   absl::Status verdict_ ABSL_GUARDED_BY(mu_);  ///< of the last complete round: do the calls agree?
   absl::Status failed_ ABSL_GUARDED_BY(mu_);

@@ -1,10 +1,9 @@
 #include "sae/comm/mpi/endpoint.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <sched.h>
 #include <utility>
 
 #include "sae/base/clock.h"
@@ -26,11 +25,13 @@ absl::Status FromMpi(const char* what, int code) {
   MPI_Error_string(code, text.data(), &length);
   const std::string message = absl::StrCat(what, ": ", text.data());
   // A message of another length than expected: the ranks disagree about the operation.
-  if (error_class == MPI_ERR_TRUNCATE || error_class == MPI_ERR_COUNT) return absl::InvalidArgumentError(message);
+  if (error_class == MPI_ERR_TRUNCATE || error_class == MPI_ERR_COUNT)
+    return absl::InvalidArgumentError(message);
   return absl::UnavailableError(message);
 }
 
-/// Waits between polls: the processor goes to whoever needs it at once, and the bus rests after a while.
+/// Waits between polls: the processor goes to whoever needs it at once, and the bus rests after a
+/// while.
 class Backoff {
  public:
   void Pause() {
@@ -49,8 +50,10 @@ class Backoff {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(MPI_Comm parent_comm, const MpiOptions& options,
-                                                           std::shared_ptr<Mutex> mpi_lock, Endpoint* parent) {
+absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(MPI_Comm parent_comm,
+                                                           const MpiOptions& options,
+                                                           std::shared_ptr<Mutex> mpi_lock,
+                                                           Endpoint* parent) {
   std::unique_ptr<Endpoint> endpoint(new Endpoint(options, std::move(mpi_lock), parent));
   for (MPI_Comm* comm : {&endpoint->data_, &endpoint->control_}) {
     MPI_Request request = MPI_REQUEST_NULL;
@@ -85,7 +88,8 @@ Endpoint::~Endpoint() {
   MutexLock lock(*mpi_lock_);
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized != 0 || !failure().ok()) return;  // a failed group's messages are still under way: leave it
+  if (finalized != 0 || !failure().ok())
+    return;  // a failed group's messages are still under way: leave it
   if (data_ != MPI_COMM_NULL) MPI_Comm_free(&data_);
   if (control_ != MPI_COMM_NULL) MPI_Comm_free(&control_);
 }
@@ -105,7 +109,8 @@ absl::Status Endpoint::Check() {
     int found = 0;
     MPI_Status status;
     if (group->failure().ok() &&
-        MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, group->control_, &found, &status) == MPI_SUCCESS && found != 0) {
+        MPI_Iprobe(MPI_ANY_SOURCE, kAbortTag, group->control_, &found, &status) == MPI_SUCCESS &&
+        found != 0) {
       std::array<char, kNoteBytes> note{};
       MPI_Recv(note.data(), kNoteBytes - 1, MPI_CHAR, status.MPI_SOURCE, kAbortTag, group->control_,
                MPI_STATUS_IGNORE);
@@ -131,10 +136,12 @@ void Endpoint::Abort(const std::string& reason) {
   }
 }
 
-absl::Status Endpoint::Post(const char* operation, const std::vector<Transfer>& transfers, Pending* pending) {
+absl::Status Endpoint::Post(const char* operation, const std::vector<Transfer>& transfers,
+                            Pending* pending) {
   const int tag = kFirstDataTag + sequence_++ % kDataTags;
   const std::int64_t limit = options_.max_message_bytes;
-  const auto each = [&](std::int64_t bytes, bool sync, int peer, bool receive, const auto& call) -> absl::Status {
+  const auto each = [&](std::int64_t bytes, bool sync, int peer, bool receive,
+                        const auto& call) -> absl::Status {
     if (bytes == 0 && !sync) return absl::OkStatus();
     std::int64_t at = 0;
     do {
@@ -148,20 +155,25 @@ absl::Status Endpoint::Post(const char* operation, const std::vector<Transfer>& 
     } while (at < bytes);
     return absl::OkStatus();
   };
-  // Receives first, and each rank begins with its right neighbour, so that not all talk to rank 0 at once.
+  // Receives first, and each rank begins with its right neighbour, so that not all talk to rank 0
+  // at once.
   for (int step = 1; step < size_; ++step) {
     const int peer = (rank_ + size_ - step) % size_;
     const Transfer& t = transfers[static_cast<std::size_t>(peer)];
-    SAE_RETURN_IF_ERROR(each(t.receive_bytes, t.sync, peer, true, [&](std::int64_t at, int part, MPI_Request* out) {
-      return MPI_Irecv(static_cast<char*>(t.receive) + at, part, MPI_BYTE, peer, tag, data_, out);
-    }));
+    SAE_RETURN_IF_ERROR(
+        each(t.receive_bytes, t.sync, peer, true, [&](std::int64_t at, int part, MPI_Request* out) {
+          return MPI_Irecv(static_cast<char*>(t.receive) + at, part, MPI_BYTE, peer, tag, data_,
+                           out);
+        }));
   }
   for (int step = 1; step < size_; ++step) {
     const int peer = (rank_ + step) % size_;
     const Transfer& t = transfers[static_cast<std::size_t>(peer)];
-    SAE_RETURN_IF_ERROR(each(t.send_bytes, t.sync, peer, false, [&](std::int64_t at, int part, MPI_Request* out) {
-      return MPI_Isend(static_cast<const char*>(t.send) + at, part, MPI_BYTE, peer, tag, data_, out);
-    }));
+    SAE_RETURN_IF_ERROR(
+        each(t.send_bytes, t.sync, peer, false, [&](std::int64_t at, int part, MPI_Request* out) {
+          return MPI_Isend(static_cast<const char*>(t.send) + at, part, MPI_BYTE, peer, tag, data_,
+                           out);
+        }));
   }
   return absl::OkStatus();
 }
@@ -173,9 +185,9 @@ absl::Status Endpoint::CheckSizes(const char* operation, const Pending& pending,
     int bytes = 0;
     MPI_Get_count(&statuses[i], MPI_BYTE, &bytes);
     if (bytes == pending.receives[i]) continue;
-    return absl::InvalidArgumentError(absl::StrCat(operation, ": ranks call different operations: rank ", pending.peers[i],
-                                                   " sent ", bytes, " bytes, rank ", rank_, " expects ",
-                                                   pending.receives[i]));
+    return absl::InvalidArgumentError(
+        absl::StrCat(operation, ": ranks call different operations: rank ", pending.peers[i],
+                     " sent ", bytes, " bytes, rank ", rank_, " expects ", pending.receives[i]));
   }
   return absl::OkStatus();
 }
@@ -187,8 +199,8 @@ absl::Status Endpoint::Wait(const char* operation, Pending* pending) {
     {
       MutexLock lock(*mpi_lock_);
       int done = 0;
-      const int code = MPI_Testall(static_cast<int>(pending->requests.size()), pending->requests.data(), &done,
-                                   statuses.data());
+      const int code = MPI_Testall(static_cast<int>(pending->requests.size()),
+                                   pending->requests.data(), &done, statuses.data());
       if (code == MPI_ERR_IN_STATUS) {
         for (const MPI_Status& status : statuses) {
           if (status.MPI_ERROR == MPI_ERR_PENDING) continue;
@@ -200,8 +212,8 @@ absl::Status Endpoint::Wait(const char* operation, Pending* pending) {
       SAE_RETURN_IF_ERROR(Check());
     }
     if (backoff.waited() > options_.deadline) {
-      return absl::DeadlineExceededError(absl::StrCat(operation, ": nothing within ",
-                                                      absl::FormatDuration(options_.deadline)));
+      return absl::DeadlineExceededError(
+          absl::StrCat(operation, ": nothing within ", absl::FormatDuration(options_.deadline)));
     }
     backoff.Pause();
   }
@@ -217,7 +229,8 @@ std::string Endpoint::Withdraw(Pending* pending) {
     if (MPI_Test(&request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0) continue;
     if (pending->receives[i] >= 0) {
       missing.push_back(pending->peers[i]);
-      MPI_Cancel(&request);  // of a receive: local, and then nobody writes the caller's buffer any more
+      MPI_Cancel(
+          &request);  // of a receive: local, and then nobody writes the caller's buffer any more
       MPI_Wait(&request, MPI_STATUS_IGNORE);
     } else {
       MPI_Request_free(&request);  // a send cannot be taken back
@@ -233,7 +246,8 @@ std::string Endpoint::Withdraw(Pending* pending) {
 absl::Status Endpoint::Exchange(const char* operation, const std::vector<Transfer>& transfers) {
   {
     MutexLock lock(*mpi_lock_);
-    if (const absl::Status status = Check(); !status.ok()) return absl::AbortedError(Message(status));
+    if (const absl::Status status = Check(); !status.ok())
+      return absl::AbortedError(Message(status));
   }
   const Transfer& own = transfers[static_cast<std::size_t>(rank_)];
   if (own.send_bytes > 0 && own.send != own.receive) {
@@ -259,7 +273,8 @@ absl::Status Endpoint::Exchange(const char* operation, const std::vector<Transfe
 }
 
 absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Split(int color, int key) {
-  // MPI_Comm_split has no deadline; after this exchange all ranks are there and it cannot wait for long.
+  // MPI_Comm_split has no deadline; after this exchange all ranks are there and it cannot wait for
+  // long.
   std::vector<Transfer> sync(static_cast<std::size_t>(size_));
   for (Transfer& transfer : sync) transfer.sync = true;
   SAE_RETURN_IF_ERROR(Exchange("Split", sync));

@@ -1,6 +1,6 @@
 #pragma once
-// One rank's end of an MPI group: exchanges of bytes with a deadline, and abort. See mpi.h for the rules.
-// One thread calls Exchange and Split; Abort may come from any. Owns its two communicators.
+// One rank's end of an MPI group: exchanges of bytes with a deadline, and abort. See mpi.h for the
+// rules. One thread calls Exchange and Split; Abort may come from any. Owns its two communicators.
 
 #include <cstdint>
 #include <memory>
@@ -15,8 +15,8 @@
 
 namespace sae::comm {
 
-/// What goes to, and what is expected from, one peer; null or 0 bytes: nothing, no message at all, unless
-/// `sync` asks for an empty one.
+/// What goes to, and what is expected from, one peer; null or 0 bytes: nothing, no message at all,
+/// unless `sync` asks for an empty one.
 struct Transfer {
   const void* send = nullptr;
   std::int64_t send_bytes = 0;
@@ -27,9 +27,12 @@ struct Transfer {
 
 class Endpoint {
  public:
-  /// Duplicates `parent_comm` twice (data and control), within the deadline. `parent` passes aborts down.
-  static absl::StatusOr<std::unique_ptr<Endpoint>> Create(MPI_Comm parent_comm, const MpiOptions& options,
-                                                          std::shared_ptr<Mutex> mpi_lock, Endpoint* parent);
+  /// Duplicates `parent_comm` twice (data and control), within the deadline. `parent` passes aborts
+  /// down.
+  static absl::StatusOr<std::unique_ptr<Endpoint>> Create(MPI_Comm parent_comm,
+                                                          const MpiOptions& options,
+                                                          std::shared_ptr<Mutex> mpi_lock,
+                                                          Endpoint* parent);
   ~Endpoint();
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
@@ -38,23 +41,26 @@ class Endpoint {
   int size() const { return size_; }
 
   /// transfers[r] for every rank r; that of this rank itself is a copy.
-  [[nodiscard]] absl::Status Exchange(const char* operation, const std::vector<Transfer>& transfers);
+  [[nodiscard]] absl::Status Exchange(const char* operation,
+                                      const std::vector<Transfer>& transfers);
   [[nodiscard]] absl::StatusOr<std::unique_ptr<Endpoint>> Split(int color, int key);
   void Abort(const std::string& reason);
 
  private:
   struct Pending {
     std::vector<MPI_Request> requests;
-    std::vector<int> peers;             ///< of each request
-    std::vector<int> receives;          ///< bytes expected; -1 for a send
+    std::vector<int> peers;     ///< of each request
+    std::vector<int> receives;  ///< bytes expected; -1 for a send
   };
 
   Endpoint(const MpiOptions& options, std::shared_ptr<Mutex> mpi_lock, Endpoint* parent)
       : options_(options), mpi_lock_(std::move(mpi_lock)), parent_(parent) {}
 
-  absl::Status Post(const char* operation, const std::vector<Transfer>& transfers, Pending* pending);
+  absl::Status Post(const char* operation, const std::vector<Transfer>& transfers,
+                    Pending* pending);
   absl::Status Wait(const char* operation, Pending* pending);
-  absl::Status CheckSizes(const char* operation, const Pending& pending, std::vector<MPI_Status>& statuses);
+  absl::Status CheckSizes(const char* operation, const Pending& pending,
+                          std::vector<MPI_Status>& statuses);
   /// Withdraws what can be withdrawn; names the peers whose messages are missing.
   std::string Withdraw(Pending* pending);
   /// This group's failure or an ancestor's, looking for notes that have come in. Needs the lock.

@@ -1,16 +1,17 @@
 #pragma once
 // The MPI backend's own options; everybody else uses CreateMpi(deadline) of communicator.h.
-// All traffic is point to point and non-blocking, polled: a deadline can then be kept and the ranks that stay
-// away can be named. Reductions gather and add in rank order. All MPI calls of the process go through one
-// lock, so Abort may come from any thread under MPI_THREAD_SERIALIZED; nobody else may call MPI meanwhile.
-// Abort sends a note to every peer, which a peer finds while it waits or at its next operation. MPI_Abort is
-// never called: the launcher ends the others when the process ends badly.
-// After a failed operation a peer that comes late may still read (never write) this rank's input buffer, and
-// MPI_Finalize may not return: end the process.
+// All traffic is point to point and non-blocking, polled: a deadline can then be kept and the ranks
+// that stay away can be named. Reductions gather and add in rank order. All MPI calls of the
+// process go through one lock, so Abort may come from any thread under MPI_THREAD_SERIALIZED;
+// nobody else may call MPI meanwhile. Abort sends a note to every peer, which a peer finds while it
+// waits or at its next operation. MPI_Abort is never called: the launcher ends the others when the
+// process ends badly. After a failed operation a peer that comes late may still read (never write)
+// this rank's input buffer, and MPI_Finalize may not return: end the process.
 
 #include <cstdint>
 
 #include "absl/time/time.h"
+
 #include "sae/comm/communicator.h"
 
 namespace sae::comm {

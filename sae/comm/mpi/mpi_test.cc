@@ -1,5 +1,7 @@
-// Run under mpirun. Every rank runs the same tests in the same order; a test's verdict is the worst of all
-// ranks', so that a failure on one is seen in every exit code.
+// Run under mpirun. Every rank runs the same tests in the same order; a test's verdict is the worst
+// of all ranks', so that a failure on one is seen in every exit code.
+#include "sae/comm/mpi/mpi.h"
+
 #include <functional>
 #include <string>
 #include <vector>
@@ -7,14 +9,15 @@
 #include <gtest/gtest.h>
 #include <mpi.h>
 
-#include "sae/comm/mpi/mpi.h"
 #include "tests/contract/communicator_suite.h"
 
 namespace sae::comm {
 namespace {
 
-/// Runs `fn` on a fresh communicator and returns this rank's error, or "rank R: ..." of another one.
-absl::Status RunMpi(const MpiOptions& options, const std::function<absl::Status(Communicator&)>& fn) {
+/// Runs `fn` on a fresh communicator and returns this rank's error, or "rank R: ..." of another
+/// one.
+absl::Status RunMpi(const MpiOptions& options,
+                    const std::function<absl::Status(Communicator&)>& fn) {
   absl::Status status;
   {
     absl::StatusOr<std::unique_ptr<Communicator>> communicator = CreateMpi(options);
@@ -77,8 +80,9 @@ int main(int argc, char** argv) {
   testing::InitGoogleTest(&argc, argv);
   int rank = 0;
   MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-  if (rank != 0) delete testing::UnitTest::GetInstance()->listeners().Release(
-      testing::UnitTest::GetInstance()->listeners().default_result_printer());
+  if (rank != 0)
+    delete testing::UnitTest::GetInstance()->listeners().Release(
+        testing::UnitTest::GetInstance()->listeners().default_result_printer());
   int failed = RUN_ALL_TESTS();
   MPI_Allreduce(MPI_IN_PLACE, &failed, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
   MPI_Finalize();

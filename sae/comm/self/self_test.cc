@@ -17,7 +17,8 @@ TEST_P(SelfContract, Holds) {
   EXPECT_EQ(test.run(*self).ToString(), "OK");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, SelfContract, testing::Range(std::size_t{0}, contract::Cases().size()),
+INSTANTIATE_TEST_SUITE_P(All, SelfContract,
+                         testing::Range(std::size_t{0}, contract::Cases().size()),
                          [](const auto& p) { return contract::Cases()[p.param].name; });
 
 }  // namespace
