@@ -106,7 +106,18 @@ TEST(TrainerErrors, FlippedByteInAShard) {
   EXPECT_HAS(message, "shard-00000.safetensors");
 }
 
-TEST(TrainerErrors, ACheckpointOfAnotherWidth) {
+TEST(TrainerErrors, AFolderThatCannotBeMade) {
+  TrialRig rig(200);
+  std::ofstream(rig.folder() + "/file") << "in the way";
+  config::RunConfig config = rig.config;
+  config.run.directory = rig.folder() + "/file/attempt";
+  EXPECT_EQ(rig.RunJson(config::ToJson(config)), 1);
+  const std::string output = rig.Output();
+  EXPECT_HAS(output, rig.folder() + "/file/attempt");
+  EXPECT_EQ(std::count(output.begin(), output.end(), '\n'), 1) << output;
+}
+
+TEST(TrainerErrors, ACheckpointOfAnotherRun) {
   TrialRig rig(2000);
   ASSERT_EQ(rig.Run(7, 1, false), 0);
   TrialRig other(2000);

@@ -44,6 +44,8 @@ class Attempt {
     const bool root = ranks.rank() == 0;
     absl::Status status;
     if (root) status = env_.MakeDirectories(config_.run.directory);
+    // Until the log is set up, the terminal is told by rank 0 alone.
+    if (!root) spdlog::set_level(spdlog::level::off);
     SAE_RETURN_IF_ERROR(sae::checkpoint::Agree(ranks, status));
     status = SetUpRankLog(config_.run.directory, ranks.rank(), StartedByLauncher());
     if (status.ok() && root) {
@@ -142,10 +144,7 @@ int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals, co
     return kBadConfig;
   }
   Attempt attempt(env, clock, config, **launch);
-  if (const absl::Status status = attempt.SetUp(); !status.ok()) {
-    PrintOnce(std::string(status.ToString()));
-    attempt.Fail(status);
-  }
+  if (const absl::Status status = attempt.SetUp(); !status.ok()) attempt.Fail(status);
   return attempt.Run(signals);
 }
 
