@@ -75,8 +75,10 @@ void Print(const data::LatentReports& reports) {
     for (const data::LatentExample& e : r.examples) {
       std::printf("  %9.3g  ", static_cast<double>(e.value));
       if (e.peak.empty()) {
-        std::printf("row %lld, document %d, position %d, token %d\n", static_cast<long long>(e.row),
-                    e.document, e.position, e.token_id);
+        std::printf("row %lld", static_cast<long long>(e.row));
+        if (e.document >= 0) std::printf(", document %d", e.document);
+        if (e.position >= 0) std::printf(", position %d, token %d", e.position, e.token_id);
+        std::printf("\n");
       } else {
         std::printf("%s[[%s]]%s\n", OneLine(e.before).c_str(), OneLine(e.peak).c_str(),
                     OneLine(e.after).c_str());
