@@ -13,9 +13,10 @@ absl::StatusOr<Address> Checked(const std::string& text, const std::string& orig
   const std::string target(absl::StripAsciiWhitespace(text));
   const std::size_t colon = target.rfind(':');
   int port = 0;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(target.substr(colon + 1), &port) || port < 1 ||
-      port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat("'", target, "' (from ", origin, ") is not HOST:PORT"));
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(target.substr(colon + 1), &port) || port < 1 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", target, "' (from ", origin, ") is not HOST:PORT"));
   }
   return Address{target, origin};
 }
@@ -24,14 +25,16 @@ absl::StatusOr<Address> Checked(const std::string& text, const std::string& orig
 
 absl::StatusOr<Address> FindAddress(const std::string& flag, const World& world) {
   if (!flag.empty()) return Checked(flag, "--server");
-  if (const std::string v = world.variable("SAELOOM_ADDR"); !v.empty()) return Checked(v, "$SAELOOM_ADDR");
+  if (const std::string v = world.variable("SAELOOM_ADDR"); !v.empty())
+    return Checked(v, "$SAELOOM_ADDR");
   for (std::filesystem::path at = world.directory;; at = at.parent_path()) {
     const std::string file = (at / ".saeloom" / "address").string();
     if (auto text = world.env.Read(file); text.ok()) return Checked(*text, file);
     if (at == at.parent_path()) break;
   }
   return absl::UnavailableError(
-      "no coordinator is known: start one with `saeloom up` in this folder, or name one with --server HOST:PORT or "
+      "no coordinator is known: start one with `saeloom up` in this folder, or name one with "
+      "--server HOST:PORT or "
       "$SAELOOM_ADDR");
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Where the coordinator is: --server, then $SAELOOM_ADDR, then the file .saeloom/address in this folder or
-// in a parent. Pure but for reading files.
+// Where the coordinator is: --server, then $SAELOOM_ADDR, then the file .saeloom/address in this
+// folder or in a parent. Pure but for reading files.
 
 #include <string>
 

@@ -1,10 +1,10 @@
 #include "client/cli/api.h"
 
-#include <grpcpp/create_channel.h>
-
 #include <algorithm>
 
 #include "absl/strings/match.h"
+#include <grpcpp/create_channel.h>
+
 #include "proto/convert/channel_options.h"
 #include "proto/convert/sweep_convert.h"
 
@@ -13,8 +13,8 @@ namespace {
 using saeloom::v1::SweepService;
 
 std::unique_ptr<SweepService::StubInterface> Connect(const std::string& target, ChannelUse use) {
-  return SweepService::NewStub(
-      grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), ClientChannelArguments(use)));
+  return SweepService::NewStub(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
+                                                         ClientChannelArguments(use)));
 }
 
 }  // namespace
@@ -28,31 +28,35 @@ Api::Api(Address address, absl::Duration timeout)
 absl::Status Api::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
-    return absl::UnavailableError(absl::StrCat("no coordinator answers at ", address_.target, " (from ", address_.origin,
-                                               "): start one with `saeloom up`, or name another with --server HOST:PORT"));
+    return absl::UnavailableError(
+        absl::StrCat("no coordinator answers at ", address_.target, " (from ", address_.origin,
+                     "): start one with `saeloom up`, or name another with --server HOST:PORT"));
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {
-    return absl::DeadlineExceededError(absl::StrCat("the coordinator at ", address_.target, " gave no answer within ",
-                                                    absl::FormatDuration(timeout_), ": raise --timeout"));
+    return absl::DeadlineExceededError(
+        absl::StrCat("the coordinator at ", address_.target, " gave no answer within ",
+                     absl::FormatDuration(timeout_), ": raise --timeout"));
   }
   return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
 }
 
 template <class Request, class Response>
-absl::StatusOr<Response> Api::Call(grpc::Status (SweepService::StubInterface::*method)(grpc::ClientContext*,
-                                                                                       const Request&, Response*),
+absl::StatusOr<Response> Api::Call(grpc::Status (SweepService::StubInterface::*method)(
+                                       grpc::ClientContext*, const Request&, Response*),
                                    const Request& request) {
   grpc::ClientContext context;
   // A deadline of the call, counted by gRPC itself; it has no place in logic that tests drive.
-  context.set_deadline(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                                    gpr_time_from_millis(absl::ToInt64Milliseconds(timeout_), GPR_TIMESPAN)));
+  context.set_deadline(
+      gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                   gpr_time_from_millis(absl::ToInt64Milliseconds(timeout_), GPR_TIMESPAN)));
   Response response;
   const grpc::Status status = (control_.get()->*method)(&context, request, &response);
   if (!status.ok()) return ToStatus(status);
   return response;
 }
 
-absl::StatusOr<saeloom::v1::Sweep> Api::CreateSweep(const saeloom::v1::CreateSweepRequest& request) {
+absl::StatusOr<saeloom::v1::Sweep> Api::CreateSweep(
+    const saeloom::v1::CreateSweepRequest& request) {
   return Call(&SweepService::StubInterface::CreateSweep, request);
 }
 
@@ -80,7 +84,8 @@ absl::StatusOr<saeloom::v1::Sweep> Api::CancelSweep(const std::string& sweep) {
   return Call(&SweepService::StubInterface::CancelSweep, request);
 }
 
-absl::StatusOr<saeloom::v1::Trial> Api::GetTrial(const std::string& sweep, const std::string& trial) {
+absl::StatusOr<saeloom::v1::Trial> Api::GetTrial(const std::string& sweep,
+                                                 const std::string& trial) {
   saeloom::v1::GetTrialRequest request;
   request.set_name(TrialName(sweep, trial));
   return Call(&SweepService::StubInterface::GetTrial, request);
@@ -101,29 +106,29 @@ absl::StatusOr<std::vector<saeloom::v1::Trial>> Api::ListTrials(const std::strin
   return out;
 }
 
-absl::StatusOr<saeloom::v1::RetryTrialsResponse> Api::RetryTrials(const std::string& sweep,
-                                                                  const std::vector<std::string>& trials) {
+absl::StatusOr<saeloom::v1::RetryTrialsResponse> Api::RetryTrials(
+    const std::string& sweep, const std::vector<std::string>& trials) {
   saeloom::v1::RetryTrialsRequest request;
   request.set_parent(SweepName(BareName(sweep)));
   for (const std::string& t : trials) request.add_trials(t);
   return Call(&SweepService::StubInterface::RetryTrials, request);
 }
 
-absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> Api::ListCheckpoints(const std::string& sweep,
-                                                                          const std::string& trial) {
+absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> Api::ListCheckpoints(
+    const std::string& sweep, const std::string& trial) {
   saeloom::v1::ListCheckpointsRequest request;
   request.set_parent(TrialName(BareName(sweep), trial));
   SAE_ASSIGN_OR_RETURN(auto response, Call(&SweepService::StubInterface::ListCheckpoints, request));
-  return std::vector<saeloom::v1::Checkpoint>(response.checkpoints().begin(), response.checkpoints().end());
+  return std::vector<saeloom::v1::Checkpoint>(response.checkpoints().begin(),
+                                              response.checkpoints().end());
 }
 
 absl::StatusOr<saeloom::v1::ListWorkersResponse> Api::ListWorkers() {
   return Call(&SweepService::StubInterface::ListWorkers, saeloom::v1::ListWorkersRequest());
 }
 
-std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> Api::WatchSweep(grpc::ClientContext& context,
-                                                                                     const std::string& sweep,
-                                                                                     std::int64_t after_seq) {
+std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> Api::WatchSweep(
+    grpc::ClientContext& context, const std::string& sweep, std::int64_t after_seq) {
   saeloom::v1::WatchSweepRequest request;
   request.set_name(SweepName(BareName(sweep)));
   request.set_after_seq(after_seq);
@@ -142,8 +147,10 @@ absl::StatusOr<TrialReference> ParseTrialReference(const std::string& text) {
     rest = absl::StrCat(rest.substr(0, at), "/", rest.substr(at + 8));
   }
   const std::size_t slash = rest.find('/');
-  if (slash == std::string::npos || slash == 0 || slash + 1 == rest.size() || rest.find('/', slash + 1) != std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("'", text, "' is not SWEEP/TRIAL, such as demo/0003"));
+  if (slash == std::string::npos || slash == 0 || slash + 1 == rest.size() ||
+      rest.find('/', slash + 1) != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("'", text, "' is not SWEEP/TRIAL, such as demo/0003"));
   }
   return TrialReference{rest.substr(0, slash), rest.substr(slash + 1)};
 }

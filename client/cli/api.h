@@ -1,12 +1,14 @@
 #pragma once
-// The coordinator as the verbs use it: calls with deadlines, whole lists instead of pages, absl::Status with
-// a remedy instead of grpc::Status. Owns its channels. Thread-safe as gRPC stubs are.
+// The coordinator as the verbs use it: calls with deadlines, whole lists instead of pages,
+// absl::Status with a remedy instead of grpc::Status. Owns its channels. Thread-safe as gRPC stubs
+// are.
 
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "client/cli/address.h"
 #include "sae/base/status.h"
 #include "saeloom/v1/sweep_service.grpc.pb.h"
@@ -17,23 +19,25 @@ class Api {
  public:
   Api(Address address, absl::Duration timeout);
 
-  [[nodiscard]] absl::StatusOr<saeloom::v1::Sweep> CreateSweep(const saeloom::v1::CreateSweepRequest& request);
+  [[nodiscard]] absl::StatusOr<saeloom::v1::Sweep> CreateSweep(
+      const saeloom::v1::CreateSweepRequest& request);
   [[nodiscard]] absl::StatusOr<saeloom::v1::Sweep> GetSweep(const std::string& sweep);
   [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Sweep>> ListSweeps();
   [[nodiscard]] absl::StatusOr<saeloom::v1::Sweep> CancelSweep(const std::string& sweep);
-  [[nodiscard]] absl::StatusOr<saeloom::v1::Trial> GetTrial(const std::string& sweep, const std::string& trial);
+  [[nodiscard]] absl::StatusOr<saeloom::v1::Trial> GetTrial(const std::string& sweep,
+                                                            const std::string& trial);
   /// In the order of their names.
-  [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Trial>> ListTrials(const std::string& sweep);
-  [[nodiscard]] absl::StatusOr<saeloom::v1::RetryTrialsResponse> RetryTrials(const std::string& sweep,
-                                                                            const std::vector<std::string>& trials);
-  [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> ListCheckpoints(const std::string& sweep,
-                                                                                     const std::string& trial);
+  [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Trial>> ListTrials(
+      const std::string& sweep);
+  [[nodiscard]] absl::StatusOr<saeloom::v1::RetryTrialsResponse> RetryTrials(
+      const std::string& sweep, const std::vector<std::string>& trials);
+  [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> ListCheckpoints(
+      const std::string& sweep, const std::string& trial);
   [[nodiscard]] absl::StatusOr<saeloom::v1::ListWorkersResponse> ListWorkers();
 
   /// Streams have no deadline; the caller ends one by context.TryCancel().
-  std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> WatchSweep(grpc::ClientContext& context,
-                                                                                  const std::string& sweep,
-                                                                                  std::int64_t after_seq);
+  std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> WatchSweep(
+      grpc::ClientContext& context, const std::string& sweep, std::int64_t after_seq);
   std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::LogChunk>> TailLogs(
       grpc::ClientContext& context, const saeloom::v1::TailLogsRequest& request);
 
@@ -53,7 +57,8 @@ class Api {
   std::unique_ptr<saeloom::v1::SweepService::StubInterface> telemetry_;
 };
 
-/// "SWEEP/TRIAL" (or resource names) -> its two bare parts; INVALID_ARGUMENT when `text` has not both.
+/// "SWEEP/TRIAL" (or resource names) -> its two bare parts; INVALID_ARGUMENT when `text` has not
+/// both.
 struct TrialReference {
   std::string sweep;
   std::string trial;

@@ -1,5 +1,6 @@
 #pragma once
-// The whole command line as a function, so that main() is thin and a test can call it. Returns the exit code.
+// The whole command line as a function, so that main() is thin and a test can call it. Returns the
+// exit code.
 
 #include <string>
 #include <vector>

@@ -1,15 +1,15 @@
 #pragma once
-// A server's stream read by a thread of its own, so that a watcher can also redraw and notice Ctrl-C. The
-// queue is bounded: when it is full the thread waits and gRPC's flow control holds the sender back.
-// Next is for one thread. Owns the thread; destruction cancels the call and joins.
-
-#include <grpcpp/client_context.h>
+// A server's stream read by a thread of its own, so that a watcher can also redraw and notice
+// Ctrl-C. The queue is bounded: when it is full the thread waits and gRPC's flow control holds the
+// sender back. Next is for one thread. Owns the thread; destruction cancels the call and joins.
 
 #include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 #include <thread>
+
+#include <grpcpp/client_context.h>
 
 #include "sae/base/mutex.h"
 #include "saeloom/v1/sweep_service.grpc.pb.h"

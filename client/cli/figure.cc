@@ -8,6 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_replace.h"
+
 #include "client/cli/table.h"
 
 namespace sae::cli {
@@ -22,36 +23,52 @@ struct Style {
   const char* colour;
   char shape;  // o circle, s square, d diamond, t triangle
 };
-constexpr std::array<Style, 6> kStyles = {{{"#0072B2", 'o'}, {"#D55E00", 's'}, {"#009E73", 'd'}, {"#CC79A7", 't'},
-                                           {"#E69F00", 'o'}, {"#56B4E9", 's'}}};
+constexpr std::array<Style, 6> kStyles = {{{"#0072B2", 'o'},
+                                           {"#D55E00", 's'},
+                                           {"#009E73", 'd'},
+                                           {"#CC79A7", 't'},
+                                           {"#E69F00", 'o'},
+                                           {"#56B4E9", 's'}}};
 
 struct Box {
   double x = 0, y = 0, w = 0, h = 0;
-  bool Overlaps(const Box& o) const { return x < o.x + o.w && o.x < x + w && y < o.y + o.h && o.y < y + h; }
+  bool Overlaps(const Box& o) const {
+    return x < o.x + o.w && o.x < x + w && y < o.y + o.h && o.y < y + h;
+  }
 };
 
 std::string Escape(const std::string& text) {
-  return absl::StrReplaceAll(text, {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
+  return absl::StrReplaceAll(text,
+                             {{"&", "&amp;"}, {"<", "&lt;"}, {">", "&gt;"}, {"\"", "&quot;"}});
 }
 
 std::string Marker(const Style& style, double x, double y, bool filled) {
-  const std::string paint = absl::StrFormat("fill=\"%s\" stroke=\"%s\" stroke-width=\"1.6\"", filled ? style.colour : "white", style.colour);
+  const std::string paint = absl::StrFormat("fill=\"%s\" stroke=\"%s\" stroke-width=\"1.6\"",
+                                            filled ? style.colour : "white", style.colour);
   switch (style.shape) {
-    case 's': return absl::StrFormat("<rect x=\"%.1f\" y=\"%.1f\" width=\"9\" height=\"9\" %s/>\n", x - 4.5, y - 4.5, paint);
+    case 's':
+      return absl::StrFormat("<rect x=\"%.1f\" y=\"%.1f\" width=\"9\" height=\"9\" %s/>\n", x - 4.5,
+                             y - 4.5, paint);
     case 'd':
       return absl::StrFormat("<path d=\"M%.1f %.1f l6 6 l-6 6 l-6 -6 z\" %s/>\n", x, y - 6, paint);
-    case 't': return absl::StrFormat("<path d=\"M%.1f %.1f l6 10 l-12 0 z\" %s/>\n", x, y - 6, paint);
-    default: return absl::StrFormat("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" %s/>\n", x, y, paint);
+    case 't':
+      return absl::StrFormat("<path d=\"M%.1f %.1f l6 10 l-12 0 z\" %s/>\n", x, y - 6, paint);
+    default:
+      return absl::StrFormat("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" %s/>\n", x, y, paint);
   }
 }
 
-std::string Text(double x, double y, const char* anchor, int size, const std::string& text, const std::string& more = "") {
-  return absl::StrFormat("<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" font-size=\"%d\"%s>%s</text>\n", x, y, anchor, size, more, Escape(text));
+std::string Text(double x, double y, const char* anchor, int size, const std::string& text,
+                 const std::string& more = "") {
+  return absl::StrFormat(
+      "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"%s\" font-size=\"%d\"%s>%s</text>\n", x, y, anchor,
+      size, more, Escape(text));
 }
 
 class Figure {
  public:
-  explicit Figure(const Results& results) : results_(results), architectures_(ArchitecturesOf(results)) {
+  explicit Figure(const Results& results)
+      : results_(results), architectures_(ArchitecturesOf(results)) {
     std::vector<double> xs, ys;
     for (const ResultRow& r : results.rows) {
       if (!Shown(r)) continue;
@@ -68,39 +85,59 @@ class Figure {
 
   std::string Draw() {
     std::string out = absl::StrFormat(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 %.0f %.0f\" "
-        "font-family=\"Helvetica, Arial, sans-serif\" fill=\"#222\">\n<rect width=\"100%%\" height=\"100%%\" fill=\"white\"/>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 "
+        "%.0f %.0f\" "
+        "font-family=\"Helvetica, Arial, sans-serif\" fill=\"#222\">\n<rect width=\"100%%\" "
+        "height=\"100%%\" fill=\"white\"/>\n",
         kWidth, kHeight, kWidth, kHeight);
-    out += Text(kLeft, 24, "start", 15, absl::StrCat(results_.sweep, ": fraction of variance unexplained against sparsity"), " font-weight=\"bold\"");
-    if (y_ticks_.empty()) return out + Text(kWidth / 2, kHeight / 2, "middle", 13, "no trial has held-out metrics yet") + "</svg>\n";
+    out += Text(kLeft, 24, "start", 15,
+                absl::StrCat(results_.sweep, ": fraction of variance unexplained against sparsity"),
+                " font-weight=\"bold\"");
+    if (y_ticks_.empty())
+      return out +
+             Text(kWidth / 2, kHeight / 2, "middle", 13, "no trial has held-out metrics yet") +
+             "</svg>\n";
     out += Axes();
-    for (std::size_t i = 0; i < architectures_.size(); ++i) out += Series(architectures_[i], kStyles[i % kStyles.size()]);
+    for (std::size_t i = 0; i < architectures_.size(); ++i)
+      out += Series(architectures_[i], kStyles[i % kStyles.size()]);
     return out + Labels() + Legend() + "</svg>\n";
   }
 
  private:
-  static bool Shown(const ResultRow& r) { return std::isfinite(r.l0) && std::isfinite(r.fvu) && r.l0 > 0; }
+  static bool Shown(const ResultRow& r) {
+    return std::isfinite(r.l0) && std::isfinite(r.fvu) && r.l0 > 0;
+  }
   double X(double l0) const {
-    return kLeft + (std::log(l0) - std::log(x_low_)) / (std::log(x_high_) - std::log(x_low_)) * (kWidth - kLeft - kRight);
+    return kLeft + (std::log(l0) - std::log(x_low_)) / (std::log(x_high_) - std::log(x_low_)) *
+                       (kWidth - kLeft - kRight);
   }
   double Y(double fvu) const {
-    return kTop + (y_ticks_.back() - fvu) / (y_ticks_.back() - y_ticks_.front()) * (kHeight - kTop - kBottom);
+    return kTop + (y_ticks_.back() - fvu) / (y_ticks_.back() - y_ticks_.front()) *
+                      (kHeight - kTop - kBottom);
   }
 
   std::string Axes() const {
     std::string out;
     for (const double t : y_ticks_) {
-      absl::StrAppendFormat(&out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n", kLeft, Y(t), kWidth - kRight, Y(t));
+      absl::StrAppendFormat(
+          &out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
+          kLeft, Y(t), kWidth - kRight, Y(t));
       out += Text(kLeft - 8, Y(t) + 4, "end", 12, absl::StrFormat("%.6g", t));
     }
     for (const double t : LogTicks(x_low_, x_high_)) {
-      absl::StrAppendFormat(&out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n", X(t), kTop, X(t), kHeight - kBottom);
+      absl::StrAppendFormat(
+          &out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
+          X(t), kTop, X(t), kHeight - kBottom);
       out += Text(X(t), kHeight - kBottom + 18, "middle", 12, absl::StrFormat("%.6g", t));
     }
-    absl::StrAppendFormat(&out, "<path d=\"M%.1f %.1f V%.1f H%.1f\" fill=\"none\" stroke=\"#555\"/>\n", kLeft, kTop, kHeight - kBottom, kWidth - kRight);
-    out += Text((kLeft + kWidth - kRight) / 2, kHeight - 16, "middle", 13, "L0: active latents per token, held-out rows (log scale)");
+    absl::StrAppendFormat(&out,
+                          "<path d=\"M%.1f %.1f V%.1f H%.1f\" fill=\"none\" stroke=\"#555\"/>\n",
+                          kLeft, kTop, kHeight - kBottom, kWidth - kRight);
+    out += Text((kLeft + kWidth - kRight) / 2, kHeight - 16, "middle", 13,
+                "L0: active latents per token, held-out rows (log scale)");
     const double middle = (kTop + kHeight - kBottom) / 2;
-    return out + Text(20, middle, "middle", 13, "FVU, held-out rows", absl::StrFormat(" transform=\"rotate(-90 20 %.1f)\"", middle));
+    return out + Text(20, middle, "middle", 13, "FVU, held-out rows",
+                      absl::StrFormat(" transform=\"rotate(-90 20 %.1f)\"", middle));
   }
 
   std::string Series(const std::string& architecture, const Style& style) {
@@ -113,14 +150,19 @@ class Figure {
     }
     const std::vector<std::size_t> front = ParetoFront(points);
     std::string line, marks;
-    for (const std::size_t i : front) absl::StrAppendFormat(&line, "%s%.1f,%.1f", line.empty() ? "" : " ", X(points[i].l0), Y(points[i].fvu));
+    for (const std::size_t i : front)
+      absl::StrAppendFormat(&line, "%s%.1f,%.1f", line.empty() ? "" : " ", X(points[i].l0),
+                            Y(points[i].fvu));
     for (std::size_t i = 0; i < rows.size(); ++i) {
       const double x = X(points[i].l0), y = Y(points[i].fvu);
       marks += Marker(style, x, y, std::find(front.begin(), front.end(), i) != front.end());
       taken_.push_back({x - 6, y - 6, 12, 12});
       labelled_.push_back({rows[i], x, y, style.colour});
     }
-    return absl::StrFormat("<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"/>\n", line, style.colour) + marks;
+    return absl::StrFormat(
+               "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"/>\n", line,
+               style.colour) +
+           marks;
   }
 
   /// Each label at the first of six places where it covers no marker and no other label.
@@ -128,19 +170,28 @@ class Figure {
     std::string out;
     for (const Labelled& l : labelled_) {
       std::string text = l.row->parameters;
-      if (const std::size_t space = text.find(' '); space != std::string::npos) text = text.substr(space + 1);
+      if (const std::size_t space = text.find(' '); space != std::string::npos)
+        text = text.substr(space + 1);
       text = absl::StrReplaceAll(text, {{"l1_coefficient=", "λ="}});
       const double w = kLetter * DisplayWidth(text);
-      const std::array<std::pair<double, double>, 6> places = {{{9, -6 - kLineHeight + 3}, {9, 4}, {-9 - w, -6 - kLineHeight + 3},
-                                                                 {-9 - w, 4}, {-w / 2, -10 - kLineHeight}, {-w / 2, 10}}};
+      const std::array<std::pair<double, double>, 6> places = {{{9, -6 - kLineHeight + 3},
+                                                                {9, 4},
+                                                                {-9 - w, -6 - kLineHeight + 3},
+                                                                {-9 - w, 4},
+                                                                {-w / 2, -10 - kLineHeight},
+                                                                {-w / 2, 10}}};
       Box box;
       for (const auto& [dx, dy] : places) {
         box = {l.x + dx, l.y + dy, w, kLineHeight};
-        const bool inside = box.x >= kLeft && box.x + w <= kWidth - 4 && box.y >= kTop - 8 && box.y + box.h <= kHeight - kBottom;
-        if (inside && std::none_of(taken_.begin(), taken_.end(), [&](const Box& b) { return b.Overlaps(box); })) break;
+        const bool inside = box.x >= kLeft && box.x + w <= kWidth - 4 && box.y >= kTop - 8 &&
+                            box.y + box.h <= kHeight - kBottom;
+        if (inside && std::none_of(taken_.begin(), taken_.end(),
+                                   [&](const Box& b) { return b.Overlaps(box); }))
+          break;
       }
       taken_.push_back(box);
-      out += Text(box.x, box.y + kLineHeight - 3, "start", 11, text, absl::StrCat(" fill=\"", l.colour, "\""));
+      out += Text(box.x, box.y + kLineHeight - 3, "start", 11, text,
+                  absl::StrCat(" fill=\"", l.colour, "\""));
     }
     return out;
   }
@@ -149,10 +200,12 @@ class Figure {
     std::string out;
     double x = kLeft;
     for (std::size_t i = 0; i < architectures_.size(); ++i) {
-      out += Marker(kStyles[i % kStyles.size()], x + 6, 37, true) + Text(x + 18, 41, "start", 12, architectures_[i]);
+      out += Marker(kStyles[i % kStyles.size()], x + 6, 37, true) +
+             Text(x + 18, 41, "start", 12, architectures_[i]);
       x += 36 + 7.0 * DisplayWidth(architectures_[i]);
     }
-    return out + Text(kWidth - kRight, 41, "end", 11, "hollow: off its architecture's front", " fill=\"#666\"");
+    return out + Text(kWidth - kRight, 41, "end", 11, "hollow: off its architecture's front",
+                      " fill=\"#666\"");
   }
 
   struct Labelled {

@@ -1,6 +1,6 @@
 #pragma once
-// The figure of `best --svg`: held-out FVU against L0 (logarithmic), one series an architecture, its front as
-// a line, points labelled by what varies. Self-contained SVG 1.1. Pure.
+// The figure of `best --svg`: held-out FVU against L0 (logarithmic), one series an architecture,
+// its front as a line, points labelled by what varies. Self-contained SVG 1.1. Pure.
 
 #include <string>
 #include <vector>
@@ -13,7 +13,8 @@ std::string ParetoSvg(const Results& results);
 
 /// Ticks 1, 2, 5 times powers of ten inside [low, high].
 std::vector<double> LogTicks(double low, double high);
-/// Steps of 1, 2 or 5 times a power of ten from at or below `low` to at or above `high`: about `count`.
+/// Steps of 1, 2 or 5 times a power of ten from at or below `low` to at or above `high`: about
+/// `count`.
 std::vector<double> LinearTicks(double low, double high, int count);
 
 }  // namespace sae::cli

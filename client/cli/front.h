@@ -13,8 +13,8 @@ struct FrontPoint {
   double fvu = 0;
 };
 
-/// Indices of the points that no other beats in both (of equal ones the first), by rising L0. Points that are
-/// not finite, or whose L0 is not positive, never stand on it.
+/// Indices of the points that no other beats in both (of equal ones the first), by rising L0.
+/// Points that are not finite, or whose L0 is not positive, never stand on it.
 std::vector<std::size_t> ParetoFront(const std::vector<FrontPoint>& points);
 
 /// FVU of a front (rising L0) at `l0`: linear in log L0 between neighbours; nullopt outside.
@@ -26,7 +26,8 @@ struct Comparison {
     double a = 0;  ///< FVU of each
     double b = 0;
   };
-  std::vector<At> at;  ///< at the L0 of every point of either front inside the overlap; empty: not comparable
+  std::vector<At>
+      at;  ///< at the L0 of every point of either front inside the overlap; empty: not comparable
 };
 Comparison Compare(const std::vector<FrontPoint>& a, const std::vector<FrontPoint>& b);
 

@@ -1,14 +1,13 @@
 #include "client/cli/json_view.h"
 
-#include <google/protobuf/struct.pb.h>
-#include <google/protobuf/util/time_util.h>
-
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/ascii.h"
 #include "absl/strings/match.h"
+#include <google/protobuf/struct.pb.h>
+#include <google/protobuf/util/time_util.h>
 
 namespace sae::cli {
 namespace {
@@ -21,13 +20,17 @@ json View(const Message& message);
 json ValueView(const google::protobuf::Value& v) {
   switch (v.kind_case()) {
     case google::protobuf::Value::kNumberValue:
-      if (std::abs(v.number_value()) < 9007199254740992.0 && v.number_value() == std::nearbyint(v.number_value())) {
+      if (std::abs(v.number_value()) < 9007199254740992.0 &&
+          v.number_value() == std::nearbyint(v.number_value())) {
         return static_cast<std::int64_t>(v.number_value());
       }
       return v.number_value();
-    case google::protobuf::Value::kStringValue: return v.string_value();
-    case google::protobuf::Value::kBoolValue: return v.bool_value();
-    default: return nullptr;
+    case google::protobuf::Value::kStringValue:
+      return v.string_value();
+    case google::protobuf::Value::kBoolValue:
+      return v.bool_value();
+    default:
+      return nullptr;
   }
 }
 
@@ -36,16 +39,26 @@ json FieldView(const Message& m, const FieldDescriptor* f, int index) {
   const auto* r = m.GetReflection();
   const bool one = index < 0;
   switch (f->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_BOOL: return one ? r->GetBool(m, f) : r->GetRepeatedBool(m, f, index);
-    case FieldDescriptor::CPPTYPE_INT32: return one ? r->GetInt32(m, f) : r->GetRepeatedInt32(m, f, index);
-    case FieldDescriptor::CPPTYPE_INT64: return one ? r->GetInt64(m, f) : r->GetRepeatedInt64(m, f, index);
-    case FieldDescriptor::CPPTYPE_UINT32: return one ? r->GetUInt32(m, f) : r->GetRepeatedUInt32(m, f, index);
-    case FieldDescriptor::CPPTYPE_UINT64: return one ? r->GetUInt64(m, f) : r->GetRepeatedUInt64(m, f, index);
-    case FieldDescriptor::CPPTYPE_FLOAT: return one ? r->GetFloat(m, f) : r->GetRepeatedFloat(m, f, index);
-    case FieldDescriptor::CPPTYPE_DOUBLE: return one ? r->GetDouble(m, f) : r->GetRepeatedDouble(m, f, index);
-    case FieldDescriptor::CPPTYPE_STRING: return one ? r->GetString(m, f) : r->GetRepeatedString(m, f, index);
-    case FieldDescriptor::CPPTYPE_ENUM: return EnumName(one ? r->GetEnum(m, f) : r->GetRepeatedEnum(m, f, index));
-    case FieldDescriptor::CPPTYPE_MESSAGE: return View(one ? r->GetMessage(m, f) : r->GetRepeatedMessage(m, f, index));
+    case FieldDescriptor::CPPTYPE_BOOL:
+      return one ? r->GetBool(m, f) : r->GetRepeatedBool(m, f, index);
+    case FieldDescriptor::CPPTYPE_INT32:
+      return one ? r->GetInt32(m, f) : r->GetRepeatedInt32(m, f, index);
+    case FieldDescriptor::CPPTYPE_INT64:
+      return one ? r->GetInt64(m, f) : r->GetRepeatedInt64(m, f, index);
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return one ? r->GetUInt32(m, f) : r->GetRepeatedUInt32(m, f, index);
+    case FieldDescriptor::CPPTYPE_UINT64:
+      return one ? r->GetUInt64(m, f) : r->GetRepeatedUInt64(m, f, index);
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return one ? r->GetFloat(m, f) : r->GetRepeatedFloat(m, f, index);
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return one ? r->GetDouble(m, f) : r->GetRepeatedDouble(m, f, index);
+    case FieldDescriptor::CPPTYPE_STRING:
+      return one ? r->GetString(m, f) : r->GetRepeatedString(m, f, index);
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return EnumName(one ? r->GetEnum(m, f) : r->GetRepeatedEnum(m, f, index));
+    case FieldDescriptor::CPPTYPE_MESSAGE:
+      return View(one ? r->GetMessage(m, f) : r->GetRepeatedMessage(m, f, index));
   }
   return nullptr;
 }
@@ -67,7 +80,8 @@ json View(const Message& m) {
   if (const auto* time = dynamic_cast<const google::protobuf::Timestamp*>(&m)) {
     return google::protobuf::util::TimeUtil::ToString(*time);
   }
-  if (const auto* value = dynamic_cast<const google::protobuf::Value*>(&m)) return ValueView(*value);
+  if (const auto* value = dynamic_cast<const google::protobuf::Value*>(&m))
+    return ValueView(*value);
   json out = json::object();
   const auto* r = m.GetReflection();
   for (int i = 0; i < m.GetDescriptor()->field_count(); ++i) {
@@ -94,7 +108,8 @@ std::string EnumName(const google::protobuf::EnumValueDescriptor* value) {
     prefix += absl::ascii_toupper(static_cast<unsigned char>(c));
   }
   prefix += '_';
-  return absl::StartsWith(value->name(), prefix) ? value->name().substr(prefix.size()) : value->name();
+  return absl::StartsWith(value->name(), prefix) ? value->name().substr(prefix.size())
+                                                 : value->name();
 }
 
 std::string JsonText(const Message& message, int indent) {

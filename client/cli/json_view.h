@@ -1,11 +1,12 @@
 #pragma once
-// Messages of the API as JSON for `-o json`: field names as in the .proto files, integers as numbers, enums
-// without their prefix ("RUNNING"), times as RFC 3339, numbers that are not finite as null. Pure.
-
-#include <google/protobuf/message.h>
+// Messages of the API as JSON for `-o json`: field names as in the .proto files, integers as
+// numbers, enums without their prefix ("RUNNING"), times as RFC 3339, numbers that are not finite
+// as null. Pure.
 
 #include <string>
 #include <vector>
+
+#include <google/protobuf/message.h>
 
 namespace sae::cli {
 

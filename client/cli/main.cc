@@ -1,12 +1,12 @@
-// saeloom: the one command of a user. Verbs that need numbers are handed over to saeloom-offline by exec.
-
-#include <sys/ioctl.h>
-#include <unistd.h>
+// saeloom: the one command of a user. Verbs that need numbers are handed over to saeloom-offline by
+// exec.
 
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
+#include <sys/ioctl.h>
+#include <unistd.h>
 
 #include "client/cli/cli.h"
 #include "sae/base/process.h"
@@ -37,21 +37,20 @@ std::string Variable(const std::string& name) {
 int main(int argc, char** argv) {
   std::error_code ignored;
   const std::string term = Variable("TERM");
-  sae::cli::World world{
-      .out = std::cout,
-      .err = std::cerr,
-      .clock = sae::RealClock(),
-      .env = sae::RealEnv(),
-      .terminal = ::isatty(STDOUT_FILENO) == 1 && term != "dumb",
-      .columns = [] { return static_cast<int>(TerminalSize().ws_col); },
-      .rows = [] { return static_cast<int>(TerminalSize().ws_row); },
-      .variable = Variable,
-      .directory = std::filesystem::current_path(ignored).string(),
-      .own_directory = sae::ExecutableDirectory(),
-      .exec = Exec,
-      .watch_signals = []() -> std::unique_ptr<sae::SignalWatcher> {
-        auto watcher = sae::SignalWatcher::Create({SIGINT, SIGTERM});
-        return watcher.ok() ? *std::move(watcher) : nullptr;
-      }};
+  sae::cli::World world{.out = std::cout,
+                        .err = std::cerr,
+                        .clock = sae::RealClock(),
+                        .env = sae::RealEnv(),
+                        .terminal = ::isatty(STDOUT_FILENO) == 1 && term != "dumb",
+                        .columns = [] { return static_cast<int>(TerminalSize().ws_col); },
+                        .rows = [] { return static_cast<int>(TerminalSize().ws_row); },
+                        .variable = Variable,
+                        .directory = std::filesystem::current_path(ignored).string(),
+                        .own_directory = sae::ExecutableDirectory(),
+                        .exec = Exec,
+                        .watch_signals = []() -> std::unique_ptr<sae::SignalWatcher> {
+                          auto watcher = sae::SignalWatcher::Create({SIGINT, SIGTERM});
+                          return watcher.ok() ? *std::move(watcher) : nullptr;
+                        }};
   return sae::cli::RunCli({argv + 1, argv + argc}, world);
 }

@@ -25,7 +25,8 @@ PortFile ParsePortFile(const std::string& text) {
   if (j.is_object()) {
     for (const auto& [key, value] : j.items()) {
       const int port = PortOf(value.is_string() ? value.get<std::string>() : value.dump());
-      (key.find("metrics") != std::string::npos ? out.metrics : out.listen) = port;
+      if (key == "listen") out.listen = port;
+      if (key == "metrics") out.metrics = port;
     }
     return out;
   }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+
 #include "client/cli/table.h"
 #include "client/cli/trial_view.h"
 #include "proto/convert/sweep_convert.h"
@@ -23,12 +24,14 @@ bool Meets(double value, const config::Constraint& c) {
 }
 
 bool Feasible(const Trial& trial, const saeloom::v1::Objective& objective) {
-  if (trial.state() != Trial::STATE_SUCCEEDED && trial.state() != Trial::STATE_STOPPED_EARLY) return false;
+  if (trial.state() != Trial::STATE_SUCCEEDED && trial.state() != Trial::STATE_STOPPED_EARLY)
+    return false;
   if (!std::isfinite(MetricOf(trial, objective.metric()))) return false;
-  return std::all_of(objective.constraints().begin(), objective.constraints().end(), [&](const std::string& text) {
-    const auto c = config::ParseConstraint(text);
-    return c.ok() && Meets(MetricOf(trial, c->metric), *c);
-  });
+  return std::all_of(objective.constraints().begin(), objective.constraints().end(),
+                     [&](const std::string& text) {
+                       const auto c = config::ParseConstraint(text);
+                       return c.ok() && Meets(MetricOf(trial, c->metric), *c);
+                     });
 }
 
 ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
@@ -46,13 +49,16 @@ ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
   r.tokens_per_second = MetricOf(t, "tokens_per_second");
   r.objective = MetricOf(t, objective.metric());
   r.feasible = Feasible(t, objective);
-  r.aux_off = r.architecture == "topk" && t.config().sae().has_aux_k() && t.config().sae().aux_k() == 0;
+  r.aux_off =
+      r.architecture == "topk" && t.config().sae().has_aux_k() && t.config().sae().aux_k() == 0;
   return r;
 }
 
 std::string ObjectiveText(const saeloom::v1::Objective& o) {
-  std::string text = absl::StrCat(o.goal() == saeloom::v1::Objective::GOAL_MAXIMIZE ? "largest " : "smallest ", o.metric());
-  if (o.constraints_size() > 0) absl::StrAppend(&text, " with ", absl::StrJoin(o.constraints(), ", "));
+  std::string text = absl::StrCat(
+      o.goal() == saeloom::v1::Objective::GOAL_MAXIMIZE ? "largest " : "smallest ", o.metric());
+  if (o.constraints_size() > 0)
+    absl::StrAppend(&text, " with ", absl::StrJoin(o.constraints(), ", "));
   return text;
 }
 
@@ -89,18 +95,25 @@ std::string RangeText(const std::vector<FrontPoint>& front) {
 }
 
 std::string PairText(const ArchitecturePair& pair) {
-  std::string out = absl::StrCat("\n", pair.a, " and ", pair.b, " at equal L0: held-out FVU, interpolated along each front in log L0\n");
+  std::string out =
+      absl::StrCat("\n", pair.a, " and ", pair.b,
+                   " at equal L0: held-out FVU, interpolated along each front in log L0\n");
   if (pair.comparison.at.empty()) {
-    return absl::StrCat(out, "not comparable: ", pair.a, " ", RangeText(pair.front_a), ", ", pair.b, " ", RangeText(pair.front_b), "\n");
+    return absl::StrCat(out, "not comparable: ", pair.a, " ", RangeText(pair.front_a), ", ", pair.b,
+                        " ", RangeText(pair.front_b), "\n");
   }
   using A = Table::Align;
   Table table({{"L0", A::kRight}, {pair.a, A::kRight}, {pair.b, A::kRight}, {"LOWER"}});
   std::size_t wins = 0;
   for (const Comparison::At& at : pair.comparison.at) {
     wins += at.a < at.b ? 1 : 0;
-    table.Add({Number(at.l0, 3), Number(at.a), Number(at.b), at.a < at.b ? pair.a : at.b < at.a ? pair.b : "equal"});
+    table.Add({Number(at.l0, 3), Number(at.a), Number(at.b),
+               at.a < at.b   ? pair.a
+               : at.b < at.a ? pair.b
+                             : "equal"});
   }
-  absl::StrAppend(&out, table.Text(), pair.a, " has the lower FVU at ", wins, " of ", pair.comparison.at.size(), " points\n");
+  absl::StrAppend(&out, table.Text(), pair.a, " has the lower FVU at ", wins, " of ",
+                  pair.comparison.at.size(), " points\n");
   return out;
 }
 
@@ -108,10 +121,12 @@ std::string PairText(const ArchitecturePair& pair) {
 
 std::vector<std::string> ArchitecturesOf(const Results& results) {
   std::vector<std::string> out;
-  // The plainest one (first in the list of names) comes last: it is what the others are compared with.
+  // The plainest one (first in the list of names) comes last: it is what the others are compared
+  // with.
   const auto& names = config::Architectures();
   for (auto it = names.rbegin(); it != names.rend(); ++it) {
-    if (std::any_of(results.rows.begin(), results.rows.end(), [&](const ResultRow& r) { return r.architecture == *it; })) {
+    if (std::any_of(results.rows.begin(), results.rows.end(),
+                    [&](const ResultRow& r) { return r.architecture == *it; })) {
       out.push_back(*it);
     }
   }
@@ -140,7 +155,11 @@ Results CollectResults(const saeloom::v1::Sweep& sweep, const std::vector<Trial>
   const std::vector<std::string> architectures = ArchitecturesOf(out);
   for (std::size_t i = 0; i < architectures.size(); ++i) {
     for (std::size_t j = i + 1; j < architectures.size(); ++j) {
-      ArchitecturePair pair{architectures[i], architectures[j], FrontOf(out, architectures[i]), FrontOf(out, architectures[j]), {}};
+      ArchitecturePair pair{architectures[i],
+                            architectures[j],
+                            FrontOf(out, architectures[i]),
+                            FrontOf(out, architectures[j]),
+                            {}};
       pair.comparison = Compare(pair.front_a, pair.front_b);
       out.pairs.push_back(std::move(pair));
     }
@@ -153,22 +172,33 @@ std::string ResultsText(const Results& results) {
   using A = Table::Align;
   std::string out = absl::StrCat(
       results.sweep, ": metrics on held-out rows. * = on the Pareto front of FVU against L0.\n",
-      "DEAD = latents that fired on no held-out row and in none of the last max(5e5, 25%) training tokens.\n\n");
-  Table table({{""}, {"TRIAL"}, {"PARAMETERS"}, {"FVU", A::kRight}, {"EXPL.VAR", A::kRight}, {"L0", A::kRight}, {"DEAD", A::kRight},
-               {"GAMMA", A::kRight}, {"TOKENS/S", A::kRight}, {"STATE"}});
+      "DEAD = latents that fired on no held-out row and in none of the last max(5e5, 25%) training "
+      "tokens.\n\n");
+  Table table({{""},
+               {"TRIAL"},
+               {"PARAMETERS"},
+               {"FVU", A::kRight},
+               {"EXPL.VAR", A::kRight},
+               {"L0", A::kRight},
+               {"DEAD", A::kRight},
+               {"GAMMA", A::kRight},
+               {"TOKENS/S", A::kRight},
+               {"STATE"}});
   std::vector<const ResultRow*> order;
   for (const ResultRow& r : results.rows) order.push_back(&r);
   const std::vector<std::string> architectures = ArchitecturesOf(results);
   std::stable_sort(order.begin(), order.end(), [&](const ResultRow* a, const ResultRow* b) {
     const auto key = [&](const ResultRow* r) {
-      return std::pair(std::find(architectures.begin(), architectures.end(), r->architecture) - architectures.begin(),
+      return std::pair(std::find(architectures.begin(), architectures.end(), r->architecture) -
+                           architectures.begin(),
                        std::isfinite(r->l0) ? r->l0 : 1e300);
     };
     return key(a) < key(b);
   });
   for (const ResultRow* r : order) {
-    table.Add({r->on_front ? "*" : "", r->trial, r->parameters, Number(r->fvu), Number(r->explained_variance), Number(r->l0),
-               Percent(r->dead_fraction), Number(r->gamma), Count(r->tokens_per_second), r->state});
+    table.Add({r->on_front ? "*" : "", r->trial, r->parameters, Number(r->fvu),
+               Number(r->explained_variance), Number(r->l0), Percent(r->dead_fraction),
+               Number(r->gamma), Count(r->tokens_per_second), r->state});
   }
   out += table.Text();
   for (const ArchitecturePair& pair : results.pairs) out += PairText(pair);
@@ -176,8 +206,9 @@ std::string ResultsText(const Results& results) {
   for (const AuxPair& pair : results.aux) {
     const ResultRow& with = results.rows[pair.with];
     const ResultRow& without = results.rows[pair.without];
-    absl::StrAppend(&out, "AuxK (", with.parameters, "): dead ", Percent(with.dead_fraction), " with it, ",
-                    Percent(without.dead_fraction), " without; FVU ", Number(with.fvu), " with it, ", Number(without.fvu), " without\n");
+    absl::StrAppend(&out, "AuxK (", with.parameters, "): dead ", Percent(with.dead_fraction),
+                    " with it, ", Percent(without.dead_fraction), " without; FVU ",
+                    Number(with.fvu), " with it, ", Number(without.fvu), " without\n");
   }
   absl::StrAppend(&out, "\nbest (", results.objective, "): ");
   if (results.best < 0) return out + "no trial that has ended well meets it\n";

@@ -1,6 +1,7 @@
 #pragma once
-// The result table of a sweep: held-out metrics of each trial, the Pareto front, the best trial by the
-// sweep's objective, architectures compared at equal L0, and what AuxK is worth. Pure functions.
+// The result table of a sweep: held-out metrics of each trial, the Pareto front, the best trial by
+// the sweep's objective, architectures compared at equal L0, and what AuxK is worth. Pure
+// functions.
 
 #include <string>
 #include <vector>
@@ -15,11 +16,12 @@ struct ResultRow {
   std::string parameters;
   std::string architecture;
   std::string state;
-  double fvu = 0, explained_variance = 0, l0 = 0, dead_fraction = 0, gamma = 0, tokens_per_second = 0;
+  double fvu = 0, explained_variance = 0, l0 = 0, dead_fraction = 0, gamma = 0,
+         tokens_per_second = 0;
   double objective = 0;
   bool feasible = false;  ///< has ended well, with a finite objective that meets every constraint
   bool on_front = false;
-  bool aux_off = false;   ///< topk with aux_k 0
+  bool aux_off = false;  ///< topk with aux_k 0
 };
 
 struct ArchitecturePair {
@@ -37,12 +39,13 @@ struct Results {
   std::string sweep;
   std::string objective;  ///< "smallest heldout.fvu with heldout.l0 <= 64"
   std::vector<ResultRow> rows;
-  int best = -1;          ///< row, or -1
+  int best = -1;  ///< row, or -1
   std::vector<ArchitecturePair> pairs;
   std::vector<AuxPair> aux;
 };
 
-Results CollectResults(const saeloom::v1::Sweep& sweep, const std::vector<saeloom::v1::Trial>& trials);
+Results CollectResults(const saeloom::v1::Sweep& sweep,
+                       const std::vector<saeloom::v1::Trial>& trials);
 std::string ResultsText(const Results& results);
 std::string ResultsJson(const Results& results);
 

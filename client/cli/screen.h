@@ -1,6 +1,7 @@
 #pragma once
-// A block of lines at the end of the output that is redrawn in place, with permanent lines scrolling above
-// it. Where the output is no terminal there is no block. Borrows the stream; one thread.
+// A block of lines at the end of the output that is redrawn in place, with permanent lines
+// scrolling above it. Where the output is no terminal there is no block. Borrows the stream; one
+// thread.
 
 #include <ostream>
 #include <string>

@@ -1,12 +1,12 @@
 #include "client/cli/spec_file.h"
 
-#include <yaml-cpp/yaml.h>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <yaml-cpp/yaml.h>
 
 #include "absl/strings/numbers.h"
+
 #include "sae/base/hash.h"
 
 namespace sae::cli {
@@ -45,13 +45,18 @@ class Converter {
 
   absl::StatusOr<json> Convert(const YAML::Node& node, int depth) {
     if (depth > kMaxDepth || ++nodes_ > kMaxNodes) {
-      return absl::InvalidArgumentError(absl::StrCat(At(file_, node.Mark()), ": nested too deeply, or too large"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(At(file_, node.Mark()), ": nested too deeply, or too large"));
     }
     switch (node.Type()) {
-      case YAML::NodeType::Scalar: return Scalar(node);
-      case YAML::NodeType::Sequence: return Sequence(node, depth);
-      case YAML::NodeType::Map: return Map(node, depth);
-      default: return json(nullptr);
+      case YAML::NodeType::Scalar:
+        return Scalar(node);
+      case YAML::NodeType::Sequence:
+        return Sequence(node, depth);
+      case YAML::NodeType::Map:
+        return Map(node, depth);
+      default:
+        return json(nullptr);
     }
   }
 
@@ -69,11 +74,13 @@ class Converter {
     json out = json::object();
     for (const auto& item : node) {
       if (!item.first.IsScalar()) {
-        return absl::InvalidArgumentError(absl::StrCat(At(file_, item.first.Mark()), ": a key is not plain text"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(At(file_, item.first.Mark()), ": a key is not plain text"));
       }
       const std::string key = item.first.Scalar();
       if (out.contains(key)) {
-        return absl::InvalidArgumentError(absl::StrCat(At(file_, item.first.Mark()), ": key ", key, " is there twice"));
+        return absl::InvalidArgumentError(
+            absl::StrCat(At(file_, item.first.Mark()), ": key ", key, " is there twice"));
       }
       SAE_ASSIGN_OR_RETURN(json value, Convert(item.second, depth + 1));
       out[key] = std::move(value);
@@ -91,10 +98,12 @@ absl::StatusOr<std::string> YamlToJson(const std::string& yaml, const std::strin
   try {
     const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
     if (documents.empty() || documents[0].IsNull()) {
-      return absl::InvalidArgumentError(absl::StrCat(file, ": is empty: a sweep starts with apiVersion: saeloom/v1"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ": is empty: a sweep starts with apiVersion: saeloom/v1"));
     }
     if (documents.size() > 1) {
-      return absl::InvalidArgumentError(absl::StrCat(file, ": has ", documents.size(), " documents: one sweep a file"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ": has ", documents.size(), " documents: one sweep a file"));
     }
     SAE_ASSIGN_OR_RETURN(const json j, Converter(file).Convert(documents[0], 0));
     return j.dump(-1, ' ', false, json::error_handler_t::replace);
@@ -122,13 +131,16 @@ absl::Status ReadStoreManifest(config::SweepSpec& spec, const World& world) {
   const std::string path = (std::filesystem::path(spec.store) / "manifest.json").string();
   const auto text = world.env.Read(path);
   if (absl::IsNotFound(text.status())) {
-    return absl::NotFoundError(absl::StrCat("store: no activation store at ", spec.store,
-        " (manifest.json is missing): make one with `saeloom harvest --out DIR` or `saeloom store create --out DIR`"));
+    return absl::NotFoundError(
+        absl::StrCat("store: no activation store at ", spec.store,
+                     " (manifest.json is missing): make one with `saeloom harvest --out DIR` or "
+                     "`saeloom store create --out DIR`"));
   }
   if (!text.ok()) return Annotate(text.status(), "store");
   const json manifest = json::parse(*text, nullptr, false);
   if (!manifest.is_object() || !manifest.contains("d") || !manifest["d"].is_number_integer()) {
-    return absl::DataLossError(absl::StrCat("store: ", path, " is not a store's manifest: has no width d"));
+    return absl::DataLossError(
+        absl::StrCat("store: ", path, " is not a store's manifest: has no width d"));
   }
   spec.store_d = manifest["d"].get<std::int64_t>();
   spec.store_hash = HashToText(Xxh3(*text));

@@ -1,19 +1,19 @@
 #include "client/cli/supervisor.h"
 
+#include <algorithm>
+#include <csignal>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <nlohmann/json.hpp>
+#include <ostream>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <algorithm>
-#include <csignal>
-#include <nlohmann/json.hpp>
-#include <ostream>
-
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+
 #include "client/cli/table.h"
 #include "sae/base/procfs.h"
 
@@ -23,7 +23,8 @@ using nlohmann::json;
 
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
 constexpr absl::Duration kLongestBackoff = absl::Seconds(30);
-constexpr absl::Duration kGoodRun = absl::Seconds(60);  // after that, a death starts again from the first back-off
+constexpr absl::Duration kGoodRun =
+    absl::Seconds(60);  // after that, a death starts again from the first back-off
 constexpr int kLogLines = 8;
 
 /// Whether a server could listen there now.
@@ -46,20 +47,25 @@ std::string Tail(Env& env, const std::string& path) {
   if (!text.ok()) return "";
   const std::vector<std::string> lines = absl::StrSplit(*text, '\n', absl::SkipEmpty());
   std::string out;
-  for (std::size_t i = lines.size() > kLogLines ? lines.size() - kLogLines : 0; i < lines.size(); ++i) {
+  for (std::size_t i = lines.size() > kLogLines ? lines.size() - kLogLines : 0; i < lines.size();
+       ++i) {
     absl::StrAppend(&out, "\n  | ", lines[i]);
   }
   return out;
 }
 
 std::string EndText(const ExitStatus& exit) {
-  return exit.signal != 0 ? absl::StrCat("signal ", exit.signal) : absl::StrCat("exit code ", exit.code);
+  return exit.signal != 0 ? absl::StrCat("signal ", exit.signal)
+                          : absl::StrCat("exit code ", exit.code);
 }
 
 }  // namespace
 
 Supervisor::Supervisor(UpOptions options, World& world, SignalWatcher& signals)
-    : options_(std::move(options)), world_(world), signals_(signals), mark_("SAELOOM_UP=" + options_.dir) {}
+    : options_(std::move(options)),
+      world_(world),
+      signals_(signals),
+      mark_("SAELOOM_UP=" + options_.dir) {}
 
 Supervisor::~Supervisor() {
   if (lock_fd_ < 0) return;
@@ -80,13 +86,22 @@ absl::Status Supervisor::Lock() {
     ::close(lock_fd_);
     lock_fd_ = -1;
     return absl::FailedPreconditionError(absl::StrCat(
-        options_.dir, " is in use by another `saeloom up`", holder.empty() ? "" : absl::StrCat(" (process ", absl::StripAsciiWhitespace(holder), ")"),
-        address.empty() ? "" : absl::StrCat(" at ", absl::StripAsciiWhitespace(address)), ": use that one, or another --dir"));
+        options_.dir, " is in use by another `saeloom up`",
+        holder.empty() ? "" : absl::StrCat(" (process ", absl::StripAsciiWhitespace(holder), ")"),
+        address.empty() ? "" : absl::StrCat(" at ", absl::StripAsciiWhitespace(address)),
+        ": use that one, or another --dir"));
   }
   const std::string pid = absl::StrCat(::getpid(), "\n");
-  if (::ftruncate(lock_fd_, 0) != 0 || ::pwrite(lock_fd_, pid.data(), pid.size(), 0) < 0) return ErrnoToStatus(errno, path);
-  // What a killed predecessor left behind carries our mark; nothing else can, now that the lock is ours.
-  if (const int left = SignalProcesses({0, {mark_}}, SIGKILL); left > 0) Say(absl::StrCat("ended ", left, " processes of an earlier run"));
+  if (::ftruncate(lock_fd_, 0) != 0 || ::pwrite(lock_fd_, pid.data(), pid.size(), 0) < 0)
+    return ErrnoToStatus(errno, path);
+  // What a killed predecessor left behind carries our mark; nothing else can, now that the lock is
+  // ours.
+  for (int tries = 0, left = 0; (left = SignalProcesses({0, {mark_}}, SIGKILL)) > 0 && tries < 100;
+       ++tries) {
+    if (tries == 0)
+      Say(absl::StrCat("ending ", left, " processes that an earlier run left behind"));
+    (void)signals_.Wait(kPoll);
+  }
   return world_.env.RemoveAll(options_.dir + "/address");
 }
 
@@ -95,19 +110,25 @@ absl::Status Supervisor::LoadPorts() {
   if (world_.env.Exists(path)) {
     SAE_ASSIGN_OR_RETURN(const std::string text, world_.env.Read(path));
     const json j = json::parse(text, nullptr, false);
-    if (!j.is_object()) return absl::DataLossError(absl::StrCat(path, " is damaged: delete it, and ports are chosen anew"));
+    if (!j.is_object())
+      return absl::DataLossError(
+          absl::StrCat(path, " is damaged: delete it, and ports are chosen anew"));
     for (const auto& [name, port] : j.items()) {
       if (port.is_number_integer()) ports_[name] = port.get<int>();
     }
   }
   if (options_.port != 0) ports_["coordinator"] = options_.port;
-  for (const auto& [name, port] : ports_) {
-    if (port != 0 && !PortIsFree(port)) {
-      return absl::FailedPreconditionError(absl::StrCat(
-          "port ", port, " of ", name, " is in use: ", name == "coordinator" && options_.port != 0
-              ? std::string("choose another with --port, or leave it out")
-              : absl::StrCat("end what uses it, or delete ", path, " to choose ports anew")));
+  for (auto& [name, port] : ports_) {
+    if (port == 0 || PortIsFree(port)) continue;
+    if (name != "coordinator") {  // nobody has to know a metrics port beforehand
+      port = 0;
+      continue;
     }
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the coordinator's port ", port, " is in use: ",
+        options_.port != 0
+            ? std::string("choose another with --port, or leave it out")
+            : absl::StrCat("end what uses it, or delete ", path, " to choose another")));
   }
   return absl::OkStatus();
 }
@@ -129,7 +150,8 @@ std::vector<std::string> Supervisor::Argv(const Child& child) const {
   } else {
     argv.insert(argv.end(), {"--coordinator", address_});
   }
-  argv.insert(argv.end(), {"--metrics-listen", port(child.name + ".metrics"), "--port-file", child.port_file});
+  argv.insert(argv.end(),
+              {"--metrics-listen", port(child.name + ".metrics"), "--port-file", child.port_file});
   return argv;
 }
 
@@ -151,13 +173,18 @@ absl::Status Supervisor::AwaitCoordinator(Child& child) {
   for (;;) {
     SAE_ASSIGN_OR_RETURN(const auto ended, child.process->Wait(absl::ZeroDuration()));
     if (ended) {
-      return absl::InternalError(absl::StrCat("the coordinator ended before it was ready (", EndText(*ended), "); the end of ", child.log, ":",
+      return absl::InternalError(absl::StrCat("the coordinator ended before it was ready (",
+                                              EndText(*ended), "); the end of ", child.log, ":",
                                               Tail(world_.env, child.log)));
     }
-    if (ParsePortFile(world_.env.Read(child.port_file).value_or("")).listen != 0) return absl::OkStatus();
-    if (signals_.Wait(kPoll)) return absl::CancelledError("interrupted before the coordinator was ready");
+    if (ParsePortFile(world_.env.Read(child.port_file).value_or("")).listen != 0)
+      return absl::OkStatus();
+    if (signals_.Wait(kPoll))
+      return absl::CancelledError("interrupted before the coordinator was ready");
     if (world_.clock.SinceBoot() > deadline) {
-      return absl::DeadlineExceededError(absl::StrCat("the coordinator was not ready within ", Span(options_.ready_within), "; see ", child.log));
+      return absl::DeadlineExceededError(absl::StrCat("the coordinator was not ready within ",
+                                                      Span(options_.ready_within), "; see ",
+                                                      child.log));
     }
   }
 }
@@ -191,7 +218,11 @@ absl::Status Supervisor::StartCoordinator() {
   SAE_RETURN_IF_ERROR(SavePorts());
   SAE_RETURN_IF_ERROR(WriteFileAtomically(world_.env, options_.dir + "/address", address_ + "\n"));
   if (options_.json) {
-    world_.out << json{{"address", address_}, {"directory", options_.dir}, {"workers", options_.workers}}.dump() << std::endl;
+    world_.out << json{{"address", address_},
+                       {"directory", options_.dir},
+                       {"workers", options_.workers}}
+                      .dump()
+               << std::endl;
   } else {
     world_.out << "SAELOOM_ADDR=" << address_ << std::endl;
   }
@@ -216,7 +247,8 @@ void Supervisor::Tend(Child& child) {
     return;
   }
   if (now - child.started > kGoodRun) child.backoff = options_.first_backoff;
-  Say(absl::StrCat(child.name, " ended (", EndText(**ended), "): starting it again in ", absl::FormatDuration(child.backoff), "; log: ", child.log));
+  Say(absl::StrCat(child.name, " ended (", EndText(**ended), "): starting it again in ",
+                   absl::FormatDuration(child.backoff), "; log: ", child.log));
   child.process.reset();
   child.start_at = now + child.backoff;
   child.backoff = std::min(child.backoff * 2, kLongestBackoff);
@@ -229,8 +261,10 @@ bool Supervisor::AwaitEnd(const std::vector<Child*>& children, absl::Duration ti
     for (Child* c : children) {
       if (c->process == nullptr) continue;
       const auto ended = c->process->Wait(absl::ZeroDuration());
-      if (ended.ok() && *ended) c->process.reset();
-      else running = true;
+      if (ended.ok() && *ended)
+        c->process.reset();
+      else
+        running = true;
     }
     if (!running) return true;
     if (impatient_ || world_.clock.SinceBoot() > deadline) return false;
@@ -245,7 +279,8 @@ void Supervisor::Stop() {
   for (Child* c : workers) {
     if (c->process) (void)c->process->Signal(SIGTERM);
   }
-  if (!AwaitEnd(workers, options_.grace)) Say(impatient_ ? "stopping at once" : "some workers did not end in time: killing them");
+  if (!AwaitEnd(workers, options_.grace))
+    Say(impatient_ ? "stopping at once" : "some workers did not end in time: killing them");
   Child* coordinator = children_[0].get();
   if (coordinator->process && !impatient_) (void)coordinator->process->Signal(SIGTERM);
   AwaitEnd({coordinator}, impatient_ ? absl::ZeroDuration() : absl::Seconds(10));
@@ -258,7 +293,8 @@ void Supervisor::KillAll() {
     if (c->process) (void)c->process->SignalGroup(SIGKILL);
   }
   const absl::Duration deadline = world_.clock.SinceBoot() + absl::Seconds(10);
-  while (SignalProcesses({0, {mark_}}, SIGKILL) > 0 && world_.clock.SinceBoot() < deadline) (void)signals_.Wait(kPoll);
+  while (SignalProcesses({0, {mark_}}, SIGKILL) > 0 && world_.clock.SinceBoot() < deadline)
+    (void)signals_.Wait(kPoll);
   children_.clear();
   (void)world_.env.RemoveAll(options_.dir + "/address");
 }
@@ -267,19 +303,23 @@ absl::Status Supervisor::Run() {
   SAE_RETURN_IF_ERROR(Lock());
   SAE_RETURN_IF_ERROR(LoadPorts());
   SAE_RETURN_IF_ERROR(world_.env.MakeDirectories(options_.dir + "/runs"));
-  if (const absl::Status s = StartCoordinator(); absl::IsCancelled(s)) return absl::OkStatus();
-  else if (!s.ok()) return s;
+  if (const absl::Status s = StartCoordinator(); absl::IsCancelled(s))
+    return absl::OkStatus();
+  else if (!s.ok())
+    return s;
   for (int i = 0; i < options_.workers; ++i) {
     auto child = std::make_unique<Child>();
     child->name = absl::StrCat("worker-", i);
     child->argv = {options_.worker, "--runs", options_.dir + "/runs", "--name", child->name};
-    if (options_.slots > 0) child->argv.insert(child->argv.end(), {"--slots", absl::StrCat(options_.slots)});
+    if (options_.slots > 0)
+      child->argv.insert(child->argv.end(), {"--slots", absl::StrCat(options_.slots)});
     child->log = absl::StrCat(options_.dir, "/logs/", child->name, ".log");
     child->port_file = absl::StrCat(options_.dir, "/", child->name, ".ports");
     child->backoff = options_.first_backoff;
     children_.push_back(std::move(child));
   }
-  Say(absl::StrCat("coordinator and ", options_.workers, options_.workers == 1 ? " worker" : " workers", "; logs in ", options_.dir,
+  Say(absl::StrCat("coordinator and ", options_.workers,
+                   options_.workers == 1 ? " worker" : " workers", "; logs in ", options_.dir,
                    "/logs; Ctrl-C stops them, sweeps go on at the next `saeloom up`"));
   for (;;) {
     for (const auto& child : children_) Tend(*child);
@@ -291,9 +331,11 @@ absl::Status Supervisor::Run() {
 
 absl::Status RunSupervised(const std::vector<std::string>& args, const World& world) {
   pid_t parent = 0;
-  if (args.size() < 3 || !absl::SimpleAtoi(args[1], &parent)) return absl::InvalidArgumentError("supervised: for `saeloom up` only");
+  if (args.size() < 3 || !absl::SimpleAtoi(args[1], &parent))
+    return absl::InvalidArgumentError("supervised: for `saeloom up` only");
   if (::prctl(PR_SET_PDEATHSIG, SIGTERM) != 0) return ErrnoToStatus(errno, "prctl");
-  if (::getppid() != parent) return absl::FailedPreconditionError("supervised: the parent has died");
+  if (::getppid() != parent)
+    return absl::FailedPreconditionError("supervised: the parent has died");
   return world.exec({args.begin() + 2, args.end()});
 }
 

@@ -10,7 +10,8 @@
 namespace sae::cli {
 
 int DisplayWidth(const std::string& text) {
-  return static_cast<int>(std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+  return static_cast<int>(
+      std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
 std::string Shorten(const std::string& text, int width) {
@@ -35,7 +36,8 @@ std::vector<std::string> Table::Lines() const {
   for (const auto& row : rows_) all.push_back(&row);
   std::vector<int> widths(columns_.size(), 0);
   for (const auto* row : all) {
-    for (std::size_t i = 0; i < row->size(); ++i) widths[i] = std::max(widths[i], DisplayWidth((*row)[i]));
+    for (std::size_t i = 0; i < row->size(); ++i)
+      widths[i] = std::max(widths[i], DisplayWidth((*row)[i]));
   }
   std::vector<std::string> lines;
   for (const auto* row : all) {
@@ -56,13 +58,16 @@ std::string Table::Text() const { return absl::StrJoin(Lines(), "\n") + "\n"; }
 std::string Number(double x, int digits) {
   if (!std::isfinite(x)) return "-";
   const double magnitude = std::abs(x);
-  if (magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e6)) return absl::StrFormat("%.*g", digits, x);
-  const int before = magnitude < 1 ? 1 : static_cast<int>(std::floor(std::log10(magnitude))) + 1;
+  if (magnitude != 0 && (magnitude < 1e-4 || magnitude >= 1e6))
+    return absl::StrFormat("%.*g", digits, x);
+  if (magnitude == 0) return "0";
+  const int before = magnitude < 1 ? 0 : static_cast<int>(std::floor(std::log10(magnitude))) + 1;
   return absl::StrFormat("%.*f", std::max(0, digits - before), x);
 }
 
 std::string Percent(double share) {
-  return std::isfinite(share) ? absl::StrFormat("%.*f%%", share < 0.0995 ? 2 : 1, 100 * share) : "-";
+  return std::isfinite(share) ? absl::StrFormat("%.*f%%", share < 0.0995 ? 2 : 1, 100 * share)
+                              : "-";
 }
 
 std::string Count(double x) {
@@ -74,7 +79,11 @@ std::string Count(double x) {
     ++unit;
   }
   if (unit == 0) return absl::StrFormat("%.0f", x);
-  return absl::StrFormat("%.*f%s", std::abs(x) < 9.995 ? 2 : std::abs(x) < 99.95 ? 1 : 0, x, kUnits[unit]);
+  return absl::StrFormat("%.*f%s",
+                         std::abs(x) < 9.995   ? 2
+                         : std::abs(x) < 99.95 ? 1
+                                               : 0,
+                         x, kUnits[unit]);
 }
 
 std::string Bytes(double bytes) {

@@ -24,7 +24,8 @@ class Table {
   explicit Table(std::vector<Column> columns) : columns_(std::move(columns)) {}
   /// As many cells as there are columns; missing ones are empty.
   void Add(std::vector<std::string> cells);
-  /// Title line and rows, two spaces between columns, no trailing blanks; "" in front of each line: `indent`.
+  /// Title line and rows, two spaces between columns, no trailing blanks; "" in front of each line:
+  /// `indent`.
   std::vector<std::string> Lines() const;
   std::string Text() const;
 
@@ -33,7 +34,8 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-/// "-" for what is not finite; else `digits` significant digits without an exponent where it is readable.
+/// "-" for what is not finite; else `digits` significant digits without an exponent where it is
+/// readable.
 std::string Number(double x, int digits = 4);
 /// "1.25%".
 std::string Percent(double share);

@@ -14,14 +14,18 @@ std::string ValueText(const google::protobuf::Value& v) {
   switch (v.kind_case()) {
     case google::protobuf::Value::kNumberValue: {
       const double x = v.number_value();
-      if (x == std::nearbyint(x) && std::abs(x) < 1e15) return std::to_string(static_cast<std::int64_t>(x));
+      if (x == std::nearbyint(x) && std::abs(x) < 1e15)
+        return std::to_string(static_cast<std::int64_t>(x));
       char text[32];
       std::snprintf(text, sizeof text, "%.6g", x);
       return text;
     }
-    case google::protobuf::Value::kStringValue: return v.string_value();
-    case google::protobuf::Value::kBoolValue: return v.bool_value() ? "true" : "false";
-    default: return "?";
+    case google::protobuf::Value::kStringValue:
+      return v.string_value();
+    case google::protobuf::Value::kBoolValue:
+      return v.bool_value() ? "true" : "false";
+    default:
+      return "?";
   }
 }
 
@@ -29,7 +33,8 @@ std::string ValueText(const google::protobuf::Value& v) {
 
 std::string ParameterText(const saeloom::v1::Trial& trial) {
   std::string out = trial.config().sae().architecture();
-  const std::map<std::string, google::protobuf::Value> sorted(trial.parameters().begin(), trial.parameters().end());
+  const std::map<std::string, google::protobuf::Value> sorted(trial.parameters().begin(),
+                                                              trial.parameters().end());
   for (const auto& [path, value] : sorted) {
     if (path == "sae.architecture") continue;
     out += (out.empty() ? "" : " ") + path.substr(path.rfind('.') + 1) + "=" + ValueText(value);
@@ -49,8 +54,8 @@ std::string StateText(saeloom::v1::Sweep::State state) {
 
 bool Ended(saeloom::v1::Trial::State state) {
   using Trial = saeloom::v1::Trial;
-  return state == Trial::STATE_SUCCEEDED || state == Trial::STATE_STOPPED_EARLY || state == Trial::STATE_FAILED ||
-         state == Trial::STATE_CANCELLED;
+  return state == Trial::STATE_SUCCEEDED || state == Trial::STATE_STOPPED_EARLY ||
+         state == Trial::STATE_FAILED || state == Trial::STATE_CANCELLED;
 }
 
 double MetricOf(const saeloom::v1::Trial& trial, const std::string& metric) {

@@ -1,6 +1,6 @@
 #pragma once
-// The verbs of `saeloom`. Each is one file with one Add function, which gives its subcommand flags, examples
-// in the footer and a callback that leaves a status (or an exit code) in the session.
+// The verbs of `saeloom`. Each is one file with one Add function, which gives its subcommand flags,
+// examples in the footer and a callback that leaves a status (or an exit code) in the session.
 
 #include <memory>
 #include <string>
@@ -30,7 +30,8 @@ struct Session {
   std::unique_ptr<SignalWatcher> signals;
 
   [[nodiscard]] absl::StatusOr<std::unique_ptr<Api>> Connect() const;
-  /// For verbs that must notice Ctrl-C: call before Connect, so that gRPC's threads inherit the mask.
+  /// For verbs that must notice Ctrl-C: call before Connect, so that gRPC's threads inherit the
+  /// mask.
   void CatchSignals() {
     if (world.watch_signals) signals = world.watch_signals();
   }
@@ -57,6 +58,7 @@ const std::vector<std::pair<std::string, std::string>>& OfflineVerbs();
 /// Whether `args` (without argv[0]) are for saeloom-offline.
 bool IsOffline(const std::vector<std::string>& args);
 /// Becomes saeloom-offline with `args`; returns only on failure.
-absl::Status RunOffline(const std::vector<std::string>& args, const std::string& flag, const World& world);
+absl::Status RunOffline(const std::vector<std::string>& args, const std::string& flag,
+                        const World& world);
 
 }  // namespace sae::cli

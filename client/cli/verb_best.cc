@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-
 #include <filesystem>
 #include <memory>
 #include <ostream>
@@ -34,11 +33,13 @@ void AddBest(CLI::App& app, Session& session) {
     std::string svg;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("best", "the result table: Pareto front, best trial, architectures at equal L0");
+  CLI::App* verb = app.add_subcommand(
+      "best", "the result table: Pareto front, best trial, architectures at equal L0");
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   verb->add_option("--svg", options->svg, "also write the figure FVU against L0 to this file");
   verb->footer("Examples:\n  saeloom best demo\n  saeloom best demo --svg pareto.svg");
-  verb->callback([options, &session] { session.status = Best(options->sweep, options->svg, session); });
+  verb->callback(
+      [options, &session] { session.status = Best(options->sweep, options->svg, session); });
 }
 
 }  // namespace sae::cli

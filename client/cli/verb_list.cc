@@ -1,9 +1,8 @@
 #include <CLI/CLI.hpp>
-
-#include <google/protobuf/util/time_util.h>
-
 #include <memory>
 #include <ostream>
+
+#include <google/protobuf/util/time_util.h>
 
 #include "client/cli/json_view.h"
 #include "client/cli/table.h"
@@ -15,7 +14,8 @@ namespace sae::cli {
 namespace {
 
 absl::Duration Age(const google::protobuf::Timestamp& since, absl::Time now) {
-  return now - absl::FromUnixMillis(google::protobuf::util::TimeUtil::TimestampToMilliseconds(since));
+  return now -
+         absl::FromUnixMillis(google::protobuf::util::TimeUtil::TimestampToMilliseconds(since));
 }
 
 absl::Status ListAll(Session& session) {
@@ -30,11 +30,18 @@ absl::Status ListAll(Session& session) {
     out << "no sweeps yet: saeloom submit SPEC.yaml" << std::endl;
     return absl::OkStatus();
   }
-  Table table({{"SWEEP"}, {"STATE"}, {"TRIALS"}, {"AGE", Table::Align::kRight}, {"TOOK", Table::Align::kRight}});
+  Table table({{"SWEEP"},
+               {"STATE"},
+               {"TRIALS"},
+               {"AGE", Table::Align::kRight},
+               {"TOOK", Table::Align::kRight}});
   for (const auto& s : sweeps) {
     const absl::Time now = session.world.clock.Now();
-    table.Add({BareName(s.name()), StateText(s.state()), CountsText(s), s.has_create_time() ? Span(Age(s.create_time(), now)) : "-",
-               s.has_end_time() && s.has_create_time() ? Span(Age(s.create_time(), now) - Age(s.end_time(), now)) : "-"});
+    table.Add({BareName(s.name()), StateText(s.state()), CountsText(s),
+               s.has_create_time() ? Span(Age(s.create_time(), now)) : "-",
+               s.has_end_time() && s.has_create_time()
+                   ? Span(Age(s.create_time(), now) - Age(s.end_time(), now))
+                   : "-"});
   }
   out << table.Text() << std::flush;
   return absl::OkStatus();
@@ -52,11 +59,20 @@ absl::Status ListWorkers(Session& session) {
     out << "no workers have registered: start saeloom-worker, or use saeloom up" << std::endl;
     return absl::OkStatus();
   }
-  Table table({{"WORKER"}, {"STATE"}, {"SLOTS", Table::Align::kRight}, {"FREE", Table::Align::kRight}, {"HEARD", Table::Align::kRight},
-               {"METRICS"}, {"RUNS"}});
+  Table table({{"WORKER"},
+               {"STATE"},
+               {"SLOTS", Table::Align::kRight},
+               {"FREE", Table::Align::kRight},
+               {"HEARD", Table::Align::kRight},
+               {"METRICS"},
+               {"RUNS"}});
   for (const auto& w : workers.workers()) {
     table.Add({w.id(), w.state(), absl::StrCat(w.slots()), absl::StrCat(w.free_slots()),
-               w.has_last_heartbeat() ? Span(std::max(absl::ZeroDuration(), Age(w.last_heartbeat(), session.world.clock.Now()))) + " ago" : "-",
+               w.has_last_heartbeat()
+                   ? Span(std::max(absl::ZeroDuration(),
+                                   Age(w.last_heartbeat(), session.world.clock.Now()))) +
+                         " ago"
+                   : "-",
                w.address(), w.runs_id()});
   }
   out << table.Text() << std::flush;
@@ -72,7 +88,8 @@ void AddList(CLI::App& app, Session& session) {
 }
 
 void AddWorkers(CLI::App& app, Session& session) {
-  CLI::App* verb = app.add_subcommand("workers", "the workers that have registered, and their slots");
+  CLI::App* verb =
+      app.add_subcommand("workers", "the workers that have registered, and their slots");
   verb->footer("Example:\n  saeloom workers");
   verb->callback([&session] { session.status = ListWorkers(session); });
 }

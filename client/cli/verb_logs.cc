@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-
 #include <map>
 #include <memory>
 #include <ostream>
@@ -32,7 +31,8 @@ class LinePrinter {
     }
     std::string& pending = pending_[rank];
     pending += text;
-    for (std::size_t end; (end = pending.find('\n')) != std::string::npos; pending.erase(0, end + 1)) {
+    for (std::size_t end; (end = pending.find('\n')) != std::string::npos;
+         pending.erase(0, end + 1)) {
       out_ << "[rank " << rank << "] " << pending.substr(0, end) << '\n';
     }
     out_.flush();
@@ -59,7 +59,8 @@ absl::Status Run(const Options& options, Session& session) {
   request.set_lines(options.lines);
   request.set_follow(options.follow);
   for (const int r : options.ranks) request.add_ranks(r);
-  EventStream<saeloom::v1::LogChunk> stream([&](grpc::ClientContext& c) { return api->TailLogs(c, request); });
+  EventStream<saeloom::v1::LogChunk> stream(
+      [&](grpc::ClientContext& c) { return api->TailLogs(c, request); });
   LinePrinter printer(session.world.out, options.ranks.size() != 1);
   for (;;) {
     auto item = stream.Next(absl::Milliseconds(100));
@@ -67,7 +68,8 @@ absl::Status Run(const Options& options, Session& session) {
       session.exit_code = kExitInterrupted;
       return absl::OkStatus();
     }
-    if (item.message && session.json()) session.world.out << JsonText(*item.message, -1) << std::endl;
+    if (item.message && session.json())
+      session.world.out << JsonText(*item.message, -1) << std::endl;
     if (item.message && !session.json()) printer.Add(item.message->rank(), item.message->text());
     if (!item.end) continue;
     if (!session.json()) printer.Finish();

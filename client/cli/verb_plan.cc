@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -49,9 +48,9 @@ std::string PointText(const config::TrialPoint& point) {
 
 struct Totals {
   double tokens = 0;
-  std::int64_t slots = 0;         ///< of the largest trial
-  std::int64_t memory = 0;        ///< of the largest rank
-  std::int64_t checkpoints = 0;   ///< bytes, with two kept and a third being written
+  std::int64_t slots = 0;        ///< of the largest trial
+  std::int64_t memory = 0;       ///< of the largest rank
+  std::int64_t checkpoints = 0;  ///< bytes, with two kept and a third being written
 };
 
 Totals Sum(const Plan& plan) {
@@ -68,25 +67,38 @@ Totals Sum(const Plan& plan) {
 std::string PlanText(const Plan& plan, bool all) {
   using A = Table::Align;
   const bool width_known = plan.spec.store_d > 0;
-  Table table({{"TRIAL"}, {"PARAMETERS"}, {"SLOTS", A::kRight}, {"STEPS", A::kRight}, {"TOKENS", A::kRight}, {"MEMORY/RANK", A::kRight}});
+  Table table({{"TRIAL"},
+               {"PARAMETERS"},
+               {"SLOTS", A::kRight},
+               {"STEPS", A::kRight},
+               {"TOKENS", A::kRight},
+               {"MEMORY/RANK", A::kRight}});
   const std::size_t shown = all ? plan.points.size() : std::min(plan.points.size(), kShown);
   for (std::size_t i = 0; i < shown; ++i) {
     const config::TrialConfig& c = plan.points[i].config;
-    table.Add({config::TrialId(static_cast<std::int64_t>(i)), PointText(plan.points[i]), absl::StrCat(c.ranks),
-               absl::StrCat(config::TotalSteps(c)), Count(c.train.tokens),
-               width_known ? Bytes(static_cast<double>(config::EstimateMemory(c, plan.spec.store_d).total())) : "?"});
+    table.Add({config::TrialId(static_cast<std::int64_t>(i)), PointText(plan.points[i]),
+               absl::StrCat(c.ranks), absl::StrCat(config::TotalSteps(c)), Count(c.train.tokens),
+               width_known ? Bytes(static_cast<double>(
+                                 config::EstimateMemory(c, plan.spec.store_d).total()))
+                           : "?"});
   }
-  std::string out = absl::StrCat("sweep ", plan.spec.name, ": ", plan.points.size(), " trials (", plan.spec.search, ")\nstore ", plan.spec.store,
-                                 width_known ? absl::StrCat(", width ", plan.spec.store_d) : "", "\n\n", table.Text());
-  if (shown < plan.points.size()) absl::StrAppend(&out, "… ", plan.points.size() - shown, " more: --all shows them\n");
+  std::string out = absl::StrCat("sweep ", plan.spec.name, ": ", plan.points.size(), " trials (",
+                                 plan.spec.search, ")\nstore ", plan.spec.store,
+                                 width_known ? absl::StrCat(", width ", plan.spec.store_d) : "",
+                                 "\n\n", table.Text());
+  if (shown < plan.points.size())
+    absl::StrAppend(&out, "… ", plan.points.size() - shown, " more: --all shows them\n");
   const Totals t = Sum(plan);
   absl::StrAppend(&out, "\nslots a trial     ", t.slots, "\ntokens in all     ", Count(t.tokens));
   if (width_known) {
-    absl::StrAppend(&out, "\nmemory a rank     ", Bytes(static_cast<double>(t.memory)), " at most\ncheckpoints       ",
-                    Bytes(static_cast<double>(t.checkpoints)), " on disk at most");
+    absl::StrAppend(&out, "\nmemory a rank     ", Bytes(static_cast<double>(t.memory)),
+                    " at most\ncheckpoints       ", Bytes(static_cast<double>(t.checkpoints)),
+                    " on disk at most");
   }
-  absl::StrAppend(&out, "\nobjective         ", plan.spec.minimize ? "smallest " : "largest ", plan.spec.objective_metric);
-  for (const config::Constraint& c : plan.spec.constraints) absl::StrAppend(&out, ", ", config::ToText(c));
+  absl::StrAppend(&out, "\nobjective         ", plan.spec.minimize ? "smallest " : "largest ",
+                  plan.spec.objective_metric);
+  for (const config::Constraint& c : plan.spec.constraints)
+    absl::StrAppend(&out, ", ", config::ToText(c));
   out += "\n";
   if (!plan.note.empty()) absl::StrAppend(&out, "note: ", plan.note, "\n");
   return out;
@@ -94,8 +106,9 @@ std::string PlanText(const Plan& plan, bool all) {
 
 std::string PlanJson(const Plan& plan) {
   const Totals t = Sum(plan);
-  json out = {{"name", plan.spec.name}, {"store", plan.spec.store}, {"store_d", plan.spec.store_d}, {"search", plan.spec.search},
-              {"slots_per_trial", t.slots}, {"tokens", t.tokens}};
+  json out = {{"name", plan.spec.name},       {"store", plan.spec.store},
+              {"store_d", plan.spec.store_d}, {"search", plan.spec.search},
+              {"slots_per_trial", t.slots},   {"tokens", t.tokens}};
   if (plan.spec.store_d > 0) {
     out["memory_per_rank"] = t.memory;
     out["checkpoint_bytes"] = t.checkpoints;
@@ -105,10 +118,14 @@ std::string PlanJson(const Plan& plan) {
   for (std::size_t i = 0; i < plan.points.size(); ++i) {
     const config::TrialPoint& p = plan.points[i];
     json parameters = json::object();
-    for (const auto& [path, value] : p.assignments) parameters[path] = json::parse(value, nullptr, false);
-    json trial = {{"trial", config::TrialId(static_cast<std::int64_t>(i))}, {"parameters", parameters}, {"slots", p.config.ranks},
+    for (const auto& [path, value] : p.assignments)
+      parameters[path] = json::parse(value, nullptr, false);
+    json trial = {{"trial", config::TrialId(static_cast<std::int64_t>(i))},
+                  {"parameters", parameters},
+                  {"slots", p.config.ranks},
                   {"steps", config::TotalSteps(p.config)}};
-    if (plan.spec.store_d > 0) trial["memory_per_rank"] = config::EstimateMemory(p.config, plan.spec.store_d).total();
+    if (plan.spec.store_d > 0)
+      trial["memory_per_rank"] = config::EstimateMemory(p.config, plan.spec.store_d).total();
     out["trials"].push_back(std::move(trial));
   }
   return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
@@ -116,7 +133,8 @@ std::string PlanJson(const Plan& plan) {
 
 absl::Status ShowPlan(const Options& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
-  session.world.out << (session.json() ? PlanJson(plan) : PlanText(plan, options.all)) << std::flush;
+  session.world.out << (session.json() ? PlanJson(plan) : PlanText(plan, options.all))
+                    << std::flush;
   return absl::OkStatus();
 }
 
@@ -138,7 +156,8 @@ absl::Status ShowValid(const Options& options, Session& session) {
 
 void AddPlan(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("plan", "what a sweep would run: trials, slots, memory (no coordinator needed)");
+  CLI::App* verb = app.add_subcommand(
+      "plan", "what a sweep would run: trials, slots, memory (no coordinator needed)");
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
   verb->add_flag("--all", options->all, "every trial, not the first 40");
   verb->footer("Example:\n  saeloom plan examples/demo.yaml");
@@ -147,7 +166,8 @@ void AddPlan(CLI::App& app, Session& session) {
 
 void AddValidate(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("validate", "check a sweep's file, every problem at once (no coordinator needed)");
+  CLI::App* verb = app.add_subcommand(
+      "validate", "check a sweep's file, every problem at once (no coordinator needed)");
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
   verb->footer("Example:\n  saeloom validate examples/demo.yaml");
   verb->callback([options, &session] { session.status = ShowValid(*options, session); });

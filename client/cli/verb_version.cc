@@ -1,8 +1,7 @@
 #include <CLI/CLI.hpp>
+#include <ostream>
 
 #include <grpcpp/grpcpp.h>
-
-#include <ostream>
 
 #include "client/cli/verb.h"
 
@@ -13,9 +12,12 @@ void AddVersion(CLI::App& app, Session& session) {
   verb->footer("Example:\n  saeloom version -o json");
   verb->callback([&session] {
     if (session.json()) {
-      session.world.out << "{\"version\": \"" SAELOOM_VERSION "\", \"api\": \"saeloom.v1\", \"grpc\": \"" << grpc::Version() << "\"}" << std::endl;
+      session.world.out << "{\"version\": \"" SAELOOM_VERSION
+                           "\", \"api\": \"saeloom.v1\", \"grpc\": \""
+                        << grpc::Version() << "\"}" << std::endl;
     } else {
-      session.world.out << "saeloom " SAELOOM_VERSION " (API saeloom.v1, gRPC " << grpc::Version() << ")" << std::endl;
+      session.world.out << "saeloom " SAELOOM_VERSION " (API saeloom.v1, gRPC " << grpc::Version()
+                        << ")" << std::endl;
     }
   });
 }

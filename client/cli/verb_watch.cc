@@ -1,5 +1,4 @@
 #include <CLI/CLI.hpp>
-
 #include <memory>
 #include <ostream>
 
@@ -18,13 +17,15 @@ struct Options {
 };
 
 absl::Status Run(const Options& options, Session& session) {
-  if (!(options.interval >= 0)) return absl::InvalidArgumentError("--interval: needs 0 or more seconds");
+  if (!(options.interval >= 0))
+    return absl::InvalidArgumentError("--interval: needs 0 or more seconds");
   session.CatchSignals();
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
   WatchOptions watch;
   watch.show = session.json() ? WatchOptions::Show::kJson : WatchOptions::Show::kTrials;
   watch.line_every = absl::Seconds(options.interval);
-  SAE_ASSIGN_OR_RETURN(const WatchResult result, Watch(*api, session.world, options.sweep, watch, session.signals.get()));
+  SAE_ASSIGN_OR_RETURN(const WatchResult result,
+                       Watch(*api, session.world, options.sweep, watch, session.signals.get()));
   if (result.interrupted) {
     session.exit_code = kExitInterrupted;
   } else if (options.wait) {
@@ -37,12 +38,18 @@ absl::Status Run(const Options& options, Session& session) {
 
 void AddWatch(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("watch", "live loss, FVU, L0, dead fraction and tokens/s of every trial");
+  CLI::App* verb =
+      app.add_subcommand("watch", "live loss, FVU, L0, dead fraction and tokens/s of every trial");
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
-  verb->add_option("--interval", options->interval, "without a terminal: seconds between two lines of one trial")->capture_default_str();
-  verb->add_flag("--wait", options->wait, "let the exit code tell how the sweep ended: 0, 10 or 11");
-  verb->footer("Example:\n  saeloom watch demo\nShows training values; ends when the sweep has ended. Ctrl-C stops the watching, never the sweep.\n"
-               "With -o json: one event a line.");
+  verb->add_option("--interval", options->interval,
+                   "without a terminal: seconds between two lines of one trial")
+      ->capture_default_str();
+  verb->add_flag("--wait", options->wait,
+                 "let the exit code tell how the sweep ended: 0, 10 or 11");
+  verb->footer(
+      "Example:\n  saeloom watch demo\nShows training values; ends when the sweep has ended. "
+      "Ctrl-C stops the watching, never the sweep.\n"
+      "With -o json: one event a line.");
   verb->callback([options, &session] { session.status = Run(*options, session); });
 }
 

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
+
 #include "client/cli/table.h"
 #include "client/cli/trial_view.h"
 #include "proto/convert/sweep_convert.h"
@@ -18,7 +19,9 @@ using saeloom::v1::Trial;
 constexpr int kBarWidth = 12;
 constexpr int kFailureLines = 20;
 
-bool Running(Trial::State s) { return s == Trial::STATE_RUNNING || s == Trial::STATE_CHECKPOINTING; }
+bool Running(Trial::State s) {
+  return s == Trial::STATE_RUNNING || s == Trial::STATE_CHECKPOINTING;
+}
 
 }  // namespace
 
@@ -70,11 +73,13 @@ std::string WatchModel::Label(const Row& row) const {
 }
 
 std::string WatchModel::PointLine(const Row& row) const {
-  return absl::StrCat(Label(row), "  step ", row.step, row.total_steps > 0 ? absl::StrCat("/", row.total_steps) : "", "  ",
-                      static_cast<int>(100 * row.progress()), "%  loss ", Number(row.value("train.loss")), "  fvu ",
-                      Number(row.value("train.fvu")), "  L0 ", Number(row.value("train.l0")), "  dead ",
-                      Percent(row.value("train.dead_fraction")), "  ", Count(row.value("tokens_per_second")),
-                      " tokens/s  left ", Span(row.left()));
+  return absl::StrCat(Label(row), "  step ", row.step,
+                      row.total_steps > 0 ? absl::StrCat("/", row.total_steps) : "", "  ",
+                      static_cast<int>(100 * row.progress()), "%  loss ",
+                      Number(row.value("train.loss")), "  fvu ", Number(row.value("train.fvu")),
+                      "  L0 ", Number(row.value("train.l0")), "  dead ",
+                      Percent(row.value("train.dead_fraction")), "  ",
+                      Count(row.value("tokens_per_second")), " tokens/s  left ", Span(row.left()));
 }
 
 std::vector<std::string> WatchModel::ApplyPoint(Row& row, const SweepEvent& event, absl::Time now) {
@@ -84,15 +89,17 @@ std::vector<std::string> WatchModel::ApplyPoint(Row& row, const SweepEvent& even
   for (const auto& [name, value] : p.values()) row.values[name] = value;
   if (event.seq() <= history_seq_ || !options_.progress_lines) return {};
   if (p.evaluation()) {
-    return {absl::StrCat(Label(row), "  held out at step ", row.step, ": fvu ", Number(row.value("heldout.fvu")), "  L0 ",
-                         Number(row.value("heldout.l0")), "  dead ", Percent(row.value("heldout.dead_fraction")))};
+    return {absl::StrCat(Label(row), "  held out at step ", row.step, ": fvu ",
+                         Number(row.value("heldout.fvu")), "  L0 ", Number(row.value("heldout.l0")),
+                         "  dead ", Percent(row.value("heldout.dead_fraction")))};
   }
   if (now - row.last_line < options_.line_every) return {};
   row.last_line = now;
   return {PointLine(row)};
 }
 
-std::vector<std::string> WatchModel::ApplyTrialChange(Row& row, const SweepEvent::TrialChange& change) {
+std::vector<std::string> WatchModel::ApplyTrialChange(Row& row,
+                                                      const SweepEvent::TrialChange& change) {
   row.state = change.state();
   row.reason = change.reason();
   if (change.attempt() > 0) row.attempt = change.attempt();
@@ -101,7 +108,8 @@ std::vector<std::string> WatchModel::ApplyTrialChange(Row& row, const SweepEvent
   if (row.state == Trial::STATE_ALLOCATED || row.state == Trial::STATE_STARTING) return {};
   if (row.state == Trial::STATE_SUCCEEDED && row.total_steps > 0) row.step = row.total_steps;
   std::string line = absl::StrCat(Label(row), "  ", StateText(row.state));
-  if (row.attempt > 1 || change.state() == Trial::STATE_RUNNING) absl::StrAppend(&line, "  attempt ", row.attempt);
+  if (row.attempt > 1 || change.state() == Trial::STATE_RUNNING)
+    absl::StrAppend(&line, "  attempt ", row.attempt);
   if (!row.worker.empty()) absl::StrAppend(&line, " on ", row.worker);
   if (!row.reason.empty()) absl::StrAppend(&line, ": ", row.reason);
   return {line};
@@ -115,7 +123,8 @@ std::vector<std::string> WatchModel::Apply(const SweepEvent& event, absl::Time n
     return {absl::StrCat("sweep ", sweep_, "  ", StateText(state_))};
   }
   if (event.trial().empty()) {
-    return event.has_notice() ? std::vector<std::string>{event.notice().text()} : std::vector<std::string>{};
+    return event.has_notice() ? std::vector<std::string>{event.notice().text()}
+                              : std::vector<std::string>{};
   }
   Row& row = RowOf(event.trial());
   if (event.has_point()) return ApplyPoint(row, event, now);
@@ -123,8 +132,9 @@ std::vector<std::string> WatchModel::Apply(const SweepEvent& event, absl::Time n
   if (event.has_rewound()) {
     const std::int64_t step = event.rewound().step();
     if (row.step > step) {
-      row.tokens = static_cast<std::int64_t>(static_cast<double>(row.tokens) * static_cast<double>(step) /
-                                             static_cast<double>(row.step));
+      row.tokens =
+          static_cast<std::int64_t>(static_cast<double>(row.tokens) * static_cast<double>(step) /
+                                    static_cast<double>(row.step));
       row.step = step;
     }
     if (row.attempt < event.rewound().attempt()) row.attempt = event.rewound().attempt();
@@ -133,7 +143,11 @@ std::vector<std::string> WatchModel::Apply(const SweepEvent& event, absl::Time n
   }
   std::vector<std::string> lines;
   if (event.has_notice()) {
-    if (!event.notice().text().empty()) lines.push_back(absl::StrCat(Label(row), "  ", event.notice().text()));
+    // Checkpoints come every minute from every trial: worth a line in a log, not a scrolling
+    // screen.
+    if (!options_.progress_lines && event.notice().text().rfind("checkpoint ", 0) == 0) return {};
+    if (!event.notice().text().empty())
+      lines.push_back(absl::StrCat(Label(row), "  ", event.notice().text()));
     const int count = event.notice().lines_size();
     for (int i = std::max(0, count - kFailureLines); i < count; ++i) {
       lines.push_back(absl::StrCat("    | ", event.notice().lines(i)));
@@ -147,7 +161,8 @@ absl::Duration WatchModel::Left() const {
   for (const auto& [id, row] : rows_) {
     if (Ended(row.state)) continue;
     tokens += std::max(0.0, row.total_tokens - static_cast<double>(row.tokens));
-    if (Running(row.state) && row.value("tokens_per_second") > 0) rate += row.value("tokens_per_second");
+    if (Running(row.state) && row.value("tokens_per_second") > 0)
+      rate += row.value("tokens_per_second");
   }
   if (tokens == 0) return absl::ZeroDuration();
   return rate > 0 ? absl::Seconds(tokens / rate) : absl::InfiniteDuration();
@@ -163,15 +178,27 @@ std::string WatchModel::Summary() const {
 
 std::vector<std::string> WatchModel::Frame(int width, int height) const {
   using A = Table::Align;
-  Table table({{"TRIAL"}, {"PARAMETERS"}, {"STATE"}, {"STEP", A::kRight}, {"PROGRESS"}, {"LOSS", A::kRight}, {"FVU", A::kRight},
-               {"L0", A::kRight}, {"DEAD", A::kRight}, {"TOKENS/S", A::kRight}, {"LEFT", A::kRight}, {""}});
+  Table table({{"TRIAL"},
+               {"PARAMETERS"},
+               {"STATE"},
+               {"STEP", A::kRight},
+               {"PROGRESS"},
+               {"LOSS", A::kRight},
+               {"FVU", A::kRight},
+               {"L0", A::kRight},
+               {"DEAD", A::kRight},
+               {"TOKENS/S", A::kRight},
+               {"LEFT", A::kRight},
+               {""}});
   std::vector<const Row*> shown;
   for (const auto& [id, row] : rows_) shown.push_back(&row);
   const std::size_t room = static_cast<std::size_t>(std::max(1, height - 3));
   std::size_t hidden = 0;
   if (shown.size() > room) {
     std::stable_sort(shown.begin(), shown.end(), [](const Row* a, const Row* b) {
-      const auto rank = [](const Row* r) { return Running(r->state) ? 0 : Ended(r->state) ? 2 : 1; };
+      const auto rank = [](const Row* r) {
+        return Running(r->state) ? 0 : Ended(r->state) ? 2 : 1;
+      };
       return rank(a) < rank(b);
     });
     hidden = shown.size() - room;
@@ -179,11 +206,13 @@ std::vector<std::string> WatchModel::Frame(int width, int height) const {
   }
   for (const Row* r : shown) {
     const bool live = Running(r->state);
-    table.Add({r->id, r->parameters, StateText(r->state),
-               r->total_steps > 0 ? absl::StrCat(r->step, "/", r->total_steps) : absl::StrCat(r->step),
-               Bar(r->progress(), kBarWidth), Number(r->value("train.loss")), Number(r->value("train.fvu")),
-               Number(r->value("train.l0")), Percent(r->value("train.dead_fraction")), Count(r->value("tokens_per_second")),
-               live ? Span(r->left()) : "", live || r->state == Trial::STATE_SUCCEEDED ? "" : r->reason});
+    table.Add(
+        {r->id, r->parameters, StateText(r->state),
+         r->total_steps > 0 ? absl::StrCat(r->step, "/", r->total_steps) : absl::StrCat(r->step),
+         Bar(r->progress(), kBarWidth), Number(r->value("train.loss")),
+         Number(r->value("train.fvu")), Number(r->value("train.l0")),
+         Percent(r->value("train.dead_fraction")), Count(r->value("tokens_per_second")),
+         live ? Span(r->left()) : "", live || r->state == Trial::STATE_SUCCEEDED ? "" : r->reason});
   }
   std::vector<std::string> lines = {Summary()};
   for (std::string& line : table.Lines()) lines.push_back(std::move(line));

@@ -1,6 +1,6 @@
 #pragma once
-// What `watch` knows: a sweep's trials as its events tell them, and the texts that show them. A pure state
-// machine over SweepEvents: time is an argument. Not thread-safe.
+// What `watch` knows: a sweep's trials as its events tell them, and the texts that show them. A
+// pure state machine over SweepEvents: time is an argument. Not thread-safe.
 
 #include <cstdint>
 #include <map>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "saeloom/v1/sweep_service.pb.h"
 
 namespace sae::cli {
@@ -39,15 +40,15 @@ class WatchModel {
   explicit WatchModel(std::string sweep) : WatchModel(std::move(sweep), Options()) {}
   WatchModel(std::string sweep, Options options) : sweep_(std::move(sweep)), options_(options) {}
 
-  /// Names, parameters and sizes of the trials. Events up to `history_seq` are not news: their points give no
-  /// lines.
+  /// Names, parameters and sizes of the trials. Events up to `history_seq` are not news: their
+  /// points give no lines.
   void SetTrials(const std::vector<saeloom::v1::Trial>& trials, std::int64_t history_seq);
 
   /// Takes one event; returns the lines that a log of the sweep should have because of it.
   std::vector<std::string> Apply(const saeloom::v1::SweepEvent& event, absl::Time now);
 
-  /// One line a trial under a title, for redrawing in place. At most `height` lines of at most `width`
-  /// columns; ended trials are left out first.
+  /// One line a trial under a title, for redrawing in place. At most `height` lines of at most
+  /// `width` columns; ended trials are left out first.
   std::vector<std::string> Frame(int width, int height) const;
   /// "demo  RUNNING  3/8 done, 2 running  left 2m10s".
   std::string Summary() const;
@@ -60,8 +61,10 @@ class WatchModel {
   Row& RowOf(const std::string& id);
   std::string Label(const Row& row) const;
   std::string PointLine(const Row& row) const;
-  std::vector<std::string> ApplyPoint(Row& row, const saeloom::v1::SweepEvent& event, absl::Time now);
-  std::vector<std::string> ApplyTrialChange(Row& row, const saeloom::v1::SweepEvent::TrialChange& change);
+  std::vector<std::string> ApplyPoint(Row& row, const saeloom::v1::SweepEvent& event,
+                                      absl::Time now);
+  std::vector<std::string> ApplyTrialChange(Row& row,
+                                            const saeloom::v1::SweepEvent::TrialChange& change);
   absl::Duration Left() const;
 
   std::string sweep_;

@@ -19,8 +19,12 @@ constexpr absl::Duration kPoll = absl::Milliseconds(100);
 
 class Watcher {
  public:
-  Watcher(Api& api, World& world, std::string sweep, const WatchOptions& options, SignalWatcher* signals)
-      : api_(api), world_(world), sweep_(std::move(sweep)), options_(options),
+  Watcher(Api& api, World& world, std::string sweep, const WatchOptions& options,
+          SignalWatcher* signals)
+      : api_(api),
+        world_(world),
+        sweep_(std::move(sweep)),
+        options_(options),
         model_(sweep_, {options.line_every, !world.terminal}),
         screen_(world.out, world.terminal && options.show != WatchOptions::Show::kJson &&
                                options.show != WatchOptions::Show::kNothing),
@@ -39,8 +43,10 @@ class Watcher {
       if (end.ok()) break;
       if (end.error_code() != grpc::StatusCode::UNAVAILABLE) return api_.ToStatus(end);
       if (model_.last_seq() > before) wait = absl::Milliseconds(200);
-      if (world_.clock.SinceBoot() - last_contact_ > options_.reconnect_for) return api_.ToStatus(end);
-      Say({absl::StrCat("connection to ", api_.address().target, " lost: trying again")}, !said_lost_);
+      if (world_.clock.SinceBoot() - last_contact_ > options_.reconnect_for)
+        return api_.ToStatus(end);
+      Say({absl::StrCat("connection to ", api_.address().target, " lost: trying again")},
+          !said_lost_);
       said_lost_ = true;
       world_.clock.SleepFor(wait);
       wait = std::min(wait * 2, absl::Seconds(2));
@@ -53,7 +59,8 @@ class Watcher {
  private:
   /// Reads one connection to its end.
   grpc::Status Follow() {
-    Stream stream([&](grpc::ClientContext& c) { return api_.WatchSweep(c, sweep_, model_.last_seq()); });
+    Stream stream(
+        [&](grpc::ClientContext& c) { return api_.WatchSweep(c, sweep_, model_.last_seq()); });
     for (;;) {
       Stream::Item item = stream.Next(kPoll);
       if (signals_ && signals_->Wait(absl::ZeroDuration())) interrupted_ = true;
@@ -72,14 +79,16 @@ class Watcher {
       if (!event.has_heartbeat()) world_.out << JsonText(event, -1) << std::endl;
     } else if (options_.show == WatchOptions::Show::kNothing) {
       if (event.has_notice()) Say(lines, true);
-    } else if (options_.show == WatchOptions::Show::kTrials || event.has_notice() || event.has_sweep_change()) {
+    } else if (options_.show == WatchOptions::Show::kTrials || event.has_notice() ||
+               event.has_sweep_change()) {
       Say(lines, true);
     }
   }
 
   void Say(const std::vector<std::string>& lines, bool really) {
     if (!really) return;
-    if (options_.show == WatchOptions::Show::kJson || options_.show == WatchOptions::Show::kNothing) {
+    if (options_.show == WatchOptions::Show::kJson ||
+        options_.show == WatchOptions::Show::kNothing) {
       for (const std::string& line : lines) world_.err << line << std::endl;
     } else {
       screen_.Print(lines);
@@ -139,8 +148,8 @@ class Watcher {
 
 }  // namespace
 
-absl::StatusOr<WatchResult> Watch(Api& api, World& world, const std::string& sweep, const WatchOptions& options,
-                                  SignalWatcher* signals) {
+absl::StatusOr<WatchResult> Watch(Api& api, World& world, const std::string& sweep,
+                                  const WatchOptions& options, SignalWatcher* signals) {
   return Watcher(api, world, BareName(sweep), options, signals).Run();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Follows one sweep to its end: the loop behind `watch` and `submit --wait|--follow`. Resumes after a lost
-// connection where it was. Ctrl-C ends the watching, never the sweep.
+// Follows one sweep to its end: the loop behind `watch` and `submit --wait|--follow`. Resumes after
+// a lost connection where it was. Ctrl-C ends the watching, never the sweep.
 
 #include <string>
 
@@ -24,7 +24,8 @@ struct WatchResult {
 
 /// `signals` (null: none) was made before `api`, whose threads must inherit its mask.
 [[nodiscard]] absl::StatusOr<WatchResult> Watch(Api& api, World& world, const std::string& sweep,
-                                               const WatchOptions& options, SignalWatcher* signals);
+                                                const WatchOptions& options,
+                                                SignalWatcher* signals);
 
 /// Exit code with --wait: 0, 10 or 11.
 int SweepExitCode(const saeloom::v1::Sweep& sweep);

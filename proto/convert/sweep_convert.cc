@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "absl/strings/str_split.h"
+
 #include "sae/base/check.h"
 
 namespace sae {
@@ -18,8 +19,8 @@ struct IsOptional : std::false_type {};
 template <class T>
 struct IsOptional<std::optional<T>> : std::true_type {};
 
-/// The last message on the way to `path` ("sae.k") and the field's descriptor. The two sides have the same
-/// names (sweep_convert_test compares them), so a miss is a bug.
+/// The last message on the way to `path` ("sae.k") and the field's descriptor. The two sides have
+/// the same names (sweep_convert_test compares them), so a miss is a bug.
 const FieldDescriptor* Descend(const std::string& path, const ProtoMessage** message) {
   std::vector<std::string> parts = absl::StrSplit(path, '.');
   for (std::size_t i = 0;; ++i) {
@@ -40,26 +41,44 @@ const FieldDescriptor* Descend(const std::string& path, ProtoMessage** message) 
   }
 }
 
-void Read(const ProtoMessage& m, const FieldDescriptor* f, bool* out) { *out = m.GetReflection()->GetBool(m, f); }
-void Read(const ProtoMessage& m, const FieldDescriptor* f, double* out) { *out = m.GetReflection()->GetDouble(m, f); }
-void Read(const ProtoMessage& m, const FieldDescriptor* f, std::int64_t* out) { *out = m.GetReflection()->GetInt64(m, f); }
+void Read(const ProtoMessage& m, const FieldDescriptor* f, bool* out) {
+  *out = m.GetReflection()->GetBool(m, f);
+}
+void Read(const ProtoMessage& m, const FieldDescriptor* f, double* out) {
+  *out = m.GetReflection()->GetDouble(m, f);
+}
+void Read(const ProtoMessage& m, const FieldDescriptor* f, std::int64_t* out) {
+  *out = m.GetReflection()->GetInt64(m, f);
+}
 void Read(const ProtoMessage& m, const FieldDescriptor* f, std::string* out) {
   // proto3 cannot tell "" from absent: both mean the config's default.
-  if (std::string value = m.GetReflection()->GetString(m, f); !value.empty()) *out = std::move(value);
+  if (std::string value = m.GetReflection()->GetString(m, f); !value.empty())
+    *out = std::move(value);
 }
 
-void Write(ProtoMessage* m, const FieldDescriptor* f, bool v) { m->GetReflection()->SetBool(m, f, v); }
-void Write(ProtoMessage* m, const FieldDescriptor* f, double v) { m->GetReflection()->SetDouble(m, f, v); }
-void Write(ProtoMessage* m, const FieldDescriptor* f, std::int64_t v) { m->GetReflection()->SetInt64(m, f, v); }
-void Write(ProtoMessage* m, const FieldDescriptor* f, const std::string& v) { m->GetReflection()->SetString(m, f, v); }
+void Write(ProtoMessage* m, const FieldDescriptor* f, bool v) {
+  m->GetReflection()->SetBool(m, f, v);
+}
+void Write(ProtoMessage* m, const FieldDescriptor* f, double v) {
+  m->GetReflection()->SetDouble(m, f, v);
+}
+void Write(ProtoMessage* m, const FieldDescriptor* f, std::int64_t v) {
+  m->GetReflection()->SetInt64(m, f, v);
+}
+void Write(ProtoMessage* m, const FieldDescriptor* f, const std::string& v) {
+  m->GetReflection()->SetString(m, f, v);
+}
 
 /// JSON scalar of a Value; whole numbers without a point, as YAML writes them.
-absl::StatusOr<std::string> ScalarText(const google::protobuf::Value& value, const std::string& where) {
+absl::StatusOr<std::string> ScalarText(const google::protobuf::Value& value,
+                                       const std::string& where) {
   switch (value.kind_case()) {
     case google::protobuf::Value::kNumberValue: {
       const double x = value.number_value();
-      if (!std::isfinite(x)) return absl::InvalidArgumentError(where + ": a value that is not finite");
-      if (x == std::nearbyint(x) && std::abs(x) < 9007199254740992.0) return json(static_cast<std::int64_t>(x)).dump();
+      if (!std::isfinite(x))
+        return absl::InvalidArgumentError(where + ": a value that is not finite");
+      if (x == std::nearbyint(x) && std::abs(x) < 9007199254740992.0)
+        return json(static_cast<std::int64_t>(x)).dump();
       return json(x).dump();
     }
     case google::protobuf::Value::kStringValue:
@@ -86,7 +105,8 @@ google::protobuf::Value ScalarValue(const std::string& text) {
   return out;
 }
 
-absl::StatusOr<config::Parameter> ParameterFromProto(const saeloom::v1::Parameter& proto, const std::string& where) {
+absl::StatusOr<config::Parameter> ParameterFromProto(const saeloom::v1::Parameter& proto,
+                                                     const std::string& where) {
   using Kind = config::Parameter::Kind;
   config::Parameter out;
   out.path = proto.path();
@@ -99,16 +119,23 @@ absl::StatusOr<config::Parameter> ParameterFromProto(const saeloom::v1::Paramete
   switch (proto.form_case()) {
     case saeloom::v1::Parameter::kValues:
       for (int i = 0; i < proto.values().values_size(); ++i) {
-        SAE_ASSIGN_OR_RETURN(std::string text, ScalarText(proto.values().values(i), absl::StrCat(where, ".values[", i, "]")));
+        SAE_ASSIGN_OR_RETURN(std::string text, ScalarText(proto.values().values(i),
+                                                          absl::StrCat(where, ".values[", i, "]")));
         out.values.push_back(std::move(text));
       }
       break;
-    case saeloom::v1::Parameter::kUniform: range(Kind::kUniform, proto.uniform()); break;
-    case saeloom::v1::Parameter::kLogUniform: range(Kind::kLogUniform, proto.log_uniform()); break;
-    case saeloom::v1::Parameter::kIntUniform: range(Kind::kIntUniform, proto.int_uniform()); break;
+    case saeloom::v1::Parameter::kUniform:
+      range(Kind::kUniform, proto.uniform());
+      break;
+    case saeloom::v1::Parameter::kLogUniform:
+      range(Kind::kLogUniform, proto.log_uniform());
+      break;
+    case saeloom::v1::Parameter::kIntUniform:
+      range(Kind::kIntUniform, proto.int_uniform());
+      break;
     case saeloom::v1::Parameter::FORM_NOT_SET:
-      return absl::InvalidArgumentError(absl::StrCat(where, " (", proto.path(),
-          "): needs one of values, uniform, log_uniform, int_uniform"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          where, " (", proto.path(), "): needs one of values, uniform, log_uniform, int_uniform"));
   }
   return out;
 }
@@ -137,7 +164,8 @@ absl::Status ReadObjective(const saeloom::v1::Objective& proto, config::SweepSpe
   spec.minimize = proto.goal() != saeloom::v1::Objective::GOAL_MAXIMIZE;
   for (int i = 0; i < proto.constraints_size(); ++i) {
     auto constraint = config::ParseConstraint(proto.constraints(i));
-    if (!constraint.ok()) return Annotate(constraint.status(), absl::StrCat("objective.constraints[", i, "]"));
+    if (!constraint.ok())
+      return Annotate(constraint.status(), absl::StrCat("objective.constraints[", i, "]"));
     spec.constraints.push_back(*std::move(constraint));
   }
   return absl::OkStatus();
@@ -151,15 +179,17 @@ absl::StatusOr<config::TrialConfig> FromProto(const saeloom::v1::TrialSpec& prot
     const ProtoMessage* at = &proto;
     const FieldDescriptor* descriptor = Descend(field.path, &at);
     if (descriptor->has_presence() && !at->GetReflection()->HasField(*at, descriptor)) continue;
-    std::visit([&](auto* target) {
-      using T = std::remove_pointer_t<decltype(target)>;
-      if constexpr (IsOptional<T>::value) {
-        target->emplace();
-        Read(*at, descriptor, &**target);
-      } else {
-        Read(*at, descriptor, target);
-      }
-    }, field.pointer);
+    std::visit(
+        [&](auto* target) {
+          using T = std::remove_pointer_t<decltype(target)>;
+          if constexpr (IsOptional<T>::value) {
+            target->emplace();
+            Read(*at, descriptor, &**target);
+          } else {
+            Read(*at, descriptor, target);
+          }
+        },
+        field.pointer);
   }
   return config;
 }
@@ -170,14 +200,16 @@ saeloom::v1::TrialSpec ToProto(const config::TrialConfig& config) {
   for (const config::Field& field : config::Fields(copy)) {
     ProtoMessage* at = &proto;
     const FieldDescriptor* descriptor = Descend(field.path, &at);
-    std::visit([&](auto* source) {
-      using T = std::remove_pointer_t<decltype(source)>;
-      if constexpr (IsOptional<T>::value) {
-        if (source->has_value()) Write(at, descriptor, **source);
-      } else {
-        Write(at, descriptor, *source);
-      }
-    }, field.pointer);
+    std::visit(
+        [&](auto* source) {
+          using T = std::remove_pointer_t<decltype(source)>;
+          if constexpr (IsOptional<T>::value) {
+            if (source->has_value()) Write(at, descriptor, **source);
+          } else {
+            Write(at, descriptor, *source);
+          }
+        },
+        field.pointer);
   }
   return proto;
 }
@@ -192,8 +224,10 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
   for (int i = 0; i < proto.parameters_size(); ++i) {
     config::ParameterSet set;
     for (int j = 0; j < proto.parameters(i).parameters_size(); ++j) {
-      SAE_ASSIGN_OR_RETURN(config::Parameter p, ParameterFromProto(proto.parameters(i).parameters(j),
-                                                                   absl::StrCat("parameters[", i, "].parameters[", j, "]")));
+      SAE_ASSIGN_OR_RETURN(
+          config::Parameter p,
+          ParameterFromProto(proto.parameters(i).parameters(j),
+                             absl::StrCat("parameters[", i, "].parameters[", j, "]")));
       set.push_back(std::move(p));
     }
     spec.parameters.push_back(std::move(set));
@@ -210,8 +244,8 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
 
 saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   // The binding lists every field: one more in the struct stops the build here.
-  const auto& [name, store, store_hash, store_d, trial, parameters, metric, minimize, constraints, search, max_trials,
-               search_seed, max_concurrent] = spec;
+  const auto& [name, store, store_hash, store_d, trial, parameters, metric, minimize, constraints,
+               search, max_trials, search_seed, max_concurrent] = spec;
   saeloom::v1::SweepSpec proto;
   proto.set_name(name);
   proto.set_store(store);
@@ -224,7 +258,8 @@ saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   }
   saeloom::v1::Objective* objective = proto.mutable_objective();
   objective->set_metric(metric);
-  objective->set_goal(minimize ? saeloom::v1::Objective::GOAL_MINIMIZE : saeloom::v1::Objective::GOAL_MAXIMIZE);
+  objective->set_goal(minimize ? saeloom::v1::Objective::GOAL_MINIMIZE
+                               : saeloom::v1::Objective::GOAL_MAXIMIZE);
   for (const config::Constraint& c : constraints) objective->add_constraints(config::ToText(c));
   if (search == "random") {
     proto.mutable_search()->mutable_random()->set_max_trials(max_trials);
@@ -241,7 +276,9 @@ std::string BareName(const std::string& name) {
   return slash == std::string::npos ? name : name.substr(slash + 1);
 }
 
-std::string SweepName(const std::string& sweep) { return absl::StrCat("projects/default/sweeps/", sweep); }
+std::string SweepName(const std::string& sweep) {
+  return absl::StrCat("projects/default/sweeps/", sweep);
+}
 
 std::string TrialName(const std::string& sweep, const std::string& trial) {
   return absl::StrCat(SweepName(sweep), "/trials/", trial);

@@ -1,6 +1,7 @@
 #pragma once
-// Between the API's messages and the structs of sae/config. Pure functions. Conversion from proto does not
-// judge values (config::Validate does) but refuses what cannot be represented, with the field's path.
+// Between the API's messages and the structs of sae/config. Pure functions. Conversion from proto
+// does not judge values (config::Validate does) but refuses what cannot be represented, with the
+// field's path.
 
 #include "sae/base/status.h"
 #include "sae/config/sweep_spec.h"

@@ -1,17 +1,19 @@
 #include "proto/convert/sweep_convert.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <limits>
 #include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 namespace sae {
 namespace {
 using ::testing::HasSubstr;
 
-/// Names of all scalar fields, dotted, with their C++ type; '?' marks one that can be absent and is "auto" then.
-void Collect(const google::protobuf::Descriptor* message, const std::string& prefix, std::set<std::string>& out) {
+/// Names of all scalar fields, dotted, with their C++ type; '?' marks one that can be absent and is
+/// "auto" then.
+void Collect(const google::protobuf::Descriptor* message, const std::string& prefix,
+             std::set<std::string>& out) {
   for (int i = 0; i < message->field_count(); ++i) {
     const auto* f = message->field(i);
     const std::string path = prefix + f->name();
@@ -38,12 +40,17 @@ config::TrialConfig EveryFieldSet() {
   int i = 10;
   for (const config::Field& f : config::Fields(c)) {
     ++i;
-    std::visit([&](auto* p) {
-      using T = std::remove_pointer_t<decltype(p)>;
-      if constexpr (std::is_same_v<T, bool>) *p = true;
-      else if constexpr (std::is_same_v<T, std::string>) *p = "v" + std::to_string(i);
-      else *p = i;
-    }, f.pointer);
+    std::visit(
+        [&](auto* p) {
+          using T = std::remove_pointer_t<decltype(p)>;
+          if constexpr (std::is_same_v<T, bool>)
+            *p = true;
+          else if constexpr (std::is_same_v<T, std::string>)
+            *p = "v" + std::to_string(i);
+          else
+            *p = i;
+        },
+        f.pointer);
   }
   return c;
 }
@@ -60,7 +67,8 @@ TEST(SweepConvert, AnAutoFieldCanBeAbsentInTheProto) {
     if (f.pointer.index() < 4) continue;
     const auto* message = saeloom::v1::TrialSpec::descriptor();
     std::string name = f.path;
-    for (std::size_t dot; (dot = name.find('.')) != std::string::npos; name = name.substr(dot + 1)) {
+    for (std::size_t dot; (dot = name.find('.')) != std::string::npos;
+         name = name.substr(dot + 1)) {
       message = message->FindFieldByName(name.substr(0, dot))->message_type();
     }
     EXPECT_TRUE(message->FindFieldByName(name)->has_presence()) << f.path;
@@ -71,8 +79,8 @@ TEST(SweepConvert, SweepSpecHasTheFieldsThatToProtoWrites) {
   std::set<std::string> names;
   const auto* d = saeloom::v1::SweepSpec::descriptor();
   for (int i = 0; i < d->field_count(); ++i) names.insert(d->field(i)->name());
-  EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d", "trial", "parameters", "objective",
-                                          "search", "max_concurrent"}));
+  EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d", "trial",
+                                          "parameters", "objective", "search", "max_concurrent"}));
 }
 
 TEST(SweepConvert, TrialRoundTripKeepsEveryField) {
@@ -133,7 +141,8 @@ TEST(SweepConvert, ParameterWithoutAFormIsRefused) {
   saeloom::v1::SweepSpec proto;
   proto.add_parameters()->add_parameters()->set_path("sae.k");
   EXPECT_EQ(Message(FromProto(proto).status()),
-            "parameters[0].parameters[0] (sae.k): needs one of values, uniform, log_uniform, int_uniform");
+            "parameters[0].parameters[0] (sae.k): needs one of values, uniform, log_uniform, "
+            "int_uniform");
 }
 
 TEST(SweepConvert, ValuesThatAreNoScalarsAreRefused) {
@@ -142,7 +151,8 @@ TEST(SweepConvert, ValuesThatAreNoScalarsAreRefused) {
   p->set_path("sae.k");
   p->mutable_values()->add_values()->set_number_value(8);
   p->mutable_values()->add_values()->mutable_list_value();
-  EXPECT_THAT(Message(FromProto(proto).status()), HasSubstr("parameters[0].parameters[0].values[1]: needs a number"));
+  EXPECT_THAT(Message(FromProto(proto).status()),
+              HasSubstr("parameters[0].parameters[0].values[1]: needs a number"));
   p->mutable_values()->mutable_values(1)->set_number_value(std::numeric_limits<double>::infinity());
   EXPECT_THAT(Message(FromProto(proto).status()), HasSubstr("not finite"));
 }

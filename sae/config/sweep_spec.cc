@@ -11,6 +11,7 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "sae/base/ids.h"
 #include "sae/base/random.h"
 
@@ -61,7 +62,8 @@ std::string Dump(const json& j) { return j.dump(-1, ' ', false, json::error_hand
 std::string CanonicalScalar(const json& j) {
   if (j.is_number_float()) {
     const double x = j.get<double>();
-    if (x == std::nearbyint(x) && std::abs(x) < 9007199254740992.0) return Dump(static_cast<std::int64_t>(x));
+    if (x == std::nearbyint(x) && std::abs(x) < 9007199254740992.0)
+      return Dump(static_cast<std::int64_t>(x));
   }
   return Dump(j);
 }
@@ -81,15 +83,19 @@ class Parser {
   explicit Parser(Problems& problems) : problems_(problems) {}
 
   SweepSpec Run(const json& root) {
-    Keys(root, "", {"apiVersion", "name", "store", "trial", "parameters", "objective", "search", "maxConcurrent", "harvest"});
+    Keys(root, "",
+         {"apiVersion", "name", "store", "trial", "parameters", "objective", "search",
+          "maxConcurrent", "harvest"});
     if (!root.contains("apiVersion")) {
       problems_.Add("apiVersion: missing: write apiVersion: saeloom/v1");
     } else if (root["apiVersion"] != "saeloom/v1") {
       problems_.Add("apiVersion: ", Dump(root["apiVersion"]), " is not saeloom/v1");
     }
     if (root.contains("harvest")) {
-      problems_.AddUnimplemented("harvest: a preparation task inside a sweep is not built yet: run `saeloom harvest --out DIR` "
-                                 "first and write store: DIR");
+      problems_.AddUnimplemented(
+          "harvest: a preparation task inside a sweep is not built yet: run `saeloom harvest --out "
+          "DIR` "
+          "first and write store: DIR");
     }
     String(root, "name", "name", spec_.name);
     if (root.contains("store")) Store(root["store"]);
@@ -105,7 +111,8 @@ class Parser {
   /// Reports keys of `j` that are not in `known`; false when it is not a map.
   bool Keys(const json& j, const std::string& where, const std::vector<std::string>& known) {
     if (!j.is_object()) {
-      problems_.Add(where, ": ", Dump(j), " is not a map of keys (", absl::StrJoin(known, ", "), ")");
+      problems_.Add(where, ": ", Dump(j), " is not a map of keys (", absl::StrJoin(known, ", "),
+                    ")");
       return false;
     }
     for (const auto& [key, value] : j.items()) {
@@ -117,7 +124,8 @@ class Parser {
 
   void String(const json& parent, const char* key, const std::string& where, std::string& out) {
     if (!parent.contains(key)) return;
-    if (!parent[key].is_string()) return problems_.Add(where, ": ", Dump(parent[key]), " is not a string");
+    if (!parent[key].is_string())
+      return problems_.Add(where, ": ", Dump(parent[key]), " is not a string");
     out = parent[key].get<std::string>();
   }
 
@@ -164,14 +172,17 @@ class Parser {
     for (const auto& [key, value] : j.items()) {
       const std::string path = prefix + key;
       if (path == "sae" || path == "train") {
-        if (value.is_object()) TrialFields(value, path + ".");
-        else problems_.Add("trial.", path, ": ", Dump(value), " is not a map of keys");
+        if (value.is_object())
+          TrialFields(value, path + ".");
+        else
+          problems_.Add("trial.", path, ": ", Dump(value), " is not a map of keys");
       } else if (std::find(paths.begin(), paths.end(), path) != paths.end()) {
         const absl::Status s = SetField(spec_.trial, path, Dump(value));
         if (!s.ok()) problems_.Add("trial.", Message(s));
       } else if (!prefix.empty()) {  // unknown keys of `trial` itself are reported by Keys
         const std::string nearest = Nearest(path, paths);
-        problems_.Add("unknown key trial.", path, nearest.empty() ? "" : absl::StrCat(", did you mean trial.", nearest, "?"));
+        problems_.Add("unknown key trial.", path,
+                      nearest.empty() ? "" : absl::StrCat(", did you mean trial.", nearest, "?"));
       }
     }
   }
@@ -182,17 +193,21 @@ class Parser {
     } else if (j.is_array()) {
       for (std::size_t i = 0; i < j.size(); ++i) {
         const std::string where = absl::StrCat("parameters[", i, "]");
-        if (j[i].is_object()) Set(j[i], where);
-        else problems_.Add(where, ": ", Dump(j[i]), " is not a map from a field's path to its values");
+        if (j[i].is_object())
+          Set(j[i], where);
+        else
+          problems_.Add(where, ": ", Dump(j[i]), " is not a map from a field's path to its values");
       }
     } else {
-      problems_.Add("parameters: ", Dump(j), " is not a map, nor a list of maps, from a field's path to its values");
+      problems_.Add("parameters: ", Dump(j),
+                    " is not a map, nor a list of maps, from a field's path to its values");
     }
   }
 
   void Set(const json& j, const std::string& where) {
     ParameterSet set;
-    for (const auto& [path, axis] : j.items()) set.push_back(Axis(path, axis, absl::StrCat(where, ".", path)));
+    for (const auto& [path, axis] : j.items())
+      set.push_back(Axis(path, axis, absl::StrCat(where, ".", path)));
     spec_.parameters.push_back(std::move(set));
   }
 
@@ -225,7 +240,8 @@ class Parser {
   }
 
   void Values(const json& j, const std::string& where, Parameter& p) {
-    if (!j.is_array()) return problems_.Add(where, ": ", Dump(j), " is not a list: write [", Dump(j), "]");
+    if (!j.is_array())
+      return problems_.Add(where, ": ", Dump(j), " is not a list: write [", Dump(j), "]");
     for (std::size_t i = 0; i < j.size(); ++i) {
       if (j[i].is_structured() || j[i].is_null()) {
         problems_.Add(where, "[", i, "]: ", Dump(j[i]), " is not a number, a string or true/false");
@@ -240,7 +256,8 @@ class Parser {
     String(j, "metric", "objective.metric", spec_.objective_metric);
     std::string goal = "minimize";
     String(j, "goal", "objective.goal", goal);
-    if (goal != "minimize" && goal != "maximize") problems_.Add("objective.goal: '", goal, "' is not minimize or maximize");
+    if (goal != "minimize" && goal != "maximize")
+      problems_.Add("objective.goal: '", goal, "' is not minimize or maximize");
     spec_.minimize = goal != "maximize";
     if (!j.contains("constraints")) return;
     if (!j["constraints"].is_array()) {
@@ -254,15 +271,18 @@ class Parser {
         continue;
       }
       auto parsed = ParseConstraint(c.get<std::string>());
-      if (parsed.ok()) spec_.constraints.push_back(*std::move(parsed));
-      else problems_.Add(where, ": ", Message(parsed.status()));
+      if (parsed.ok())
+        spec_.constraints.push_back(*std::move(parsed));
+      else
+        problems_.Add(where, ": ", Message(parsed.status()));
     }
   }
 
   void Search(const json& j) {
     static const std::vector<std::string> known = {"grid", "random", "asha", "hyperband"};
     if (!Keys(j, "search", known)) return;
-    if (j.size() != 1) return problems_.Add("search: needs exactly one of ", absl::StrJoin(known, ", "));
+    if (j.size() != 1)
+      return problems_.Add("search: needs exactly one of ", absl::StrJoin(known, ", "));
     spec_.search = j.begin().key();
     const json empty = json::object();
     const json& options = j.begin()->is_null() ? empty : *j.begin();
@@ -294,7 +314,9 @@ json AxisJson(const Parameter& p) {
 
 // ---- Expansion ----
 
-double StepOf(const Parameter& p) { return p.kind == Parameter::Kind::kIntUniform && p.step == 0 ? 1 : p.step; }
+double StepOf(const Parameter& p) {
+  return p.kind == Parameter::Kind::kIntUniform && p.step == 0 ? 1 : p.step;
+}
 
 /// Points of a range on a grid; the last may miss `max` by rounding, hence the slack.
 double RangeCount(const Parameter& p) {
@@ -327,11 +349,13 @@ double TotalPoints(const SweepSpec& spec) {
 std::string Draw(const Parameter& p, double u) {
   switch (p.kind) {
     case Parameter::Kind::kValues:
-      return p.values[std::min(static_cast<std::size_t>(u * static_cast<double>(p.values.size())), p.values.size() - 1)];
+      return p.values[std::min(static_cast<std::size_t>(u * static_cast<double>(p.values.size())),
+                               p.values.size() - 1)];
     case Parameter::Kind::kIntUniform:
       return NumberText(p.min + std::floor(u * RangeCount(p)) * StepOf(p));
     case Parameter::Kind::kUniform:
-      return NumberText(p.step > 0 ? p.min + std::floor(u * RangeCount(p)) * p.step : p.min + u * (p.max - p.min));
+      return NumberText(p.step > 0 ? p.min + std::floor(u * RangeCount(p)) * p.step
+                                   : p.min + u * (p.max - p.min));
     case Parameter::Kind::kLogUniform: {
       const double x = std::exp(std::log(p.min) + u * (std::log(p.max) - std::log(p.min)));
       const double stepped = p.step > 0 ? std::round(x / p.step) * p.step : x;
@@ -342,7 +366,8 @@ std::string Draw(const Parameter& p, double u) {
 }
 
 /// Adds every point of the product from axis `at` on; `point` holds the axes before it.
-absl::Status ExpandGrid(const ParameterSet& set, std::size_t at, TrialPoint& point, std::vector<TrialPoint>& out) {
+absl::Status ExpandGrid(const ParameterSet& set, std::size_t at, TrialPoint& point,
+                        std::vector<TrialPoint>& out) {
   if (at == set.size()) {
     out.push_back(point);
     return absl::OkStatus();
@@ -364,9 +389,11 @@ absl::StatusOr<TrialPoint> DrawPoint(const SweepSpec& spec, std::int64_t index) 
   TrialPoint point;
   point.config = spec.trial;
   if (spec.parameters.empty()) return point;
-  const ParameterSet& set = spec.parameters[static_cast<std::size_t>(index) % spec.parameters.size()];
+  const ParameterSet& set =
+      spec.parameters[static_cast<std::size_t>(index) % spec.parameters.size()];
   for (std::size_t axis = 0; axis < set.size(); ++axis) {
-    const std::uint64_t h = HashCounter(static_cast<std::uint64_t>(spec.search_seed), static_cast<std::uint64_t>(index), axis);
+    const std::uint64_t h = HashCounter(static_cast<std::uint64_t>(spec.search_seed),
+                                        static_cast<std::uint64_t>(index), axis);
     std::string value = Draw(set[axis], static_cast<double>(h >> 11) * 0x1.0p-53);
     SAE_RETURN_IF_ERROR(SetField(point.config, set[axis].path, value));
     point.assignments.emplace_back(set[axis].path, std::move(value));
@@ -381,17 +408,22 @@ void CheckRange(const Parameter& p, const std::string& where, bool grid, Problem
   if (!std::isfinite(p.min)) problems.Add(where, ".min: ", p.min, " is not finite");
   if (!std::isfinite(p.max)) problems.Add(where, ".max: ", p.max, " is not finite");
   if (p.min > p.max) problems.Add(where, ": min ", p.min, " is more than max ", p.max);
-  if (!(p.step >= 0) || std::isinf(p.step)) problems.Add(where, ".step: ", p.step, " is not 0 or more");
-  if (log && !(p.min > 0)) problems.Add(where, ".min: ", p.min, ": a logarithmic range needs min above 0");
+  if (!(p.step >= 0) || std::isinf(p.step))
+    problems.Add(where, ".step: ", p.step, " is not 0 or more");
+  if (log && !(p.min > 0))
+    problems.Add(where, ".min: ", p.min, ": a logarithmic range needs min above 0");
   if (p.kind == Parameter::Kind::kIntUniform) {
-    for (const auto& [key, x] : {std::pair{"min", p.min}, std::pair{"max", p.max}, std::pair{"step", p.step}}) {
+    for (const auto& [key, x] :
+         {std::pair{"min", p.min}, std::pair{"max", p.max}, std::pair{"step", p.step}}) {
       if (std::isfinite(x) && (x != std::nearbyint(x) || std::abs(x) > 9007199254740992.0)) {
         problems.Add(where, ".", key, ": ", x, " is not a whole number below 2^53");
       }
     }
   }
   if (grid && log) {
-    problems.Add(where, ": a grid cannot count a logarithmic range: list `values`, or use search: {random: ...}");
+    problems.Add(
+        where,
+        ": a grid cannot count a logarithmic range: list `values`, or use search: {random: ...}");
   } else if (grid && StepOf(p) == 0) {
     problems.Add(where, ".step: missing: a grid needs a step (or use search: {random: ...})");
   }
@@ -415,12 +447,15 @@ void CheckAxis(const Parameter& p, const std::string& where, bool grid, Problems
     return problems.Add("unknown key ", where, DidYouMean(p.path, paths));
   }
   if (p.path == "train.data_seed") {
-    return problems.Add(where, ": the order of data belongs to the sweep: set trial.train.data_seed");
+    return problems.Add(where,
+                        ": the order of data belongs to the sweep: set trial.train.data_seed");
   }
   if (p.kind == Parameter::Kind::kValues) return CheckValues(p, where, grid, problems);
   CheckRange(p, where, grid, problems);
   TrialConfig scratch;
-  if (const absl::Status s = SetField(scratch, p.path, p.kind == Parameter::Kind::kIntUniform ? "1" : "0.5"); !s.ok()) {
+  if (const absl::Status s =
+          SetField(scratch, p.path, p.kind == Parameter::Kind::kIntUniform ? "1" : "0.5");
+      !s.ok()) {
     problems.Add(where, ": a range of numbers does not fit: ", Message(s));
   }
 }
@@ -428,7 +463,8 @@ void CheckAxis(const Parameter& p, const std::string& where, bool grid, Problems
 void CheckParameters(const SweepSpec& spec, Problems& problems) {
   const bool grid = spec.search != "random";
   for (std::size_t i = 0; i < spec.parameters.size(); ++i) {
-    const std::string set = spec.parameters.size() == 1 ? "parameters" : absl::StrCat("parameters[", i, "]");
+    const std::string set =
+        spec.parameters.size() == 1 ? "parameters" : absl::StrCat("parameters[", i, "]");
     std::unordered_set<std::string> paths;
     for (const Parameter& p : spec.parameters[i]) {
       const std::string where = absl::StrCat(set, ".", p.path);
@@ -437,7 +473,8 @@ void CheckParameters(const SweepSpec& spec, Problems& problems) {
     }
   }
   if (problems.empty() && !(TotalPoints(spec) <= static_cast<double>(kMaxPoints))) {
-    problems.Add("parameters: ", absl::StrFormat("%.10g", TotalPoints(spec)), " trials: a sweep can have at most 1e6");
+    problems.Add("parameters: ", absl::StrFormat("%.10g", TotalPoints(spec)),
+                 " trials: a sweep can have at most 1e6");
   }
 }
 
@@ -451,10 +488,13 @@ void CheckSearch(const SweepSpec& spec, Problems& problems) {
   if (spec.search == "asha" || spec.search == "hyperband") {
     problems.AddUnimplemented("search.", spec.search, ": not built yet: use grid or random");
   } else if (spec.search == "random") {
-    if (spec.max_trials < 1) problems.Add("search.random.maxTrials: ", spec.max_trials, ": needs 1 or more");
-    if (spec.max_trials > kMaxPoints) problems.Add("search.random.maxTrials: ", spec.max_trials, ": at most 1e6");
+    if (spec.max_trials < 1)
+      problems.Add("search.random.maxTrials: ", spec.max_trials, ": needs 1 or more");
+    if (spec.max_trials > kMaxPoints)
+      problems.Add("search.random.maxTrials: ", spec.max_trials, ": at most 1e6");
   } else if (spec.search != "grid") {
-    problems.Add("search: unknown '", spec.search, "'", DidYouMean(spec.search, {"grid", "random", "asha", "hyperband"}));
+    problems.Add("search: unknown '", spec.search, "'",
+                 DidYouMean(spec.search, {"grid", "random", "asha", "hyperband"}));
   }
 }
 
@@ -462,16 +502,20 @@ std::string ConfigKey(const TrialConfig& config) {
   TrialConfig copy = config;
   std::string key;
   for (const Field& f : Fields(copy)) {
-    std::visit([&](auto* p) {
-      using T = std::remove_pointer_t<decltype(p)>;
-      if constexpr (std::is_same_v<T, std::optional<std::int64_t>> || std::is_same_v<T, std::optional<double>>) {
-        absl::StrAppend(&key, *p ? absl::StrFormat("%.17g", static_cast<double>(**p)) : "auto", "|");
-      } else if constexpr (std::is_same_v<T, double>) {
-        absl::StrAppend(&key, absl::StrFormat("%.17g", *p), "|");
-      } else {
-        absl::StrAppend(&key, *p, "|");
-      }
-    }, f.pointer);
+    std::visit(
+        [&](auto* p) {
+          using T = std::remove_pointer_t<decltype(p)>;
+          if constexpr (std::is_same_v<T, std::optional<std::int64_t>> ||
+                        std::is_same_v<T, std::optional<double>>) {
+            absl::StrAppend(&key, *p ? absl::StrFormat("%.17g", static_cast<double>(**p)) : "auto",
+                            "|");
+          } else if constexpr (std::is_same_v<T, double>) {
+            absl::StrAppend(&key, absl::StrFormat("%.17g", *p), "|");
+          } else {
+            absl::StrAppend(&key, *p, "|");
+          }
+        },
+        f.pointer);
   }
   return key;
 }
@@ -482,8 +526,9 @@ void CheckDuplicates(const std::vector<TrialPoint>& points, Problems& problems) 
   for (std::size_t i = 0; i < points.size(); ++i) {
     const auto [first, fresh] = seen.emplace(ConfigKey(points[i].config), i);
     if (!fresh) {
-      problems.Add("parameters: trials ", TrialId(static_cast<std::int64_t>(first->second)), " and ",
-                   TrialId(static_cast<std::int64_t>(i)), " are the same configuration (", ToText(points[i]), ")");
+      problems.Add("parameters: trials ", TrialId(static_cast<std::int64_t>(first->second)),
+                   " and ", TrialId(static_cast<std::int64_t>(i)), " are the same configuration (",
+                   ToText(points[i]), ")");
     }
   }
 }
@@ -510,8 +555,10 @@ void CheckTrials(const SweepSpec& spec, const std::vector<TrialPoint>& points, P
     if (s.count == points.size()) {
       problems.Add("trial.", text);
     } else {
-      problems.Add("trial.", text, " (", s.count == 1 ? "in trial " : absl::StrCat("in ", s.count, " trials, the first is "),
-                   TrialId(static_cast<std::int64_t>(s.first)), ": ", ToText(points[s.first]), ")");
+      problems.Add(
+          "trial.", text, " (",
+          s.count == 1 ? "in trial " : absl::StrCat("in ", s.count, " trials, the first is "),
+          TrialId(static_cast<std::int64_t>(s.first)), ": ", ToText(points[s.first]), ")");
     }
   }
 }
@@ -520,7 +567,8 @@ void CheckTrials(const SweepSpec& spec, const std::vector<TrialPoint>& points, P
 
 absl::StatusOr<Constraint> ParseConstraint(const std::string& text) {
   const auto bad = [&] {
-    return absl::InvalidArgumentError(absl::StrCat("'", text, "' is not METRIC < | <= | > | >= NUMBER, such as 'heldout.l0 <= 64'"));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "'", text, "' is not METRIC < | <= | > | >= NUMBER, such as 'heldout.l0 <= 64'"));
   };
   const std::size_t at = text.find_first_of("<>");
   if (at == std::string::npos) return bad();
@@ -533,15 +581,19 @@ absl::StatusOr<Constraint> ParseConstraint(const std::string& text) {
   return c;
 }
 
-std::string ToText(const Constraint& c) { return absl::StrCat(c.metric, " ", c.op, " ", NumberText(c.bound)); }
+std::string ToText(const Constraint& c) {
+  return absl::StrCat(c.metric, " ", c.op, " ", NumberText(c.bound));
+}
 
 std::string TrialId(std::int64_t index) { return absl::StrFormat("%04d", index); }
 
 std::string ToText(const TrialPoint& point) {
-  return absl::StrJoin(point.assignments, " ", [](std::string* out, const std::pair<std::string, std::string>& a) {
-    const bool quoted = a.second.size() >= 2 && a.second.front() == '"';
-    absl::StrAppend(out, a.first, "=", quoted ? a.second.substr(1, a.second.size() - 2) : a.second);
-  });
+  return absl::StrJoin(
+      point.assignments, " ", [](std::string* out, const std::pair<std::string, std::string>& a) {
+        const bool quoted = a.second.size() >= 2 && a.second.front() == '"';
+        absl::StrAppend(out, a.first, "=",
+                        quoted ? a.second.substr(1, a.second.size() - 2) : a.second);
+      });
 }
 
 absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& text) {
@@ -551,7 +603,9 @@ absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& text) {
   } catch (const json::exception& e) {
     return absl::InvalidArgumentError(absl::StrCat("the sweep is not JSON: ", e.what()));
   }
-  if (!root.is_object()) return absl::InvalidArgumentError("the sweep is not a map of keys (apiVersion, name, store, trial, ...)");
+  if (!root.is_object())
+    return absl::InvalidArgumentError(
+        "the sweep is not a map of keys (apiVersion, name, store, trial, ...)");
   Problems problems;
   SweepSpec spec = Parser(problems).Run(root);
   SAE_RETURN_IF_ERROR(problems.ToStatus());
@@ -573,9 +627,12 @@ std::string ToJson(const SweepSpec& spec) {
   }
   json constraints = json::array();
   for (const Constraint& c : spec.constraints) constraints.push_back(ToText(c));
-  root["objective"] = {{"metric", spec.objective_metric}, {"goal", spec.minimize ? "minimize" : "maximize"}, {"constraints", constraints}};
+  root["objective"] = {{"metric", spec.objective_metric},
+                       {"goal", spec.minimize ? "minimize" : "maximize"},
+                       {"constraints", constraints}};
   root["search"] = {{spec.search, json::object()}};
-  if (spec.search == "random") root["search"]["random"] = {{"maxTrials", spec.max_trials}, {"seed", spec.search_seed}};
+  if (spec.search == "random")
+    root["search"]["random"] = {{"maxTrials", spec.max_trials}, {"seed", spec.search_seed}};
   root["maxConcurrent"] = spec.max_concurrent;
   return root.dump(2, ' ', false, json::error_handler_t::replace);
 }
@@ -593,13 +650,15 @@ absl::Status Validate(const SweepSpec& spec) {
     problems.Add("store: '", spec.store, "' is not absolute: workers run elsewhere");
   }
   if (spec.store_d < 0) problems.Add("store.d: ", spec.store_d, " is negative");
-  if (spec.max_concurrent < 0) problems.Add("maxConcurrent: ", spec.max_concurrent, " is negative: 0 means as many as fit");
+  if (spec.max_concurrent < 0)
+    problems.Add("maxConcurrent: ", spec.max_concurrent, " is negative: 0 means as many as fit");
   CheckMetric(spec.objective_metric, "objective.metric", problems);
   for (std::size_t i = 0; i < spec.constraints.size(); ++i) {
     const Constraint& c = spec.constraints[i];
     const std::string where = absl::StrCat("objective.constraints[", i, "]");
     CheckMetric(c.metric, where, problems);
-    if (c.op != "<" && c.op != "<=" && c.op != ">" && c.op != ">=") problems.Add(where, ": '", c.op, "' is not < <= > >=");
+    if (c.op != "<" && c.op != "<=" && c.op != ">" && c.op != ">=")
+      problems.Add(where, ": '", c.op, "' is not < <= > >=");
     if (!std::isfinite(c.bound)) problems.Add(where, ": bound ", c.bound, " is not finite");
   }
   CheckSearch(spec, problems);
@@ -607,7 +666,8 @@ absl::Status Validate(const SweepSpec& spec) {
   CheckParameters(spec, axes);
   if (!axes.empty()) problems.Add(Message(axes.ToStatus()));
   // Trials can only be looked at when the axes and the search can be expanded.
-  const bool expandable = axes.empty() && (spec.search == "grid" || (spec.search == "random" && spec.max_trials >= 1));
+  const bool expandable =
+      axes.empty() && (spec.search == "grid" || (spec.search == "random" && spec.max_trials >= 1));
   if (expandable && TotalPoints(spec) <= static_cast<double>(kMaxPoints)) {
     if (auto points = ExpandTrials(spec); !points.ok()) {
       problems.Add(Message(points.status()));
@@ -635,7 +695,8 @@ absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec) {
   TrialPoint base;
   base.config = spec.trial;
   if (spec.parameters.empty()) out.push_back(base);
-  for (const ParameterSet& set : spec.parameters) SAE_RETURN_IF_ERROR(ExpandGrid(set, 0, base, out));
+  for (const ParameterSet& set : spec.parameters)
+    SAE_RETURN_IF_ERROR(ExpandGrid(set, 0, base, out));
   return out;
 }
 

@@ -1,7 +1,8 @@
 #pragma once
-// A sweep: a trial with parameters that vary, an objective and a search. The CLI reads it from YAML, the
-// API carries it as proto SweepSpec, the coordinator keeps it as JSON in its event log; all three meet
-// here. Plain values. Errors: INVALID_ARGUMENT listing every problem with its field path.
+// A sweep: a trial with parameters that vary, an objective and a search. The CLI reads it from
+// YAML, the API carries it as proto SweepSpec, the coordinator keeps it as JSON in its event log;
+// all three meet here. Plain values. Errors: INVALID_ARGUMENT listing every problem with its field
+// path.
 
 #include <cstdint>
 #include <string>
@@ -16,10 +17,10 @@ namespace sae::config {
 /// One axis. Exactly one of the forms is used.
 struct Parameter {
   enum class Kind { kValues, kUniform, kLogUniform, kIntUniform };
-  std::string path;                  ///< of a TrialConfig field: "sae.k"
+  std::string path;  ///< of a TrialConfig field: "sae.k"
   Kind kind = Kind::kValues;
-  std::vector<std::string> values;   ///< kValues: JSON scalars as text: `8`, `"topk"`
-  double min = 0, max = 0, step = 0; ///< the others; step 0 = none
+  std::vector<std::string> values;    ///< kValues: JSON scalars as text: `8`, `"topk"`
+  double min = 0, max = 0, step = 0;  ///< the others; step 0 = none
 };
 
 /// One grid (or one space to draw from): the product of its axes.
@@ -33,23 +34,24 @@ struct Constraint {
 
 struct SweepSpec {
   std::string name;
-  std::string store;                       ///< absolute
-  std::string store_hash;                  ///< XXH3 text of the store's manifest.json, recorded at submit
-  std::int64_t store_d = 0;                ///< width, read from the manifest at submit; 0 = unknown
+  std::string store;         ///< absolute
+  std::string store_hash;    ///< XXH3 text of the store's manifest.json, recorded at submit
+  std::int64_t store_d = 0;  ///< width, read from the manifest at submit; 0 = unknown
   TrialConfig trial;
-  std::vector<ParameterSet> parameters;    ///< a union of grids; empty = one trial
+  std::vector<ParameterSet> parameters;  ///< a union of grids; empty = one trial
   std::string objective_metric = "heldout.fvu";
   bool minimize = true;
   std::vector<Constraint> constraints;
-  std::string search = "grid";             ///< grid | random (asha | hyperband: UNIMPLEMENTED for now)
-  std::int64_t max_trials = 0;             ///< random: how many
-  std::int64_t search_seed = 0;            ///< random
-  std::int64_t max_concurrent = 0;         ///< 0 = as many as fit
+  std::string search = "grid";      ///< grid | random (asha | hyperband: UNIMPLEMENTED for now)
+  std::int64_t max_trials = 0;      ///< random: how many
+  std::int64_t search_seed = 0;     ///< random
+  std::int64_t max_concurrent = 0;  ///< 0 = as many as fit
 };
 
 /// One point of a sweep.
 struct TrialPoint {
-  std::vector<std::pair<std::string, std::string>> assignments;  ///< path, JSON scalar; in axis order
+  std::vector<std::pair<std::string, std::string>>
+      assignments;  ///< path, JSON scalar; in axis order
   TrialConfig config;
 };
 
@@ -61,22 +63,22 @@ std::string TrialId(std::int64_t index);
 /// "sae.k=8 train.seed=1"; "" for a sweep without parameters.
 std::string ToText(const TrialPoint& point);
 
-/// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list of maps),
-/// objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}}, maxConcurrent. An axis is
-/// {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}. Unknown keys are errors that name the
-/// nearest known one. UNIMPLEMENTED for `harvest`.
+/// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list
+/// of maps), objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}},
+/// maxConcurrent. An axis is {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}.
+/// Unknown keys are errors that name the nearest known one. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
-/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash and store_d stand under `store` as
-/// {path, hash, d} when set, and ParseSweepSpec takes both forms.)
+/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash and store_d stand under `store`
+/// as {path, hash, d} when set, and ParseSweepSpec takes both forms.)
 std::string ToJson(const SweepSpec& spec);
 
-/// Every problem: names, ranges, each expanded trial's Validate (with its assignments named), constraint
-/// syntax, more than 1e6 points, duplicates.
+/// Every problem: names, ranges, each expanded trial's Validate (with its assignments named),
+/// constraint syntax, more than 1e6 points, duplicates.
 [[nodiscard]] absl::Status Validate(const SweepSpec& spec);
 
-/// A grid counts min, min + step, .. <= max (step of intUniform: 1 where 0); logUniform cannot be a grid.
-/// Points in a fixed order: sets in order, the last axis fastest; random draws are a function of search_seed
-/// and the trial's index alone.
+/// A grid counts min, min + step, .. <= max (step of intUniform: 1 where 0); logUniform cannot be a
+/// grid. Points in a fixed order: sets in order, the last axis fastest; random draws are a function
+/// of search_seed and the trial's index alone.
 [[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
 
 }  // namespace sae::config

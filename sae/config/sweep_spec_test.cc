@@ -1,11 +1,11 @@
 #include "sae/config/sweep_spec.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
 #include <set>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 namespace sae::config {
 namespace {
@@ -58,11 +58,11 @@ TEST(SweepSpec, ExpandsAUnionOfGridsInOrderLastAxisFastest) {
   ASSERT_TRUE(points.ok()) << points.status();
   std::vector<std::string> texts;
   for (const TrialPoint& p : *points) texts.push_back(ToText(p));
-  EXPECT_EQ(texts, (std::vector<std::string>{
-                       "sae.k=8 train.seed=0", "sae.k=8 train.seed=1", "sae.k=16 train.seed=0", "sae.k=16 train.seed=1",
-                       "sae.k=32 train.seed=0", "sae.k=32 train.seed=1",
-                       "sae.architecture=relu_l1 sae.l1_coefficient=0.5",
-                       "sae.architecture=relu_l1 sae.l1_coefficient=0.001"}));
+  EXPECT_EQ(texts, (std::vector<std::string>{"sae.k=8 train.seed=0", "sae.k=8 train.seed=1",
+                                             "sae.k=16 train.seed=0", "sae.k=16 train.seed=1",
+                                             "sae.k=32 train.seed=0", "sae.k=32 train.seed=1",
+                                             "sae.architecture=relu_l1 sae.l1_coefficient=0.5",
+                                             "sae.architecture=relu_l1 sae.l1_coefficient=0.001"}));
   EXPECT_EQ((*points)[3].config.sae.k, 16);
   EXPECT_EQ((*points)[3].config.train.seed, 1);
   EXPECT_EQ((*points)[7].config.sae.l1_coefficient, 1e-3);
@@ -91,7 +91,8 @@ TEST(SweepSpec, JsonRoundTripOfEveryField) {
 }
 
 TEST(SweepSpec, AxesKeepTheOrderInWhichTheyWereWritten) {
-  const auto s = ParseSweepSpec(R"({"apiVersion":"saeloom/v1","name":"a","store":"/s","trial":{"sae":{"latents":64},
+  const auto s = ParseSweepSpec(
+      R"({"apiVersion":"saeloom/v1","name":"a","store":"/s","trial":{"sae":{"latents":64},
     "train":{"tokens":1e4}},"parameters":{"train.seed":{"values":[0,1]},"sae.k":{"values":[4,8]}}})");
   ASSERT_TRUE(s.ok()) << s.status();
   for (const auto& spec : {*s, *ParseSweepSpec(ToJson(*s))}) {
@@ -112,7 +113,8 @@ TEST(SweepSpec, NoParametersIsOneTrial) {
 }
 
 TEST(SweepSpec, UnknownKeysNameTheNearest) {
-  const std::string e = ParseError(R"({"apiVersion":"saeloom/v1","nme":"x","trial":{"sae":{"latent":8},"rank":1},
+  const std::string e =
+      ParseError(R"({"apiVersion":"saeloom/v1","nme":"x","trial":{"sae":{"latent":8},"rank":1},
     "objective":{"metrics":"x"},"parameters":{"sae.k":{"value":[1]}},"search":{"gird":{}}})");
   EXPECT_THAT(e, HasSubstr("unknown key nme, did you mean name?"));
   EXPECT_THAT(e, HasSubstr("unknown key trial.sae.latent, did you mean trial.sae.latents?"));
@@ -123,7 +125,8 @@ TEST(SweepSpec, UnknownKeysNameTheNearest) {
 }
 
 TEST(SweepSpec, WrongTypesNamePathAndValue) {
-  const std::string e = ParseError(R"({"apiVersion":"saeloom/v2","name":3,"trial":{"sae":"topk","train":{"tokens":"many"}},
+  const std::string e = ParseError(
+      R"({"apiVersion":"saeloom/v2","name":3,"trial":{"sae":"topk","train":{"tokens":"many"}},
     "parameters":{"sae.k":{"values":8}},"maxConcurrent":1.5})");
   EXPECT_THAT(e, HasSubstr("apiVersion: \"saeloom/v2\" is not saeloom/v1"));
   EXPECT_THAT(e, HasSubstr("name: 3 is not a string"));
@@ -169,8 +172,11 @@ TEST(SweepSpec, EveryProblemAtOnceWithTheTrialThatHasIt) {
   EXPECT_THAT(why, HasSubstr("store: 'rel/store' is not absolute"));
   EXPECT_THAT(why, HasSubstr("unknown metric 'heldout.fuv', did you mean heldout.fvu?"));
   EXPECT_THAT(why, HasSubstr("objective.constraints[0]: unknown metric 'l0'"));
-  EXPECT_THAT(why, HasSubstr("trial.ranks: 3 does not divide sae.latents 2048: choose ranks that divide it"));
-  EXPECT_THAT(why, HasSubstr("trial.sae.k: 4096 is more than sae.latents 2048: choose a smaller k or a larger dictionary "
+  EXPECT_THAT(
+      why,
+      HasSubstr("trial.ranks: 3 does not divide sae.latents 2048: choose ranks that divide it"));
+  EXPECT_THAT(why, HasSubstr("trial.sae.k: 4096 is more than sae.latents 2048: choose a smaller k "
+                             "or a larger dictionary "
                              "(in 2 trials, the first is 0002: sae.k=4096 train.seed=0)"));
 }
 
@@ -183,7 +189,8 @@ TEST(SweepSpec, AxesAreChecked) {
   EXPECT_THAT(why, HasSubstr("unknown key parameters.sae.kk, did you mean sae.k?"));
   EXPECT_THAT(why, HasSubstr("parameters.train.data_seed: the order of data belongs to the sweep"));
   EXPECT_THAT(why, HasSubstr("parameters.sae.k.values: empty"));
-  EXPECT_THAT(why, HasSubstr("parameters.train.batch.values[1]: train.batch: \"x\" is not a whole number"));
+  EXPECT_THAT(
+      why, HasSubstr("parameters.train.batch.values[1]: train.batch: \"x\" is not a whole number"));
   EXPECT_THAT(why, HasSubstr("parameters.train.batch.values[2]: 8 is there twice"));
   EXPECT_THAT(why, HasSubstr("parameters.sae.k: is there twice"));
   EXPECT_THAT(why, HasSubstr("parameters.sae.architecture: a range of numbers does not fit"));
@@ -202,7 +209,8 @@ TEST(SweepSpec, BoundsThatAreNaNOrReversedAreRefused) {
   EXPECT_THAT(why, HasSubstr("parameters.train.lr.min: nan is not finite"));
   EXPECT_THAT(why, HasSubstr("parameters.train.epsilon: min 2 is more than max 1"));
   EXPECT_THAT(why, HasSubstr("parameters.train.epsilon.step: -1 is not 0 or more"));
-  EXPECT_THAT(why, HasSubstr("parameters.train.beta1.min: 0: a logarithmic range needs min above 0"));
+  EXPECT_THAT(why,
+              HasSubstr("parameters.train.beta1.min: 0: a logarithmic range needs min above 0"));
   EXPECT_THAT(why, HasSubstr("parameters.train.seed.min: 0.5 is not a whole number"));
   EXPECT_THAT(why, HasSubstr("parameters.train.seed.max: inf is not finite"));
   EXPECT_FALSE(ExpandTrials(s).ok());
@@ -239,8 +247,10 @@ TEST(SweepSpec, MoreThanAMillionPointsAreRefusedBeforeTheyAreMade) {
 
 TEST(SweepSpec, TheSameConfigurationTwiceInAUnionIsRefused) {
   SweepSpec s = Demo();
-  s.parameters = {{Values("sae.k", {"8", "16"})}, {Values("sae.k", {"16"}), Values("train.seed", {"0"})}};
-  EXPECT_THAT(Why(s), HasSubstr("trials 0001 and 0002 are the same configuration (sae.k=16 train.seed=0)"));
+  s.parameters = {{Values("sae.k", {"8", "16"})},
+                  {Values("sae.k", {"16"}), Values("train.seed", {"0"})}};
+  EXPECT_THAT(Why(s),
+              HasSubstr("trials 0001 and 0002 are the same configuration (sae.k=16 train.seed=0)"));
   s.parameters[1][1].values = {"1"};
   EXPECT_TRUE(Validate(s).ok()) << Why(s);
 }
@@ -251,7 +261,8 @@ TEST(SweepSpec, RandomDrawsDependOnSeedAndIndexAlone) {
   s.max_trials = 40;
   s.search_seed = 3;
   s.parameters = {{Range("train.lr", Parameter::Kind::kLogUniform, 1e-5, 1e-3),
-                   Range("sae.k", Parameter::Kind::kIntUniform, 8, 64, 8), Values("train.seed", {"0", "1", "2"}),
+                   Range("sae.k", Parameter::Kind::kIntUniform, 8, 64, 8),
+                   Values("train.seed", {"0", "1", "2"}),
                    Range("train.beta1", Parameter::Kind::kUniform, 0.5, 0.9)}};
   const auto all = ExpandTrials(s);
   s.max_trials = 10;
@@ -280,13 +291,15 @@ TEST(SweepSpec, RandomDrawsDependOnSeedAndIndexAlone) {
 }
 
 TEST(SweepSpec, Constraints) {
-  for (const char* text : {"heldout.l0 <= 64", "heldout.l0 < 0.5", "train.loss >= -1", "train.loss > 100000"}) {
+  for (const char* text :
+       {"heldout.l0 <= 64", "heldout.l0 < 0.5", "train.loss >= -1", "train.loss > 100000"}) {
     const auto c = ParseConstraint(text);
     ASSERT_TRUE(c.ok()) << text;
     EXPECT_EQ(ToText(*c), text);
   }
   EXPECT_EQ(ParseConstraint("heldout.l0<=1e3")->bound, 1000);
-  for (const char* text : {"", "heldout.l0", "<= 4", "heldout.l0 <= many", "heldout.l0 = 4", "heldout.l0 <= 4 5", "a <= nan"}) {
+  for (const char* text : {"", "heldout.l0", "<= 4", "heldout.l0 <= many", "heldout.l0 = 4",
+                           "heldout.l0 <= 4 5", "a <= nan"}) {
     EXPECT_THAT(Message(ParseConstraint(text).status()), HasSubstr("is not METRIC")) << text;
   }
 }
