@@ -1,9 +1,10 @@
-// Time of one training step by phase, and its ratio to the encoder's product alone in the engine's own chunk
-// shape, measured in turns in one run. `--l0` sets the biases of relu_l1 so that a latent fires with that
-// mean; `--dense` forces one path, which shows where they cross.
+// Time of one training step by phase, and its ratio to the encoder's product alone in the engine's
+// own chunk shape, measured in turns in one run. `--l0` sets the biases of relu_l1 so that a latent
+// fires with that mean; `--dense` forces one path, which shows where they cross.
 //   step_bench --latents 2048 --batch 2048 --k 32 --threads 2
 //   step_bench --architecture relu_l1 --latents 2048 --batch 2048 --l0 100 --dense on
 
+#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -11,8 +12,6 @@
 #include <map>
 #include <string>
 #include <vector>
-
-#include <CLI/CLI.hpp>
 
 #include "sae/base/random.h"
 #include "sae/kernels/encode.h"
@@ -34,7 +33,8 @@ struct Options {
 double Milliseconds(const std::function<void()>& work) {
   const auto start = std::chrono::steady_clock::now();
   work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
+  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+      .count();
 }
 
 double Median(std::vector<double> v) {
@@ -75,17 +75,20 @@ sae::config::TrialConfig Config(const Options& o) {
 
 // Biases for the wanted L0, counters for the wanted share of dead latents.
 void Arrange(const Options& o, sae::train::Engine<float>& engine) {
-  const double bias = -NormalQuantile(o.l0 / static_cast<double>(o.latents)) / std::sqrt(static_cast<double>(o.width));
+  const double bias = -NormalQuantile(o.l0 / static_cast<double>(o.latents)) /
+                      std::sqrt(static_cast<double>(o.width));
   const sae::model::State state = engine.state();
   for (const auto& t : state.tensors) {
     if (t.name == "b_enc" && o.architecture == "relu_l1") {
       std::fill_n(static_cast<float*>(t.data), state.count, static_cast<float>(bias));
     }
     if (t.name == "b_enc" && o.dead > 0) {
-      std::fill_n(static_cast<float*>(t.data), static_cast<std::int64_t>(o.dead * static_cast<double>(state.count)), -1.0F);
+      std::fill_n(static_cast<float*>(t.data),
+                  static_cast<std::int64_t>(o.dead * static_cast<double>(state.count)), -1.0F);
     }
     if (t.name == "tokens_since_fired" && o.dead > 0) {
-      std::fill_n(static_cast<std::int64_t*>(t.data), static_cast<std::int64_t>(o.dead * static_cast<double>(state.count)),
+      std::fill_n(static_cast<std::int64_t*>(t.data),
+                  static_cast<std::int64_t>(o.dead * static_cast<double>(state.count)),
                   std::int64_t{1} << 40);
     }
   }
@@ -96,8 +99,9 @@ struct Base {
 };
 
 // The product alone, over all latents with all threads of the bench.
-Base Product(const Options& o, const std::vector<float>& x, const std::vector<float>& w, std::vector<float>& z,
-             ThreadPool& pool, sae::kernels::EncodeWorkspace<float>& workspace) {
+Base Product(const Options& o, const std::vector<float>& x, const std::vector<float>& w,
+             std::vector<float>& z, ThreadPool& pool,
+             sae::kernels::EncodeWorkspace<float>& workspace) {
   const std::vector<float> c(static_cast<std::size_t>(o.latents), 0.0F);
   sae::kernels::EncodeInput<float> in;
   in.x = x.data();
@@ -108,10 +112,12 @@ Base Product(const Options& o, const std::vector<float>& x, const std::vector<fl
   in.latents = o.latents;
   Base base;
   base.chunked = Milliseconds([&] {
-    sae::kernels::EncodeChunks<float>(in, &workspace, pool, [](const sae::kernels::Chunk<float>&) {});
+    sae::kernels::EncodeChunks<float>(in, &workspace, pool,
+                                      [](const sae::kernels::Chunk<float>&) {});
   });
   base.whole = Milliseconds([&] {
-    sae::kernels::Gemm(o.batch, o.latents, o.width, x.data(), o.width, w.data(), o.width, z.data(), o.latents, pool);
+    sae::kernels::Gemm(o.batch, o.latents, o.width, x.data(), o.width, w.data(), o.width, z.data(),
+                       o.latents, pool);
   });
   return base;
 }
@@ -126,7 +132,8 @@ absl::Status Measure(const Options& o) {
       static_cast<int>(o.ranks),
       [&](sae::comm::Communicator& c) {
         ThreadPool pool(std::max(1, o.threads / static_cast<int>(o.ranks)));
-        SAE_ASSIGN_OR_RETURN(auto engine, sae::train::CreateEngine<float>(Config(o), o.width, c, pool));
+        SAE_ASSIGN_OR_RETURN(auto engine,
+                             sae::train::CreateEngine<float>(Config(o), o.width, c, pool));
         const double initialise = Milliseconds([&] { (void)engine->Initialise(x); });
         Arrange(o, *engine);
         if (o.dense != "auto") engine->set_dense_density(o.dense == "on" ? 0 : 2);
@@ -146,19 +153,22 @@ absl::Status Measure(const Options& o) {
           if (i < 2) times.clear();  // warm-up
         }
         if (c.rank() != 0) return absl::OkStatus();
-        std::printf("%s n=%ld d=%ld k=%ld B=%ld ranks=%ld threads=%d: L0 %.1f, dead %.3f, dense %g, initialise %.0f ms\n",
-                    o.architecture.c_str(), static_cast<long>(o.latents), static_cast<long>(o.width),
-                    static_cast<long>(o.k), static_cast<long>(o.batch), static_cast<long>(o.ranks), o.threads,
-                    times["train.l0"].back(), times["train.dead_fraction"].back(),
-                    times.contains("dense_step") ? times["dense_step"].back() : 0.0, initialise);
+        std::printf(
+            "%s n=%ld d=%ld k=%ld B=%ld ranks=%ld threads=%d: L0 %.1f, dead %.3f, dense %g, "
+            "initialise %.0f ms\n",
+            o.architecture.c_str(), static_cast<long>(o.latents), static_cast<long>(o.width),
+            static_cast<long>(o.k), static_cast<long>(o.batch), static_cast<long>(o.ranks),
+            o.threads, times["train.l0"].back(), times["train.dead_fraction"].back(),
+            times.contains("dense_step") ? times["dense_step"].back() : 0.0, initialise);
         for (const auto& [name, values] : times) {
           if (name.starts_with("ms.") || name == "step" || name.starts_with("gemm")) {
             std::printf("  %-14s %8.2f ms\n", name.c_str(), Median(values));
           }
         }
         const double step = Median(times["step"]);
-        std::printf("  step / gemm chunked %.2f, / gemm whole %.2f; %.0f tokens/s\n", step / Median(times["gemm chunked"]),
-                    step / Median(times["gemm whole"]), 1e3 * static_cast<double>(o.batch) / step);
+        std::printf("  step / gemm chunked %.2f, / gemm whole %.2f; %.0f tokens/s\n",
+                    step / Median(times["gemm chunked"]), step / Median(times["gemm whole"]),
+                    1e3 * static_cast<double>(o.batch) / step);
         return absl::OkStatus();
       },
       absl::Minutes(10));

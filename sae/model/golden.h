@@ -1,6 +1,6 @@
 #pragma once
-// The deterministic inputs of the golden vectors (SplitMix64 from 1234, values 2u - 1): x [6, 4] and
-// parameters n = 10, d = 4. For tests.
+// The deterministic inputs of the golden vectors (SplitMix64 from 1234, values 2u - 1): x [6, 4]
+// and parameters n = 10, d = 4. For tests.
 
 #include <cmath>
 #include <vector>

@@ -13,8 +13,8 @@ absl::Status CheckFinite(std::span<const float> sample, std::int64_t d) {
     if (std::isfinite(sample[i])) continue;
     const auto row = static_cast<std::int64_t>(i) / d;
     return absl::InvalidArgumentError(
-        absl::StrCat("initial sample: row ", row, " column ", static_cast<std::int64_t>(i) % d, " is ", sample[i],
-                     ": drop such rows when the store is made"));
+        absl::StrCat("initial sample: row ", row, " column ", static_cast<std::int64_t>(i) % d,
+                     " is ", sample[i], ": drop such rows when the store is made"));
   }
   return absl::OkStatus();
 }
@@ -29,7 +29,8 @@ std::vector<double> Mean(std::span<const double> rows, std::int64_t d) {
   std::vector<double> mean(static_cast<std::size_t>(d), 0.0);
   const auto count = static_cast<std::int64_t>(rows.size()) / d;
   for (std::int64_t r = 0; r < count; ++r) {
-    for (std::int64_t j = 0; j < d; ++j) mean[static_cast<std::size_t>(j)] += rows[static_cast<std::size_t>(r * d + j)];
+    for (std::int64_t j = 0; j < d; ++j)
+      mean[static_cast<std::size_t>(j)] += rows[static_cast<std::size_t>(r * d + j)];
   }
   for (double& m : mean) m /= static_cast<double>(count);
   return mean;
@@ -64,20 +65,23 @@ std::vector<double> GeometricMedian(std::span<const double> rows, std::int64_t d
 absl::StatusOr<SampleStatistics> MeasureSample(std::span<const float> sample, std::int64_t d) {
   const auto size = static_cast<std::int64_t>(sample.size());
   if (d < 1 || size < d || size % d != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("initial sample: ", size, " values are not rows of width ", d, ": give at least one whole row"));
+    return absl::InvalidArgumentError(absl::StrCat("initial sample: ", size,
+                                                   " values are not rows of width ", d,
+                                                   ": give at least one whole row"));
   }
   SAE_RETURN_IF_ERROR(CheckFinite(sample, d));
   const std::int64_t rows = size / d;
   double squares = 0;
   for (const float v : sample) squares += static_cast<double>(v) * v;
-  if (!(squares > 0)) return absl::InvalidArgumentError("initial sample: all values are 0: check the store");
+  if (!(squares > 0))
+    return absl::InvalidArgumentError("initial sample: all values are 0: check the store");
   SampleStatistics out;
   out.input_scale = std::sqrt(squares / static_cast<double>(rows));
   std::vector<double> scaled(sample.size());
   for (std::size_t i = 0; i < sample.size(); ++i) scaled[i] = sample[i] / out.input_scale;
   const std::vector<double> mean = Mean(scaled, d);
-  for (std::int64_t r = 0; r < rows; ++r) out.variance += SquaredDistance(&scaled[static_cast<std::size_t>(r * d)], mean.data(), d);
+  for (std::int64_t r = 0; r < rows; ++r)
+    out.variance += SquaredDistance(&scaled[static_cast<std::size_t>(r * d)], mean.data(), d);
   out.variance /= static_cast<double>(rows);
   scaled.resize(static_cast<std::size_t>(std::min(rows, kMedianRows) * d));
   out.bias = GeometricMedian(scaled, d);

@@ -8,7 +8,9 @@
 namespace sae::model {
 
 ReconstructionAccumulator::ReconstructionAccumulator(std::span<const double> centre)
-    : centre_(centre.begin(), centre.end()), sum_(centre.size(), 0.0), error_sum_(centre.size(), 0.0) {}
+    : centre_(centre.begin(), centre.end()),
+      sum_(centre.size(), 0.0),
+      error_sum_(centre.size(), 0.0) {}
 
 template <class T>
 void ReconstructionAccumulator::Add(std::span<const T> x, std::span<const T> x_hat) {
@@ -81,11 +83,13 @@ ReconstructionMetrics ReconstructionAccumulator::Result() const {
   return m;
 }
 
-std::vector<std::int64_t> DensityHistogram(std::span<const std::int64_t> fires, std::int64_t tokens, double width) {
+std::vector<std::int64_t> DensityHistogram(std::span<const std::int64_t> fires, std::int64_t tokens,
+                                           double width) {
   const auto bins = static_cast<std::int64_t>(std::ceil(10 / width - 1e-9));
   std::vector<std::int64_t> counts(static_cast<std::size_t>(bins), 0);
   for (const std::int64_t f : fires) {
-    const double log_frequency = std::log10(static_cast<double>(f) / static_cast<double>(tokens) + 1e-10);
+    const double log_frequency =
+        std::log10(static_cast<double>(f) / static_cast<double>(tokens) + 1e-10);
     const auto bin = static_cast<std::int64_t>(std::floor((log_frequency + 10) / width));
     ++counts[static_cast<std::size_t>(std::clamp<std::int64_t>(bin, 0, bins - 1))];
   }

@@ -4,6 +4,7 @@
 #include <numeric>
 
 #include "gtest/gtest.h"
+
 #include "sae/base/random.h"
 
 namespace sae::model {
@@ -56,14 +57,16 @@ TEST(Metrics, GammaOfScaledDataIsTheScaleAndUndoingItNeverHurts) {
   const std::vector<double> x = Draw(3, 5);
   const std::vector<double> c = MeanOf(x);
   std::vector<double> x_hat(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) x_hat[i] = c[i % kWidth] + 0.8 * (x[i] - c[i % kWidth]);
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x_hat[i] = c[i % kWidth] + 0.8 * (x[i] - c[i % kWidth]);
   EXPECT_NEAR(Measure(c, x, x_hat).gamma, 0.8, 1e-12);
   // Uncentred, the offset hides the shrinkage.
   EXPECT_GT(Measure(std::vector<double>(kWidth, 0.0), x, x_hat).gamma, 0.97);
   const std::vector<double> noise = Draw(4, 0);
   for (std::size_t i = 0; i < x.size(); ++i) x_hat[i] += 0.1 * noise[i];
   const ReconstructionMetrics before = Measure(c, x, x_hat);
-  for (std::size_t i = 0; i < x.size(); ++i) x_hat[i] = c[i % kWidth] + (x_hat[i] - c[i % kWidth]) / before.gamma;
+  for (std::size_t i = 0; i < x.size(); ++i)
+    x_hat[i] = c[i % kWidth] + (x_hat[i] - c[i % kWidth]) / before.gamma;
   const ReconstructionMetrics after = Measure(c, x, x_hat);
   EXPECT_NEAR(after.gamma, 1, 1e-12);
   EXPECT_LE(after.squared_error, before.squared_error);

@@ -7,8 +7,8 @@
 namespace sae::model {
 
 template <class T>
-void InitialiseParameters(std::uint64_t seed, const LatentShard& shard, std::span<const double> b_dec,
-                          Parameters<T>* out) {
+void InitialiseParameters(std::uint64_t seed, const LatentShard& shard,
+                          std::span<const double> b_dec, Parameters<T>* out) {
   std::vector<double> row(static_cast<std::size_t>(out->d));
   const auto narrow = [](double v) { return static_cast<T>(v); };
   for (std::int64_t i = 0; i < shard.count; ++i) {
@@ -20,7 +20,9 @@ void InitialiseParameters(std::uint64_t seed, const LatentShard& shard, std::spa
   std::transform(b_dec.begin(), b_dec.end(), out->b_dec.begin(), narrow);
 }
 
-template void InitialiseParameters(std::uint64_t, const LatentShard&, std::span<const double>, Parameters<float>*);
-template void InitialiseParameters(std::uint64_t, const LatentShard&, std::span<const double>, Parameters<double>*);
+template void InitialiseParameters(std::uint64_t, const LatentShard&, std::span<const double>,
+                                   Parameters<float>*);
+template void InitialiseParameters(std::uint64_t, const LatentShard&, std::span<const double>,
+                                   Parameters<double>*);
 
 }  // namespace sae::model

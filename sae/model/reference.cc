@@ -25,7 +25,8 @@ std::int64_t Rows(const ReferenceParameters& p, std::span<const double> x) {
 }
 
 // W_dec^T f, plus b_dec where `bias` is not null.
-std::vector<double> Decode(const ReferenceParameters& p, const std::vector<double>& f, const double* bias) {
+std::vector<double> Decode(const ReferenceParameters& p, const std::vector<double>& f,
+                           const double* bias) {
   const std::int64_t rows = static_cast<std::int64_t>(f.size()) / p.n;
   std::vector<double> out(static_cast<std::size_t>(rows * p.d), 0.0);
   for (std::int64_t b = 0; b < rows; ++b) {
@@ -40,7 +41,8 @@ std::vector<double> Decode(const ReferenceParameters& p, const std::vector<doubl
 
 // The generic backward: G = dL/dx_hat [B, d], codes f and delta = dL/dz [B, n]; adds to `g`.
 void Backward(const ReferenceParameters& p, std::span<const double> x, const std::vector<double>& G,
-              const std::vector<double>& f, const std::vector<double>& delta, ReferenceParameters& g) {
+              const std::vector<double>& f, const std::vector<double>& delta,
+              ReferenceParameters& g) {
   const std::int64_t rows = Rows(p, x);
   for (std::int64_t b = 0; b < rows; ++b) {
     for (std::int64_t i = 0; i < p.n; ++i) {
@@ -58,21 +60,22 @@ void Backward(const ReferenceParameters& p, std::span<const double> x, const std
 }
 
 // delta = d_i . G_b + direct where f > 0, else 0.
-std::vector<double> Delta(const ReferenceParameters& p, const std::vector<double>& G, const std::vector<double>& f,
-                          double direct) {
+std::vector<double> Delta(const ReferenceParameters& p, const std::vector<double>& G,
+                          const std::vector<double>& f, double direct) {
   const std::int64_t rows = static_cast<std::int64_t>(f.size()) / p.n;
   std::vector<double> delta(f.size(), 0.0);
   for (std::int64_t b = 0; b < rows; ++b) {
     for (std::int64_t i = 0; i < p.n; ++i) {
-      if (f[At(b, p.n, i)] > 0) delta[At(b, p.n, i)] = Dot(&p.w_dec[At(i, p.d, 0)], &G[At(b, p.d, 0)], p.d) + direct;
+      if (f[At(b, p.n, i)] > 0)
+        delta[At(b, p.n, i)] = Dot(&p.w_dec[At(i, p.d, 0)], &G[At(b, p.d, 0)], p.d) + direct;
     }
   }
   return delta;
 }
 
 // Per token the k largest of z, those above 0; latents outside `mask` count as 0.
-std::vector<double> SelectedCodes(const ReferenceParameters& p, const std::vector<double>& z, std::int64_t k,
-                                  const std::vector<bool>* mask) {
+std::vector<double> SelectedCodes(const ReferenceParameters& p, const std::vector<double>& z,
+                                  std::int64_t k, const std::vector<bool>* mask) {
   const std::int64_t rows = static_cast<std::int64_t>(z.size()) / p.n;
   std::vector<double> codes(z.size(), 0.0);
   std::vector<double> row(static_cast<std::size_t>(p.n));
@@ -81,7 +84,8 @@ std::vector<double> SelectedCodes(const ReferenceParameters& p, const std::vecto
       const bool in = mask == nullptr || (*mask)[static_cast<std::size_t>(i)];
       row[static_cast<std::size_t>(i)] = in ? z[At(b, p.n, i)] : 0.0;
     }
-    for (const std::int64_t i : ReferenceTopK(row, k)) codes[At(b, p.n, i)] = std::max(row[static_cast<std::size_t>(i)], 0.0);
+    for (const std::int64_t i : ReferenceTopK(row, k))
+      codes[At(b, p.n, i)] = std::max(row[static_cast<std::size_t>(i)], 0.0);
   }
   return codes;
 }
@@ -91,8 +95,8 @@ struct AuxTarget {
   double variance = 0;         // V
 };
 
-AuxTarget MakeAuxTarget(const ReferenceParameters& p, std::span<const double> x, std::span<const double> x_hat,
-                        std::span<const double> b_dec) {
+AuxTarget MakeAuxTarget(const ReferenceParameters& p, std::span<const double> x,
+                        std::span<const double> x_hat, std::span<const double> b_dec) {
   const std::int64_t rows = Rows(p, x);
   AuxTarget out;
   out.target.resize(x.size());
@@ -111,8 +115,10 @@ AuxTarget MakeAuxTarget(const ReferenceParameters& p, std::span<const double> x,
 
 void AddAux(const ReferenceParameters& p, std::span<const double> x, const std::vector<double>& z,
             const ReferenceTopKOptions& o, ReferenceResult& r) {
-  const std::span<const double> held_x_hat = o.frozen_x_hat.empty() ? std::span<const double>(r.x_hat) : o.frozen_x_hat;
-  const std::span<const double> held_b_dec = o.frozen_b_dec.empty() ? std::span<const double>(p.b_dec) : o.frozen_b_dec;
+  const std::span<const double> held_x_hat =
+      o.frozen_x_hat.empty() ? std::span<const double>(r.x_hat) : o.frozen_x_hat;
+  const std::span<const double> held_b_dec =
+      o.frozen_b_dec.empty() ? std::span<const double>(p.b_dec) : o.frozen_b_dec;
   r.aux_codes = SelectedCodes(p, z, o.aux_k, &o.dead);
   const AuxTarget t = MakeAuxTarget(p, x, held_x_hat, held_b_dec);
   if (!(t.variance > 0) || !std::isfinite(t.variance)) return;
@@ -129,11 +135,16 @@ void AddAux(const ReferenceParameters& p, std::span<const double> x, const std::
 }  // namespace
 
 ReferenceParameters ZerosLike(const ReferenceParameters& p) {
-  return {p.n, p.d, std::vector<double>(p.w_enc.size()), std::vector<double>(p.b_enc.size()),
-          std::vector<double>(p.w_dec.size()), std::vector<double>(p.b_dec.size())};
+  return {p.n,
+          p.d,
+          std::vector<double>(p.w_enc.size()),
+          std::vector<double>(p.b_enc.size()),
+          std::vector<double>(p.w_dec.size()),
+          std::vector<double>(p.b_dec.size())};
 }
 
-std::vector<double> ReferencePreActivations(const ReferenceParameters& p, std::span<const double> x) {
+std::vector<double> ReferencePreActivations(const ReferenceParameters& p,
+                                            std::span<const double> x) {
   const std::int64_t rows = Rows(p, x);
   std::vector<double> z(static_cast<std::size_t>(rows * p.n));
   for (std::int64_t b = 0; b < rows; ++b) {
@@ -159,7 +170,8 @@ std::vector<std::int64_t> ReferenceTopK(std::span<const double> row, std::int64_
   return order;
 }
 
-ReferenceResult ReferenceReluL1(const ReferenceParameters& p, std::span<const double> x, double lambda) {
+ReferenceResult ReferenceReluL1(const ReferenceParameters& p, std::span<const double> x,
+                                double lambda) {
   const auto rows = static_cast<double>(Rows(p, x));
   ReferenceResult r;
   r.gradient = ZerosLike(p);
@@ -192,7 +204,8 @@ ReferenceResult ReferenceTopKAux(const ReferenceParameters& p, std::span<const d
     G[i] = 2 * o.main_scale * e;
   }
   Backward(p, x, G, r.codes, Delta(p, G, r.codes, 0), r.gradient);
-  if (o.aux_k > 0 && std::find(o.dead.begin(), o.dead.end(), true) != o.dead.end()) AddAux(p, x, z, o, r);
+  if (o.aux_k > 0 && std::find(o.dead.begin(), o.dead.end(), true) != o.dead.end())
+    AddAux(p, x, z, o, r);
   r.loss = r.main + r.aux;
   return r;
 }
@@ -207,13 +220,13 @@ void ReferenceProject(const ReferenceParameters& p, std::vector<double>& g) {
   }
 }
 
-void ReferenceUpdate(ReferenceParameters& p, ReferenceParameters g, ReferenceParameters& m, ReferenceParameters& v,
-                     const ReferenceAdam& a, std::int64_t t) {
+void ReferenceUpdate(ReferenceParameters& p, ReferenceParameters g, ReferenceParameters& m,
+                     ReferenceParameters& v, const ReferenceAdam& a, std::int64_t t) {
   ReferenceProject(p, g.w_dec);
   const double c1 = 1 - std::pow(a.beta1, static_cast<double>(t));
   const double c2 = 1 - std::pow(a.beta2, static_cast<double>(t));
-  const auto step = [&](std::vector<double>& w, const std::vector<double>& gw, std::vector<double>& mw,
-                        std::vector<double>& vw) {
+  const auto step = [&](std::vector<double>& w, const std::vector<double>& gw,
+                        std::vector<double>& mw, std::vector<double>& vw) {
     for (std::size_t i = 0; i < w.size(); ++i) {
       mw[i] = a.beta1 * mw[i] + (1 - a.beta1) * gw[i];
       vw[i] = a.beta2 * vw[i] + (1 - a.beta2) * gw[i] * gw[i];

@@ -4,6 +4,7 @@
 #include <functional>
 
 #include "gtest/gtest.h"
+
 #include "sae/model/golden.h"
 #include "sae/model/metrics.h"
 
@@ -28,7 +29,8 @@ double OpenAiScale(const GoldenCase& g) {
   for (std::size_t j = 0; j < 4; ++j) {
     double mean = 0;
     for (std::size_t b = 0; b < 6; ++b) mean += g.x[4 * b + j] / 6;
-    for (std::size_t b = 0; b < 6; ++b) variance += (g.x[4 * b + j] - mean) * (g.x[4 * b + j] - mean) / 24;
+    for (std::size_t b = 0; b < 6; ++b)
+      variance += (g.x[4 * b + j] - mean) * (g.x[4 * b + j] - mean) / 24;
   }
   return 1 / variance;
 }
@@ -100,15 +102,17 @@ TEST(Reference, TopKWithAuxKMatchesTheGoldenVectors) {
 TEST(Reference, GradientsMatchCentralDifferences) {
   const GoldenCase g = MakeGoldenCase();
   const ReferenceResult relu = ReferenceReluL1(g.p, g.x, 0.3);
-  EXPECT_LT(WorstDifference(g.p, relu.gradient,
-                            [&](const ReferenceParameters& q) { return ReferenceReluL1(q, g.x, 0.3).loss; }),
+  EXPECT_LT(WorstDifference(
+                g.p, relu.gradient,
+                [&](const ReferenceParameters& q) { return ReferenceReluL1(q, g.x, 0.3).loss; }),
             1e-5);
   ReferenceTopKOptions o = OpenAiOptions(g);
   const ReferenceResult topk = ReferenceTopKAux(g.p, g.x, o);
   o.frozen_x_hat = topk.x_hat;
   o.frozen_b_dec = g.p.b_dec;
-  EXPECT_LT(WorstDifference(g.p, topk.gradient,
-                            [&](const ReferenceParameters& q) { return ReferenceTopKAux(q, g.x, o).loss; }),
+  EXPECT_LT(WorstDifference(
+                g.p, topk.gradient,
+                [&](const ReferenceParameters& q) { return ReferenceTopKAux(q, g.x, o).loss; }),
             1e-5);
 }
 
@@ -176,7 +180,8 @@ TEST(Reference, TopKOfAllLatentsIsReluWithoutPenalty) {
   const ReferenceResult relu = ReferenceReluL1(g.p, g.x, 0);
   EXPECT_DOUBLE_EQ(topk.loss, relu.loss);
   EXPECT_EQ(topk.codes, relu.codes);
-  for (std::size_t i = 0; i < 40; ++i) EXPECT_NEAR(topk.gradient.w_enc[i], relu.gradient.w_enc[i], 1e-14);
+  for (std::size_t i = 0; i < 40; ++i)
+    EXPECT_NEAR(topk.gradient.w_enc[i], relu.gradient.w_enc[i], 1e-14);
   o.k = 0;
   const ReferenceResult none = ReferenceTopKAux(g.p, g.x, o);
   for (std::size_t i = 0; i < none.x_hat.size(); ++i) EXPECT_EQ(none.x_hat[i], g.p.b_dec[i % 4]);

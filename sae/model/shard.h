@@ -11,8 +11,8 @@ struct LatentShard {
   std::int64_t first = 0;    ///< global id of local latent 0
   std::int64_t count = 0;    ///< latents of this rank
 
-  /// Global id of a local latent; increasing in `local`, so local ties to the lower index are global ties
-  /// to the lower id.
+  /// Global id of a local latent; increasing in `local`, so local ties to the lower index are
+  /// global ties to the lower id.
   std::int64_t Global(std::int64_t local) const { return first + local; }
 };
 

@@ -18,8 +18,8 @@ kernels::RowParameters<T> RowsOf(model::Parameters<T>& p, Moments<T>& a) {
 }
 
 template <class T>
-void UpdateFromDense(const kernels::Adam& adam, model::Parameters<T>& g, model::Parameters<T>& p, Moments<T>& a,
-                     ThreadPool& pool) {
+void UpdateFromDense(const kernels::Adam& adam, model::Parameters<T>& g, model::Parameters<T>& p,
+                     Moments<T>& a, ThreadPool& pool) {
   const std::int64_t d = p.d;
   pool.ParallelFor(p.count, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
@@ -34,21 +34,23 @@ void UpdateFromDense(const kernels::Adam& adam, model::Parameters<T>& g, model::
       kernels::AdamRow(d, adam, g.w_enc.data() + at, p.w_enc.data() + at, a.m.w_enc.data() + at,
                        a.v.w_enc.data() + at);
     }
-    kernels::AdamRow(end - begin, adam, g.b_enc.data() + begin, p.b_enc.data() + begin, a.m.b_enc.data() + begin,
-                     a.v.b_enc.data() + begin);
+    kernels::AdamRow(end - begin, adam, g.b_enc.data() + begin, p.b_enc.data() + begin,
+                     a.m.b_enc.data() + begin, a.v.b_enc.data() + begin);
   });
 }
 
 template <class T>
-void UpdateDecoderBias(const kernels::Adam& adam, const T* gradient, model::Parameters<T>& p, Moments<T>& a) {
+void UpdateDecoderBias(const kernels::Adam& adam, const T* gradient, model::Parameters<T>& p,
+                       Moments<T>& a) {
   kernels::AdamRow(p.d, adam, gradient, p.b_dec.data(), a.m.b_dec.data(), a.v.b_dec.data());
 }
 
-#define SAE_INSTANTIATE(T)                                                                              \
-  template kernels::RowParameters<T> RowsOf(model::Parameters<T>&, Moments<T>&);                        \
-  template void UpdateFromDense(const kernels::Adam&, model::Parameters<T>&, model::Parameters<T>&,     \
-                                Moments<T>&, ThreadPool&);                                              \
-  template void UpdateDecoderBias(const kernels::Adam&, const T*, model::Parameters<T>&, Moments<T>&)
+#define SAE_INSTANTIATE(T)                                                               \
+  template kernels::RowParameters<T> RowsOf(model::Parameters<T>&, Moments<T>&);         \
+  template void UpdateFromDense(const kernels::Adam&, model::Parameters<T>&,             \
+                                model::Parameters<T>&, Moments<T>&, ThreadPool&);        \
+  template void UpdateDecoderBias(const kernels::Adam&, const T*, model::Parameters<T>&, \
+                                  Moments<T>&)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);
 #undef SAE_INSTANTIATE

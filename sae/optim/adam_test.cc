@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+
 #include "sae/base/random.h"
 #include "sae/model/golden.h"
 
@@ -48,7 +49,8 @@ TEST(UpdateFromDense, KeepsDecoderRowsOnTheSphere) {
   const std::int64_t n = 7, d = 33;
   Parameters<float> p(n, d);
   Parameters<float> gradient(n, d);
-  model::InitialiseParameters<float>(3, {n, 0, n}, std::vector<double>(static_cast<std::size_t>(d), 0.0), &p);
+  model::InitialiseParameters<float>(3, {n, 0, n},
+                                     std::vector<double>(static_cast<std::size_t>(d), 0.0), &p);
   Moments<float> moments(p);
   ThreadPool pool(1);
   Random random(5);

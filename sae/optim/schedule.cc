@@ -6,9 +6,11 @@ namespace sae::optim {
 
 double Schedule::LearningRate(std::int64_t t) const {
   double rate = lr;
-  if (warmup_steps > 0) rate *= std::min(1.0, static_cast<double>(t + 1) / static_cast<double>(warmup_steps));
+  if (warmup_steps > 0)
+    rate *= std::min(1.0, static_cast<double>(t + 1) / static_cast<double>(warmup_steps));
   const double decay_steps = decay_fraction * static_cast<double>(total_steps);
-  if (decay_steps > 0) rate *= std::clamp(static_cast<double>(total_steps - t) / decay_steps, 0.0, 1.0);
+  if (decay_steps > 0)
+    rate *= std::clamp(static_cast<double>(total_steps - t) / decay_steps, 0.0, 1.0);
   return rate;
 }
 

@@ -1,6 +1,7 @@
 #pragma once
-// Schedules of a run, functions of the step alone (the first step is 0): nothing to save but the step.
-// Values; thread-safe. Source: spec algorithms.md 0.5, defaults of numerics.md 6 as resolved in the config.
+// Schedules of a run, functions of the step alone (the first step is 0): nothing to save but the
+// step. Values; thread-safe. Source: spec algorithms.md 0.5, defaults of numerics.md 6 as resolved
+// in the config.
 
 #include <cstdint>
 
@@ -11,7 +12,7 @@ namespace sae::optim {
 struct Schedule {
   std::int64_t total_steps = 1;
   std::int64_t warmup_steps = 0;
-  double decay_fraction = 0;           ///< linear decay to 0 over this last share of the steps
+  double decay_fraction = 0;  ///< linear decay to 0 over this last share of the steps
   std::int64_t sparsity_warmup_steps = 0;
   double lr = 0;
 

@@ -29,8 +29,8 @@ absl::StatusOr<bool> AuxK<T>::FindDead(const std::int64_t* since, Phases* phases
   }
   PhaseTimer timer(phases->exchange);
   const std::int64_t own = static_cast<std::int64_t>(dead_.size());
-  SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGather(std::span<const std::int64_t>(&own, 1), std::span<std::int64_t>(offered_)));
+  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&own, 1),
+                                                      std::span<std::int64_t>(offered_)));
   return std::any_of(offered_.begin(), offered_.end(), [](std::int64_t n) { return n > 0; });
 }
 
@@ -67,22 +67,24 @@ absl::Status AuxK<T>::Run(const Input& in, kernels::EncodeWorkspace<T>* workspac
   encode.subset_size = static_cast<std::int64_t>(dead_.size());
   bool finite = true;
   Phases inner;
-  const absl::Status selected = selector_.Select(encode, *context_.config.sae.aux_k, context_.shard.count, offered_,
-                                                 workspace, &codes_, &finite, &inner);
+  const absl::Status selected =
+      selector_.Select(encode, *context_.config.sae.aux_k, context_.shard.count, offered_,
+                       workspace, &codes_, &finite, &inner);
   phases->aux += inner.encode + inner.select;
   phases->exchange += inner.exchange;
   SAE_RETURN_IF_ERROR(selected);
   SAE_RETURN_IF_ERROR(Reconstruct(in, finite, phases));
   PhaseTimer timer(phases->aux);
   const std::int64_t tokens = in.encode.tokens;
-  const double variance = ResidualVariance(in.encode.x, in.encode.scale, in.x_hat, tokens, context_.d, means_.data(),
-                                           context_.pool);
+  const double variance = ResidualVariance(in.encode.x, in.encode.scale, in.x_hat, tokens,
+                                           context_.d, means_.data(), context_.pool);
   if (!(variance > 0) || !std::isfinite(variance)) return absl::OkStatus();
   const double scale = in.alpha_variance / (static_cast<double>(tokens * context_.d) * variance);
-  loss_ = scale * AuxResidual(in.encode.x, in.encode.scale, in.x_hat, tokens, context_.d, static_cast<T>(2 * scale),
-                              g_.data(), context_.pool);
+  loss_ = scale * AuxResidual(in.encode.x, in.encode.scale, in.x_hat, tokens, context_.d,
+                              static_cast<T>(2 * scale), g_.data(), context_.pool);
   delta_.resize(static_cast<std::size_t>(codes_.nnz()));
-  kernels::LatentGradient(codes_, in.parameters->w_dec.data(), g_.data(), context_.d, delta_.data(), context_.pool);
+  kernels::LatentGradient(codes_, in.parameters->w_dec.data(), g_.data(), context_.d, delta_.data(),
+                          context_.pool);
   kernels::BuildLatentIndex(codes_, &index_);
   active_ = true;
   return absl::OkStatus();

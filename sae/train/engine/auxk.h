@@ -1,10 +1,10 @@
 #pragma once
-// AuxK: the latents that have not fired for long reconstruct the residual of the main codes, so that they get
-// a gradient again. Exact top aux_k among the dead latents of all ranks, on their own encode. Collective.
-// Keeps its buffers. Not thread-safe.
-// L_aux = alpha V0 mean(ea^2) / V: ea = W_dec^T a + x_hat - x', V = variance of the residual over the batch
-// (mean over tokens and d, no gradient), V0 = total variance of the initial sample: the sum-over-d loss is then
-// V0 times that of Gao et al. 2024 (arXiv 2406.04093) section A.2, in every term.
+// AuxK: the latents that have not fired for long reconstruct the residual of the main codes, so
+// that they get a gradient again. Exact top aux_k among the dead latents of all ranks, on their own
+// encode. Collective. Keeps its buffers. Not thread-safe. L_aux = alpha V0 mean(ea^2) / V: ea =
+// W_dec^T a + x_hat - x', V = variance of the residual over the batch (mean over tokens and d, no
+// gradient), V0 = total variance of the initial sample: the sum-over-d loss is then V0 times that
+// of Gao et al. 2024 (arXiv 2406.04093) section A.2, in every term.
 
 #include <cstdint>
 #include <vector>
@@ -22,15 +22,16 @@ class AuxK {
   AuxK(const Context& context, std::int64_t batch);
 
   struct Input {
-    kernels::EncodeInput<T> encode;               ///< of the whole shard; the subset is set here
+    kernels::EncodeInput<T> encode;  ///< of the whole shard; the subset is set here
     const std::int64_t* tokens_since_fired = nullptr;
     const model::Parameters<T>* parameters = nullptr;
-    const T* x_hat = nullptr;                     ///< tokens x d: the main reconstruction, scaled units
-    double alpha_variance = 0;                    ///< alpha * V0
+    const T* x_hat = nullptr;   ///< tokens x d: the main reconstruction, scaled units
+    double alpha_variance = 0;  ///< alpha * V0
   };
 
   /// Leaves active() false, and loss() 0, where no rank has a dead latent or V is 0 or not finite.
-  [[nodiscard]] absl::Status Run(const Input& input, kernels::EncodeWorkspace<T>* workspace, Phases* phases);
+  [[nodiscard]] absl::Status Run(const Input& input, kernels::EncodeWorkspace<T>* workspace,
+                                 Phases* phases);
 
   bool active() const { return active_; }
   double loss() const { return loss_; }
@@ -42,13 +43,14 @@ class AuxK {
 
  private:
   /// Fills dead_ and offered_; true where any rank has a dead latent.
-  [[nodiscard]] absl::StatusOr<bool> FindDead(const std::int64_t* tokens_since_fired, Phases* phases);
+  [[nodiscard]] absl::StatusOr<bool> FindDead(const std::int64_t* tokens_since_fired,
+                                              Phases* phases);
   [[nodiscard]] absl::Status Reconstruct(const Input& input, bool finite, Phases* phases);
 
   const Context& context_;
   GlobalTopK<T> selector_;
-  std::vector<std::int32_t> dead_;       // local ids, ascending
-  std::vector<std::int64_t> offered_;    // dead latents of each rank
+  std::vector<std::int32_t> dead_;     // local ids, ascending
+  std::vector<std::int64_t> offered_;  // dead latents of each rank
   kernels::Codes<T> codes_;
   kernels::LatentIndex index_;
   std::vector<T> delta_;

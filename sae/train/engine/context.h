@@ -14,7 +14,7 @@
 namespace sae::train {
 
 struct Context {
-  config::TrialConfig config;        ///< resolved
+  config::TrialConfig config;  ///< resolved
   model::LatentShard shard;
   std::int64_t d;
   comm::Communicator& communicator;
@@ -28,13 +28,13 @@ inline std::int64_t DeadAfter(const config::TrialConfig& resolved) {
 
 /// Milliseconds of the last step.
 struct Phases {
-  double encode = 0;     ///< pre-activations and local selection
-  double select = 0;     ///< global winners, codes, index by latent
-  double exchange = 0;   ///< inside collectives
-  double decode = 0;     ///< reconstruction and error
-  double aux = 0;        ///< AuxK without its collectives
-  double backward = 0;   ///< latent gradients, bias terms
-  double update = 0;     ///< gradient rows, Adam
+  double encode = 0;    ///< pre-activations and local selection
+  double select = 0;    ///< global winners, codes, index by latent
+  double exchange = 0;  ///< inside collectives
+  double decode = 0;    ///< reconstruction and error
+  double aux = 0;       ///< AuxK without its collectives
+  double backward = 0;  ///< latent gradients, bias terms
+  double update = 0;    ///< gradient rows, Adam
 };
 
 /// Adds the time of its life to `target`.
@@ -42,7 +42,8 @@ class PhaseTimer {
  public:
   explicit PhaseTimer(double& target) : target_(target), start_(std::chrono::steady_clock::now()) {}
   ~PhaseTimer() {
-    target_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_).count();
+    target_ += std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start_)
+                   .count();
   }
   PhaseTimer(const PhaseTimer&) = delete;
   PhaseTimer& operator=(const PhaseTimer&) = delete;

@@ -11,7 +11,8 @@ namespace {
 // Tokens of one block: as many chunks as keep the codes of a block within 16 MiB of float32.
 std::int64_t BlockOf(std::int64_t batch, std::int64_t count) {
   constexpr std::int64_t kElements = std::int64_t{1} << 22;
-  const std::int64_t chunks = std::max<std::int64_t>(1, kElements / (count * kernels::kTokensPerChunk));
+  const std::int64_t chunks =
+      std::max<std::int64_t>(1, kElements / (count * kernels::kTokensPerChunk));
   return std::min(batch, chunks * kernels::kTokensPerChunk);
 }
 
@@ -19,7 +20,8 @@ std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 // out[c, r] = in[r, c]; ld_out >= rows.
 template <class T>
-void Transpose(const T* in, std::int64_t rows, std::int64_t columns, T* out, std::int64_t ld_out, ThreadPool& pool) {
+void Transpose(const T* in, std::int64_t rows, std::int64_t columns, T* out, std::int64_t ld_out,
+               ThreadPool& pool) {
   constexpr std::int64_t kTile = 32;
   pool.ParallelFor((columns + kTile - 1) / kTile, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t tile = begin; tile < end; ++tile) {
@@ -59,8 +61,8 @@ DenseRelu<T>::DenseRelu(const Context& context, std::int64_t batch)
 template <class T>
 void DenseRelu<T>::Activate(const Input& in, std::int64_t token, std::int64_t tokens) {
   const std::int64_t d = context_.d;
-  kernels::Gemm(tokens, count_, d, in.x + token * d, d, in.parameters->w_enc.data(), d, f_.data(), count_,
-                context_.pool);
+  kernels::Gemm(tokens, count_, d, in.x + token * d, d, in.parameters->w_enc.data(), d, f_.data(),
+                count_, context_.pool);
   context_.pool.ParallelFor(tokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t b = begin; b < end; ++b) {
       T* row = f_.data() + b * count_;
@@ -75,13 +77,14 @@ void DenseRelu<T>::Activate(const Input& in, std::int64_t token, std::int64_t to
 
 // x_hat of a block, summed over ranks; b_dec added once.
 template <class T>
-absl::Status DenseRelu<T>::Reconstruct(const Input& in, std::int64_t token, std::int64_t tokens, T* x_hat,
-                                       Phases* phases) {
+absl::Status DenseRelu<T>::Reconstruct(const Input& in, std::int64_t token, std::int64_t tokens,
+                                       T* x_hat, Phases* phases) {
   const std::int64_t d = context_.d;
   T* hat = x_hat + token * d;
   {
     PhaseTimer timer(phases->decode);
-    kernels::Gemm(tokens, d, count_, f_.data(), count_, decoder_t_.data(), count_, hat, d, context_.pool);
+    kernels::Gemm(tokens, d, count_, f_.data(), count_, decoder_t_.data(), count_, hat, d,
+                  context_.pool);
     const T* bias = in.parameters->b_dec.data();
     for (std::int64_t b = 0; context_.communicator.rank() == 0 && b < tokens; ++b) {
       for (std::int64_t j = 0; j < d; ++j) hat[b * d + j] += bias[j];
@@ -117,7 +120,8 @@ void DenseRelu<T>::CountActive(std::int64_t token, std::int64_t tokens) {
 template <class T>
 void DenseRelu<T>::LatentGradients(const Input& in, std::int64_t tokens, const T* g) {
   const std::int64_t d = context_.d;
-  kernels::Gemm(count_, tokens, d, in.parameters->w_dec.data(), d, g, d, delta_t_.data(), tokens, context_.pool);
+  kernels::Gemm(count_, tokens, d, in.parameters->w_dec.data(), d, g, d, delta_t_.data(), tokens,
+                context_.pool);
   context_.pool.ParallelFor(count_, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const T* f = f_t_.data() + i * tokens;
@@ -132,16 +136,18 @@ void DenseRelu<T>::LatentGradients(const Input& in, std::int64_t tokens, const T
 
 // gradient = or += scale * codes rows; codes_t [count, tokens], rows [tokens, d].
 template <class T>
-void DenseRelu<T>::Accumulate(const kernels::AlignedVector<T>& codes_t, std::int64_t tokens, const T* rows, T scale,
-                              bool first, kernels::AlignedVector<T>* gradient) {
+void DenseRelu<T>::Accumulate(const kernels::AlignedVector<T>& codes_t, std::int64_t tokens,
+                              const T* rows, T scale, bool first,
+                              kernels::AlignedVector<T>* gradient) {
   const std::int64_t d = context_.d;
   Transpose(rows, tokens, d, rows_t_.data(), tokens, context_.pool);
-  kernels::Gemm(count_, d, tokens, codes_t.data(), tokens, rows_t_.data(), tokens, product_.data(), d,
-                context_.pool);
+  kernels::Gemm(count_, d, tokens, codes_t.data(), tokens, rows_t_.data(), tokens, product_.data(),
+                d, context_.pool);
   context_.pool.ParallelFor(count_, [&](std::int64_t begin, std::int64_t end, int) {
     T* out = gradient->data();
     const T keep = first ? T(0) : T(1);
-    for (std::int64_t i = begin * d; i < end * d; ++i) out[i] = keep * out[i] + scale * product_[Size(i)];
+    for (std::int64_t i = begin * d; i < end * d; ++i)
+      out[i] = keep * out[i] + scale * product_[Size(i)];
   });
 }
 
@@ -158,8 +164,8 @@ void DenseRelu<T>::FinishGradient(const Input& in) {
 }
 
 template <class T>
-absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const Input& in, T* x_hat, T* g,
-                                                                          Phases* phases) {
+absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const Input& in, T* x_hat,
+                                                                          T* g, Phases* phases) {
   const std::int64_t d = context_.d;
   Sums sums;
   std::fill(bias_sums_.begin(), bias_sums_.end(), 0.0);
@@ -179,7 +185,8 @@ absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const 
     PhaseTimer timer(phases->backward);
     T* g_block = g + token * d;
     const T* x = in.x + token * d;
-    sums.squared_error += Residual(x, in.scale, x_hat + token * d, tokens, d, factor, g_block, context_.pool);
+    sums.squared_error +=
+        Residual(x, in.scale, x_hat + token * d, tokens, d, factor, g_block, context_.pool);
     LatentGradients(in, tokens, g_block);
     Accumulate(f_t_, tokens, g_block, T(1), token == 0, &gradient_.w_dec);
     Accumulate(delta_t_, tokens, x, in.scale, token == 0, &gradient_.w_enc);

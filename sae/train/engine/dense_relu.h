@@ -1,9 +1,10 @@
 #pragma once
-// The step of ReLU-L1 while most latents fire, when dense products beat gathers: forward and backward of one
-// block of tokens at a time, codes and deltas of a block (16 MiB each, or 512 tokens) in memory, gradient matrices
-// accumulated in block order. The same formulas as the sparse path; which of the two runs is a function of the state alone
-// (density of the last step), so a resumed run takes the same one. Collective. Not thread-safe.
-// Sources: spec algorithms.md 0.2, 1.1; numerics.md 7.
+// The step of ReLU-L1 while most latents fire, when dense products beat gathers: forward and
+// backward of one block of tokens at a time, codes and deltas of a block (16 MiB each, or 512
+// tokens) in memory, gradient matrices accumulated in block order. The same formulas as the sparse
+// path; which of the two runs is a function of the state alone (density of the last step), so a
+// resumed run takes the same one. Collective. Not thread-safe. Sources: spec algorithms.md
+// 0.2, 1.1; numerics.md 7.
 
 #include <cstdint>
 #include <vector>
@@ -14,7 +15,8 @@
 
 namespace sae::train {
 
-/// Share of latents that fire above which the dense step is the faster one; measured by bench/step_bench.
+/// Share of latents that fire above which the dense step is the faster one; measured by
+/// bench/step_bench.
 inline constexpr double kDenseDensity = 0.15;
 
 template <class T>
@@ -23,21 +25,22 @@ class DenseRelu {
   DenseRelu(const Context& context, std::int64_t batch);
 
   struct Input {
-    const T* x = nullptr;               ///< tokens x d, raw units
-    T scale = 1;                        ///< 1 / S
+    const T* x = nullptr;  ///< tokens x d, raw units
+    T scale = 1;           ///< 1 / S
     std::int64_t tokens = 0;
-    const T* c = nullptr;               ///< folded biases, one a latent
-    T l1 = 0;                           ///< dL1 / df = lambda / B
+    const T* c = nullptr;  ///< folded biases, one a latent
+    T l1 = 0;              ///< dL1 / df = lambda / B
     const model::Parameters<T>* parameters = nullptr;
   };
   struct Sums {
-    double squared_error = 0;           ///< sum |x_hat - x'|^2, the same on every rank
-    double l1 = 0;                      ///< sum f of this shard
-    std::int64_t active = 0;            ///< entries f > 0 of this shard
+    double squared_error = 0;  ///< sum |x_hat - x'|^2, the same on every rank
+    double l1 = 0;             ///< sum f of this shard
+    std::int64_t active = 0;   ///< entries f > 0 of this shard
   };
 
   /// Fills x_hat and g (tokens x d), gradient() and fired().
-  [[nodiscard]] absl::StatusOr<Sums> ForwardBackward(const Input& input, T* x_hat, T* g, Phases* phases);
+  [[nodiscard]] absl::StatusOr<Sums> ForwardBackward(const Input& input, T* x_hat, T* g,
+                                                     Phases* phases);
 
   /// dL/dW_enc, dL/dW_dec, dL/db_enc of this shard; not projected. b_dec is not touched.
   model::Parameters<T>& gradient() { return gradient_; }
@@ -49,13 +52,13 @@ class DenseRelu {
   }
 
  private:
-  [[nodiscard]] absl::Status Reconstruct(const Input& input, std::int64_t token, std::int64_t tokens, T* x_hat,
-                                         Phases* phases);
+  [[nodiscard]] absl::Status Reconstruct(const Input& input, std::int64_t token,
+                                         std::int64_t tokens, T* x_hat, Phases* phases);
   void Activate(const Input& input, std::int64_t token, std::int64_t tokens);
   void CountActive(std::int64_t token, std::int64_t tokens);
   void LatentGradients(const Input& input, std::int64_t tokens, const T* g);
-  void Accumulate(const kernels::AlignedVector<T>& codes_t, std::int64_t tokens, const T* rows, T scale, bool first,
-                  kernels::AlignedVector<T>* gradient);
+  void Accumulate(const kernels::AlignedVector<T>& codes_t, std::int64_t tokens, const T* rows,
+                  T scale, bool first, kernels::AlignedVector<T>* gradient);
   void FinishGradient(const Input& input);
 
   const Context& context_;
@@ -72,7 +75,7 @@ class DenseRelu {
   std::vector<double> bias_sums_, l1_sums_;
   std::vector<std::int64_t> active_;
   std::vector<std::uint8_t> fired_;
-  std::vector<std::uint64_t> mask_;      // count x words_
+  std::vector<std::uint64_t> mask_;  // count x words_
 };
 
 }  // namespace sae::train

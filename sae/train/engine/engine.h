@@ -1,9 +1,10 @@
 #pragma once
-// One training step, one evaluation, of one latent-sharded SAE on this rank. All ranks of the trial call the
-// same functions with the same rows. T = float in production, double in the reference tests. One thread calls;
-// the engine uses the pool it is given. Allocates in Create, not in Step. Errors of the communicator pass
-// through; a non-finite loss is FAILED_PRECONDITION naming step and value.
-// Sources: spec algorithms.md sections 0, 1, 3 (Bricken 2023; Gao et al. 2024, arXiv 2406.04093).
+// One training step, one evaluation, of one latent-sharded SAE on this rank. All ranks of the trial
+// call the same functions with the same rows. T = float in production, double in the reference
+// tests. One thread calls; the engine uses the pool it is given. Allocates in Create, not in Step.
+// Errors of the communicator pass through; a non-finite loss is FAILED_PRECONDITION naming step and
+// value. Sources: spec algorithms.md sections 0, 1, 3 (Bricken 2023; Gao et al. 2024, arXiv
+// 2406.04093).
 
 #include <cstdint>
 #include <map>
@@ -25,27 +26,30 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  /// Before the first step of a fresh run: input scale S (E|x/S|^2 = 1), b_dec = geometric median, transposed
-  /// init, loss constants, from `sample` (rows x d, raw units; the same on every rank). Not after a load.
+  /// Before the first step of a fresh run: input scale S (E|x/S|^2 = 1), b_dec = geometric median,
+  /// transposed init, loss constants, from `sample` (rows x d, raw units; the same on every rank).
+  /// Not after a load.
   [[nodiscard]] virtual absl::Status Initialise(std::span<const float> sample) = 0;
 
   /// One optimizer step on the global batch `rows` (batch x d, raw units).
   [[nodiscard]] virtual absl::Status Step(std::span<const float> rows) = 0;
 
-  /// Of the last step, for a metrics event: "train.loss", "train.fvu", "train.l0", "train.dead_fraction",
-  /// ..., "lr", "ms.encode", "ms.select", "ms.exchange", "ms.decode", "ms.backward", "ms.update". The same
-  /// on every rank but for ms.*. Metrics that need reductions are computed by the call.
+  /// Of the last step, for a metrics event: "train.loss", "train.fvu", "train.l0",
+  /// "train.dead_fraction",
+  /// ..., "lr", "ms.encode", "ms.select", "ms.exchange", "ms.decode", "ms.backward", "ms.update".
+  /// The same on every rank but for ms.*. Metrics that need reductions are computed by the call.
   [[nodiscard]] virtual absl::StatusOr<std::map<std::string, double>> LastMetrics() = 0;
 
   /// Held-out evaluation: any number of batches (each at most the training batch), then the values
   /// "heldout.loss|fvu|explained_variance|l0|dead_fraction|gamma|cosine". Parameters do not change.
-  /// `mean` (d values, raw units) is the store's mean of training rows: gamma is taken on centred data.
+  /// `mean` (d values, raw units) is the store's mean of training rows: gamma is taken on centred
+  /// data.
   virtual void BeginEvaluation(std::span<const float> mean) = 0;
   [[nodiscard]] virtual absl::Status EvaluateBatch(std::span<const float> rows) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::map<std::string, double>> FinishEvaluation() = 0;
 
-  /// Selected latents of the last step, for tests: per token the global ids of its nonzero codes on all ranks,
-  /// ascending, gathered.
+  /// Selected latents of the last step, for tests: per token the global ids of its nonzero codes on
+  /// all ranks, ascending, gathered.
   [[nodiscard]] virtual absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() = 0;
 
   virtual std::int64_t step() const = 0;
@@ -54,16 +58,17 @@ class Engine {
   virtual model::State state() = 0;
   [[nodiscard]] virtual absl::Status StateLoaded() = 0;
 
-  /// ReLU only: the share of firing latents above which a step uses dense products. 0 = always, above 1 =
-  /// never; the default is measured. Equal on every rank, and across a resume that is to be bit for bit.
+  /// ReLU only: the share of firing latents above which a step uses dense products. 0 = always,
+  /// above 1 = never; the default is measured. Equal on every rank, and across a resume that is to
+  /// be bit for bit.
   virtual void set_dense_density(double density) = 0;
 };
 
-/// `config` is resolved and valid; `communicator.size() == config.ranks`. Borrows communicator and pool.
+/// `config` is resolved and valid; `communicator.size() == config.ranks`. Borrows communicator and
+/// pool.
 template <class T>
-[[nodiscard]] absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfig& config,
-                                                                      std::int64_t d,
-                                                                      comm::Communicator& communicator,
-                                                                      ThreadPool& pool);
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(
+    const config::TrialConfig& config, std::int64_t d, comm::Communicator& communicator,
+    ThreadPool& pool);
 
 }  // namespace sae::train

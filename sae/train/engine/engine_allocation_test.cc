@@ -1,10 +1,11 @@
-// A step allocates nothing of the size of its data once its buffers have grown. Replaces operator new, so it is
-// a program of its own.
+// A step allocates nothing of the size of its data once its buffers have grown. Replaces operator
+// new, so it is a program of its own.
 #include <atomic>
 #include <cstdlib>
 #include <new>
 
 #include "gtest/gtest.h"
+
 #include "sae/train/engine/engine_testing.h"
 
 namespace {
@@ -16,8 +17,9 @@ std::atomic<int> large{0};
 
 void* Allocate(std::size_t size, std::size_t alignment) {
   if (counting && size >= kLarge) ++large;
-  void* p = alignment > alignof(std::max_align_t) ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
-                                                  : std::malloc(size == 0 ? 1 : size);
+  void* p = alignment > alignof(std::max_align_t)
+                ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
+                : std::malloc(size == 0 ? 1 : size);
   if (p == nullptr) throw std::bad_alloc();
   return p;
 }

@@ -1,9 +1,9 @@
 // The engine over MPI processes against one rank: the first steps of a free run, float32.
-#include <mpi.h>
-
 #include <cmath>
 
 #include "gtest/gtest.h"
+#include <mpi.h>
+
 #include "sae/train/engine/engine_testing.h"
 
 namespace sae::train {
@@ -13,8 +13,8 @@ constexpr std::int64_t kWidth = 24;
 constexpr std::int64_t kBatch = 48;
 
 config::TrialConfig Config(bool topk, std::int64_t ranks) {
-  config::TrialConfig c =
-      topk ? testing::TopKConfig(256, 8, kBatch, ranks) : testing::ReluConfig(256, 0.05, kBatch, ranks);
+  config::TrialConfig c = topk ? testing::TopKConfig(256, 8, kBatch, ranks)
+                               : testing::ReluConfig(256, 0.05, kBatch, ranks);
   if (topk) c.sae.aux_k = 16;
   c.sae.dead_after_tokens = 5 * kBatch;
   return c;
@@ -25,7 +25,8 @@ struct Trace {
   std::vector<std::vector<std::int64_t>> first_selection;
 };
 
-absl::StatusOr<Trace> TrainSteps(const config::TrialConfig& config, comm::Communicator& communicator) {
+absl::StatusOr<Trace> TrainSteps(const config::TrialConfig& config,
+                                 comm::Communicator& communicator) {
   testing::SparseData data(64, kWidth, 4, 3);
   ThreadPool pool(1);
   SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, communicator, pool));
@@ -50,7 +51,8 @@ TEST(EngineMpi, AgreesWithOneRank) {
     const auto many = TrainSteps(Config(topk, (*world)->size()), **world);
     ASSERT_TRUE(one.ok() && many.ok()) << one.status() << many.status();
     EXPECT_EQ(one->first_selection, many->first_selection);
-    for (std::size_t t = 0; t < one->losses.size(); ++t) EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-4) << t;
+    for (std::size_t t = 0; t < one->losses.size(); ++t)
+      EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-4) << t;
   }
 }
 

@@ -1,10 +1,12 @@
-// Properties of one step and of short runs that hold whatever the data: symmetries, AuxK, theory of shrinkage.
+// Properties of one step and of short runs that hold whatever the data: symmetries, AuxK, theory of
+// shrinkage.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <numeric>
 
 #include "gtest/gtest.h"
+
 #include "sae/train/engine/engine_testing.h"
 
 namespace sae::train {
@@ -18,7 +20,8 @@ constexpr std::int64_t kWidth = 12;
 constexpr std::int64_t kBatch = 64;
 
 struct Rig {
-  explicit Rig(const config::TrialConfig& config, std::int64_t d = kWidth) : self(comm::CreateSelf()), pool(2) {
+  explicit Rig(const config::TrialConfig& config, std::int64_t d = kWidth)
+      : self(comm::CreateSelf()), pool(2) {
     auto created = CreateEngine<double>(config, d, *self, pool);
     EXPECT_TRUE(created.ok()) << created.status();
     engine = *std::move(created);
@@ -51,7 +54,9 @@ config::TrialConfig TopK() {
   return c;
 }
 
-std::vector<float> Rows(std::uint64_t seed) { return testing::SparseData(24, kWidth, 3, seed).Rows(kBatch, 2); }
+std::vector<float> Rows(std::uint64_t seed) {
+  return testing::SparseData(24, kWidth, 3, seed).Rows(kBatch, 2);
+}
 
 TEST(EngineProperty, PermutedLatentsAndTokensGiveThePermutedStep) {
   const std::vector<float> rows = Rows(1);
@@ -77,10 +82,12 @@ TEST(EngineProperty, PermutedLatentsAndTokensGiveThePermutedStep) {
   ASSERT_TRUE(a.engine->Step(rows).ok());
   ASSERT_TRUE(b.engine->Step(reversed).ok());
   EXPECT_NEAR(a.Metric("train.loss"), b.Metric("train.loss"), 1e-12);
-  const std::vector<double> m = Doubles(a.Saved(), "W_enc.adam_m"), pm = Doubles(b.Saved(), "W_enc.adam_m");
+  const std::vector<double> m = Doubles(a.Saved(), "W_enc.adam_m"),
+                            pm = Doubles(b.Saved(), "W_enc.adam_m");
   for (std::int64_t i = 0; i < kLatents; ++i) {
     for (std::int64_t j = 0; j < kWidth; ++j) {
-      EXPECT_NEAR(m[static_cast<std::size_t>(i * kWidth + j)], pm[static_cast<std::size_t>(image(i) * kWidth + j)], 1e-13);
+      EXPECT_NEAR(m[static_cast<std::size_t>(i * kWidth + j)],
+                  pm[static_cast<std::size_t>(image(i) * kWidth + j)], 1e-13);
     }
   }
 }
@@ -107,8 +114,9 @@ TEST(EngineProperty, AtMostKAreKeptAndOnlyPositiveOnes) {
   ASSERT_TRUE(rig.engine->Initialise(rows).ok());
   std::fill_n(rig.Tensor("b_enc"), kLatents, -0.4);  // some tokens have fewer than k positive
   const SavedState s = rig.Saved();
-  const model::ReferenceParameters p{kLatents, kWidth, Doubles(s, "W_enc"), Doubles(s, "b_enc"), Doubles(s, "W_dec"),
-                                     Doubles(s, "b_dec")};
+  const model::ReferenceParameters p{
+      kLatents,           kWidth, Doubles(s, "W_enc"), Doubles(s, "b_enc"), Doubles(s, "W_dec"),
+      Doubles(s, "b_dec")};
   std::vector<double> x(rows.begin(), rows.end());
   for (double& v : x) v /= s.doubles.at("input_scale");
   const std::vector<double> z = ReferencePreActivations(p, x);
@@ -119,13 +127,15 @@ TEST(EngineProperty, AtMostKAreKeptAndOnlyPositiveOnes) {
   for (std::int64_t b = 0; b < kBatch; ++b) {
     const auto positive = std::count_if(z.begin() + b * kLatents, z.begin() + (b + 1) * kLatents,
                                         [](double v) { return v > 0; });
-    EXPECT_EQ(static_cast<std::int64_t>((*selection)[static_cast<std::size_t>(b)].size()), std::min<std::int64_t>(4, positive));
+    EXPECT_EQ(static_cast<std::int64_t>((*selection)[static_cast<std::size_t>(b)].size()),
+              std::min<std::int64_t>(4, positive));
     fewer += positive < 4 ? 1 : 0;
   }
   EXPECT_GT(fewer, 0);
 }
 
-// Latents 0..7 are dead and silenced; the step with AuxK differs from the one without in those rows alone.
+// Latents 0..7 are dead and silenced; the step with AuxK differs from the one without in those rows
+// alone.
 TEST(EngineProperty, AuxKMovesDeadRowsAndTheBiasAlone) {
   const std::vector<float> rows = Rows(4);
   std::vector<SavedState> ends;
@@ -138,7 +148,8 @@ TEST(EngineProperty, AuxKMovesDeadRowsAndTheBiasAlone) {
     SavedState s = rig.Saved();
     std::vector<std::int64_t> since(kLatents, 0);
     std::fill_n(since.begin(), 8, 5000);
-    std::memcpy(s.tensors["tokens_since_fired"].data(), since.data(), kLatents * sizeof(std::int64_t));
+    std::memcpy(s.tensors["tokens_since_fired"].data(), since.data(),
+                kLatents * sizeof(std::int64_t));
     Restore(s, *rig.engine);
     std::fill_n(rig.Tensor("b_enc"), kLatents, 1.0);
     std::fill_n(rig.Tensor("b_enc"), 8, 0.01);
@@ -183,9 +194,9 @@ TEST(EngineProperty, AuxKRevivesSilencedLatents) {
   EXPECT_LT(dead[1], 0.6 * dead[0]);
 }
 
-// Orthonormal features, each on with probability 0.1 and strength U(0.5, 1.5): ReLU-L1 shrinks every code by
-// lambda / 2, so gamma = E[(a - l)^2] / E[a (a - l)] with l = lambda / 2: 0.9085 for lambda 0.2. The engine takes
-// lambda in scaled units: lambda / S.
+// Orthonormal features, each on with probability 0.1 and strength U(0.5, 1.5): ReLU-L1 shrinks
+// every code by lambda / 2, so gamma = E[(a - l)^2] / E[a (a - l)] with l = lambda / 2: 0.9085 for
+// lambda 0.2. The engine takes lambda in scaled units: lambda / S.
 TEST(EngineProperty, ReluShrinksAsTheorySays) {
   constexpr std::int64_t kFeatures = 32;
   Random random(9);

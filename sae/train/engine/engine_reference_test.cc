@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "gtest/gtest.h"
+
 #include "sae/base/mutex.h"
 #include "sae/model/golden.h"
 #include "sae/train/engine/engine_testing.h"
@@ -18,8 +19,8 @@ constexpr double kScale = 3.5;
 
 struct Case {
   model::ReferenceParameters p;
-  std::vector<float> rows;    // kBatch x kWidth, raw units
-  std::vector<double> x;      // scaled
+  std::vector<float> rows;  // kBatch x kWidth, raw units
+  std::vector<double> x;    // scaled
 };
 
 Case MakeCase(std::uint64_t seed) {
@@ -38,8 +39,10 @@ Case MakeCase(std::uint64_t seed) {
   c.p.b_dec = draw(kWidth, 0.2);
   for (std::int64_t i = 0; i < kLatents; ++i) {
     double norm = 0;
-    for (std::int64_t j = 0; j < kWidth; ++j) norm += std::pow(c.p.w_dec[static_cast<std::size_t>(i * kWidth + j)], 2);
-    for (std::int64_t j = 0; j < kWidth; ++j) c.p.w_dec[static_cast<std::size_t>(i * kWidth + j)] /= std::sqrt(norm);
+    for (std::int64_t j = 0; j < kWidth; ++j)
+      norm += std::pow(c.p.w_dec[static_cast<std::size_t>(i * kWidth + j)], 2);
+    for (std::int64_t j = 0; j < kWidth; ++j)
+      c.p.w_dec[static_cast<std::size_t>(i * kWidth + j)] /= std::sqrt(norm);
   }
   for (const double v : draw(kBatch * kWidth, 1)) {
     c.rows.push_back(static_cast<float>(v));
@@ -54,36 +57,39 @@ struct Outcome {
 };
 
 // `steps` steps on the same rows at `ranks` ranks from `start`.
-Outcome RunSteps(config::TrialConfig config, const SavedState& start, const std::vector<float>& rows, std::int64_t d,
-            int steps, double dense_density = 2) {
+Outcome RunSteps(config::TrialConfig config, const SavedState& start,
+                 const std::vector<float>& rows, std::int64_t d, int steps,
+                 double dense_density = 2) {
   Outcome out;
   Mutex mutex;
-  const absl::Status status = comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
-    ThreadPool pool(2);
-    SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(config, d, c, pool));
-    Restore(start, *engine);
-    engine->set_dense_density(dense_density);
-    for (int s = 0; s < steps; ++s) {
-      SAE_RETURN_IF_ERROR(engine->Step(rows));
-      SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
-      MutexLock lock(mutex);
-      if (c.rank() == 0) out.losses.push_back(metrics.at("train.loss"));
-    }
-    MutexLock lock(mutex);
-    Save(engine->state(), &out.state);
-    return absl::OkStatus();
-  });
+  const absl::Status status =
+      comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
+        ThreadPool pool(2);
+        SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(config, d, c, pool));
+        Restore(start, *engine);
+        engine->set_dense_density(dense_density);
+        for (int s = 0; s < steps; ++s) {
+          SAE_RETURN_IF_ERROR(engine->Step(rows));
+          SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
+          MutexLock lock(mutex);
+          if (c.rank() == 0) out.losses.push_back(metrics.at("train.loss"));
+        }
+        MutexLock lock(mutex);
+        Save(engine->state(), &out.state);
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
   return out;
 }
 
-void ExpectNear(const std::vector<double>& a, const std::vector<double>& b, double tolerance, const char* what) {
+void ExpectNear(const std::vector<double>& a, const std::vector<double>& b, double tolerance,
+                const char* what) {
   ASSERT_EQ(a.size(), b.size()) << what;
   for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], tolerance) << what << " " << i;
 }
 
-void ExpectParameters(const SavedState& state, const model::ReferenceParameters& p, double tolerance,
-                      const std::string& suffix = "") {
+void ExpectParameters(const SavedState& state, const model::ReferenceParameters& p,
+                      double tolerance, const std::string& suffix = "") {
   ExpectNear(testing::Doubles(state, "W_enc" + suffix), p.w_enc, tolerance, "W_enc");
   ExpectNear(testing::Doubles(state, "W_dec" + suffix), p.w_dec, tolerance, "W_dec");
   ExpectNear(testing::Doubles(state, "b_enc" + suffix), p.b_enc, tolerance, "b_enc");
@@ -100,8 +106,10 @@ INSTANTIATE_TEST_SUITE_P(Ranks, EngineReference, ::testing::Values(1, 2, 4));
 
 TEST_P(EngineReference, ReluStepsMatchSparseAndDense) {
   Case c = MakeCase(11);
-  const config::TrialConfig config = WithoutDecay(testing::ReluConfig(kLatents, 0.05, kBatch, GetParam()));
-  const SavedState start = testing::StateOf(c.p, kScale, 1, std::vector<std::int64_t>(kLatents, 0), 0);
+  const config::TrialConfig config =
+      WithoutDecay(testing::ReluConfig(kLatents, 0.05, kBatch, GetParam()));
+  const SavedState start =
+      testing::StateOf(c.p, kScale, 1, std::vector<std::int64_t>(kLatents, 0), 0);
   const Outcome sparse = RunSteps(config, start, c.rows, kWidth, 4, 2);
   const Outcome dense = RunSteps(config, start, c.rows, kWidth, 4, 0);
   model::ReferenceParameters m = ZerosLike(c.p), v = ZerosLike(c.p);
@@ -115,7 +123,8 @@ TEST_P(EngineReference, ReluStepsMatchSparseAndDense) {
   ExpectParameters(dense.state, c.p, 1e-10);
   ExpectParameters(sparse.state, m, 1e-11, ".adam_m");
   ExpectParameters(dense.state, m, 1e-11, ".adam_m");
-  EXPECT_EQ(sparse.state.tensors.at("tokens_since_fired"), dense.state.tensors.at("tokens_since_fired"));
+  EXPECT_EQ(sparse.state.tensors.at("tokens_since_fired"),
+            dense.state.tensors.at("tokens_since_fired"));
 }
 
 TEST_P(EngineReference, TopKStepsWithAuxKMatch) {
@@ -130,10 +139,12 @@ TEST_P(EngineReference, TopKStepsWithAuxKMatch) {
     since[i] = 5000;
     dead[i] = true;
     c.p.b_enc[i] = -0.35;
-    for (std::int64_t j = 0; j < kWidth; ++j) c.p.w_enc[i * kWidth + static_cast<std::size_t>(j)] *= 1.2;
+    for (std::int64_t j = 0; j < kWidth; ++j)
+      c.p.w_enc[i * kWidth + static_cast<std::size_t>(j)] *= 1.2;
   }
   const double variance = 0.8;
-  const Outcome out = RunSteps(config, testing::StateOf(c.p, kScale, variance, since, 0), c.rows, kWidth, 3);
+  const Outcome out =
+      RunSteps(config, testing::StateOf(c.p, kScale, variance, since, 0), c.rows, kWidth, 3);
   model::ReferenceParameters m = ZerosLike(c.p), v = ZerosLike(c.p);
   bool aux_seen = false;
   for (int t = 1; t <= 3; ++t) {
@@ -166,7 +177,8 @@ TEST_P(EngineReference, TiesGoToTheLowerGlobalLatent) {
     c.p.b_enc[i] = c.p.b_enc[0] = 5;
   }
   const config::TrialConfig config = testing::TopKConfig(kLatents, 9, kBatch, GetParam());
-  const SavedState start = testing::StateOf(c.p, kScale, 1, std::vector<std::int64_t>(kLatents, 0), 0);
+  const SavedState start =
+      testing::StateOf(c.p, kScale, 1, std::vector<std::int64_t>(kLatents, 0), 0);
   const absl::Status status = comm::RunInProcess(GetParam(), [&](comm::Communicator& communicator) {
     ThreadPool pool(1);
     SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(config, kWidth, communicator, pool));
@@ -181,7 +193,8 @@ TEST_P(EngineReference, TiesGoToTheLowerGlobalLatent) {
   EXPECT_TRUE(status.ok()) << status;
 }
 
-// Every reduction is a constant times OpenAI's loss: Adam with a vanishing epsilon then walks the same path.
+// Every reduction is a constant times OpenAI's loss: Adam with a vanishing epsilon then walks the
+// same path.
 class EngineOpenAi : public ::testing::TestWithParam<int> {};
 INSTANTIATE_TEST_SUITE_P(Ranks, EngineOpenAi, ::testing::Values(1, 2, 5));
 
@@ -193,7 +206,8 @@ TEST_P(EngineOpenAi, LossIsAConstantTimesTheirs) {
   for (std::size_t j = 0; j < 4; ++j) {
     double mean = 0;
     for (std::size_t b = 0; b < 6; ++b) mean += x[4 * b + j] / 6;
-    for (std::size_t b = 0; b < 6; ++b) variance += (x[4 * b + j] - mean) * (x[4 * b + j] - mean) / 6;
+    for (std::size_t b = 0; b < 6; ++b)
+      variance += (x[4 * b + j] - mean) * (x[4 * b + j] - mean) / 6;
   }
   config::TrialConfig config = WithoutDecay(testing::TopKConfig(10, 3, 6, GetParam()));
   config.sae.aux_k = 2;

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "gtest/gtest.h"
+
 #include "sae/base/mutex.h"
 #include "sae/train/engine/engine_testing.h"
 
@@ -18,7 +19,7 @@ constexpr std::int64_t kBatch = 48;
 constexpr int kSteps = 100;
 
 struct Trace {
-  std::vector<SavedState> before;     // state before each step
+  std::vector<SavedState> before;  // state before each step
   std::vector<Selection> selections;
   std::vector<double> losses;
   SavedState end;
@@ -32,8 +33,9 @@ std::vector<std::vector<float>> Batches() {
 }
 
 config::TrialConfig Config(const std::string& architecture, std::int64_t ranks) {
-  config::TrialConfig c = architecture == "topk" ? testing::TopKConfig(kLatents, 8, kBatch, ranks)
-                                                 : testing::ReluConfig(kLatents, 0.05, kBatch, ranks);
+  config::TrialConfig c = architecture == "topk"
+                              ? testing::TopKConfig(kLatents, 8, kBatch, ranks)
+                              : testing::ReluConfig(kLatents, 0.05, kBatch, ranks);
   if (architecture == "topk") c.sae.aux_k = 16;
   c.sae.dead_after_tokens = 5 * kBatch;
   c.train.tokens = kSteps * kBatch;
@@ -43,30 +45,32 @@ config::TrialConfig Config(const std::string& architecture, std::int64_t ranks) 
 
 // A free run from the initial sample; `keep` stores the state before each step.
 template <class T>
-Trace FreeRun(const config::TrialConfig& config, const std::vector<std::vector<float>>& batches, bool keep) {
+Trace FreeRun(const config::TrialConfig& config, const std::vector<std::vector<float>>& batches,
+              bool keep) {
   Trace trace;
   trace.before.resize(batches.size());
   Mutex mutex;
-  const absl::Status status = comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
-    ThreadPool pool(1);
-    SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<T>(config, kWidth, c, pool));
-    SAE_RETURN_IF_ERROR(engine->Initialise(batches[0]));
-    for (std::size_t t = 0; t < batches.size(); ++t) {
-      if (keep || t == 0) {
+  const absl::Status status =
+      comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
+        ThreadPool pool(1);
+        SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<T>(config, kWidth, c, pool));
+        SAE_RETURN_IF_ERROR(engine->Initialise(batches[0]));
+        for (std::size_t t = 0; t < batches.size(); ++t) {
+          if (keep || t == 0) {
+            MutexLock lock(mutex);
+            Save(engine->state(), &trace.before[t]);
+          }
+          SAE_RETURN_IF_ERROR(engine->Step(batches[t]));
+          SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
+          SAE_ASSIGN_OR_RETURN(auto selection, engine->LastSelection());
+          if (c.rank() != 0) continue;
+          trace.losses.push_back(metrics.at("train.loss"));
+          trace.selections.push_back(std::move(selection));
+        }
         MutexLock lock(mutex);
-        Save(engine->state(), &trace.before[t]);
-      }
-      SAE_RETURN_IF_ERROR(engine->Step(batches[t]));
-      SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
-      SAE_ASSIGN_OR_RETURN(auto selection, engine->LastSelection());
-      if (c.rank() != 0) continue;
-      trace.losses.push_back(metrics.at("train.loss"));
-      trace.selections.push_back(std::move(selection));
-    }
-    MutexLock lock(mutex);
-    Save(engine->state(), &trace.end);
-    return absl::OkStatus();
-  });
+        Save(engine->state(), &trace.end);
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
   return trace;
 }
@@ -78,10 +82,12 @@ std::vector<double> Widened(const SavedState& s, const std::string& name) {
   return {narrow.begin(), narrow.end()};
 }
 
-// Tokens whose k-th and next pre-activation differ by at most 1e-5 relative (in the state's float64 z).
+// Tokens whose k-th and next pre-activation differ by at most 1e-5 relative (in the state's float64
+// z).
 std::vector<bool> NearTies(const SavedState& s, const std::vector<float>& rows, std::int64_t k) {
-  model::ReferenceParameters p{kLatents, kWidth, Widened(s, "W_enc"), Widened(s, "b_enc"), Widened(s, "W_dec"),
-                               Widened(s, "b_dec")};
+  model::ReferenceParameters p{
+      kLatents,           kWidth, Widened(s, "W_enc"), Widened(s, "b_enc"), Widened(s, "W_dec"),
+      Widened(s, "b_dec")};
   std::vector<double> x(rows.begin(), rows.end());
   for (double& v : x) v /= s.doubles.at("input_scale");
   const std::vector<double> z = ReferencePreActivations(p, x);
@@ -106,27 +112,29 @@ struct Agreement {
 Agreement CompareStepByStep(const config::TrialConfig& config, const Trace& one,
                             const std::vector<std::vector<float>>& batches) {
   Agreement agreement;
-  const absl::Status status = comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
-    ThreadPool pool(1);
-    SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, c, pool));
-    for (std::size_t t = 0; t < batches.size(); ++t) {
-      Restore(one.before[t], *engine);
-      SAE_RETURN_IF_ERROR(engine->Step(batches[t]));
-      SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
-      SAE_ASSIGN_OR_RETURN(const auto selection, engine->LastSelection());
-      if (c.rank() != 0) continue;
-      EXPECT_NEAR(metrics.at("train.loss") / one.losses[t], 1, 1e-5) << "step " << t;
-      const std::vector<bool> near = config.sae.k > 0 ? NearTies(one.before[t], batches[t], config.sae.k)
-                                                      : std::vector<bool>(kBatch, false);
-      for (std::size_t b = 0; b < kBatch; ++b) {
-        const bool differs = selection[b] != one.selections[t][b];
-        ++agreement.tokens;
-        agreement.near_ties += near[b] ? 1 : 0;
-        (near[b] ? agreement.differ : agreement.differ_clear) += differs ? 1 : 0;
-      }
-    }
-    return absl::OkStatus();
-  });
+  const absl::Status status =
+      comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) {
+        ThreadPool pool(1);
+        SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, c, pool));
+        for (std::size_t t = 0; t < batches.size(); ++t) {
+          Restore(one.before[t], *engine);
+          SAE_RETURN_IF_ERROR(engine->Step(batches[t]));
+          SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
+          SAE_ASSIGN_OR_RETURN(const auto selection, engine->LastSelection());
+          if (c.rank() != 0) continue;
+          EXPECT_NEAR(metrics.at("train.loss") / one.losses[t], 1, 1e-5) << "step " << t;
+          const std::vector<bool> near = config.sae.k > 0
+                                             ? NearTies(one.before[t], batches[t], config.sae.k)
+                                             : std::vector<bool>(kBatch, false);
+          for (std::size_t b = 0; b < kBatch; ++b) {
+            const bool differs = selection[b] != one.selections[t][b];
+            ++agreement.tokens;
+            agreement.near_ties += near[b] ? 1 : 0;
+            (near[b] ? agreement.differ : agreement.differ_clear) += differs ? 1 : 0;
+          }
+        }
+        return absl::OkStatus();
+      });
   EXPECT_TRUE(status.ok()) << status;
   return agreement;
 }
@@ -140,9 +148,9 @@ TEST_P(EngineSharding, EachStepFromTheSameStateSelectsTheSame) {
   const Trace one = FreeRun<float>(Config(GetParam(), 1), batches, true);
   for (const std::int64_t ranks : {2, 4}) {
     const Agreement a = CompareStepByStep(Config(GetParam(), ranks), one, batches);
-    std::printf("%s at %ld ranks: %ld tokens, %ld near ties, of them %ld selected otherwise\n", GetParam().c_str(),
-                static_cast<long>(ranks), static_cast<long>(a.tokens), static_cast<long>(a.near_ties),
-                static_cast<long>(a.differ));
+    std::printf("%s at %ld ranks: %ld tokens, %ld near ties, of them %ld selected otherwise\n",
+                GetParam().c_str(), static_cast<long>(ranks), static_cast<long>(a.tokens),
+                static_cast<long>(a.near_ties), static_cast<long>(a.differ));
     EXPECT_EQ(a.tokens, kSteps * kBatch);
     EXPECT_EQ(a.differ_clear, 0);
     EXPECT_LE(a.near_ties * 1000, a.tokens);
@@ -169,7 +177,8 @@ TEST_P(EngineSharding, FreeRunsInFloat64SelectTheSame) {
   for (const std::int64_t ranks : {2, 4}) {
     const Trace many = FreeRun<double>(Config(GetParam(), ranks), batches, false);
     EXPECT_EQ(one.selections, many.selections);
-    for (std::size_t t = 0; t < batches.size(); ++t) ASSERT_NEAR(many.losses[t] / one.losses[t], 1, 1e-10);
+    for (std::size_t t = 0; t < batches.size(); ++t)
+      ASSERT_NEAR(many.losses[t] / one.losses[t], 1, 1e-10);
   }
 }
 
@@ -188,7 +197,8 @@ TEST(EngineShardingCapacity, WinnersAllOnOneShardAreAllKept) {
     }
     SAE_RETURN_IF_ERROR(engine->Step(rows));
     SAE_ASSIGN_OR_RETURN(const auto selection, engine->LastSelection());
-    for (const auto& ids : selection) EXPECT_EQ(ids, (std::vector<std::int64_t>{8, 9, 10, 11, 12, 13, 14, 15}));
+    for (const auto& ids : selection)
+      EXPECT_EQ(ids, (std::vector<std::int64_t>{8, 9, 10, 11, 12, 13, 14, 15}));
     return absl::OkStatus();
   });
   EXPECT_TRUE(status.ok()) << status;

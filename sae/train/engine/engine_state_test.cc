@@ -4,6 +4,7 @@
 
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
+
 #include "sae/train/engine/engine_testing.h"
 
 namespace sae::train {
@@ -15,8 +16,8 @@ constexpr std::int64_t kWidth = 20;
 constexpr std::int64_t kBatch = 40;
 
 config::TrialConfig Config(const std::string& architecture) {
-  config::TrialConfig c =
-      architecture == "topk" ? testing::TopKConfig(96, 6, kBatch) : testing::ReluConfig(96, 0.2, kBatch);
+  config::TrialConfig c = architecture == "topk" ? testing::TopKConfig(96, 6, kBatch)
+                                                 : testing::ReluConfig(96, 0.2, kBatch);
   if (architecture == "topk") c.sae.aux_k = 8;
   c.sae.dead_after_tokens = 3 * kBatch;
   c.train.tokens = 60 * kBatch;
@@ -27,7 +28,8 @@ config::TrialConfig Config(const std::string& architecture) {
 }
 
 struct Rig {
-  explicit Rig(const config::TrialConfig& config, int threads = 1) : self(comm::CreateSelf()), pool(threads) {
+  explicit Rig(const config::TrialConfig& config, int threads = 1)
+      : self(comm::CreateSelf()), pool(threads) {
     auto created = CreateEngine<float>(config, kWidth, *self, pool);
     EXPECT_TRUE(created.ok()) << created.status();
     engine = *std::move(created);
@@ -66,7 +68,8 @@ TEST_P(EngineState, ResumeGoesOnBitForBit) {
   Restore(middle, *resumed.engine);
   EXPECT_EQ(resumed.engine->step(), 17);
   EXPECT_EQ(resumed.engine->tokens(), 17 * kBatch);
-  for (std::size_t t = 17; t < batches.size(); ++t) ASSERT_TRUE(resumed.engine->Step(batches[t]).ok());
+  for (std::size_t t = 17; t < batches.size(); ++t)
+    ASSERT_TRUE(resumed.engine->Step(batches[t]).ok());
   const SavedState a = whole.Saved(), b = resumed.Saved();
   EXPECT_EQ(a.tensors, b.tensors);
   EXPECT_EQ(a.integers, b.integers);
@@ -92,7 +95,8 @@ TEST_P(EngineState, EvaluationIsTheSameForAnySplitAndChangesNothing) {
   const auto batches = Batches(12);
   Rig rig(Config(GetParam()));
   ASSERT_TRUE(rig.engine->Initialise(batches[0]).ok());
-  for (int t = 0; t < 8; ++t) ASSERT_TRUE(rig.engine->Step(batches[static_cast<std::size_t>(t)]).ok());
+  for (int t = 0; t < 8; ++t)
+    ASSERT_TRUE(rig.engine->Step(batches[static_cast<std::size_t>(t)]).ok());
   const SavedState before = rig.Saved();
   const auto trained = rig.engine->LastMetrics();
   const std::vector<float> mean(kWidth, 0.4F);
@@ -101,7 +105,9 @@ TEST_P(EngineState, EvaluationIsTheSameForAnySplitAndChangesNothing) {
     for (std::size_t t = 8; t < 12; ++t) {
       std::size_t row = 0;
       for (const std::size_t rows : rows_at_once) {
-        EXPECT_TRUE(rig.engine->EvaluateBatch(std::span(batches[t]).subspan(row * kWidth, rows * kWidth)).ok());
+        EXPECT_TRUE(
+            rig.engine->EvaluateBatch(std::span(batches[t]).subspan(row * kWidth, rows * kWidth))
+                .ok());
         row += rows;
       }
     }
@@ -109,7 +115,8 @@ TEST_P(EngineState, EvaluationIsTheSameForAnySplitAndChangesNothing) {
   };
   const auto whole = evaluate({40});
   const auto split = evaluate({1, 13, 26});
-  for (const auto& [name, value] : whole) EXPECT_NEAR(split.at(name), value, 2e-6 * (1 + std::abs(value))) << name;
+  for (const auto& [name, value] : whole)
+    EXPECT_NEAR(split.at(name), value, 2e-6 * (1 + std::abs(value))) << name;
   EXPECT_EQ(whole.at("heldout.l0"), split.at("heldout.l0"));
   EXPECT_NEAR(whole.at("heldout.explained_variance"), 1 - whole.at("heldout.fvu"), 1e-12);
   EXPECT_EQ(before.tensors, rig.Saved().tensors);
@@ -126,7 +133,8 @@ TEST_P(EngineState, NanIsRefusedWithStepAndValueAndLeavesParameters) {
   batches[1][37] = std::numeric_limits<float>::quiet_NaN();
   const absl::Status status = rig.engine->Step(batches[1]);
   EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
-  EXPECT_THAT(std::string(status.message()), ::testing::AllOf(::testing::HasSubstr("step 1"), ::testing::HasSubstr("nan")));
+  EXPECT_THAT(std::string(status.message()),
+              ::testing::AllOf(::testing::HasSubstr("step 1"), ::testing::HasSubstr("nan")));
   EXPECT_EQ(before.tensors.at("W_enc"), rig.Saved().tensors.at("W_enc"));
   EXPECT_EQ(before.tensors.at("b_dec"), rig.Saved().tensors.at("b_dec"));
 }
@@ -143,7 +151,8 @@ TEST_P(EngineState, NanOfOneRankIsSeenByAll) {
       SAE_RETURN_IF_ERROR(engine->Initialise(batches[0]));
       engine->set_dense_density(density);
       if (c.rank() == 1) {
-        static_cast<float*>(engine->state().tensors[0].data)[5] = std::numeric_limits<float>::quiet_NaN();
+        static_cast<float*>(engine->state().tensors[0].data)[5] =
+            std::numeric_limits<float>::quiet_NaN();
       }
       codes[static_cast<std::size_t>(c.rank())] = engine->Step(batches[0]).code();
       return absl::OkStatus();
@@ -162,7 +171,8 @@ TEST_P(EngineState, RefusesWhatComesTooEarlyOrDoesNotFit) {
   ASSERT_TRUE(rig.engine->Initialise(batches[0]).ok());
   const std::vector<float> part(batches[0].begin(), batches[0].begin() + kWidth * 3);
   EXPECT_EQ(rig.engine->Step(part).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(rig.engine->Step(std::span(batches[0]).first(7)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(rig.engine->Step(std::span(batches[0]).first(7)).code(),
+            absl::StatusCode::kInvalidArgument);
   rig.engine->BeginEvaluation(std::vector<float>(kWidth));
   EXPECT_EQ(rig.engine->FinishEvaluation().status().code(), absl::StatusCode::kFailedPrecondition);
 }

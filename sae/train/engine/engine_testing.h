@@ -1,6 +1,6 @@
 #pragma once
-// For tests of the engine: configs, synthetic rows with known sparse features, and states moved between
-// engines of different world sizes or from reference parameters.
+// For tests of the engine: configs, synthetic rows with known sparse features, and states moved
+// between engines of different world sizes or from reference parameters.
 
 #include <cmath>
 #include <cstring>
@@ -17,7 +17,8 @@
 
 namespace sae::train::testing {
 
-inline config::TrialConfig TopKConfig(std::int64_t n, std::int64_t k, std::int64_t batch, std::int64_t ranks = 1) {
+inline config::TrialConfig TopKConfig(std::int64_t n, std::int64_t k, std::int64_t batch,
+                                      std::int64_t ranks = 1) {
   config::TrialConfig c;
   c.ranks = ranks;
   c.sae.architecture = "topk";
@@ -32,21 +33,29 @@ inline config::TrialConfig TopKConfig(std::int64_t n, std::int64_t k, std::int64
   return c;
 }
 
-inline config::TrialConfig ReluConfig(std::int64_t n, double l1, std::int64_t batch, std::int64_t ranks = 1) {
+inline config::TrialConfig ReluConfig(std::int64_t n, double l1, std::int64_t batch,
+                                      std::int64_t ranks = 1) {
   config::TrialConfig c = TopKConfig(n, 0, batch, ranks);
   c.sae.architecture = "relu_l1";
   c.sae.l1_coefficient = l1;
   return c;
 }
 
-/// Rows that are sums of a few of `features` unit directions with strengths in [0.5, 1.5], plus an offset and
-/// noise; times `scale`.
+/// Rows that are sums of a few of `features` unit directions with strengths in [0.5, 1.5], plus an
+/// offset and noise; times `scale`.
 class SparseData {
  public:
   SparseData(std::int64_t features, std::int64_t d, double active, std::uint64_t seed)
-      : features_(features), d_(d), active_(active), random_(seed), directions_(static_cast<std::size_t>(features * d)) {
+      : features_(features),
+        d_(d),
+        active_(active),
+        random_(seed),
+        directions_(static_cast<std::size_t>(features * d)) {
     for (std::int64_t i = 0; i < features; ++i) {
-      model::UnitDirection(seed + 1, i, std::span(directions_).subspan(static_cast<std::size_t>(i * d), static_cast<std::size_t>(d)));
+      model::UnitDirection(
+          seed + 1, i,
+          std::span(directions_)
+              .subspan(static_cast<std::size_t>(i * d), static_cast<std::size_t>(d)));
     }
   }
 
@@ -59,11 +68,13 @@ class SparseData {
         if (random_.Uniform() * static_cast<double>(features_) >= active_) continue;
         const double strength = 0.5 + random_.Uniform();
         for (std::int64_t j = 0; j < d_; ++j) {
-          row[static_cast<std::size_t>(j)] += strength * directions_[static_cast<std::size_t>(i * d_ + j)];
+          row[static_cast<std::size_t>(j)] +=
+              strength * directions_[static_cast<std::size_t>(i * d_ + j)];
         }
       }
       for (std::int64_t j = 0; j < d_; ++j) {
-        out[static_cast<std::size_t>(b * d_ + j)] = static_cast<float>(scale * row[static_cast<std::size_t>(j)]);
+        out[static_cast<std::size_t>(b * d_ + j)] =
+            static_cast<float>(scale * row[static_cast<std::size_t>(j)]);
       }
     }
     return out;
@@ -98,7 +109,8 @@ inline void Save(const model::State& s, SavedState* out) {
     std::vector<char>& to = out->tensors[t.name];
     to.resize(static_cast<std::size_t>(t.per_latent ? row * s.latents : row));
     const std::int64_t at = t.per_latent ? row * s.first : 0;
-    std::memcpy(to.data() + at, t.data, static_cast<std::size_t>(t.per_latent ? row * s.count : row));
+    std::memcpy(to.data() + at, t.data,
+                static_cast<std::size_t>(t.per_latent ? row * s.count : row));
   }
   for (const model::StateScalar& v : s.scalars) {
     if (const auto* i = std::get_if<std::int64_t*>(&v.value)) out->integers[v.name] = **i;
@@ -113,7 +125,8 @@ void Restore(const SavedState& saved, Engine<T>& engine) {
     const std::int64_t row = RowBytes(t);
     const std::vector<char>& from = saved.tensors.at(t.name);
     const std::int64_t at = t.per_latent ? row * s.first : 0;
-    std::memcpy(t.data, from.data() + at, static_cast<std::size_t>(t.per_latent ? row * s.count : row));
+    std::memcpy(t.data, from.data() + at,
+                static_cast<std::size_t>(t.per_latent ? row * s.count : row));
   }
   for (const model::StateScalar& v : s.scalars) {
     if (const auto* i = std::get_if<std::int64_t*>(&v.value)) **i = saved.integers.at(v.name);
@@ -136,8 +149,9 @@ inline std::vector<double> Doubles(const SavedState& s, const std::string& name)
 }
 
 /// The state of a fresh float64 engine with these parameters.
-inline SavedState StateOf(const model::ReferenceParameters& p, double input_scale, double sample_variance,
-                          const std::vector<std::int64_t>& since_fired, std::int64_t last_active) {
+inline SavedState StateOf(const model::ReferenceParameters& p, double input_scale,
+                          double sample_variance, const std::vector<std::int64_t>& since_fired,
+                          std::int64_t last_active) {
   SavedState s;
   const model::ReferenceParameters zeros = model::ZerosLike(p);
   for (const auto& [suffix, q] : {std::pair<std::string, const model::ReferenceParameters*>{"", &p},

@@ -3,6 +3,7 @@
 #include <cstdio>
 
 #include "gtest/gtest.h"
+
 #include "sae/train/engine/engine_testing.h"
 
 namespace sae::train {
@@ -14,7 +15,7 @@ constexpr std::int64_t kBatch = 256;
 
 struct Result {
   std::map<std::string, double> heldout;
-  double recovered = 0;   // mean over features of the best cosine with a decoder row
+  double recovered = 0;  // mean over features of the best cosine with a decoder row
 };
 
 Result Train(config::TrialConfig config, int steps, bool* used_dense = nullptr) {
@@ -47,14 +48,16 @@ Result Train(config::TrialConfig config, int steps, bool* used_dense = nullptr) 
     for (std::int64_t i = 0; i < state.count; ++i) {
       double cosine = 0;
       for (std::size_t j = 0; j < kWidth; ++j) {
-        cosine += data.directions()[f * kWidth + j] * static_cast<double>(w_dec[static_cast<std::size_t>(i) * kWidth + j]);
+        cosine += data.directions()[f * kWidth + j] *
+                  static_cast<double>(w_dec[static_cast<std::size_t>(i) * kWidth + j]);
       }
       best = std::max(best, cosine);
     }
     r.recovered += best / kFeatures;
   }
-  std::printf("fvu %.4f l0 %.2f gamma %.4f dead %.3f recovered %.3f\n", r.heldout["heldout.fvu"], r.heldout["heldout.l0"],
-              r.heldout["heldout.gamma"], r.heldout["heldout.dead_fraction"], r.recovered);
+  std::printf("fvu %.4f l0 %.2f gamma %.4f dead %.3f recovered %.3f\n", r.heldout["heldout.fvu"],
+              r.heldout["heldout.l0"], r.heldout["heldout.gamma"],
+              r.heldout["heldout.dead_fraction"], r.recovered);
   return r;
 }
 

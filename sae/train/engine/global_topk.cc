@@ -19,18 +19,22 @@ void GlobalTopK<T>::Encode(const kernels::EncodeInput<T>& input, std::int64_t wi
   if (kernels::EncodeTopK(input, width, workspace, &own_, pool_)) return;
   // NaN is in no order: offer what never wins, so that every rank goes on to see the loss.
   *finite = false;
-  own_.values.assign(static_cast<std::size_t>(input.tokens * width), -std::numeric_limits<T>::infinity());
+  own_.values.assign(static_cast<std::size_t>(input.tokens * width),
+                     -std::numeric_limits<T>::infinity());
   own_.ids.assign(own_.values.size(), static_cast<std::int32_t>(input.first_latent));
 }
 
 template <class T>
-absl::Status GlobalTopK<T>::Exchange(std::int64_t tokens, std::int64_t k, std::span<const std::int64_t> offered) {
+absl::Status GlobalTopK<T>::Exchange(std::int64_t tokens, std::int64_t k,
+                                     std::span<const std::int64_t> offered) {
   counts_.resize(offered.size());
   std::int64_t total = 0;
-  for (std::size_t r = 0; r < offered.size(); ++r) total += counts_[r] = tokens * std::min(k, offered[r]);
+  for (std::size_t r = 0; r < offered.size(); ++r)
+    total += counts_[r] = tokens * std::min(k, offered[r]);
   values_.resize(static_cast<std::size_t>(total));
   ids_.resize(static_cast<std::size_t>(total));
-  SAE_RETURN_IF_ERROR(communicator_.AllGatherV(own_.values.data(), values_.data(), counts_, DTypeOf<T>()));
+  SAE_RETURN_IF_ERROR(
+      communicator_.AllGatherV(own_.values.data(), values_.data(), counts_, DTypeOf<T>()));
   SAE_RETURN_IF_ERROR(communicator_.AllGatherV(own_.ids.data(), ids_.data(), counts_, DType::kI32));
   shards_.resize(offered.size());
   std::int64_t at = 0;
@@ -42,12 +46,15 @@ absl::Status GlobalTopK<T>::Exchange(std::int64_t tokens, std::int64_t k, std::s
 }
 
 template <class T>
-absl::Status GlobalTopK<T>::Select(const kernels::EncodeInput<T>& input, std::int64_t k, std::int64_t shard_latents,
-                                   std::span<const std::int64_t> offered, kernels::EncodeWorkspace<T>* workspace,
-                                   kernels::Codes<T>* codes, bool* finite, Phases* phases) {
+absl::Status GlobalTopK<T>::Select(const kernels::EncodeInput<T>& input, std::int64_t k,
+                                   std::int64_t shard_latents,
+                                   std::span<const std::int64_t> offered,
+                                   kernels::EncodeWorkspace<T>* workspace, kernels::Codes<T>* codes,
+                                   bool* finite, Phases* phases) {
   {
     PhaseTimer timer(phases->encode);
-    Encode(input, std::min(k, offered[static_cast<std::size_t>(communicator_.rank())]), workspace, finite);
+    Encode(input, std::min(k, offered[static_cast<std::size_t>(communicator_.rank())]), workspace,
+           finite);
   }
   if (communicator_.size() > 1) {
     PhaseTimer timer(phases->exchange);

@@ -1,8 +1,8 @@
 #pragma once
-// Exact TopK over all ranks: each offers its min(k, latents offered) best candidates, all-gathered, and keeps
-// those of its own that are among the k first (larger value, then lower global latent). Collective: all ranks
-// call Select together. Keeps its buffers. Not thread-safe.
-// Source: spec algorithms.md 3.9; exact because no rank can have more winners than it offers.
+// Exact TopK over all ranks: each offers its min(k, latents offered) best candidates, all-gathered,
+// and keeps those of its own that are among the k first (larger value, then lower global latent).
+// Collective: all ranks call Select together. Keeps its buffers. Not thread-safe. Source: spec
+// algorithms.md 3.9; exact because no rank can have more winners than it offers.
 
 #include <cstdint>
 #include <span>
@@ -16,19 +16,23 @@ namespace sae::train {
 template <class T>
 class GlobalTopK {
  public:
-  GlobalTopK(comm::Communicator& communicator, ThreadPool& pool) : communicator_(communicator), pool_(pool) {}
+  GlobalTopK(comm::Communicator& communicator, ThreadPool& pool)
+      : communicator_(communicator), pool_(pool) {}
 
-  /// `offered`: how many latents each rank's input holds (its subset, or its shard). `codes` gets this rank's
-  /// positive winners. `finite` becomes false where a pre-activation of this rank was NaN; it then offers
-  /// nothing, and the caller lets the loss show it.
-  [[nodiscard]] absl::Status Select(const kernels::EncodeInput<T>& input, std::int64_t k, std::int64_t shard_latents,
-                                    std::span<const std::int64_t> offered, kernels::EncodeWorkspace<T>* workspace,
+  /// `offered`: how many latents each rank's input holds (its subset, or its shard). `codes` gets
+  /// this rank's positive winners. `finite` becomes false where a pre-activation of this rank was
+  /// NaN; it then offers nothing, and the caller lets the loss show it.
+  [[nodiscard]] absl::Status Select(const kernels::EncodeInput<T>& input, std::int64_t k,
+                                    std::int64_t shard_latents,
+                                    std::span<const std::int64_t> offered,
+                                    kernels::EncodeWorkspace<T>* workspace,
                                     kernels::Codes<T>* codes, bool* finite, Phases* phases);
 
  private:
-  void Encode(const kernels::EncodeInput<T>& input, std::int64_t width, kernels::EncodeWorkspace<T>* workspace,
-              bool* finite);
-  [[nodiscard]] absl::Status Exchange(std::int64_t tokens, std::int64_t k, std::span<const std::int64_t> offered);
+  void Encode(const kernels::EncodeInput<T>& input, std::int64_t width,
+              kernels::EncodeWorkspace<T>* workspace, bool* finite);
+  [[nodiscard]] absl::Status Exchange(std::int64_t tokens, std::int64_t k,
+                                      std::span<const std::int64_t> offered);
 
   comm::Communicator& communicator_;
   ThreadPool& pool_;

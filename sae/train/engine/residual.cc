@@ -16,7 +16,8 @@ double SumOverRows(std::int64_t tokens, ThreadPool& pool, const Row& row) {
   pool.ParallelFor(kBlocks, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t block = begin; block < end; ++block) {
       double sum = 0;
-      for (std::int64_t b = tokens * block / kBlocks; b < tokens * (block + 1) / kBlocks; ++b) sum += row(b);
+      for (std::int64_t b = tokens * block / kBlocks; b < tokens * (block + 1) / kBlocks; ++b)
+        sum += row(b);
       sums[static_cast<std::size_t>(block)] = sum;
     }
   });
@@ -50,20 +51,21 @@ double LaneSquares(std::int64_t d, const Value& value) {
 }  // namespace
 
 template <class T>
-double Residual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, T factor, T* g,
-                ThreadPool& pool) {
+double Residual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, T factor,
+                T* g, ThreadPool& pool) {
   return SumOverRows(tokens, pool, [&](std::int64_t b) {
     const T* xb = x + b * d;
     const T* hb = x_hat + b * d;
     T* gb = g + b * d;
     for (std::int64_t j = 0; j < d; ++j) gb[j] = factor * (hb[j] - scale * xb[j]);
-    return LaneSquares(d, [&](std::int64_t j) { return static_cast<double>(hb[j] - scale * xb[j]); });
+    return LaneSquares(d,
+                       [&](std::int64_t j) { return static_cast<double>(hb[j] - scale * xb[j]); });
   });
 }
 
 template <class T>
-double AuxResidual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, T factor, T* out,
-                   ThreadPool& pool) {
+double AuxResidual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d,
+                   T factor, T* out, ThreadPool& pool) {
   return SumOverRows(tokens, pool, [&](std::int64_t b) {
     const T* xb = x + b * d;
     const T* hb = x_hat + b * d;
@@ -76,27 +78,31 @@ double AuxResidual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std
 }
 
 template <class T>
-double ResidualVariance(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, double* means,
-                        ThreadPool& pool) {
+double ResidualVariance(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d,
+                        double* means, ThreadPool& pool) {
   pool.ParallelFor(d, [&](std::int64_t begin, std::int64_t end, int) {
     std::fill(means + begin, means + end, 0.0);
     for (std::int64_t b = 0; b < tokens; ++b) {
-      for (std::int64_t j = begin; j < end; ++j) means[j] += static_cast<double>(x_hat[b * d + j] - scale * x[b * d + j]);
+      for (std::int64_t j = begin; j < end; ++j)
+        means[j] += static_cast<double>(x_hat[b * d + j] - scale * x[b * d + j]);
     }
     for (std::int64_t j = begin; j < end; ++j) means[j] /= static_cast<double>(tokens);
   });
   const double sum = SumOverRows(tokens, pool, [&](std::int64_t b) {
     const T* xb = x + b * d;
     const T* hb = x_hat + b * d;
-    return LaneSquares(d, [&](std::int64_t j) { return static_cast<double>(hb[j] - scale * xb[j]) - means[j]; });
+    return LaneSquares(
+        d, [&](std::int64_t j) { return static_cast<double>(hb[j] - scale * xb[j]) - means[j]; });
   });
   return sum / static_cast<double>(tokens * d);
 }
 
-#define SAE_INSTANTIATE(T)                                                                                       \
-  template double Residual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*, ThreadPool&);               \
-  template double AuxResidual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*, ThreadPool&);            \
-  template double ResidualVariance(const T*, T, const T*, std::int64_t, std::int64_t, double*, ThreadPool&)
+#define SAE_INSTANTIATE(T)                                                                         \
+  template double Residual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*, ThreadPool&); \
+  template double AuxResidual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*,            \
+                              ThreadPool&);                                                        \
+  template double ResidualVariance(const T*, T, const T*, std::int64_t, std::int64_t, double*,     \
+                                   ThreadPool&)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);
 #undef SAE_INSTANTIATE

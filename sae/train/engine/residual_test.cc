@@ -1,6 +1,7 @@
 #include "sae/train/engine/residual.h"
 
 #include "gtest/gtest.h"
+
 #include "sae/base/random.h"
 
 namespace sae::train {
@@ -45,7 +46,8 @@ TEST(AuxResidual, AddsTheMainErrorToTheDeadReconstruction) {
   const std::vector<double> x = Draw(1), x_hat = Draw(2), dead = Draw(3);
   std::vector<double> out = dead;
   ThreadPool pool(2);
-  const double sum = AuxResidual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 2.0, out.data(), pool);
+  const double sum =
+      AuxResidual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 2.0, out.data(), pool);
   double expected = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double ea = dead[i] + x_hat[i] - kScale * x[i];
@@ -59,7 +61,8 @@ TEST(ResidualVariance, OfAConstantErrorIsZero) {
   std::vector<double> x(kTokens * kWidth, 2.0), x_hat(kTokens * kWidth), means(kWidth);
   for (std::size_t i = 0; i < x_hat.size(); ++i) x_hat[i] = static_cast<double>(i % kWidth);
   ThreadPool pool(1);
-  EXPECT_EQ(ResidualVariance(x.data(), kScale, x_hat.data(), kTokens, kWidth, means.data(), pool), 0);
+  EXPECT_EQ(ResidualVariance(x.data(), kScale, x_hat.data(), kTokens, kWidth, means.data(), pool),
+            0);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
-// Creation, initial values and state; steps in sae_engine_step.cc, evaluation in sae_engine_evaluate.cc.
+// Creation, initial values and state; steps in sae_engine_step.cc, evaluation in
+// sae_engine_evaluate.cc.
 #include "sae/train/engine/sae_engine.h"
 
 #include <algorithm>
@@ -38,27 +39,30 @@ SaeEngine<T>::SaeEngine(const Context& context)
       reduce_(Size(context.d + 3)),
       bias_gradient_(Size(context.d)),
       evaluation_fired_(Size(context.shard.count)) {
-  if (topk_ && context_.config.sae.aux_k.value_or(0) > 0) aux_ = std::make_unique<AuxK<T>>(context_, batch_);
+  if (topk_ && context_.config.sae.aux_k.value_or(0) > 0)
+    aux_ = std::make_unique<AuxK<T>>(context_, batch_);
   if (!topk_) dense_ = std::make_unique<DenseRelu<T>>(context_, batch_);
 }
 
 template <class T>
 absl::Status SaeEngine<T>::Initialise(std::span<const float> sample) {
-  SAE_ASSIGN_OR_RETURN(const model::SampleStatistics statistics, model::MeasureSample(sample, context_.d));
+  SAE_ASSIGN_OR_RETURN(const model::SampleStatistics statistics,
+                       model::MeasureSample(sample, context_.d));
   input_scale_ = statistics.input_scale;
   sample_variance_ = statistics.variance;
-  model::InitialiseParameters(static_cast<std::uint64_t>(context_.config.train.seed), context_.shard, statistics.bias,
-                              &parameters_);
+  model::InitialiseParameters(static_cast<std::uint64_t>(context_.config.train.seed),
+                              context_.shard, statistics.bias, &parameters_);
   return topk_ ? ScaleEncoder() : absl::OkStatus();
 }
 
-// OpenAI's initial encoder scale: so that 256 random unit vectors come back with norm 1 in the mean. The mean is
-// rounded, so that the order of sums over ranks does not reach the weights.
+// OpenAI's initial encoder scale: so that 256 random unit vectors come back with norm 1 in the
+// mean. The mean is rounded, so that the order of sums over ranks does not reach the weights.
 template <class T>
 absl::Status SaeEngine<T>::ScaleEncoder() {
   constexpr std::int64_t kVectors = 256;
   const std::int64_t d = context_.d;
-  const std::uint64_t seed = HashCounter(static_cast<std::uint64_t>(context_.config.train.seed), 1, 1);
+  const std::uint64_t seed =
+      HashCounter(static_cast<std::uint64_t>(context_.config.train.seed), 1, 1);
   std::vector<double> direction(Size(d));
   double sum = 0;
   for (std::int64_t first = 0; first < kVectors; first += batch_) {
@@ -75,7 +79,8 @@ absl::Status SaeEngine<T>::ScaleEncoder() {
     for (std::int64_t b = 0; b < tokens; ++b) {
       double squares = 0;
       for (std::int64_t j = 0; j < d; ++j) {
-        const double r = static_cast<double>(x_hat_[Size(b * d + j)]) - static_cast<double>(parameters_.b_dec[Size(j)]);
+        const double r = static_cast<double>(x_hat_[Size(b * d + j)]) -
+                         static_cast<double>(parameters_.b_dec[Size(j)]);
         squares += r * r;
       }
       sum += std::sqrt(squares);
@@ -126,8 +131,8 @@ absl::Status SaeEngine<T>::Encode(std::int64_t tokens) {
                       context_.shard.count, context_.d, c_.data(), context_.pool);
   }
   if (topk_) {
-    return selector_.Select(EncodeInputOf(tokens), context_.config.sae.k, context_.shard.count, offered_, &workspace_,
-                            &codes_, &finite_, &phases_);
+    return selector_.Select(EncodeInputOf(tokens), context_.config.sae.k, context_.shard.count,
+                            offered_, &workspace_, &codes_, &finite_, &phases_);
   }
   PhaseTimer timer(phases_.encode);
   finite_ = kernels::EncodePositive(EncodeInputOf(tokens), &workspace_, &codes_, context_.pool);
@@ -197,7 +202,8 @@ absl::Status SaeEngine<T>::StateLoaded() {
     return absl::DataLossError(absl::StrCat("loaded state: ", name, " is ", value, ", not ", want,
                                             ": the checkpoint is damaged or of another program"));
   };
-  if (!(input_scale_ > 0) || !std::isfinite(input_scale_)) return bad("input_scale", input_scale_, "positive");
+  if (!(input_scale_ > 0) || !std::isfinite(input_scale_))
+    return bad("input_scale", input_scale_, "positive");
   if (!(sample_variance_ >= 0) || !std::isfinite(sample_variance_)) {
     return bad("sample_variance", sample_variance_, "0 or more");
   }
@@ -211,23 +217,32 @@ template class SaeEngine<float>;
 template class SaeEngine<double>;
 
 template <class T>
-absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfig& config, std::int64_t d,
-                                                        comm::Communicator& communicator, ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfig& config,
+                                                        std::int64_t d,
+                                                        comm::Communicator& communicator,
+                                                        ThreadPool& pool) {
   SAE_RETURN_IF_ERROR(config::Validate(config, d));
-  if (d < 1) return absl::InvalidArgumentError(absl::StrCat("engine: width ", d, ": needs 1 or more"));
+  if (d < 1)
+    return absl::InvalidArgumentError(absl::StrCat("engine: width ", d, ": needs 1 or more"));
   if (communicator.size() != config.ranks) {
-    return absl::InvalidArgumentError(absl::StrCat("engine: the config says ranks ", config.ranks, " but ",
-                                                   communicator.size(), " are running: start as many"));
+    return absl::InvalidArgumentError(absl::StrCat("engine: the config says ranks ", config.ranks,
+                                                   " but ", communicator.size(),
+                                                   " are running: start as many"));
   }
-  const Context context{config::Resolve(config, d),
-                        model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()), d, communicator,
-                        pool};
+  const Context context{
+      config::Resolve(config, d),
+      model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()), d, communicator,
+      pool};
   return std::make_unique<SaeEngine<T>>(context);
 }
 
-template absl::StatusOr<std::unique_ptr<Engine<float>>> CreateEngine(const config::TrialConfig&, std::int64_t,
-                                                                     comm::Communicator&, ThreadPool&);
-template absl::StatusOr<std::unique_ptr<Engine<double>>> CreateEngine(const config::TrialConfig&, std::int64_t,
-                                                                      comm::Communicator&, ThreadPool&);
+template absl::StatusOr<std::unique_ptr<Engine<float>>> CreateEngine(const config::TrialConfig&,
+                                                                     std::int64_t,
+                                                                     comm::Communicator&,
+                                                                     ThreadPool&);
+template absl::StatusOr<std::unique_ptr<Engine<double>>> CreateEngine(const config::TrialConfig&,
+                                                                      std::int64_t,
+                                                                      comm::Communicator&,
+                                                                      ThreadPool&);
 
 }  // namespace sae::train

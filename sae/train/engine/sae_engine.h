@@ -1,8 +1,8 @@
 #pragma once
-// The one implementation of Engine: TopK with AuxK, and ReLU-L1, on the generic sparse backward, latents
-// sharded over the ranks of a communicator. See engine.h for the contract.
-// Numerics: pre-activations as scale * (W x) + c, c folded in float64; reconstruction in T, summed over ranks in
-// rank order; loss and metric sums, and the sums over ranks of b_dec's gradient, in float64.
+// The one implementation of Engine: TopK with AuxK, and ReLU-L1, on the generic sparse backward,
+// latents sharded over the ranks of a communicator. See engine.h for the contract. Numerics:
+// pre-activations as scale * (W x) + c, c folded in float64; reconstruction in T, summed over ranks
+// in rank order; loss and metric sums, and the sums over ranks of b_dec's gradient, in float64.
 
 #include <cstdint>
 #include <map>
@@ -95,11 +95,12 @@ class SaeEngine final : public Engine<T> {
   std::vector<std::int64_t> since_fired_;
   std::int64_t step_ = 0;
   std::int64_t tokens_ = 0;
-  std::int64_t last_active_;              // codes f > 0 of the last step, all ranks: chooses the next step's path
-  double input_scale_ = 0;                // 0 = not initialised
+  std::int64_t
+      last_active_;         // codes f > 0 of the last step, all ranks: chooses the next step's path
+  double input_scale_ = 0;  // 0 = not initialised
   double sample_variance_ = 0;
 
-  kernels::AlignedVector<T> x_, x_hat_, g_;   // batch x d
+  kernels::AlignedVector<T> x_, x_hat_, g_;  // batch x d
   std::vector<T> c_;
   kernels::EncodeWorkspace<T> workspace_;
   GlobalTopK<T> selector_;
@@ -109,7 +110,7 @@ class SaeEngine final : public Engine<T> {
   std::vector<T> delta_, delta_sums_, column_;
   kernels::RowWorkspace<T> row_workspace_;
   std::vector<kernels::GradientTerm<T>> terms_;
-  std::vector<double> reduce_;            // d + 3
+  std::vector<double> reduce_;  // d + 3
   std::vector<T> bias_gradient_;
   std::unique_ptr<AuxK<T>> aux_;
   std::unique_ptr<DenseRelu<T>> dense_;
@@ -118,9 +119,10 @@ class SaeEngine final : public Engine<T> {
   Phases phases_;
   Losses losses_;
   StepSums sums_;
-  std::int64_t last_tokens_ = 0;          // rows of x_ and x_hat_ that belong to the last step; 0 = overwritten
+  std::int64_t last_tokens_ =
+      0;  // rows of x_ and x_hat_ that belong to the last step; 0 = overwritten
   bool last_dense_ = false;
-  bool measured_ = false;                 // last_reconstruction_ is of the last step
+  bool measured_ = false;  // last_reconstruction_ is of the last step
   double last_lr_ = 0;
   double last_l1_coefficient_ = 0;
   model::ReconstructionMetrics last_reconstruction_;

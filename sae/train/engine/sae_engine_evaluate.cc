@@ -44,7 +44,8 @@ absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> rows) {
   }
   // In the scaled units of x_hat; g_ is free between steps.
   for (std::size_t i = 0; i < rows.size(); ++i) g_[i] = inverse_scale() * x_[i];
-  evaluation_.Add(std::span<const T>(g_.data(), rows.size()), std::span<const T>(x_hat_.data(), rows.size()));
+  evaluation_.Add(std::span<const T>(g_.data(), rows.size()),
+                  std::span<const T>(x_hat_.data(), rows.size()));
   return absl::OkStatus();
 }
 
@@ -52,7 +53,8 @@ template <class T>
 absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
   const model::ReconstructionMetrics r = evaluation_.Result();
   if (r.rows == 0) return absl::FailedPreconditionError("evaluation: no held-out rows were given");
-  // Dead: silent on every held-out row and in the last max(5e5, 25%) training tokens (all of a shorter run).
+  // Dead: silent on every held-out row and in the last max(5e5, 25%) training tokens (all of a
+  // shorter run).
   const double window = std::max(5e5, 0.25 * context_.config.train.tokens);
   const std::int64_t recent = std::min(static_cast<std::int64_t>(window), tokens_);
   std::int64_t dead = 0;
@@ -62,19 +64,21 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
   std::array<double, 3> sums = {evaluation_active_, evaluation_l1_, static_cast<double>(dead)};
   SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
   if (!std::isfinite(r.squared_error)) {
-    return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_, ": the squared error is ",
-                                                      r.squared_error, ": look for non-finite held-out rows"));
+    return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_,
+                                                      ": the squared error is ", r.squared_error,
+                                                      ": look for non-finite held-out rows"));
   }
   const auto rows = static_cast<double>(r.rows);
   const double l1 = topk_ ? 0 : context_.config.sae.l1_coefficient * sums[1] / rows;
-  return std::map<std::string, double>{{"heldout.loss", r.squared_error + l1},
-                                       {"heldout.main_loss", r.squared_error},
-                                       {"heldout.fvu", r.fvu},
-                                       {"heldout.explained_variance", r.explained_variance},
-                                       {"heldout.l0", sums[0] / rows},
-                                       {"heldout.dead_fraction", sums[2] / static_cast<double>(context_.shard.latents)},
-                                       {"heldout.gamma", r.gamma},
-                                       {"heldout.cosine", r.cosine}};
+  return std::map<std::string, double>{
+      {"heldout.loss", r.squared_error + l1},
+      {"heldout.main_loss", r.squared_error},
+      {"heldout.fvu", r.fvu},
+      {"heldout.explained_variance", r.explained_variance},
+      {"heldout.l0", sums[0] / rows},
+      {"heldout.dead_fraction", sums[2] / static_cast<double>(context_.shard.latents)},
+      {"heldout.gamma", r.gamma},
+      {"heldout.cosine", r.cosine}};
 }
 
 template class SaeEngine<float>;
