@@ -80,8 +80,10 @@ void Print(const data::LatentReports& reports) {
         if (e.position >= 0) std::printf(", position %d, token %d", e.position, e.token_id);
         std::printf("\n");
       } else {
-        std::printf("%s[[%s]]%s\n", OneLine(e.before).c_str(), OneLine(e.peak).c_str(),
-                    OneLine(e.after).c_str());
+        // A token often begins with its blank: brackets stand around the word.
+        const std::size_t blank = e.peak.size() > 1 && e.peak[0] == ' ' ? 1 : 0;
+        std::printf("%s%s[[%s]]%s\n", OneLine(e.before).c_str(), e.peak.substr(0, blank).c_str(),
+                    OneLine(e.peak.substr(blank)).c_str(), OneLine(e.after).c_str());
       }
     }
     std::printf("\n");
