@@ -91,7 +91,7 @@ std::string WriteTemporary(const std::string& name, const std::string& bytes) {
   return path;
 }
 
-GgufBuilder TinyLlama(std::uint64_t seed) {
+GgufBuilder TinyLlama(std::uint64_t seed, GgmlType down_type) {
   constexpr std::int64_t kD = 64, kKv = 32, kMlp = 96, kVocabulary = 258;
   std::vector<std::string> tokens = {"<|endoftext|>", "<|im_end|>"};
   std::vector<std::int32_t> types = {3, 3};
@@ -132,7 +132,13 @@ GgufBuilder TinyLlama(std::uint64_t seed) {
     weights(p + "ffn_norm.weight", {kD}, 0.1F, 1.0F);
     weights(p + "ffn_gate.weight", {kD, kMlp}, 0.15F, 0.0F);
     weights(p + "ffn_up.weight", {kD, kMlp}, 0.15F, 0.0F);
-    weights(p + "ffn_down.weight", {kMlp, kD}, 0.1F, 0.0F);
+    if (down_type == GgmlType::kF32) {
+      weights(p + "ffn_down.weight", {kMlp, kD}, 0.1F, 0.0F);
+    } else {
+      const std::int64_t blocks = kMlp * kD / InfoOf(down_type)->block_values;
+      b.Tensor(p + "ffn_down.weight", {kMlp, kD}, down_type,
+               std::string(static_cast<std::size_t>(blocks * InfoOf(down_type)->block_bytes), '\0'));
+    }
   }
   return b;
 }

@@ -40,7 +40,8 @@ class GgufBuilder {
 std::string WriteTemporary(const std::string& name, const std::string& bytes);
 
 /// A Llama of 2 blocks, d 64, 2 query heads and 1 key/value head of size 32, MLP 96, with random weights
-/// from `seed` and a tokenizer whose 258 tokens are two control tokens and the bytes.
-GgufBuilder TinyLlama(std::uint64_t seed = 1);
+/// from `seed` and a tokenizer whose 258 tokens are two control tokens and the bytes. With another type
+/// (of 32 values a block) than F32 the down projections are zero bytes of it.
+GgufBuilder TinyLlama(std::uint64_t seed = 1, GgmlType down_type = GgmlType::kF32);
 
 }  // namespace sae::lm::testing
