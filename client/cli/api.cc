@@ -127,6 +127,20 @@ absl::StatusOr<saeloom::v1::ListWorkersResponse> Api::ListWorkers() {
   return Call(&SweepService::StubInterface::ListWorkers, saeloom::v1::ListWorkersRequest());
 }
 
+absl::StatusOr<std::vector<double>> Api::QueryMetric(const std::string& trial_name,
+                                                     const std::string& metric) {
+  saeloom::v1::QueryMetricsRequest request;
+  request.set_trial(trial_name);
+  request.add_metrics(metric);
+  SAE_ASSIGN_OR_RETURN(const auto response,
+                       Call(&SweepService::StubInterface::QueryMetrics, request));
+  std::vector<double> out;
+  for (const auto& series : response.series()) {
+    out.insert(out.end(), series.values().begin(), series.values().end());
+  }
+  return out;
+}
+
 std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> Api::WatchSweep(
     grpc::ClientContext& context, const std::string& sweep, std::int64_t after_seq) {
   saeloom::v1::WatchSweepRequest request;

@@ -34,6 +34,9 @@ class Api {
   [[nodiscard]] absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> ListCheckpoints(
       const std::string& sweep, const std::string& trial);
   [[nodiscard]] absl::StatusOr<saeloom::v1::ListWorkersResponse> ListWorkers();
+  /// One metric of one trial, over its effective curve.
+  [[nodiscard]] absl::StatusOr<std::vector<double>> QueryMetric(const std::string& trial_name,
+                                                                const std::string& metric);
 
   /// Streams have no deadline; the caller ends one by context.TryCancel().
   std::unique_ptr<grpc::ClientReaderInterface<saeloom::v1::SweepEvent>> WatchSweep(

@@ -300,6 +300,12 @@ TEST_F(CliTest, BestPrintsTheTableAndWritesTheFigure) {
   EXPECT_EQ(nlohmann::json::parse(out())["best"], "0001");
 }
 
+TEST_F(CliTest, TheSpeedInTheTableIsTheMedianOfTheRun) {
+  service_.curve = {100, 4000, 5000, 6000, 90000};
+  ASSERT_EQ(Run({"best", "demo", "-o", "json"}), 0) << err();
+  EXPECT_EQ(nlohmann::json::parse(out())["trials"][0]["tokens_per_second"], 5000);
+}
+
 TEST_F(CliTest, RetryAndCancel) {
   ASSERT_EQ(Run({"retry", "demo", "--trial", "0001"}), 0) << err();
   EXPECT_EQ(out(), "pending again: 0001\n");

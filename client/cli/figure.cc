@@ -87,7 +87,7 @@ class Figure {
     std::string out = absl::StrFormat(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 "
         "%.0f %.0f\" "
-        "font-family=\"Helvetica, Arial, sans-serif\" fill=\"#222\">\n<rect width=\"100%%\" "
+        "font-family=\"Helvetica, Arial, DejaVu Sans, sans-serif\" fill=\"#222\">\n<rect width=\"100%%\" "
         "height=\"100%%\" fill=\"white\"/>\n",
         kWidth, kHeight, kWidth, kHeight);
     out += Text(kLeft, 24, "start", 15,

@@ -285,6 +285,7 @@ void Supervisor::Stop() {
   if (coordinator->process && !impatient_) (void)coordinator->process->Signal(SIGTERM);
   AwaitEnd({coordinator}, impatient_ ? absl::ZeroDuration() : absl::Seconds(10));
   KillAll();
+  Say("stopped");
 }
 
 /// Children, and whatever they started, in sessions of their own or not.

@@ -1,4 +1,5 @@
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 #include <ostream>
@@ -10,10 +11,22 @@
 namespace sae::cli {
 namespace {
 
+constexpr char kSpeed[] = "tokens_per_second";
+
+/// The speed of a trial: the median over its run, for the newest value alone says little.
+void SetMedianSpeed(Api& api, saeloom::v1::Trial& trial) {
+  auto values = api.QueryMetric(trial.name(), kSpeed);
+  if (!values.ok() || values->empty()) return;
+  const auto middle = values->begin() + static_cast<std::ptrdiff_t>(values->size() / 2);
+  std::nth_element(values->begin(), middle, values->end());
+  (*trial.mutable_metrics())[kSpeed] = *middle;
+}
+
 absl::Status Best(const std::string& sweep_name, const std::string& svg, Session& session) {
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
   SAE_ASSIGN_OR_RETURN(const auto sweep, api->GetSweep(sweep_name));
-  SAE_ASSIGN_OR_RETURN(const auto trials, api->ListTrials(sweep_name));
+  SAE_ASSIGN_OR_RETURN(auto trials, api->ListTrials(sweep_name));
+  for (saeloom::v1::Trial& t : trials) SetMedianSpeed(*api, t);
   const Results results = CollectResults(sweep, trials);
   if (!svg.empty()) {
     const std::string path = (std::filesystem::path(session.world.directory) / svg).string();

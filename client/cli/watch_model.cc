@@ -89,6 +89,9 @@ std::vector<std::string> WatchModel::ApplyPoint(Row& row, const SweepEvent& even
   for (const auto& [name, value] : p.values()) row.values[name] = value;
   if (event.seq() <= history_seq_ || !options_.progress_lines) return {};
   if (p.evaluation()) {
+    const bool last = row.total_steps > 0 && row.step >= row.total_steps;
+    if (!last && now - row.last_evaluation < options_.line_every) return {};
+    row.last_evaluation = now;
     return {absl::StrCat(Label(row), "  held out at step ", row.step, ": fvu ",
                          Number(row.value("heldout.fvu")), "  L0 ", Number(row.value("heldout.l0")),
                          "  dead ", Percent(row.value("heldout.dead_fraction")))};
@@ -103,14 +106,16 @@ std::vector<std::string> WatchModel::ApplyTrialChange(Row& row,
   row.state = change.state();
   row.reason = change.reason();
   if (change.attempt() > 0) row.attempt = change.attempt();
-  row.worker = change.worker();
+  if (!change.worker().empty()) row.worker = change.worker();  // only ALLOCATED names it
+  if (row.state == Trial::STATE_PENDING) row.worker.clear();
   // ALLOCATED and STARTING follow each other within a second: only the frame shows them.
   if (row.state == Trial::STATE_ALLOCATED || row.state == Trial::STATE_STARTING) return {};
   if (row.state == Trial::STATE_SUCCEEDED && row.total_steps > 0) row.step = row.total_steps;
   std::string line = absl::StrCat(Label(row), "  ", StateText(row.state));
   if (row.attempt > 1 || change.state() == Trial::STATE_RUNNING)
     absl::StrAppend(&line, "  attempt ", row.attempt);
-  if (!row.worker.empty()) absl::StrAppend(&line, " on ", row.worker);
+  if (row.state == Trial::STATE_RUNNING && !row.worker.empty())
+    absl::StrAppend(&line, " on ", row.worker);
   if (!row.reason.empty()) absl::StrAppend(&line, ": ", row.reason);
   return {line};
 }

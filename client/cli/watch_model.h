@@ -28,6 +28,7 @@ class WatchModel {
     double total_tokens = 0;
     std::map<std::string, double> values;  ///< newest training values
     absl::Time last_line = absl::InfinitePast();
+    absl::Time last_evaluation = absl::InfinitePast();
     double progress() const;
     double value(const std::string& name) const;
     absl::Duration left() const;  ///< InfiniteDuration when it cannot be told

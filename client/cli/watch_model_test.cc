@@ -118,6 +118,25 @@ TEST(WatchModel, PlainLinesAreRateLimitedPerTrial) {
                           "16.00  dead 1.20%"));
 }
 
+TEST(WatchModel, EvaluationsAreRateLimitedButNotTheLast) {
+  WatchModel model("demo", {absl::Seconds(5), true});
+  model.SetTrials(Pending(), 0);
+  Recorder r;
+  EXPECT_THAT(model.Apply(r.Point("0000", 24, 0.5, true), kNow), ::testing::SizeIs(1));
+  EXPECT_THAT(model.Apply(r.Point("0000", 48, 0.5, true), kNow + absl::Seconds(1)), IsEmpty());
+  EXPECT_THAT(model.Apply(r.Point("0000", 244, 0.5, true), kNow + absl::Seconds(2)),
+              ElementsAre(HasSubstr("held out at step 244")));
+}
+
+TEST(WatchModel, TheWorkerIsKnownFromTheAllocation) {
+  WatchModel model("demo");
+  model.SetTrials(Pending(), 0);
+  Recorder r;
+  EXPECT_THAT(model.Apply(r.Change("0000", Trial::STATE_ALLOCATED, "", "w7"), kNow), IsEmpty());
+  EXPECT_THAT(model.Apply(r.Change("0000", Trial::STATE_RUNNING, "", ""), kNow),
+              ElementsAre(HasSubstr("RUNNING  attempt 1 on w7")));
+}
+
 TEST(WatchModel, HistoryGivesStatesButNoPoints) {
   WatchModel model("demo");
   model.SetTrials(Pending(), 2);

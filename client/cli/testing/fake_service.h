@@ -37,6 +37,7 @@ class FakeService final : public saeloom::v1::SweepService::Service {
   std::vector<std::int64_t> watched_after;  ///< after_seq of each WatchSweep
   std::vector<saeloom::v1::LogChunk> logs;
   saeloom::v1::TailLogsRequest tailed;
+  std::vector<double> curve;  ///< answers QueryMetrics
   saeloom::v1::RetryTrialsRequest retried;
   saeloom::v1::ListWorkersResponse workers;
 
@@ -133,6 +134,14 @@ class FakeService final : public saeloom::v1::SweepService::Service {
     }
     for (const auto& c : send) out->Write(c);
     return grpc::Status::OK;
+  }
+  grpc::Status QueryMetrics(grpc::ServerContext*, R<saeloom::v1::QueryMetricsRequest> q,
+                            saeloom::v1::QueryMetricsResponse* out) override {
+    MutexLock lock(mu);
+    auto* series = out->add_series();
+    series->set_metric(q->metrics(0));
+    for (const double v : curve) series->add_values(v);
+    return error;
   }
   grpc::Status ListWorkers(grpc::ServerContext*, R<saeloom::v1::ListWorkersRequest>,
                            saeloom::v1::ListWorkersResponse* out) override {
