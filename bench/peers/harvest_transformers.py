@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM
 def load(path, blocks):
     """The first `blocks` blocks of the model, without the final norm and the output layer."""
     folder, name = os.path.split(os.path.abspath(path))
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, torch_dtype=torch.float32, attn_implementation="sdpa")
+    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=name, dtype=torch.float32, attn_implementation="sdpa")
     body = model.model
     body.layers = body.layers[:blocks]
     body.norm = torch.nn.Identity()

@@ -1,7 +1,6 @@
 // saeloom-offline: the verbs that need numbers but no coordinator. `saeloom VERB` hands over to it.
 
 #include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <string>
 
@@ -25,7 +24,8 @@ std::string ChosenVerb(const CLI::App& app) {
 
 int main(int argc, char** argv) {
   sae::InitLogging("saeloom");
-  CLI::App app{"Saeloom: work with activations and sparse autoencoders, without a coordinator", "saeloom"};
+  CLI::App app{"Saeloom: work with activations and sparse autoencoders, without a coordinator",
+               "saeloom"};
   app.require_subcommand(1);
   app.fallthrough();  // options of the program may stand after the verb
   sae::client::Invocation invocation;
@@ -45,12 +45,13 @@ int main(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     if (error.get_exit_code() == 0) return app.exit(error);  // --help
     const std::string verb = ChosenVerb(app);
-    std::fprintf(stderr, "saeloom: %s%s%s (try: saeloom %s--help)\n", verb.c_str(), verb.empty() ? "" : ": ",
-                 error.what(), verb.empty() ? "" : (verb + " ").c_str());
+    std::fprintf(stderr, "saeloom: %s%s%s (try: saeloom %s--help)\n", verb.c_str(),
+                 verb.empty() ? "" : ": ", error.what(), verb.empty() ? "" : (verb + " ").c_str());
     return 2;
   }
   if (!invocation.status.ok()) {
-    std::fprintf(stderr, "saeloom: %s: %s\n", ChosenVerb(app).c_str(), sae::Message(invocation.status).c_str());
+    std::fprintf(stderr, "saeloom: %s: %s\n", ChosenVerb(app).c_str(),
+                 sae::Message(invocation.status).c_str());
   }
   return sae::client::ExitCode(invocation.status);
 }

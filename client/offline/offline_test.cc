@@ -1,10 +1,10 @@
 // The program itself: exit codes, one clear line for each error, nothing half-written.
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/env.h"
 #include "sae/base/process.h"
@@ -37,11 +37,21 @@ class OfflineTest : public ::testing::Test {
     EXPECT_TRUE(process.ok()) << process.status();
     auto ended = (*process)->Wait(absl::Seconds(50));
     EXPECT_TRUE(ended.ok() && ended->has_value());
-    return {(*ended)->ShellCode(), RealEnv().Read(spec.output).value_or(""), RealEnv().Read(spec.errors).value_or("")};
+    return {(*ended)->ShellCode(), RealEnv().Read(spec.output).value_or(""),
+            RealEnv().Read(spec.errors).value_or("")};
   }
   Outcome Harvest(std::vector<std::string> more) {
-    std::vector<std::string> arguments = {"harvest", "--model", model_, "--text", text_, "--hook", "blocks.1.hook_resid_post",
-                                          "--out", folder_ / "store", "--threads", "1"};
+    std::vector<std::string> arguments = {"harvest",
+                                          "--model",
+                                          model_,
+                                          "--text",
+                                          text_,
+                                          "--hook",
+                                          "blocks.1.hook_resid_post",
+                                          "--out",
+                                          folder_ / "store",
+                                          "--threads",
+                                          "1"};
     arguments.insert(arguments.end(), more.begin(), more.end());
     return Run(arguments);
   }
@@ -85,8 +95,9 @@ TEST_F(OfflineTest, LmInfoAndTokenize) {
 
 TEST_F(OfflineTest, BadInputsGiveOneClearErrorAndNoStore) {
   ExpectRefused(Harvest({"--hook", "blocks.7.hook_resid_post"}), 2, "--hook");  // given twice
-  ExpectRefused(Run({"harvest", "--model", model_, "--text", text_, "--hook", "blocks.7.hook_resid_post", "--out", folder_ / "store"}), 2,
-                "saeloom: harvest: no hook \"blocks.7.hook_resid_post\"");
+  ExpectRefused(Run({"harvest", "--model", model_, "--text", text_, "--hook",
+                     "blocks.7.hook_resid_post", "--out", folder_ / "store"}),
+                2, "saeloom: harvest: no hook \"blocks.7.hook_resid_post\"");
   ExpectRefused(Harvest({"--context", "100000"}), 2, "context 100000 is outside 2 to 512");
   ExpectRefused(Harvest({"--pack", "pad"}), 2, "--pack");
   ExpectRefused(Harvest({"--drop-norm-above", "0.5x"}), 2, "norm limit");
@@ -103,12 +114,14 @@ TEST_F(OfflineTest, BadModelsAreNamed) {
   ExpectRefused(Harvest({}), 1, "cut short");
   model_ = lm::testing::WriteTemporary("other.gguf", "hello, this is no model");
   ExpectRefused(Harvest({}), 2, "not a GGUF file");
-  model_ = lm::testing::WriteTemporary("iq4.gguf", lm::testing::TinyLlama(1, lm::GgmlType::kIQ4_NL).Build());
+  model_ = lm::testing::WriteTemporary("iq4.gguf",
+                                       lm::testing::TinyLlama(1, lm::GgmlType::kIQ4_NL).Build());
   ExpectRefused(Harvest({}), 1, "quantisation IQ4_NL is not supported");
 }
 
 TEST_F(OfflineTest, HelpHasExamples) {
-  for (const auto& verb : std::vector<std::vector<std::string>>{{"harvest"}, {"lm", "info"}, {"lm", "tokenize"}}) {
+  for (const auto& verb :
+       std::vector<std::vector<std::string>>{{"harvest"}, {"lm", "info"}, {"lm", "tokenize"}}) {
     auto arguments = verb;
     arguments.push_back("--help");
     const Outcome help = Run(arguments);

@@ -1,7 +1,6 @@
 // `lm info`, `lm tokenize`: look at a language model.
 
 #include <CLI/CLI.hpp>
-
 #include <cstdio>
 #include <map>
 #include <memory>
@@ -50,7 +49,8 @@ Json Information(const lm::GgufReader& gguf) {
     j["forward_pass"] = Message(config.status());
   }
   const auto tokenizer = lm::Tokenizer::FromGguf(gguf);
-  j["tokenizer"] = tokenizer.ok() ? absl::StrCat((*tokenizer)->size(), " tokens") : Message(tokenizer.status());
+  j["tokenizer"] =
+      tokenizer.ok() ? absl::StrCat((*tokenizer)->size(), " tokens") : Message(tokenizer.status());
   return j;
 }
 
@@ -62,7 +62,8 @@ absl::Status Info(const Flags& flags, const Invocation& invocation) {
     return absl::OkStatus();
   }
   for (const auto& [key, value] : j.items()) {
-    std::printf("%-12s %s\n", key.c_str(), value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
+    std::printf("%-12s %s\n", key.c_str(),
+                value.is_string() ? value.get<std::string>().c_str() : value.dump().c_str());
   }
   return absl::OkStatus();
 }
@@ -79,7 +80,8 @@ absl::Status Tokenize(const Flags& flags) {
     std::string line = "{\"ids\":[";
     for (std::size_t k = 0; k < ids.size(); ++k) absl::StrAppend(&line, k > 0 ? "," : "", ids[k]);
     line += "]}\n";
-    if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size()) return absl::InternalError("cannot write to standard output");
+    if (std::fwrite(line.data(), 1, line.size(), stdout) != line.size())
+      return absl::InternalError("cannot write to standard output");
   }
   return absl::OkStatus();
 }
@@ -96,11 +98,18 @@ void AddLm(CLI::App& app, Invocation& invocation) {
   info->footer("Example:\n  saeloom lm info --model SmolLM2-135M-Instruct.Q4_1.gguf -o json");
   info->callback([flags, &invocation] { invocation.status = Info(*flags, invocation); });
 
-  CLI::App* tokenize = lm->add_subcommand("tokenize", "token ids of each document of a text, one JSON line a document");
+  CLI::App* tokenize = lm->add_subcommand(
+      "tokenize", "token ids of each document of a text, one JSON line a document");
   tokenize->add_option("--model", flags->model, "GGUF file")->required();
-  tokenize->add_option("--text", flags->text, "plain text with blank lines between documents, or JSON lines")->required();
-  tokenize->add_option("--text-field", flags->field, "field of JSON lines that holds the text")->capture_default_str();
-  tokenize->footer("Example:\n  saeloom lm tokenize --model M.gguf --text corpus.jsonl | head -1\n  {\"ids\":[504,1678,...]}");
+  tokenize
+      ->add_option("--text", flags->text,
+                   "plain text with blank lines between documents, or JSON lines")
+      ->required();
+  tokenize->add_option("--text-field", flags->field, "field of JSON lines that holds the text")
+      ->capture_default_str();
+  tokenize->footer(
+      "Example:\n  saeloom lm tokenize --model M.gguf --text corpus.jsonl | head -1\n  "
+      "{\"ids\":[504,1678,...]}");
   tokenize->callback([flags, &invocation] { invocation.status = Tokenize(*flags); });
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Causal grouped-query attention on the CPU for one thread, float32. Spans do not see each other, and
-// keys after the last query of a block of queries are never touched.
-// Caller-owned memory, thread-safe for distinct workspaces.
+// Causal grouped-query attention on the CPU for one thread, float32. Spans do not see each other,
+// and keys after the last query of a block of queries are never touched. Caller-owned memory,
+// thread-safe for distinct workspaces.
 
 #include <cstdint>
 #include <vector>
@@ -27,8 +27,8 @@ inline std::int64_t ScoreStride(std::int64_t span) { return (span + 15) / 16 * 1
 
 /// `qkv` is [tokens, q_width + 2 kv_width], not yet turned by RoPE. `out` is [tokens, q_width].
 /// `begins` are the offsets of the spans, with `tokens` as a last element.
-[[nodiscard]] absl::Status Attend(const LlamaConfig& config, const RopeTable& rope, const float* qkv,
-                                  const std::vector<std::int64_t>& begins, AttentionWorkspace& workspace,
-                                  Destination out);
+[[nodiscard]] absl::Status Attend(const LlamaConfig& config, const RopeTable& rope,
+                                  const float* qkv, const std::vector<std::int64_t>& begins,
+                                  AttentionWorkspace& workspace, Destination out);
 
 }  // namespace sae::lm

@@ -1,12 +1,11 @@
 #include "sae/lm/corpus.h"
 
+#include <cerrno>
 #include <fcntl.h>
+#include <nlohmann/json.hpp>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <nlohmann/json.hpp>
 
 #include "sae/lm/unicode.h"
 
@@ -15,7 +14,9 @@ namespace {
 
 constexpr std::string_view kBlanks = " \t\r\v\f";
 
-bool IsBlank(std::string_view line) { return line.find_first_not_of(kBlanks) == std::string_view::npos; }
+bool IsBlank(std::string_view line) {
+  return line.find_first_not_of(kBlanks) == std::string_view::npos;
+}
 
 /// Calls visit(line without its end, offset, number from 1) for every line.
 template <class Visit>
@@ -38,7 +39,8 @@ bool LooksLikeJson(std::string_view text) {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path, const std::string& text_field) {
+absl::StatusOr<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path,
+                                                     const std::string& text_field) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return ErrnoToStatus(errno, absl::StrCat("cannot open corpus ", path));
   std::unique_ptr<Corpus> corpus(new Corpus);
@@ -53,7 +55,8 @@ absl::StatusOr<std::unique_ptr<Corpus>> Corpus::Open(const std::string& path, co
   }
   ::close(fd);
   if (error != 0) return ErrnoToStatus(error, absl::StrCat("cannot read corpus ", path));
-  if (!regular) return absl::InvalidArgumentError(absl::StrCat("corpus ", path, " is not a regular file"));
+  if (!regular)
+    return absl::InvalidArgumentError(absl::StrCat("corpus ", path, " is not a regular file"));
   if (info.st_size > 0) {
     if (map == MAP_FAILED) return absl::InternalError(absl::StrCat("cannot map corpus ", path));
     corpus->file_ = {static_cast<const std::byte*>(map), static_cast<std::size_t>(info.st_size)};
@@ -75,8 +78,10 @@ absl::Status Corpus::Index() {
     AddParagraphs(text);
   }
   if (documents_.empty()) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "corpus ", path_, " is empty: give plain text with blank lines between documents, or JSON lines with a text field"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("corpus ", path_,
+                     " is empty: give plain text with blank lines between documents, or JSON lines "
+                     "with a text field"));
   }
   return absl::OkStatus();
 }
@@ -98,13 +103,16 @@ void Corpus::AddParagraphs(std::string_view text) {
 }
 
 absl::StatusOr<std::string> Corpus::Parse(const Place& place) const {
-  const std::string_view line(reinterpret_cast<const char*>(file_.data()) + place.begin, place.bytes);
+  const std::string_view line(reinterpret_cast<const char*>(file_.data()) + place.begin,
+                              place.bytes);
   const auto object = nlohmann::json::parse(ReplaceInvalidUtf8(line), nullptr, false);
   const std::string where = absl::StrCat(path_, ": line ", place.line);
-  if (!object.is_object()) return absl::InvalidArgumentError(absl::StrCat(where, " is not a JSON object"));
+  if (!object.is_object())
+    return absl::InvalidArgumentError(absl::StrCat(where, " is not a JSON object"));
   const auto it = object.find(field_);
   if (it == object.end() || !it->is_string()) {
-    return absl::InvalidArgumentError(absl::StrCat(where, " has no text in field \"", field_, "\": name it with --text-field"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(where, " has no text in field \"", field_, "\": name it with --text-field"));
   }
   return it->get<std::string>();
 }
@@ -112,7 +120,8 @@ absl::StatusOr<std::string> Corpus::Parse(const Place& place) const {
 absl::StatusOr<std::string> Corpus::Text(std::int64_t document) const {
   const Place& place = documents_[static_cast<std::size_t>(document)];
   if (json_) return Parse(place);
-  return ReplaceInvalidUtf8({reinterpret_cast<const char*>(file_.data()) + place.begin, place.bytes});
+  return ReplaceInvalidUtf8(
+      {reinterpret_cast<const char*>(file_.data()) + place.begin, place.bytes});
 }
 
 }  // namespace sae::lm

@@ -1,9 +1,9 @@
 #pragma once
-// Documents of a text file: plain text, where blank lines separate documents, or JSON lines, where each
-// object has a text field. JSON lines are told by a first line that is a JSON object. The file is mapped,
-// only offsets are held. Immutable after Open, thread-safe.
-// Errors: INVALID_ARGUMENT for an empty corpus or a line that is not what it should be (names file and
-// line), NOT_FOUND for a missing file.
+// Documents of a text file: plain text, where blank lines separate documents, or JSON lines, where
+// each object has a text field. JSON lines are told by a first line that is a JSON object. The file
+// is mapped, only offsets are held. Immutable after Open, thread-safe. Errors: INVALID_ARGUMENT for
+// an empty corpus or a line that is not what it should be (names file and line), NOT_FOUND for a
+// missing file.
 
 #include <cstdint>
 #include <memory>
@@ -18,8 +18,8 @@ namespace sae::lm {
 
 class Corpus {
  public:
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Corpus>> Open(const std::string& path,
-                                                                    const std::string& text_field = "text");
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Corpus>> Open(
+      const std::string& path, const std::string& text_field = "text");
   ~Corpus();
   Corpus(const Corpus&) = delete;
   Corpus& operator=(const Corpus&) = delete;

@@ -77,7 +77,8 @@ void BlockQ8_0(const Byte* b, float* y) {
   for (int j = 0; j < 32; ++j) y[j] = static_cast<float>(static_cast<std::int8_t>(b[2 + j])) * d;
 }
 
-// Super-blocks of 256 values in 8 groups of 32, each with a 6-bit scale and minimum packed in 12 bytes.
+// Super-blocks of 256 values in 8 groups of 32, each with a 6-bit scale and minimum packed in 12
+// bytes.
 struct ScaleMin {
   float scale, min;
 };
@@ -146,18 +147,30 @@ using BlockFunction = void (*)(const Byte*, float*);
 
 BlockFunction FunctionOf(GgmlType type) {
   switch (type) {
-    case GgmlType::kF32: return BlockF32;
-    case GgmlType::kF16: return BlockF16;
-    case GgmlType::kBF16: return BlockBf16;
-    case GgmlType::kQ4_0: return BlockQ4_0;
-    case GgmlType::kQ4_1: return BlockQ4_1;
-    case GgmlType::kQ5_0: return BlockQ5_0;
-    case GgmlType::kQ5_1: return BlockQ5_1;
-    case GgmlType::kQ8_0: return BlockQ8_0;
-    case GgmlType::kQ4_K: return BlockQ4_K;
-    case GgmlType::kQ5_K: return BlockQ5_K;
-    case GgmlType::kQ6_K: return BlockQ6_K;
-    default: return nullptr;
+    case GgmlType::kF32:
+      return BlockF32;
+    case GgmlType::kF16:
+      return BlockF16;
+    case GgmlType::kBF16:
+      return BlockBf16;
+    case GgmlType::kQ4_0:
+      return BlockQ4_0;
+    case GgmlType::kQ4_1:
+      return BlockQ4_1;
+    case GgmlType::kQ5_0:
+      return BlockQ5_0;
+    case GgmlType::kQ5_1:
+      return BlockQ5_1;
+    case GgmlType::kQ8_0:
+      return BlockQ8_0;
+    case GgmlType::kQ4_K:
+      return BlockQ4_K;
+    case GgmlType::kQ5_K:
+      return BlockQ5_K;
+    case GgmlType::kQ6_K:
+      return BlockQ6_K;
+    default:
+      return nullptr;
   }
 }
 
@@ -165,22 +178,38 @@ constexpr struct {
   GgmlType type;
   GgmlTypeInfo info;
 } kTypes[] = {
-    {GgmlType::kF32, {"F32", 1, 4}},          {GgmlType::kF16, {"F16", 1, 2}},
-    {GgmlType::kQ4_0, {"Q4_0", 32, 18}},      {GgmlType::kQ4_1, {"Q4_1", 32, 20}},
-    {GgmlType::kQ5_0, {"Q5_0", 32, 22}},      {GgmlType::kQ5_1, {"Q5_1", 32, 24}},
-    {GgmlType::kQ8_0, {"Q8_0", 32, 34}},      {GgmlType::kQ8_1, {"Q8_1", 32, 36}},
-    {GgmlType::kQ2_K, {"Q2_K", 256, 84}},     {GgmlType::kQ3_K, {"Q3_K", 256, 110}},
-    {GgmlType::kQ4_K, {"Q4_K", 256, 144}},    {GgmlType::kQ5_K, {"Q5_K", 256, 176}},
-    {GgmlType::kQ6_K, {"Q6_K", 256, 210}},    {GgmlType::kQ8_K, {"Q8_K", 256, 292}},
-    {GgmlType::kIQ2_XXS, {"IQ2_XXS", 256, 66}}, {GgmlType::kIQ2_XS, {"IQ2_XS", 256, 74}},
-    {GgmlType::kIQ3_XXS, {"IQ3_XXS", 256, 98}}, {GgmlType::kIQ1_S, {"IQ1_S", 256, 50}},
-    {GgmlType::kIQ4_NL, {"IQ4_NL", 32, 18}},  {GgmlType::kIQ3_S, {"IQ3_S", 256, 110}},
-    {GgmlType::kIQ2_S, {"IQ2_S", 256, 82}},   {GgmlType::kIQ4_XS, {"IQ4_XS", 256, 136}},
-    {GgmlType::kI8, {"I8", 1, 1}},            {GgmlType::kI16, {"I16", 1, 2}},
-    {GgmlType::kI32, {"I32", 1, 4}},          {GgmlType::kI64, {"I64", 1, 8}},
-    {GgmlType::kF64, {"F64", 1, 8}},          {GgmlType::kIQ1_M, {"IQ1_M", 256, 56}},
-    {GgmlType::kBF16, {"BF16", 1, 2}},        {GgmlType::kTQ1_0, {"TQ1_0", 256, 54}},
-    {GgmlType::kTQ2_0, {"TQ2_0", 256, 66}},   {GgmlType::kMXFP4, {"MXFP4", 32, 17}},
+    {GgmlType::kF32, {"F32", 1, 4}},
+    {GgmlType::kF16, {"F16", 1, 2}},
+    {GgmlType::kQ4_0, {"Q4_0", 32, 18}},
+    {GgmlType::kQ4_1, {"Q4_1", 32, 20}},
+    {GgmlType::kQ5_0, {"Q5_0", 32, 22}},
+    {GgmlType::kQ5_1, {"Q5_1", 32, 24}},
+    {GgmlType::kQ8_0, {"Q8_0", 32, 34}},
+    {GgmlType::kQ8_1, {"Q8_1", 32, 36}},
+    {GgmlType::kQ2_K, {"Q2_K", 256, 84}},
+    {GgmlType::kQ3_K, {"Q3_K", 256, 110}},
+    {GgmlType::kQ4_K, {"Q4_K", 256, 144}},
+    {GgmlType::kQ5_K, {"Q5_K", 256, 176}},
+    {GgmlType::kQ6_K, {"Q6_K", 256, 210}},
+    {GgmlType::kQ8_K, {"Q8_K", 256, 292}},
+    {GgmlType::kIQ2_XXS, {"IQ2_XXS", 256, 66}},
+    {GgmlType::kIQ2_XS, {"IQ2_XS", 256, 74}},
+    {GgmlType::kIQ3_XXS, {"IQ3_XXS", 256, 98}},
+    {GgmlType::kIQ1_S, {"IQ1_S", 256, 50}},
+    {GgmlType::kIQ4_NL, {"IQ4_NL", 32, 18}},
+    {GgmlType::kIQ3_S, {"IQ3_S", 256, 110}},
+    {GgmlType::kIQ2_S, {"IQ2_S", 256, 82}},
+    {GgmlType::kIQ4_XS, {"IQ4_XS", 256, 136}},
+    {GgmlType::kI8, {"I8", 1, 1}},
+    {GgmlType::kI16, {"I16", 1, 2}},
+    {GgmlType::kI32, {"I32", 1, 4}},
+    {GgmlType::kI64, {"I64", 1, 8}},
+    {GgmlType::kF64, {"F64", 1, 8}},
+    {GgmlType::kIQ1_M, {"IQ1_M", 256, 56}},
+    {GgmlType::kBF16, {"BF16", 1, 2}},
+    {GgmlType::kTQ1_0, {"TQ1_0", 256, 54}},
+    {GgmlType::kTQ2_0, {"TQ2_0", 256, 66}},
+    {GgmlType::kMXFP4, {"MXFP4", 32, 17}},
 };
 
 }  // namespace
@@ -202,20 +231,22 @@ bool CanDequantise(GgmlType type) { return FunctionOf(type) != nullptr; }
 absl::Status Dequantise(GgmlType type, std::span<const std::byte> raw, std::span<float> out) {
   const BlockFunction block = FunctionOf(type);
   if (block == nullptr) {
-    return absl::UnimplementedError(absl::StrCat(
-        "quantisation ", GgmlTypeName(type),
-        " is not supported; convert the model to one of F32 F16 BF16 Q8_0 Q4_0 Q4_1 Q5_0 Q5_1 Q4_K Q5_K Q6_K"));
+    return absl::UnimplementedError(
+        absl::StrCat("quantisation ", GgmlTypeName(type),
+                     " is not supported; convert the model to one of F32 F16 BF16 Q8_0 Q4_0 Q4_1 "
+                     "Q5_0 Q5_1 Q4_K Q5_K Q6_K"));
   }
   const GgmlTypeInfo& info = *InfoOf(type);
   const auto values = static_cast<std::int64_t>(out.size());
   const auto bytes = static_cast<std::int64_t>(raw.size());
   if (values % info.block_values != 0 || bytes != values / info.block_values * info.block_bytes) {
-    return absl::InvalidArgumentError(
-        absl::StrCat(info.name, ": ", bytes, " bytes do not hold ", values, " values in blocks of ",
-                     info.block_values));
+    return absl::InvalidArgumentError(absl::StrCat(info.name, ": ", bytes, " bytes do not hold ",
+                                                   values, " values in blocks of ",
+                                                   info.block_values));
   }
   const auto* p = reinterpret_cast<const Byte*>(raw.data());
-  for (float* y = out.data(); y != out.data() + values; y += info.block_values, p += info.block_bytes) {
+  for (float* y = out.data(); y != out.data() + values;
+       y += info.block_values, p += info.block_bytes) {
     block(p, y);
   }
   return absl::OkStatus();

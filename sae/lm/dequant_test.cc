@@ -1,9 +1,9 @@
 #include "sae/lm/dequant.h"
 
-#include <gtest/gtest.h>
-
 #include <cstring>
 #include <map>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/safetensors.h"
 #include "sae/lm/testing/golden.h"
@@ -13,10 +13,10 @@ namespace {
 
 const std::map<std::string, GgmlType>& TypesByName() {
   static const auto* const kTypes = new std::map<std::string, GgmlType>{
-      {"F32", GgmlType::kF32},   {"F16", GgmlType::kF16},   {"BF16", GgmlType::kBF16},
-      {"Q4_0", GgmlType::kQ4_0}, {"Q4_1", GgmlType::kQ4_1}, {"Q5_0", GgmlType::kQ5_0},
-      {"Q5_1", GgmlType::kQ5_1}, {"Q8_0", GgmlType::kQ8_0}, {"Q4_K", GgmlType::kQ4_K},
-      {"Q5_K", GgmlType::kQ5_K}, {"Q6_K", GgmlType::kQ6_K}, {"Q2_K", GgmlType::kQ2_K},
+      {"F32", GgmlType::kF32},   {"F16", GgmlType::kF16},       {"BF16", GgmlType::kBF16},
+      {"Q4_0", GgmlType::kQ4_0}, {"Q4_1", GgmlType::kQ4_1},     {"Q5_0", GgmlType::kQ5_0},
+      {"Q5_1", GgmlType::kQ5_1}, {"Q8_0", GgmlType::kQ8_0},     {"Q4_K", GgmlType::kQ4_K},
+      {"Q5_K", GgmlType::kQ5_K}, {"Q6_K", GgmlType::kQ6_K},     {"Q2_K", GgmlType::kQ2_K},
       {"Q3_K", GgmlType::kQ3_K}, {"IQ4_NL", GgmlType::kIQ4_NL}, {"IQ4_XS", GgmlType::kIQ4_XS}};
   return *kTypes;
 }
@@ -43,7 +43,8 @@ TEST(Dequantise, EveryGoldenBlockBitForBit) {
     ASSERT_TRUE(status.ok()) << status;
     ++supported;
     const auto* expected = reinterpret_cast<const float*>(want->data.data());
-    for (std::size_t i = 0; i < got.size(); ++i) ASSERT_EQ(got[i], expected[i]) << name << " value " << i;
+    for (std::size_t i = 0; i < got.size(); ++i)
+      ASSERT_EQ(got[i], expected[i]) << name << " value " << i;
   }
   EXPECT_EQ(supported, 12);  // two real, ten synthetic
   EXPECT_EQ(refused, 4);
@@ -61,7 +62,8 @@ TEST(Dequantise, UnsupportedTypeNamesItselfAndTheRemedy) {
   float out[256];
   const absl::Status status = Dequantise(GgmlType::kQ2_K, raw, out);
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(Message(status).find("Q2_K is not supported; convert the model"), std::string::npos) << status;
+  EXPECT_NE(Message(status).find("Q2_K is not supported; convert the model"), std::string::npos)
+      << status;
   EXPECT_EQ(GgmlTypeName(static_cast<GgmlType>(77)), "type 77");
 }
 
@@ -69,7 +71,8 @@ TEST(Dequantise, WrongSizesAreRefused) {
   std::byte raw[18] = {};
   float out[64];
   EXPECT_EQ(Dequantise(GgmlType::kQ4_0, raw, out).code(), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(Dequantise(GgmlType::kQ4_0, raw, std::span(out, 31)).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(Dequantise(GgmlType::kQ4_0, raw, std::span(out, 31)).code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -1,8 +1,8 @@
 #include "sae/lm/document_choice.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
+
+#include <gtest/gtest.h>
 
 #include "sae/lm/testing/gguf_builder.h"
 
@@ -13,7 +13,8 @@ class DocumentChoiceTest : public ::testing::Test {
  protected:
   void SetUp() override {
     std::string text;
-    for (int i = 0; i < 100; ++i) text += std::string(1 + static_cast<std::size_t>(i) % 10, 'a') + "\n\n";  // bytes are tokens
+    for (int i = 0; i < 100; ++i)
+      text += std::string(1 + static_cast<std::size_t>(i) % 10, 'a') + "\n\n";  // bytes are tokens
     corpus_ = *Corpus::Open(testing::WriteTemporary("choice.txt", text));
     gguf_ = *GgufReader::Open(testing::WriteTemporary("choice.gguf", testing::TinyLlama().Build()));
     tokenizer_ = *Tokenizer::FromGguf(*gguf_);
@@ -52,7 +53,9 @@ TEST_F(DocumentChoiceTest, ASampleHasExactlyTheTokensAskedForAndFollowsTheSeed) 
 }
 
 TEST_F(DocumentChoiceTest, StopsWhenTold) {
-  EXPECT_EQ(ChooseDocuments(*corpus_, *tokenizer_, 0, 0, false, [](auto, auto) { return false; }).status().code(),
+  EXPECT_EQ(ChooseDocuments(*corpus_, *tokenizer_, 0, 0, false, [](auto, auto) { return false; })
+                .status()
+                .code(),
             absl::StatusCode::kCancelled);
 }
 

@@ -1,5 +1,6 @@
-// Numerics: sums in float32 with the compiler's vector accumulators (this file alone is compiled with
-// associative math); exp is a degree-5 minimax polynomial after Cephes, below 2 ulp for x <= 0.
+// Numerics: sums in float32 with the compiler's vector accumulators (this file alone is compiled
+// with associative math); exp is a degree-5 minimax polynomial after Cephes, below 2 ulp for x <=
+// 0.
 #include "sae/lm/elementwise.h"
 
 #include <algorithm>
@@ -8,11 +9,11 @@
 
 #include "sae/base/dtype.h"
 
-// One body compiled for several levels of x86-64, chosen at start-up (a named processor such as haswell would
-// match that vendor alone). Not under sanitizers, whose run time is
-// not ready when the choice is made.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_ADDRESS__) && \
-    !defined(__SANITIZE_THREAD__)
+// One body compiled for several levels of x86-64, chosen at start-up (a named processor such as
+// haswell would match that vendor alone). Not under sanitizers, whose run time is not ready when
+// the choice is made.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
+    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
 #define SAE_LM_CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define SAE_LM_CLONES
@@ -44,8 +45,8 @@ SAE_LM_INLINE void Store(std::uint16_t* out, float value) {
 }
 
 template <class Out>
-SAE_LM_INLINE void RmsNormBody(const float* __restrict x, const float* __restrict weight, std::int64_t rows,
-                               std::int64_t d, float eps, Out* __restrict out) {
+SAE_LM_INLINE void RmsNormBody(const float* __restrict x, const float* __restrict weight,
+                               std::int64_t rows, std::int64_t d, float eps, Out* __restrict out) {
   for (std::int64_t r = 0; r < rows; ++r, x += d, out += d) {
     float sum = 0;
     for (std::int64_t j = 0; j < d; ++j) sum += x[j] * x[j];
@@ -58,7 +59,8 @@ template <class Out>
 SAE_LM_INLINE void SwiGluBody(const float* __restrict in, std::int64_t rows, std::int64_t width,
                               Out* __restrict out) {
   for (std::int64_t r = 0; r < rows; ++r, in += 2 * width, out += width) {
-    for (std::int64_t j = 0; j < width; ++j) Store(out + j, in[j] / (1.0F + Exp(-in[j])) * in[width + j]);
+    for (std::int64_t j = 0; j < width; ++j)
+      Store(out + j, in[j] / (1.0F + Exp(-in[j])) * in[width + j]);
   }
 }
 
@@ -67,29 +69,35 @@ SAE_LM_INLINE void CopyBody(const float* __restrict x, std::int64_t count, Out* 
   for (std::int64_t i = 0; i < count; ++i) Store(out + i, x[i]);
 }
 
-SAE_LM_CLONES void RmsNormF32(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps,
-                              float* out) {
+SAE_LM_CLONES void RmsNormF32(const float* x, const float* weight, std::int64_t rows,
+                              std::int64_t d, float eps, float* out) {
   RmsNormBody(x, weight, rows, d, eps, out);
 }
-SAE_LM_CLONES void RmsNormBf16(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps,
-                               std::uint16_t* out) {
+SAE_LM_CLONES void RmsNormBf16(const float* x, const float* weight, std::int64_t rows,
+                               std::int64_t d, float eps, std::uint16_t* out) {
   RmsNormBody(x, weight, rows, d, eps, out);
 }
 SAE_LM_CLONES void SwiGluF32(const float* in, std::int64_t rows, std::int64_t width, float* out) {
   SwiGluBody(in, rows, width, out);
 }
-SAE_LM_CLONES void SwiGluBf16(const float* in, std::int64_t rows, std::int64_t width, std::uint16_t* out) {
+SAE_LM_CLONES void SwiGluBf16(const float* in, std::int64_t rows, std::int64_t width,
+                              std::uint16_t* out) {
   SwiGluBody(in, rows, width, out);
 }
-SAE_LM_CLONES void CopyF32(const float* x, std::int64_t count, float* out) { CopyBody(x, count, out); }
-SAE_LM_CLONES void CopyBf16(const float* x, std::int64_t count, std::uint16_t* out) { CopyBody(x, count, out); }
+SAE_LM_CLONES void CopyF32(const float* x, std::int64_t count, float* out) {
+  CopyBody(x, count, out);
+}
+SAE_LM_CLONES void CopyBf16(const float* x, std::int64_t count, std::uint16_t* out) {
+  CopyBody(x, count, out);
+}
 
 SAE_LM_CLONES void AddClone(float* __restrict x, const float* __restrict y, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) x[i] += y[i];
 }
 
 SAE_LM_CLONES void RopeClone(const float* __restrict in, const float* __restrict cosine,
-                             const float* __restrict sine, std::int64_t half, float* __restrict out) {
+                             const float* __restrict sine, std::int64_t half,
+                             float* __restrict out) {
   for (std::int64_t i = 0; i < half; ++i) {
     out[i] = in[i] * cosine[i] - in[i + half] * sine[i];
     out[i + half] = in[i] * sine[i] + in[i + half] * cosine[i];
@@ -110,7 +118,8 @@ SAE_LM_CLONES void SoftmaxClone(float* __restrict row, std::int64_t valid, float
 
 }  // namespace
 
-void RmsNorm(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps, Destination out) {
+void RmsNorm(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps,
+             Destination out) {
   if (out.f32 != nullptr) {
     RmsNormF32(x, weight, rows, d, eps, out.f32);
   } else {
@@ -136,13 +145,15 @@ void CopyTo(const float* x, std::int64_t count, Destination out) {
   }
 }
 
-RopeTable::RopeTable(std::int64_t positions, std::int64_t head_size, double base) : half(head_size / 2) {
+RopeTable::RopeTable(std::int64_t positions, std::int64_t head_size, double base)
+    : half(head_size / 2) {
   cosine.reserve(static_cast<std::size_t>(positions * half));
   sine.reserve(static_cast<std::size_t>(positions * half));
   for (std::int64_t p = 0; p < positions; ++p) {
     for (std::int64_t i = 0; i < half; ++i) {
-      const double angle = static_cast<double>(p) *
-                           std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
+      const double angle =
+          static_cast<double>(p) *
+          std::pow(base, -2.0 * static_cast<double>(i) / static_cast<double>(head_size));
       cosine.push_back(static_cast<float>(std::cos(angle)));
       sine.push_back(static_cast<float>(std::sin(angle)));
     }
@@ -150,7 +161,8 @@ RopeTable::RopeTable(std::int64_t positions, std::int64_t head_size, double base
 }
 
 void ApplyRope(const float* in, const RopeTable& table, std::int64_t position, float* out) {
-  RopeClone(in, table.cosine.data() + position * table.half, table.sine.data() + position * table.half, table.half, out);
+  RopeClone(in, table.cosine.data() + position * table.half,
+            table.sine.data() + position * table.half, table.half, out);
 }
 
 void SoftmaxRow(float* row, std::int64_t valid, std::int64_t width, float scale) {

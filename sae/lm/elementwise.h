@@ -1,7 +1,8 @@
 #pragma once
-// The parts of a transformer block that are not matrix products, for one thread, row by row. Float32
-// throughout; a destination may be bfloat16 (round to nearest even) where a bf16 product follows.
-// Raw pointers, caller-owned, no aliasing between source and destination unless said. Thread-safe.
+// The parts of a transformer block that are not matrix products, for one thread, row by row.
+// Float32 throughout; a destination may be bfloat16 (round to nearest even) where a bf16 product
+// follows. Raw pointers, caller-owned, no aliasing between source and destination unless said.
+// Thread-safe.
 
 #include <cstdint>
 #include <vector>
@@ -14,8 +15,10 @@ struct Destination {
   std::uint16_t* bf16 = nullptr;
 };
 
-/// out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight, for `rows` rows of `d` (Zhang, Sennrich 2019, eq. 4).
-void RmsNorm(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps, Destination out);
+/// out[r] = x[r] / sqrt(mean(x[r]^2) + eps) * weight, for `rows` rows of `d` (Zhang, Sennrich 2019,
+/// eq. 4).
+void RmsNorm(const float* x, const float* weight, std::int64_t rows, std::int64_t d, float eps,
+             Destination out);
 
 /// out[r, j] = silu(gate) * up with gate = in[r, j], up = in[r, width + j] (SwiGLU, Shazeer 2020).
 void SwiGlu(const float* in, std::int64_t rows, std::int64_t width, Destination out);

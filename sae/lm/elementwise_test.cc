@@ -1,8 +1,8 @@
 #include "sae/lm/elementwise.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/dtype.h"
 #include "sae/base/random.h"
@@ -27,7 +27,9 @@ TEST(Elementwise, RmsNormAgainstFloat64) {
     RmsNorm(x.data(), weight.data(), 3, d, 1e-5F, {nullptr, half.data()});
     for (std::int64_t r = 0; r < 3; ++r) {
       double sum = 0;
-      for (std::int64_t j = 0; j < d; ++j) sum += double{x[static_cast<std::size_t>(r * d + j)]} * x[static_cast<std::size_t>(r * d + j)];
+      for (std::int64_t j = 0; j < d; ++j)
+        sum +=
+            double{x[static_cast<std::size_t>(r * d + j)]} * x[static_cast<std::size_t>(r * d + j)];
       const double scale = 1 / std::sqrt(sum / static_cast<double>(d) + 1e-5);
       for (std::int64_t j = 0; j < d; ++j) {
         const auto i = static_cast<std::size_t>(r * d + j);
@@ -41,7 +43,7 @@ TEST(Elementwise, RmsNormAgainstFloat64) {
 
 TEST(Elementwise, SwiGluAgainstFloat64) {
   std::vector<float> in = Normals(2 * 2 * 133, 6, 3);
-  in[0] = 120;   // beyond exp's range on either side
+  in[0] = 120;  // beyond exp's range on either side
   in[1] = -120;
   in[2] = 0;
   std::vector<float> out(2 * 133);

@@ -1,13 +1,12 @@
 #include "sae/lm/gguf.h"
 
+#include <cerrno>
+#include <cstring>
 #include <fcntl.h>
+#include <limits>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <cerrno>
-#include <cstring>
-#include <limits>
 #include <utility>
 
 #include "absl/strings/str_join.h"
@@ -15,8 +14,9 @@
 namespace sae::lm {
 namespace {
 
-constexpr const char* kTypeNames[] = {"UINT8",  "INT8", "UINT16", "INT16", "UINT32", "INT32",  "FLOAT32",
-                                      "BOOL",   "STRING", "ARRAY", "UINT64", "INT64", "FLOAT64"};
+constexpr const char* kTypeNames[] = {"UINT8",  "INT8",    "UINT16", "INT16",  "UINT32",
+                                      "INT32",  "FLOAT32", "BOOL",   "STRING", "ARRAY",
+                                      "UINT64", "INT64",   "FLOAT64"};
 constexpr std::uint32_t kTypeCount = 13;
 // More dimensions than ggml allows, or a size no machine can hold, is a header that lies.
 constexpr std::uint32_t kMaxDimensions = 4;
@@ -43,8 +43,8 @@ class GgufCursor {
   std::size_t left() const { return file_.size() - offset_; }
 
   absl::Status Truncated(const std::string& what, std::uint64_t bytes) const {
-    return absl::DataLossError(absl::StrCat(path_, ": ", what, " at offset ", offset_, " takes ", bytes,
-                                            " bytes, the file has ", left(),
+    return absl::DataLossError(absl::StrCat(path_, ": ", what, " at offset ", offset_, " takes ",
+                                            bytes, " bytes, the file has ", left(),
                                             " left: it is cut short or damaged; fetch it again"));
   }
 
@@ -60,7 +60,8 @@ class GgufCursor {
   absl::StatusOr<std::string> Text(const char* what) {
     SAE_ASSIGN_OR_RETURN(const std::uint64_t length, Number<std::uint64_t>(what));
     if (length > left()) return Truncated(what, length);
-    std::string text(reinterpret_cast<const char*>(file_.data() + offset_), static_cast<std::size_t>(length));
+    std::string text(reinterpret_cast<const char*>(file_.data() + offset_),
+                     static_cast<std::size_t>(length));
     offset_ += static_cast<std::size_t>(length);
     return text;
   }
@@ -76,7 +77,8 @@ class GgufCursor {
     SAE_ASSIGN_OR_RETURN(out.element_type, Type());
     SAE_ASSIGN_OR_RETURN(const std::uint64_t count, Number<std::uint64_t>("array length"));
     if (out.element_type == GgufValueType::kArray) {
-      return absl::InvalidArgumentError(absl::StrCat(path_, ": arrays of arrays are not supported"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(path_, ": arrays of arrays are not supported"));
     }
     SAE_RETURN_IF_ERROR(Array(out.element_type, count, out.value));
     return out;
@@ -103,16 +105,26 @@ class GgufCursor {
 
   absl::Status Scalar(GgufValueType type, Any& out) {
     switch (type) {
-      case GgufValueType::kUint8: return Take<std::uint8_t, std::uint64_t>(out);
-      case GgufValueType::kUint16: return Take<std::uint16_t, std::uint64_t>(out);
-      case GgufValueType::kUint32: return Take<std::uint32_t, std::uint64_t>(out);
-      case GgufValueType::kUint64: return Take<std::uint64_t, std::uint64_t>(out);
-      case GgufValueType::kInt8: return Take<std::int8_t, std::int64_t>(out);
-      case GgufValueType::kInt16: return Take<std::int16_t, std::int64_t>(out);
-      case GgufValueType::kInt32: return Take<std::int32_t, std::int64_t>(out);
-      case GgufValueType::kInt64: return Take<std::int64_t, std::int64_t>(out);
-      case GgufValueType::kFloat32: return Take<float, double>(out);
-      case GgufValueType::kFloat64: return Take<double, double>(out);
+      case GgufValueType::kUint8:
+        return Take<std::uint8_t, std::uint64_t>(out);
+      case GgufValueType::kUint16:
+        return Take<std::uint16_t, std::uint64_t>(out);
+      case GgufValueType::kUint32:
+        return Take<std::uint32_t, std::uint64_t>(out);
+      case GgufValueType::kUint64:
+        return Take<std::uint64_t, std::uint64_t>(out);
+      case GgufValueType::kInt8:
+        return Take<std::int8_t, std::int64_t>(out);
+      case GgufValueType::kInt16:
+        return Take<std::int16_t, std::int64_t>(out);
+      case GgufValueType::kInt32:
+        return Take<std::int32_t, std::int64_t>(out);
+      case GgufValueType::kInt64:
+        return Take<std::int64_t, std::int64_t>(out);
+      case GgufValueType::kFloat32:
+        return Take<float, double>(out);
+      case GgufValueType::kFloat64:
+        return Take<double, double>(out);
       case GgufValueType::kBool: {
         SAE_ASSIGN_OR_RETURN(const std::uint8_t value, Number<std::uint8_t>("metadata value"));
         out = value != 0;
@@ -122,7 +134,8 @@ class GgufCursor {
         SAE_ASSIGN_OR_RETURN(out, Text("metadata string"));
         return absl::OkStatus();
       }
-      case GgufValueType::kArray: break;
+      case GgufValueType::kArray:
+        break;
     }
     return absl::InternalError("arrays are read by Array()");
   }
@@ -141,15 +154,16 @@ class GgufCursor {
   }
 
   absl::Status Array(GgufValueType type, std::uint64_t count, Any& out) {
-    // Every element takes at least a byte (a string 8), so a count beyond that is refused before memory
-    // is reserved for it.
+    // Every element takes at least a byte (a string 8), so a count beyond that is refused before
+    // memory is reserved for it.
     const std::uint64_t least = type == GgufValueType::kString ? 8 : 1;
     if (count > left() / least) return Truncated("array", count);
     switch (type) {
       case GgufValueType::kUint8:
       case GgufValueType::kUint16:
       case GgufValueType::kUint32:
-      case GgufValueType::kUint64: return Fill<std::uint64_t>(type, count, out);
+      case GgufValueType::kUint64:
+        return Fill<std::uint64_t>(type, count, out);
       case GgufValueType::kBool: {
         std::vector<std::uint64_t> values;
         for (std::uint64_t i = 0; i < count; ++i) {
@@ -160,9 +174,12 @@ class GgufCursor {
         return absl::OkStatus();
       }
       case GgufValueType::kFloat32:
-      case GgufValueType::kFloat64: return Fill<double>(type, count, out);
-      case GgufValueType::kString: return Fill<std::string>(type, count, out);
-      default: return Fill<std::int64_t>(type, count, out);
+      case GgufValueType::kFloat64:
+        return Fill<double>(type, count, out);
+      case GgufValueType::kString:
+        return Fill<std::string>(type, count, out);
+      default:
+        return Fill<std::int64_t>(type, count, out);
     }
   }
 
@@ -181,9 +198,10 @@ absl::StatusOr<std::unique_ptr<GgufReader>> GgufReader::Open(const std::string& 
     error = errno;
   } else if (!S_ISREG(info.st_mode) || info.st_size == 0) {
     ::close(fd);
-    return absl::InvalidArgumentError(absl::StrCat(path, ": not a GGUF file: ",
-                                                   S_ISREG(info.st_mode) ? "empty" : "not a regular file"));
-  } else if (map = ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE, fd, 0);
+    return absl::InvalidArgumentError(absl::StrCat(
+        path, ": not a GGUF file: ", S_ISREG(info.st_mode) ? "empty" : "not a regular file"));
+  } else if (map = ::mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE,
+                          fd, 0);
              map == MAP_FAILED) {
     error = errno;
   }
@@ -203,13 +221,15 @@ GgufReader::~GgufReader() {
 absl::Status GgufReader::Parse() {
   GgufCursor cursor(file_, path_);
   if (file_.size() < 4 || std::memcmp(file_.data(), "GGUF", 4) != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": not a GGUF file: it does not begin with \"GGUF\""));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path_, ": not a GGUF file: it does not begin with \"GGUF\""));
   }
   SAE_ASSIGN_OR_RETURN([[maybe_unused]] const auto magic, cursor.Number<std::uint32_t>("magic"));
   SAE_ASSIGN_OR_RETURN(version_, cursor.Number<std::uint32_t>("version"));
   if (version_ != 2 && version_ != 3) {
     return absl::InvalidArgumentError(
-        absl::StrCat(path_, ": GGUF version ", version_, " is not supported (2 and 3 are; big-endian files are not)"));
+        absl::StrCat(path_, ": GGUF version ", version_,
+                     " is not supported (2 and 3 are; big-endian files are not)"));
   }
   SAE_ASSIGN_OR_RETURN(const auto tensor_count, cursor.Number<std::uint64_t>("tensor count"));
   SAE_ASSIGN_OR_RETURN(const auto key_count, cursor.Number<std::uint64_t>("key count"));
@@ -223,8 +243,8 @@ absl::Status GgufReader::Parse() {
   if (Has("general.alignment")) {
     SAE_ASSIGN_OR_RETURN(alignment_, Integer("general.alignment"));
     if (alignment_ < 1 || alignment_ > (1 << 20) || (alignment_ & (alignment_ - 1)) != 0) {
-      return absl::DataLossError(
-          absl::StrCat(path_, ": general.alignment is ", alignment_, ", not a power of two up to 1 MiB"));
+      return absl::DataLossError(absl::StrCat(path_, ": general.alignment is ", alignment_,
+                                              ", not a power of two up to 1 MiB"));
     }
   }
   return ParseTensors(cursor, tensor_count);
@@ -237,7 +257,8 @@ absl::Status GgufReader::ParseTensors(GgufCursor& cursor, std::uint64_t count) {
     SAE_ASSIGN_OR_RETURN(tensor.name, cursor.Text("tensor name"));
     SAE_ASSIGN_OR_RETURN(const auto rank, cursor.Number<std::uint32_t>("tensor rank"));
     if (rank > kMaxDimensions) {
-      return absl::DataLossError(absl::StrCat(path_, ": tensor ", tensor.name, " has ", rank, " dimensions"));
+      return absl::DataLossError(
+          absl::StrCat(path_, ": tensor ", tensor.name, " has ", rank, " dimensions"));
     }
     std::int64_t elements = 1;
     for (std::uint32_t k = 0; k < rank; ++k) {
@@ -264,10 +285,11 @@ absl::Status GgufReader::ParseTensors(GgufCursor& cursor, std::uint64_t count) {
   for (std::size_t i = 0; i < tensors_.size(); ++i) {
     GgufTensor& tensor = tensors_[i];
     const std::string where = absl::StrCat(path_, ": tensor ", tensor.name);
-    if ((offsets[i] & mask) != 0 || offsets[i] > file_.size() || begin + offsets[i] > file_.size()) {
-      return absl::DataLossError(absl::StrCat(where, " is at data offset ", offsets[i],
-                                              ", unaligned or beyond the file's ", file_.size(),
-                                              " bytes: it is cut short or damaged; fetch it again"));
+    if ((offsets[i] & mask) != 0 || offsets[i] > file_.size() ||
+        begin + offsets[i] > file_.size()) {
+      return absl::DataLossError(absl::StrCat(
+          where, " is at data offset ", offsets[i], ", unaligned or beyond the file's ",
+          file_.size(), " bytes: it is cut short or damaged; fetch it again"));
     }
     tensor.file_offset = static_cast<std::int64_t>(begin + offsets[i]);
     const GgmlTypeInfo* info = InfoOf(tensor.type);
@@ -275,13 +297,15 @@ absl::Status GgufReader::ParseTensors(GgufCursor& cursor, std::uint64_t count) {
     const std::int64_t row = tensor.dimensions.empty() ? 1 : tensor.dimensions[0];
     if (row % info->block_values != 0) {
       return absl::DataLossError(absl::StrCat(where, " (", info->name, "): rows of ", row,
-                                              " values are not whole blocks of ", info->block_values));
+                                              " values are not whole blocks of ",
+                                              info->block_values));
     }
-    const auto bytes = static_cast<std::size_t>(tensor.elements() / info->block_values * info->block_bytes);
+    const auto bytes =
+        static_cast<std::size_t>(tensor.elements() / info->block_values * info->block_bytes);
     const auto at = static_cast<std::size_t>(tensor.file_offset);
     if (bytes > file_.size() - at) {
-      return absl::DataLossError(absl::StrCat(where, " takes ", bytes, " bytes at offset ", at, ", the file has ",
-                                              file_.size() - at,
+      return absl::DataLossError(absl::StrCat(where, " takes ", bytes, " bytes at offset ", at,
+                                              ", the file has ", file_.size() - at,
                                               " left: it is cut short or damaged; fetch it again"));
     }
     tensor.data = file_.subspan(at, bytes);
@@ -292,34 +316,38 @@ absl::Status GgufReader::ParseTensors(GgufCursor& cursor, std::uint64_t count) {
 absl::StatusOr<const GgufTensor*> GgufReader::Tensor(const std::string& name) const {
   const auto it = tensor_index_.find(name);
   if (it == tensor_index_.end()) {
-    return absl::NotFoundError(absl::StrCat(path_, ": no tensor ", name, " among ", tensors_.size()));
+    return absl::NotFoundError(
+        absl::StrCat(path_, ": no tensor ", name, " among ", tensors_.size()));
   }
   return &tensors_[it->second];
 }
 
-absl::StatusOr<std::vector<float>> GgufReader::Floats(const std::string& name,
-                                                      const std::vector<std::int64_t>& dimensions) const {
+absl::StatusOr<std::vector<float>> GgufReader::Floats(
+    const std::string& name, const std::vector<std::int64_t>& dimensions) const {
   SAE_ASSIGN_OR_RETURN(const GgufTensor* tensor, Tensor(name));
   if (tensor->dimensions != dimensions) {
-    return absl::InvalidArgumentError(absl::StrCat(path_, ": tensor ", name, " is [",
-                                                   absl::StrJoin(tensor->dimensions, ", "), "], expected [",
-                                                   absl::StrJoin(dimensions, ", "), "]"));
+    return absl::InvalidArgumentError(
+        absl::StrCat(path_, ": tensor ", name, " is [", absl::StrJoin(tensor->dimensions, ", "),
+                     "], expected [", absl::StrJoin(dimensions, ", "), "]"));
   }
   std::vector<float> out(static_cast<std::size_t>(tensor->elements()));
-  SAE_RETURN_IF_ERROR(Annotate(Dequantise(tensor->type, tensor->data, out), absl::StrCat(path_, ": tensor ", name)));
+  SAE_RETURN_IF_ERROR(Annotate(Dequantise(tensor->type, tensor->data, out),
+                               absl::StrCat(path_, ": tensor ", name)));
   return out;
 }
 
 absl::StatusOr<const GgufValue*> GgufReader::Value(const std::string& key) const {
   const auto it = metadata_.find(key);
-  if (it == metadata_.end()) return absl::NotFoundError(absl::StrCat(path_, ": no metadata key ", key));
+  if (it == metadata_.end())
+    return absl::NotFoundError(absl::StrCat(path_, ": no metadata key ", key));
   return &it->second;
 }
 
 namespace {
-absl::Status WrongType(const std::string& path, const std::string& key, const GgufValue& value, const char* want) {
-  return absl::InvalidArgumentError(
-      absl::StrCat(path, ": metadata key ", key, " is ", GgufValueTypeName(value.type), ", expected ", want));
+absl::Status WrongType(const std::string& path, const std::string& key, const GgufValue& value,
+                       const char* want) {
+  return absl::InvalidArgumentError(absl::StrCat(
+      path, ": metadata key ", key, " is ", GgufValueTypeName(value.type), ", expected ", want));
 }
 }  // namespace
 

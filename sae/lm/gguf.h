@@ -3,8 +3,8 @@
 // read by memory map: metadata and the table of tensors. Nothing is dequantised here (dequant.h).
 // Immutable after Open and thread-safe; spans live as long as the reader.
 // Errors: INVALID_ARGUMENT for what is not GGUF, an unsupported version or a value of another type,
-// DATA_LOSS for a file that is cut short or whose header lies (names file and offset), NOT_FOUND for a
-// missing file, key or tensor.
+// DATA_LOSS for a file that is cut short or whose header lies (names file and offset), NOT_FOUND
+// for a missing file, key or tensor.
 
 #include <cstdint>
 #include <map>
@@ -22,7 +22,19 @@ namespace sae::lm {
 
 /// Numbers as in the file.
 enum class GgufValueType : std::uint32_t {
-  kUint8, kInt8, kUint16, kInt16, kUint32, kInt32, kFloat32, kBool, kString, kArray, kUint64, kInt64, kFloat64
+  kUint8,
+  kInt8,
+  kUint16,
+  kInt16,
+  kUint32,
+  kInt32,
+  kFloat32,
+  kBool,
+  kString,
+  kArray,
+  kUint64,
+  kInt64,
+  kFloat64
 };
 /// "UINT32" and the like; "" for a number that is not a type.
 std::string GgufValueTypeName(GgufValueType type);
@@ -67,8 +79,8 @@ class GgufReader {
 
   [[nodiscard]] absl::StatusOr<const GgufTensor*> Tensor(const std::string& name) const;
   /// The tensor as float32; `dimensions` (fastest first) must match.
-  [[nodiscard]] absl::StatusOr<std::vector<float>> Floats(const std::string& name,
-                                                          const std::vector<std::int64_t>& dimensions) const;
+  [[nodiscard]] absl::StatusOr<std::vector<float>> Floats(
+      const std::string& name, const std::vector<std::int64_t>& dimensions) const;
 
   bool Has(const std::string& key) const { return metadata_.count(key) != 0; }
   [[nodiscard]] absl::StatusOr<std::int64_t> Integer(const std::string& key) const;

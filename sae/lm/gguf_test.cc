@@ -1,10 +1,10 @@
 #include "sae/lm/gguf.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstring>
 #include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
 
 #include "sae/lm/testing/checksums.h"
 #include "sae/lm/testing/gguf_builder.h"
@@ -107,7 +107,8 @@ TEST(Gguf, EveryValueAndTensorOfTheModel) {
   EXPECT_EQ(want["metadata"]["GGUF.kv_count"]["value"], keys);
   EXPECT_EQ((*reader)->metadata().size(), keys);
   ASSERT_EQ(want["tensors"].size(), (*reader)->tensors().size());
-  for (std::size_t i = 0; i < want["tensors"].size(); ++i) ExpectTensor((*reader)->tensors()[i], want["tensors"][i]);
+  for (std::size_t i = 0; i < want["tensors"].size(); ++i)
+    ExpectTensor((*reader)->tensors()[i], want["tensors"][i]);
 }
 
 GgufBuilder Small() {
@@ -139,7 +140,8 @@ TEST(Gguf, EveryTruncationIsDataLoss) {
   const std::size_t needed = whole.size() - 24;
   for (std::size_t length = 4; length < needed; ++length) {
     auto reader = GgufReader::Open(WriteTemporary("cut.gguf", whole.substr(0, length)));
-    ASSERT_EQ(reader.status().code(), absl::StatusCode::kDataLoss) << length << ": " << reader.status();
+    ASSERT_EQ(reader.status().code(), absl::StatusCode::kDataLoss)
+        << length << ": " << reader.status();
   }
   EXPECT_TRUE(GgufReader::Open(WriteTemporary("cut.gguf", whole.substr(0, needed))).ok());
 }
@@ -153,7 +155,8 @@ TEST(Gguf, FlippedBytesNeverCrash) {
       auto reader = GgufReader::Open(WriteTemporary("flip.gguf", bad));
       if (!reader.ok()) continue;
       for (const GgufTensor& tensor : (*reader)->tensors()) {
-        std::vector<float> out(tensor.data.empty() ? 0 : static_cast<std::size_t>(tensor.elements()));
+        std::vector<float> out(tensor.data.empty() ? 0
+                                                   : static_cast<std::size_t>(tensor.elements()));
         (void)Dequantise(tensor.type, tensor.data, out);
       }
     }
@@ -161,15 +164,18 @@ TEST(Gguf, FlippedBytesNeverCrash) {
 }
 
 TEST(Gguf, WhatIsNotGgufIsRefused) {
-  for (const std::string& bytes : {std::string("PK\3\4 a zip file"), std::string("GG"), std::string()}) {
+  for (const std::string& bytes :
+       {std::string("PK\3\4 a zip file"), std::string("GG"), std::string()}) {
     const auto status = GgufReader::Open(WriteTemporary("bad.gguf", bytes)).status();
     EXPECT_EQ(status.code(), absl::StatusCode::kInvalidArgument) << status;
     EXPECT_NE(Message(status).find("not a GGUF file"), std::string::npos) << status;
   }
   std::string old = Small().Build();
   old[4] = 1;
-  EXPECT_NE(Message(GgufReader::Open(WriteTemporary("bad.gguf", old)).status()).find("version 1"), std::string::npos);
-  EXPECT_EQ(GgufReader::Open("/nonexistent/model.gguf").status().code(), absl::StatusCode::kNotFound);
+  EXPECT_NE(Message(GgufReader::Open(WriteTemporary("bad.gguf", old)).status()).find("version 1"),
+            std::string::npos);
+  EXPECT_EQ(GgufReader::Open("/nonexistent/model.gguf").status().code(),
+            absl::StatusCode::kNotFound);
 }
 
 TEST(Gguf, AnUnsupportedTensorTypeIsNamedWhenItIsRead) {

@@ -33,20 +33,28 @@ struct Rows {
 
 class Harvester {
  public:
-  Harvester(LanguageModel& model, const Tokenizer& tokenizer, const Corpus& corpus, const HarvestOptions& options, Clock& clock, Env& env)
-      : model_(model), tokenizer_(tokenizer), corpus_(corpus), options_(options), clock_(clock), env_(env),
+  Harvester(LanguageModel& model, const Tokenizer& tokenizer, const Corpus& corpus,
+            const HarvestOptions& options, Clock& clock, Env& env)
+      : model_(model),
+        tokenizer_(tokenizer),
+        corpus_(corpus),
+        options_(options),
+        clock_(clock),
+        env_(env),
         packer_(options.packing, options.context, tokenizer.separator()) {}
 
   absl::StatusOr<HarvestReport> Run() {
     SAE_RETURN_IF_ERROR(Check());
-    SAE_ASSIGN_OR_RETURN(choice_, ChooseDocuments(corpus_, tokenizer_, options_.tokens, options_.seed, !options_.shuffled,
-                                                  [this](std::int64_t done, std::int64_t total) {
-                                                    Progress("count", done, total);
-                                                    return !Stopped();
-                                                  }));
+    SAE_ASSIGN_OR_RETURN(
+        choice_, ChooseDocuments(corpus_, tokenizer_, options_.tokens, options_.seed,
+                                 !options_.shuffled, [this](std::int64_t done, std::int64_t total) {
+                                   Progress("count", done, total);
+                                   return !Stopped();
+                                 }));
     SAE_RETURN_IF_ERROR(CreateWriter());
     const absl::Duration start = clock_.SinceBoot();
-    for (const std::int32_t document : choice_.documents) SAE_RETURN_IF_ERROR(AddDocument(document));
+    for (const std::int32_t document : choice_.documents)
+      SAE_RETURN_IF_ERROR(AddDocument(document));
     SAE_RETURN_IF_ERROR(RunPacked());
     SAE_RETURN_IF_ERROR(FlushPending());
     report_.run_time = clock_.SinceBoot() - start;
@@ -64,13 +72,16 @@ class Harvester {
     const LlamaConfig& config = model_.config();
     SAE_ASSIGN_OR_RETURN(hook_, ParseHook(options_.hook, static_cast<int>(config.blocks)));
     if (options_.context < 2 || options_.context > config.context) {
-      return absl::InvalidArgumentError(absl::StrCat("context ", options_.context, " is outside 2 to ", config.context, ", the model's"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "context ", options_.context, " is outside 2 to ", config.context, ", the model's"));
     }
     if (options_.tokens < 0 || options_.batch_tokens < 1) {
-      return absl::InvalidArgumentError(absl::StrCat("tokens is ", options_.tokens, ", must be positive (or 0 for the whole corpus)"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "tokens is ", options_.tokens, ", must be positive (or 0 for the whole corpus)"));
     }
     if (tokenizer_.size() > config.vocabulary) {
-      return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", tokenizer_.size(), " tokens, the model ", config.vocabulary));
+      return absl::InvalidArgumentError(absl::StrCat("the tokenizer has ", tokenizer_.size(),
+                                                     " tokens, the model ", config.vocabulary));
     }
     return absl::OkStatus();
   }
@@ -94,7 +105,9 @@ class Harvester {
     writer.source.compute = ComputeName(options_.compute);
     writer.source.notes["corpus"] = corpus_.path().substr(corpus_.path().rfind('/') + 1);
     writer.source.notes["corpus_hash"] = HashToText(Xxh3(corpus_.file()));
-    writer.progress = [this](std::int64_t done, std::int64_t total) { Progress("write", done, total); };
+    writer.progress = [this](std::int64_t done, std::int64_t total) {
+      Progress("write", done, total);
+    };
     SAE_ASSIGN_OR_RETURN(writer_, data::StoreWriter::Create(std::move(writer), env_));
     return absl::OkStatus();
   }
@@ -105,7 +118,8 @@ class Harvester {
     SAE_ASSIGN_OR_RETURN(text.text, corpus_.Text(document));
     tokenizer_.EncodeInto(text.text, text.token_ids, &text.token_ends);
     std::span<const std::int32_t> ids = text.token_ids;
-    if (document == choice_.cut_document) ids = ids.first(static_cast<std::size_t>(choice_.cut_tokens));
+    if (document == choice_.cut_document)
+      ids = ids.first(static_cast<std::size_t>(choice_.cut_tokens));
     if (ids.empty()) return absl::OkStatus();
     ++report_.documents;
     report_.tokens += static_cast<std::int64_t>(ids.size());
@@ -138,7 +152,9 @@ class Harvester {
   }
 
   absl::Status RunPiece(const TokenBatch& piece, std::int64_t first) {
-    if (Stopped()) return absl::CancelledError(absl::StrCat("stopped after ", done_, " tokens; nothing is left at ", options_.out));
+    if (Stopped())
+      return absl::CancelledError(
+          absl::StrCat("stopped after ", done_, " tokens; nothing is left at ", options_.out));
     const std::int64_t d = model_.config().d;
     activations_.resize(static_cast<std::size_t>(piece.size() * d));
     SAE_RETURN_IF_ERROR(model_.Run(piece, {hook_}, {activations_}));
@@ -167,7 +183,8 @@ class Harvester {
     Progress("run", std::min(done_, choice_.tokens), choice_.tokens);
     pending_rows_ += rows.size();
     pending_.push_back(std::move(rows));
-    const bool calibrating = options_.drop_norm_above && options_.drop_norm_above->of_median && !limit_known_;
+    const bool calibrating =
+        options_.drop_norm_above && options_.drop_norm_above->of_median && !limit_known_;
     return calibrating && pending_rows_ < kCalibrationRows ? absl::OkStatus() : FlushPending();
   }
 
@@ -178,9 +195,11 @@ class Harvester {
     limit_ = options_.drop_norm_above->value;
     if (!options_.drop_norm_above->of_median) return;
     std::vector<double> norms;
-    for (const Rows& rows : pending_) norms.insert(norms.end(), rows.norms.begin(), rows.norms.end());
+    for (const Rows& rows : pending_)
+      norms.insert(norms.end(), rows.norms.begin(), rows.norms.end());
     if (norms.empty()) return;
-    std::nth_element(norms.begin(), norms.begin() + static_cast<std::ptrdiff_t>(norms.size() / 2), norms.end());
+    std::nth_element(norms.begin(), norms.begin() + static_cast<std::ptrdiff_t>(norms.size() / 2),
+                     norms.end());
     limit_ *= norms[norms.size() / 2];
   }
 
@@ -210,25 +229,31 @@ class Harvester {
       ++kept;
     }
     if (kept == 0) return absl::OkStatus();
-    return writer_->Append({std::span<const float>(rows.activations).first(kept * d), std::span<const std::int32_t>(rows.token_ids).first(kept),
-                            std::span<const std::int32_t>(rows.positions).first(kept), std::span<const std::int32_t>(rows.documents).first(kept)});
+    return writer_->Append({std::span<const float>(rows.activations).first(kept * d),
+                            std::span<const std::int32_t>(rows.token_ids).first(kept),
+                            std::span<const std::int32_t>(rows.positions).first(kept),
+                            std::span<const std::int32_t>(rows.documents).first(kept)});
   }
 
   std::string LimitName() const {
-    return absl::StrCat("norm_above_", Fixed(options_.drop_norm_above->value), options_.drop_norm_above->of_median ? "x" : "");
+    return absl::StrCat("norm_above_", Fixed(options_.drop_norm_above->value),
+                        options_.drop_norm_above->of_median ? "x" : "");
   }
 
   absl::StatusOr<HarvestReport> Finish() {
     if (writer_->rows() == 0) {
-      return absl::InvalidArgumentError(absl::StrCat("all ", done_, " rows were dropped: documents of one token have none but their first"));
+      return absl::InvalidArgumentError(absl::StrCat(
+          "all ", done_, " rows were dropped: documents of one token have none but their first"));
     }
     const NormStatistics& norms = report_.norms;
     report_.top_share = norms.TopShare(kTopFraction);
     // Of few rows the largest thousandth is a part of one, which says nothing.
     if (report_.top_share > kWarnShare && static_cast<double>(norms.count()) * kTopFraction >= 1) {
-      report_.warning = absl::StrCat("the largest 0.1% of rows hold ", Fixed(100 * report_.top_share),
-                                     "% of the sum of squares (largest norm ", Fixed(norms.largest()), ", median ", Fixed(norms.Quantile(0.5)),
-                                     "): means over the store will measure little else; consider --drop-norm-above 10x");
+      report_.warning = absl::StrCat(
+          "the largest 0.1% of rows hold ", Fixed(100 * report_.top_share),
+          "% of the sum of squares (largest norm ", Fixed(norms.largest()), ", median ",
+          Fixed(norms.Quantile(0.5)),
+          "): means over the store will measure little else; consider --drop-norm-above 10x");
     }
     data::StoreOrigin& source = writer_->source();
     dropped_.emplace("position_0", 0);
@@ -268,7 +293,8 @@ class Harvester {
 
 }  // namespace
 
-absl::StatusOr<HarvestReport> Harvest(LanguageModel& model, const Tokenizer& tokenizer, const Corpus& corpus, const HarvestOptions& options,
+absl::StatusOr<HarvestReport> Harvest(LanguageModel& model, const Tokenizer& tokenizer,
+                                      const Corpus& corpus, const HarvestOptions& options,
                                       Clock& clock, Env& env) {
   return Harvester(model, tokenizer, corpus, options, clock, env).Run();
 }

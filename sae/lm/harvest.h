@@ -1,11 +1,11 @@
 #pragma once
-// Runs a corpus through a language model up to a hook and writes what it finds there as an activation
-// store. Rows of control tokens and of the first token of every attention span are left out (the latter
-// is an attention sink of huge norm: spec of the model), and rows of outlying norm if asked.
-// One thread calls; the model brings its own. The same corpus, model, options and processor give the same
-// store. Nothing carries the store's name unless all of it is there.
-// Errors: INVALID_ARGUMENT (options, an empty corpus), RESOURCE_EXHAUSTED before the first token is run
-// when the disk is too small, CANCELLED when `stop` said so, and what model and writer return.
+// Runs a corpus through a language model up to a hook and writes what it finds there as an
+// activation store. Rows of control tokens and of the first token of every attention span are left
+// out (the latter is an attention sink of huge norm: spec of the model), and rows of outlying norm
+// if asked. One thread calls; the model brings its own. The same corpus, model, options and
+// processor give the same store. Nothing carries the store's name unless all of it is there.
+// Errors: INVALID_ARGUMENT (options, an empty corpus), RESOURCE_EXHAUSTED before the first token is
+// run when the disk is too small, CANCELLED when `stop` said so, and what model and writer return.
 
 #include <cstdint>
 #include <functional>
@@ -30,8 +30,8 @@ struct HarvestOptions {
   std::string hook;
   std::int64_t context = 256;
   Packing packing = Packing::kMask;
-  /// Tokens to run, from documents in an order that the seed shuffles; 0 = the whole corpus in its order.
-  /// The last document is cut to fit.
+  /// Tokens to run, from documents in an order that the seed shuffles; 0 = the whole corpus in its
+  /// order. The last document is cut to fit.
   std::int64_t tokens = 0;
   DType dtype = DType::kBf16;
   bool shuffled = true;
@@ -61,8 +61,8 @@ struct HarvestReport {
 };
 
 /// `clock` measures; `env` writes. All are borrowed for the call.
-[[nodiscard]] absl::StatusOr<HarvestReport> Harvest(LanguageModel& model, const Tokenizer& tokenizer,
-                                                    const Corpus& corpus, const HarvestOptions& options,
-                                                    Clock& clock = RealClock(), Env& env = RealEnv());
+[[nodiscard]] absl::StatusOr<HarvestReport> Harvest(
+    LanguageModel& model, const Tokenizer& tokenizer, const Corpus& corpus,
+    const HarvestOptions& options, Clock& clock = RealClock(), Env& env = RealEnv());
 
 }  // namespace sae::lm

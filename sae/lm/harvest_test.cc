@@ -1,11 +1,11 @@
 #include "sae/lm/harvest.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <filesystem>
 #include <limits>
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "sae/data/store_reader.h"
 #include "sae/lm/testing/gguf_builder.h"
@@ -17,8 +17,8 @@ namespace {
 
 constexpr std::int64_t kWidth = 4;
 
-/// A model whose rows say where they come from: (token, position in the span, first token of the span, 1),
-/// a hundred times that for the token of `loud`.
+/// A model whose rows say where they come from: (token, position in the span, first token of the
+/// span, 1), a hundred times that for the token of `loud`.
 class FakeModel final : public LanguageModel {
  public:
   FakeModel() {
@@ -29,7 +29,8 @@ class FakeModel final : public LanguageModel {
     config_.context = 64;
   }
   const LlamaConfig& config() const override { return config_; }
-  absl::Status Run(const TokenBatch& batch, const std::vector<Hook>& hooks, const std::vector<std::span<float>>& out) override {
+  absl::Status Run(const TokenBatch& batch, const std::vector<Hook>& hooks,
+                   const std::vector<std::span<float>>& out) override {
     SAE_RETURN_IF_ERROR(ValidateBatch(batch, config_));
     EXPECT_EQ(hooks.size(), 1U);
     ++runs;
@@ -46,10 +47,13 @@ class FakeModel final : public LanguageModel {
     }
     return absl::OkStatus();
   }
-  absl::StatusOr<std::vector<float>> Logits(const TokenBatch&, const std::vector<std::int64_t>&) override {
+  absl::StatusOr<std::vector<float>> Logits(const TokenBatch&,
+                                            const std::vector<std::int64_t>&) override {
     return absl::UnimplementedError("not needed");
   }
-  absl::StatusOr<double> MeanCrossEntropy(const TokenBatch&) override { return absl::UnimplementedError("not needed"); }
+  absl::StatusOr<double> MeanCrossEntropy(const TokenBatch&) override {
+    return absl::UnimplementedError("not needed");
+  }
 
   int runs = 0;
   std::int32_t loud = -1;
@@ -67,7 +71,8 @@ struct Row {
 class HarvestTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    gguf_ = *GgufReader::Open(testing::WriteTemporary("harvest.gguf", testing::TinyLlama().Build()));
+    gguf_ =
+        *GgufReader::Open(testing::WriteTemporary("harvest.gguf", testing::TinyLlama().Build()));
     tokenizer_ = *Tokenizer::FromGguf(*gguf_);
     options_.out = temporary_ / "store";
     options_.hook = "blocks.1.hook_resid_post";
@@ -93,14 +98,18 @@ class HarvestTest : public ::testing::Test {
     EXPECT_TRUE(store.ok()) << store.status();
     const std::int64_t n = (*store)->rows(split);
     std::vector<float> values(static_cast<std::size_t>(n * kWidth));
-    std::vector<std::int32_t> tokens(static_cast<std::size_t>(n)), positions = tokens, documents = tokens;
+    std::vector<std::int32_t> tokens(static_cast<std::size_t>(n)), positions = tokens,
+                                                                   documents = tokens;
     EXPECT_TRUE((*store)->ReadRows(split, 0, values).ok());
     EXPECT_TRUE((*store)->ReadColumn(split, "token_ids", 0, tokens).ok());
     EXPECT_TRUE((*store)->ReadColumn(split, "positions", 0, positions).ok());
     EXPECT_TRUE((*store)->ReadColumn(split, "documents", 0, documents).ok());
     for (std::size_t i = 0; i < tokens.size(); ++i) {
-      out.push_back({{values.begin() + static_cast<std::ptrdiff_t>(4 * i), values.begin() + static_cast<std::ptrdiff_t>(4 * i + 4)},
-                     tokens[i], positions[i], documents[i]});
+      out.push_back({{values.begin() + static_cast<std::ptrdiff_t>(4 * i),
+                      values.begin() + static_cast<std::ptrdiff_t>(4 * i + 4)},
+                     tokens[i],
+                     positions[i],
+                     documents[i]});
     }
     return out;
   }
@@ -132,13 +141,15 @@ TEST_F(HarvestTest, MaskedRowsCarryTheirTokenPositionAndDocument) {
   EXPECT_EQ(static_cast<std::int64_t>(rows.size()), want - firsts);
   EXPECT_EQ(report->tokens, want);
   EXPECT_EQ(report->documents, 30);
-  EXPECT_EQ(report->manifest.source.dropped, (std::map<std::string, std::int64_t>{{"position_0", firsts}, {"special_tokens", 0}}));
+  EXPECT_EQ(report->manifest.source.dropped,
+            (std::map<std::string, std::int64_t>{{"position_0", firsts}, {"special_tokens", 0}}));
   for (const Row& row : rows) {
     EXPECT_EQ(row.token, 2 + 'a' + (row.document + row.position) % 26);
     EXPECT_NE(row.position % 8, 0);
     EXPECT_EQ(row.values[0], static_cast<float>(row.token));
     EXPECT_EQ(row.values[1], static_cast<float>(row.position % 8));
-    EXPECT_EQ(row.values[2], static_cast<float>(2 + 'a' + (row.document + row.position / 8 * 8) % 26));
+    EXPECT_EQ(row.values[2],
+              static_cast<float>(2 + 'a' + (row.document + row.position / 8 * 8) % 26));
   }
   EXPECT_GT(model_.runs, 3);
   EXPECT_EQ(report->manifest.source.packing, "mask");
@@ -150,12 +161,14 @@ TEST_F(HarvestTest, TextsAreStoredWithTheirTokens) {
   auto store = data::ActivationStore::Open(options_.out);
   ASSERT_TRUE(store.ok());
   int texts = 0;
-  ASSERT_TRUE((*store)->ReadTexts([&](const data::StoreText& text) {
-    EXPECT_EQ(text.document, texts++);
-    EXPECT_EQ(text.token_ids.size(), text.text.size());
-    EXPECT_EQ(text.token_ends.back(), static_cast<std::int32_t>(text.text.size()));
-    return true;
-  }).ok());
+  ASSERT_TRUE((*store)
+                  ->ReadTexts([&](const data::StoreText& text) {
+                    EXPECT_EQ(text.document, texts++);
+                    EXPECT_EQ(text.token_ids.size(), text.text.size());
+                    EXPECT_EQ(text.token_ends.back(), static_cast<std::int32_t>(text.text.size()));
+                    return true;
+                  })
+                  .ok());
   EXPECT_EQ(texts, 30);
 }
 
@@ -169,13 +182,15 @@ TEST_F(HarvestTest, ConcatDropsSeparatorsAndContextStartsWhateverTheBatch) {
     const auto rows = Rows();
     if (first.empty()) first = rows;
     ASSERT_EQ(rows.size(), first.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) ASSERT_EQ(rows[i].values, first[i].values) << batch << " row " << i;
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      ASSERT_EQ(rows[i].values, first[i].values) << batch << " row " << i;
     // A separator is dropped as such even where a context starts with it.
     EXPECT_EQ(report->separators, 30);
     EXPECT_EQ(report->manifest.source.dropped.at("special_tokens"), 30);
     const std::int64_t stream = report->tokens + 30;
     EXPECT_LE(report->manifest.source.dropped.at("position_0"), (stream + 7) / 8);
-    EXPECT_EQ(static_cast<std::int64_t>(rows.size()), stream - 30 - report->manifest.source.dropped.at("position_0"));
+    EXPECT_EQ(static_cast<std::int64_t>(rows.size()),
+              stream - 30 - report->manifest.source.dropped.at("position_0"));
   }
   std::set<float> positions;
   for (const Row& row : first) positions.insert(row.values[1]);
@@ -226,7 +241,8 @@ TEST_F(HarvestTest, ASampleRunsExactlyItsTokensAndIsRepeatable) {
   EXPECT_EQ(report->tokens, 50);
   const auto rows = Rows();
   std::int32_t last = -1;
-  for (const Row& row : rows) EXPECT_GE(row.document, std::exchange(last, row.document));  // sequential order
+  for (const Row& row : rows)
+    EXPECT_GE(row.document, std::exchange(last, row.document));  // sequential order
   ASSERT_TRUE(Run().ok());
   const auto again = Rows();
   ASSERT_EQ(rows.size(), again.size());

@@ -10,11 +10,16 @@ constexpr HookPoint kBlockPoints[] = {HookPoint::kResidPre, HookPoint::kAttnOut,
 
 const char* PointName(HookPoint point) {
   switch (point) {
-    case HookPoint::kEmbed: return "hook_embed";
-    case HookPoint::kResidPre: return "hook_resid_pre";
-    case HookPoint::kAttnOut: return "hook_attn_out";
-    case HookPoint::kMlpOut: return "hook_mlp_out";
-    case HookPoint::kResidPost: return "hook_resid_post";
+    case HookPoint::kEmbed:
+      return "hook_embed";
+    case HookPoint::kResidPre:
+      return "hook_resid_pre";
+    case HookPoint::kAttnOut:
+      return "hook_attn_out";
+    case HookPoint::kMlpOut:
+      return "hook_mlp_out";
+    case HookPoint::kResidPost:
+      return "hook_resid_post";
   }
   return "";
 }
@@ -38,7 +43,8 @@ absl::StatusOr<Hook> ParseHook(const std::string& name, int blocks) {
   }
   const std::string nearest = Nearest(name, names);
   return absl::InvalidArgumentError(
-      absl::StrCat("no hook \"", name, "\": the model has hook_embed and blocks.N.{hook_resid_pre, hook_attn_out, ",
+      absl::StrCat("no hook \"", name,
+                   "\": the model has hook_embed and blocks.N.{hook_resid_pre, hook_attn_out, ",
                    "hook_mlp_out, hook_resid_post} for N = 0..", blocks - 1,
                    nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
 }

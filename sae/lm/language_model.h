@@ -1,10 +1,10 @@
 #pragma once
 // A language model that can be stopped at a hook. The interface has no LibTorch in it, so that what
 // uses it (the harvester) builds and is tested without; LoadLlama is the implementation.
-// A model uses `threads` threads of its own while a call runs; one call at a time. The GGUF reader is
-// borrowed and must outlive the model.
-// Errors: INVALID_ARGUMENT for tokens outside the vocabulary or spans that are empty, out of order or
-// longer than the model's context; UNIMPLEMENTED from LoadLlama in a build without LibTorch.
+// A model uses `threads` threads of its own while a call runs; one call at a time. The GGUF reader
+// is borrowed and must outlive the model. Errors: INVALID_ARGUMENT for tokens outside the
+// vocabulary or spans that are empty, out of order or longer than the model's context;
+// UNIMPLEMENTED from LoadLlama in a build without LibTorch.
 
 #include <cstdint>
 #include <memory>
@@ -28,7 +28,8 @@ std::string ComputeName(Compute compute);
 /// attends across spans.
 struct TokenBatch {
   std::vector<std::int32_t> tokens;
-  std::vector<std::int64_t> span_begins;  ///< ascending, the first is 0; each ends where the next begins
+  std::vector<std::int64_t>
+      span_begins;  ///< ascending, the first is 0; each ends where the next begins
 
   void StartSpan() { span_begins.push_back(static_cast<std::int64_t>(tokens.size())); }
   std::int64_t size() const { return static_cast<std::int64_t>(tokens.size()); }
@@ -47,8 +48,8 @@ class LanguageModel {
   [[nodiscard]] virtual absl::Status Run(const TokenBatch& batch, const std::vector<Hook>& hooks,
                                          const std::vector<std::span<float>>& out) = 0;
   /// Logits after the last block of the tokens at `rows` of the batch: [rows, vocabulary].
-  [[nodiscard]] virtual absl::StatusOr<std::vector<float>> Logits(const TokenBatch& batch,
-                                                                  const std::vector<std::int64_t>& rows) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<float>> Logits(
+      const TokenBatch& batch, const std::vector<std::int64_t>& rows) = 0;
   /// Mean over all tokens but the last of each span of -log p(next token), accumulated in float64.
   [[nodiscard]] virtual absl::StatusOr<double> MeanCrossEntropy(const TokenBatch& batch) = 0;
 };
@@ -61,7 +62,7 @@ struct LanguageModelOptions {
 };
 
 /// Weights are dequantised and packed for the processor; the embedding stays quantised.
-[[nodiscard]] absl::StatusOr<std::unique_ptr<LanguageModel>> LoadLlama(const GgufReader& gguf,
-                                                                       const LanguageModelOptions& options);
+[[nodiscard]] absl::StatusOr<std::unique_ptr<LanguageModel>> LoadLlama(
+    const GgufReader& gguf, const LanguageModelOptions& options);
 
 }  // namespace sae::lm

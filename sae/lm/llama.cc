@@ -1,15 +1,15 @@
-// The Llama forward pass. LibTorch gives memory, threads and the output layer; linear layers and the
-// products of attention run through oneDNN, which is more than twice as fast here as at::mm.
-// Numerics: residual stream, norms, softmax and RoPE in float32; with Compute::kBf16 the inputs of the
-// linear layers and their weights are rounded to bfloat16 and products accumulate in float32.
-
-#include <ATen/ATen.h>
-#include <ATen/Parallel.h>
+// The Llama forward pass. LibTorch gives memory, threads and the output layer; linear layers and
+// the products of attention run through oneDNN, which is more than twice as fast here as at::mm.
+// Numerics: residual stream, norms, softmax and RoPE in float32; with Compute::kBf16 the inputs of
+// the linear layers and their weights are rounded to bfloat16 and products accumulate in float32.
 
 #include <algorithm>
 #include <atomic>
 #include <exception>
 #include <optional>
+
+#include <ATen/ATen.h>
+#include <ATen/Parallel.h>
 
 #include "sae/base/mutex.h"
 #include "sae/lm/attention.h"
@@ -21,8 +21,8 @@
 namespace sae::lm {
 namespace {
 
-// Tokens one thread takes through all blocks at a time: the residual stream and the MLP's hidden layer
-// are then 4 MB, and packed weights are read once for 256 rows.
+// Tokens one thread takes through all blocks at a time: the residual stream and the MLP's hidden
+// layer are then 4 MB, and packed weights are read once for 256 rows.
 constexpr std::int64_t kMicroBatchTokens = 256;
 // Rows of the unembedding dequantised at a time.
 constexpr std::int64_t kVocabularyChunk = 4096;
@@ -33,7 +33,8 @@ absl::Status CatchToStatus(const char* context, const Function& function) {
   try {
     return function();
   } catch (const c10::OutOfMemoryError& error) {
-    return absl::ResourceExhaustedError(absl::StrCat(context, ": ", error.what_without_backtrace()));
+    return absl::ResourceExhaustedError(
+        absl::StrCat(context, ": ", error.what_without_backtrace()));
   } catch (const c10::Error& error) {
     return absl::InternalError(absl::StrCat(context, ": ", error.what_without_backtrace()));
   } catch (const std::exception& error) {
@@ -52,7 +53,8 @@ class Worker {
     longest_ = std::max(longest_, longest);
     const std::int64_t rows = MatmulRunner::PaddedRows(tokens_);
     const auto plain = at::TensorOptions().dtype(at::kFloat);
-    const auto input = at::TensorOptions().dtype(compute == Compute::kF32 ? at::kFloat : at::kBFloat16);
+    const auto input =
+        at::TensorOptions().dtype(compute == Compute::kF32 ? at::kFloat : at::kBFloat16);
     // Zeros, since padding rows are read by the products.
     stream_ = at::zeros({rows, c.d}, plain);
     input_ = at::zeros({rows, std::max({c.d, c.mlp, c.q_width()})}, input);
@@ -90,7 +92,8 @@ class HookSink {
       : hooks_(hooks), out_(out), d_(d), last_(*std::max_element(hooks.begin(), hooks.end())) {}
   void Take(const Hook& hook, const MicroBatch& micro, const float* rows) const {
     for (std::size_t i = 0; i < hooks_.size(); ++i) {
-      if (hooks_[i] == hook) std::copy(rows, rows + micro.tokens() * d_, out_[i].data() + micro.first_token * d_);
+      if (hooks_[i] == hook)
+        std::copy(rows, rows + micro.tokens() * d_, out_[i].data() + micro.first_token * d_);
     }
   }
   bool DoneAfter(const Hook& hook) const { return hook >= last_; }
@@ -105,7 +108,10 @@ class HookSink {
 class Llama final : public LanguageModel {
  public:
   Llama(const GgufReader& gguf, LlamaConfig config, const LanguageModelOptions& options)
-      : gguf_(gguf), config_(std::move(config)), options_(options), workers_(static_cast<std::size_t>(options.threads)) {}
+      : gguf_(gguf),
+        config_(std::move(config)),
+        options_(options),
+        workers_(static_cast<std::size_t>(options.threads)) {}
 
   absl::Status Load() {
     SAE_ASSIGN_OR_RETURN(embedding_, gguf_.Tensor("token_embd.weight"));
@@ -116,7 +122,8 @@ class Llama final : public LanguageModel {
     unembedding_ = embedding_;
     if (auto own = gguf_.Tensor("output.weight"); own.ok()) unembedding_ = *own;
     SAE_ASSIGN_OR_RETURN(output_norm_, gguf_.Floats("output_norm.weight", {config_.d}));
-    const std::int64_t count = options_.blocks < 0 ? config_.blocks : std::min(options_.blocks, config_.blocks);
+    const std::int64_t count =
+        options_.blocks < 0 ? config_.blocks : std::min(options_.blocks, config_.blocks);
     for (std::int64_t block = 0; block < count; ++block) {
       SAE_ASSIGN_OR_RETURN(LlamaBlock loaded, LoadBlock(gguf_, config_, block, options_.compute));
       blocks_.push_back(std::move(loaded));
@@ -131,7 +138,8 @@ class Llama final : public LanguageModel {
     return CatchToStatus("forward pass", [&] { return RunChecked(batch, hooks, out); });
   }
 
-  absl::StatusOr<std::vector<float>> Logits(const TokenBatch& batch, const std::vector<std::int64_t>& rows) override {
+  absl::StatusOr<std::vector<float>> Logits(const TokenBatch& batch,
+                                            const std::vector<std::int64_t>& rows) override {
     std::vector<float> out;
     const absl::Status status = CatchToStatus("logits", [&]() -> absl::Status {
       at::Tensor logits;
@@ -156,7 +164,8 @@ class Llama final : public LanguageModel {
       at::Tensor logits;
       SAE_RETURN_IF_ERROR(LogitsOf(batch, rows, logits));
       for (std::int64_t i = 0; i < count; ++i) {
-        const std::int64_t next = batch.tokens[static_cast<std::size_t>(rows[static_cast<std::size_t>(i)] + 1)];
+        const std::int64_t next =
+            batch.tokens[static_cast<std::size_t>(rows[static_cast<std::size_t>(i)] + 1)];
         sum -= at::log_softmax(logits[i].to(at::kDouble), 0)[next].item<double>();
       }
       return absl::OkStatus();
@@ -169,16 +178,20 @@ class Llama final : public LanguageModel {
   absl::Status CheckHooks(const TokenBatch& batch, const std::vector<Hook>& hooks,
                           const std::vector<std::span<float>>& out) const {
     if (hooks.empty() || hooks.size() != out.size()) {
-      return absl::InvalidArgumentError(absl::StrCat(hooks.size(), " hooks but ", out.size(), " outputs"));
+      return absl::InvalidArgumentError(
+          absl::StrCat(hooks.size(), " hooks but ", out.size(), " outputs"));
     }
     for (std::size_t i = 0; i < hooks.size(); ++i) {
       if (static_cast<std::int64_t>(out[i].size()) != batch.size() * config_.d) {
-        return absl::InvalidArgumentError(absl::StrCat(HookName(hooks[i]), ": output holds ", out[i].size(), " values, not ",
-                                                       batch.size(), " x ", config_.d));
+        return absl::InvalidArgumentError(absl::StrCat(HookName(hooks[i]), ": output holds ",
+                                                       out[i].size(), " values, not ", batch.size(),
+                                                       " x ", config_.d));
       }
-      if (hooks[i].point != HookPoint::kEmbed && hooks[i].block >= static_cast<int>(blocks_.size())) {
-        return absl::FailedPreconditionError(
-            absl::StrCat(HookName(hooks[i]), ": only ", blocks_.size(), " blocks of ", config_.blocks, " are loaded"));
+      if (hooks[i].point != HookPoint::kEmbed &&
+          hooks[i].block >= static_cast<int>(blocks_.size())) {
+        return absl::FailedPreconditionError(absl::StrCat(HookName(hooks[i]), ": only ",
+                                                          blocks_.size(), " blocks of ",
+                                                          config_.blocks, " are loaded"));
       }
     }
     return ValidateBatch(batch, config_);
@@ -191,9 +204,11 @@ class Llama final : public LanguageModel {
     const std::vector<MicroBatch> pieces = CutMicroBatches(batch, kMicroBatchTokens);
     std::int64_t longest = 0;
     for (std::int64_t i = 0; i < batch.spans(); ++i) {
-      longest = std::max(longest, batch.span_end(i) - batch.span_begins[static_cast<std::size_t>(i)]);
+      longest =
+          std::max(longest, batch.span_end(i) - batch.span_begins[static_cast<std::size_t>(i)]);
     }
-    const std::int64_t turned = rope_ ? static_cast<std::int64_t>(rope_->cosine.size()) / rope_->half : 0;
+    const std::int64_t turned =
+        rope_ ? static_cast<std::int64_t>(rope_->cosine.size()) / rope_->half : 0;
     if (turned < longest) rope_.emplace(longest, config_.head_size, config_.rope_base);
 
     const HookSink sink(hooks, out, config_.d);
@@ -205,7 +220,9 @@ class Llama final : public LanguageModel {
       const c10::InferenceMode thread_guard;
       for (std::int64_t w = first; w < last; ++w) {
         Worker& worker = workers_[static_cast<std::size_t>(w)];
-        worker.Reserve(config_, options_.compute, std::max(pieces[0].tokens(), std::min(batch.size(), kMicroBatchTokens)), longest);
+        worker.Reserve(config_, options_.compute,
+                       std::max(pieces[0].tokens(), std::min(batch.size(), kMicroBatchTokens)),
+                       longest);
         for (std::size_t i = next++; i < pieces.size(); i = next++) {
           if (absl::Status s = RunMicro(batch, pieces[i], sink, worker); !s.ok()) {
             const MutexLock lock(mu);
@@ -218,7 +235,8 @@ class Llama final : public LanguageModel {
     return status;
   }
 
-  absl::Status RunMicro(const TokenBatch& batch, const MicroBatch& micro, const HookSink& sink, Worker& w) const {
+  absl::Status RunMicro(const TokenBatch& batch, const MicroBatch& micro, const HookSink& sink,
+                        Worker& w) const {
     const std::int64_t rows = micro.tokens();
     for (std::int64_t t = 0; t < rows; ++t) {
       const std::int32_t token = batch.tokens[static_cast<std::size_t>(micro.first_token + t)];
@@ -227,15 +245,16 @@ class Llama final : public LanguageModel {
     sink.Take(Hook{}, micro, w.stream());
     if (sink.DoneAfter(Hook{})) return absl::OkStatus();
     for (std::size_t block = 0; block < blocks_.size(); ++block) {
-      SAE_ASSIGN_OR_RETURN(const bool done, RunBlock(blocks_[block], static_cast<int>(block), micro, sink, w));
+      SAE_ASSIGN_OR_RETURN(const bool done,
+                           RunBlock(blocks_[block], static_cast<int>(block), micro, sink, w));
       if (done) break;
     }
     return absl::OkStatus();
   }
 
   /// True when no hook lies beyond.
-  absl::StatusOr<bool> RunBlock(const LlamaBlock& block, int number, const MicroBatch& micro, const HookSink& sink,
-                                Worker& w) const {
+  absl::StatusOr<bool> RunBlock(const LlamaBlock& block, int number, const MicroBatch& micro,
+                                const HookSink& sink, Worker& w) const {
     const std::int64_t rows = micro.tokens();
     const auto eps = static_cast<float>(config_.norm_eps);
     const auto done = [&](HookPoint point, const float* values) {
@@ -258,7 +277,8 @@ class Llama final : public LanguageModel {
     return done(HookPoint::kResidPost, w.stream());
   }
 
-  absl::Status LogitsOf(const TokenBatch& batch, const std::vector<std::int64_t>& rows, at::Tensor& logits) {
+  absl::Status LogitsOf(const TokenBatch& batch, const std::vector<std::int64_t>& rows,
+                        at::Tensor& logits) {
     const c10::InferenceMode guard;
     std::vector<float> last(static_cast<std::size_t>(batch.size() * config_.d));
     const Hook hook{static_cast<int>(config_.blocks) - 1, HookPoint::kResidPost};
@@ -268,13 +288,15 @@ class Llama final : public LanguageModel {
     for (std::int64_t i = 0; i < count; ++i) {
       const std::int64_t row = rows[static_cast<std::size_t>(i)];
       if (row < 0 || row >= batch.size()) {
-        return absl::InvalidArgumentError(absl::StrCat("row ", row, " of a batch of ", batch.size()));
+        return absl::InvalidArgumentError(
+            absl::StrCat("row ", row, " of a batch of ", batch.size()));
       }
-      RmsNorm(last.data() + row * config_.d, output_norm_.data(), 1, config_.d, static_cast<float>(config_.norm_eps),
-              {Data(normed) + i * config_.d, nullptr});
+      RmsNorm(last.data() + row * config_.d, output_norm_.data(), 1, config_.d,
+              static_cast<float>(config_.norm_eps), {Data(normed) + i * config_.d, nullptr});
     }
     logits = at::empty({count, config_.vocabulary}, at::kFloat);
-    at::Tensor chunk = at::empty({std::min(kVocabularyChunk, config_.vocabulary), config_.d}, at::kFloat);
+    at::Tensor chunk =
+        at::empty({std::min(kVocabularyChunk, config_.vocabulary), config_.d}, at::kFloat);
     for (std::int64_t first = 0; first < config_.vocabulary; first += kVocabularyChunk) {
       const std::int64_t size = std::min(kVocabularyChunk, config_.vocabulary - first);
       SAE_RETURN_IF_ERROR(DequantiseRows(*unembedding_, first, size, Data(chunk)));
@@ -296,9 +318,11 @@ class Llama final : public LanguageModel {
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<LanguageModel>> LoadLlama(const GgufReader& gguf, const LanguageModelOptions& options) {
+absl::StatusOr<std::unique_ptr<LanguageModel>> LoadLlama(const GgufReader& gguf,
+                                                         const LanguageModelOptions& options) {
   if (options.threads < 1) {
-    return absl::InvalidArgumentError(absl::StrCat("threads is ", options.threads, ", must be at least 1"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("threads is ", options.threads, ", must be at least 1"));
   }
   SAE_ASSIGN_OR_RETURN(LlamaConfig config, ReadLlamaConfig(gguf));
   auto model = std::make_unique<Llama>(gguf, std::move(config), options);

@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/safetensors.h"
 #include "sae/lm/language_model.h"
@@ -34,7 +34,9 @@ Loaded Load(const std::string& path, const LanguageModelOptions& options) {
   return out;
 }
 
-std::string TinyPath() { return testing::WriteTemporary("tiny_llama.gguf", testing::TinyLlama().Build()); }
+std::string TinyPath() {
+  return testing::WriteTemporary("tiny_llama.gguf", testing::TinyLlama().Build());
+}
 
 /// The largest |a - b|2 / |b|2 over rows of `d`.
 double RowError(std::span<const float> a, std::span<const float> b, std::size_t d) {
@@ -52,7 +54,8 @@ double RowError(std::span<const float> a, std::span<const float> b, std::size_t 
   return worst;
 }
 
-std::vector<std::vector<float>> RunHooks(LanguageModel& model, const TokenBatch& batch, const std::vector<std::string>& names) {
+std::vector<std::vector<float>> RunHooks(LanguageModel& model, const TokenBatch& batch,
+                                         const std::vector<std::string>& names) {
   std::vector<Hook> hooks;
   std::vector<std::vector<float>> values;
   for (const auto& name : names) {
@@ -66,15 +69,21 @@ std::vector<std::vector<float>> RunHooks(LanguageModel& model, const TokenBatch&
   return values;
 }
 
-const std::vector<std::string> kGoldenHooks = {
-    "hook_embed", "blocks.8.hook_resid_pre", "blocks.8.hook_attn_out", "blocks.8.hook_mlp_out",
-    "blocks.0.hook_resid_post", "blocks.8.hook_resid_post", "blocks.15.hook_resid_post", "blocks.29.hook_resid_post"};
+const std::vector<std::string> kGoldenHooks = {"hook_embed",
+                                               "blocks.8.hook_resid_pre",
+                                               "blocks.8.hook_attn_out",
+                                               "blocks.8.hook_mlp_out",
+                                               "blocks.0.hook_resid_post",
+                                               "blocks.8.hook_resid_post",
+                                               "blocks.15.hook_resid_post",
+                                               "blocks.29.hook_resid_post"};
 
 struct Tolerance {
   double hook, logits, cross_entropy;
 };
 
-void ExpectText(const SafetensorsReader& golden, const json& text, LanguageModel& model, const Tolerance& tolerance) {
+void ExpectText(const SafetensorsReader& golden, const json& text, LanguageModel& model,
+                const Tolerance& tolerance) {
   const auto name = text["name"].get<std::string>();
   SCOPED_TRACE(name);
   TokenBatch batch;
@@ -98,25 +107,20 @@ void ExpectText(const SafetensorsReader& golden, const json& text, LanguageModel
   auto logits = model.Logits(batch, {n - 4, n - 3, n - 2, n - 1});
   auto want = golden.GetFloats(name + "/logits.last4");
   ASSERT_TRUE(logits.ok() && want.ok()) << logits.status() << want.status();
-  const double logit_error = RowError(*logits, *want, static_cast<std::size_t>(model.config().vocabulary));
+  const double logit_error =
+      RowError(*logits, *want, static_cast<std::size_t>(model.config().vocabulary));
   EXPECT_LT(logit_error, tolerance.logits);
   auto entropy = model.MeanCrossEntropy(batch);
   ASSERT_TRUE(entropy.ok()) << entropy.status();
   EXPECT_NEAR(*entropy, text["mean_ce"].get<double>(), tolerance.cross_entropy);
-  std::printf("%s: hooks within %.2g, logits %.2g, cross-entropy %.2g\n", name.c_str(), worst, logit_error,
-              std::fabs(*entropy - text["mean_ce"].get<double>()));
+  std::printf("%s: hooks within %.2g, logits %.2g, cross-entropy %.2g\n", name.c_str(), worst,
+              logit_error, std::fabs(*entropy - text["mean_ce"].get<double>()));
 }
 
-void ExpectGoldens(const LanguageModelOptions& options, const Tolerance& tolerance) {
+void ExpectGoldens(const LanguageModelOptions& options, const Tolerance& tolerance,
+                   std::string path) {
   Loaded loaded = Load(testing::ModelPath(), options);
   if (!loaded.model) GTEST_SKIP() << "built without LibTorch";
-  std::string path = testing::SharedGoldenPath("forward.safetensors");
-  if (path.empty()) {
-    path = testing::GoldenPath("forward_0_2.safetensors");
-    std::printf("texts 0-2 only: forward.safetensors is neither under $SAELOOM_SHARED nor beside the tree\n");
-  } else {
-    std::printf("all six texts of %s\n", path.c_str());
-  }
   auto golden = SafetensorsReader::Open(path);
   ASSERT_TRUE(golden.ok()) << golden.status();
   const json texts = json::parse(testing::ReadFileOrDie(testing::GoldenPath("forward.json")));
@@ -124,7 +128,8 @@ void ExpectGoldens(const LanguageModelOptions& options, const Tolerance& toleran
   ASSERT_TRUE(tokenizer.ok()) << tokenizer.status();
   int ran = 0;
   for (const json& text : texts) {
-    EXPECT_EQ((*tokenizer)->Encode(text["text"].get<std::string>()), text["ids"].get<std::vector<std::int32_t>>());
+    EXPECT_EQ((*tokenizer)->Encode(text["text"].get<std::string>()),
+              text["ids"].get<std::vector<std::int32_t>>());
     if ((*golden)->tensors().count(text["name"].get<std::string>() + "/mean_ce") == 0) continue;
     ExpectText(**golden, text, *loaded.model, tolerance);
     ++ran;
@@ -134,14 +139,24 @@ void ExpectGoldens(const LanguageModelOptions& options, const Tolerance& toleran
 
 TEST(Llama, Float32WithinTheTolerancesOfTheGoldens) {
   if (testing::ModelPath().empty()) GTEST_SKIP() << testing::NoModelReason();
-  ExpectGoldens({.threads = 2}, {1e-4, 3e-4, 5e-5});
+  std::string path = testing::SharedGoldenPath("forward.safetensors");
+  if (path.empty()) {
+    path = testing::GoldenPath("forward_0_2.safetensors");
+    std::printf(
+        "texts 0-2 only: forward.safetensors is neither under $SAELOOM_SHARED nor beside the "
+        "tree\n");
+  } else {
+    std::printf("all six texts of %s\n", path.c_str());
+  }
+  ExpectGoldens({.threads = 2}, {1e-4, 3e-4, 5e-5}, path);
 }
 
-// Rounding to bf16 moves the residual stream by about 6e-3 at block 8; the outputs of sublayers, where terms
-// cancel, by up to ten times that.
+// Rounding to bf16 moves the residual stream by about 6e-3 at block 8; the outputs of sublayers,
+// where terms cancel, by up to ten times that.
 TEST(Llama, Bfloat16StaysNearTheGoldens) {
   if (testing::ModelPath().empty()) GTEST_SKIP() << testing::NoModelReason();
-  ExpectGoldens({.compute = Compute::kBf16, .threads = 2}, {1e-1, 5e-2, 3e-2});
+  ExpectGoldens({.compute = Compute::kBf16, .threads = 2}, {1e-1, 5e-2, 3e-2},
+                testing::GoldenPath("forward_0_2.safetensors"));
 }
 
 TokenBatch Batch(const std::vector<std::vector<std::int32_t>>& spans) {
@@ -159,8 +174,9 @@ std::vector<std::int32_t> Tokens(std::int32_t first, int count) {
   return out;
 }
 
-const std::vector<std::string> kTinyHooks = {"hook_embed", "blocks.0.hook_attn_out", "blocks.1.hook_resid_pre",
-                                             "blocks.1.hook_mlp_out", "blocks.1.hook_resid_post"};
+const std::vector<std::string> kTinyHooks = {"hook_embed", "blocks.0.hook_attn_out",
+                                             "blocks.1.hook_resid_pre", "blocks.1.hook_mlp_out",
+                                             "blocks.1.hook_resid_post"};
 
 TEST(Llama, SpansOfABatchDoNotSeeEachOther) {
   Loaded loaded = Load(TinyPath(), {.threads = 2});
@@ -173,7 +189,9 @@ TEST(Llama, SpansOfABatchDoNotSeeEachOther) {
   for (const auto& span : spans) {
     const auto alone = RunHooks(*loaded.model, Batch({span}), kTinyHooks);
     for (std::size_t h = 0; h < kTinyHooks.size(); ++h) {
-      EXPECT_LT(RowError(std::span(together[h]).subspan(at * 64, span.size() * 64), alone[h], 64), 1e-5) << kTinyHooks[h];
+      EXPECT_LT(RowError(std::span(together[h]).subspan(at * 64, span.size() * 64), alone[h], 64),
+                1e-5)
+          << kTinyHooks[h];
     }
     at += span.size();
   }
@@ -187,7 +205,8 @@ TEST(Llama, ALaterTokenChangesNoEarlierRow) {
   tokens[70] = 5;
   const auto after = RunHooks(*loaded.model, Batch({tokens}), {"blocks.1.hook_resid_post"});
   EXPECT_TRUE(std::equal(before[0].begin(), before[0].begin() + 70 * 64, after[0].begin()));
-  EXPECT_FALSE(std::equal(before[0].begin() + 70 * 64, before[0].end(), after[0].begin() + 70 * 64));
+  EXPECT_FALSE(
+      std::equal(before[0].begin() + 70 * 64, before[0].end(), after[0].begin() + 70 * 64));
 }
 
 TEST(Llama, OnlyTheLoadedBlocksCanBeAsked) {
@@ -203,13 +222,16 @@ TEST(Llama, BadBatchesAreRefused) {
   Loaded loaded = Load(TinyPath(), {});
   if (!loaded.model) GTEST_SKIP() << "built without LibTorch";
   std::vector<float> out(3 * 64);
-  const auto code = [&](const TokenBatch& batch) { return loaded.model->Run(batch, {Hook{}}, {out}).code(); };
+  const auto code = [&](const TokenBatch& batch) {
+    return loaded.model->Run(batch, {Hook{}}, {out}).code();
+  };
   EXPECT_EQ(code(Batch({{1, 2, 258}})), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(Batch({{1, -2, 3}})), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(Batch({{1, 2}})), absl::StatusCode::kInvalidArgument);  // output of another size
   EXPECT_EQ(code(TokenBatch{}), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(code(Batch({{1, 2, 3}, {}})), absl::StatusCode::kInvalidArgument);
-  EXPECT_EQ(loaded.model->MeanCrossEntropy(Batch({{1}})).status().code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(loaded.model->MeanCrossEntropy(Batch({{1}})).status().code(),
+            absl::StatusCode::kInvalidArgument);
 }
 
 TEST(Llama, AMissingTensorIsNamed) {

@@ -1,6 +1,6 @@
 #pragma once
-// The weights of a Llama model, dequantised, fused and packed: q, k and v are one product, gate and up
-// another; rows of q and k are put in half-split RoPE order (the file has pairs side by side).
+// The weights of a Llama model, dequantised, fused and packed: q, k and v are one product, gate and
+// up another; rows of q and k are put in half-split RoPE order (the file has pairs side by side).
 // Immutable after loading, thread-safe.
 
 #include <cstdint>
@@ -21,13 +21,17 @@ struct LlamaBlock {
   PackedWeights down;                 ///< [d, mlp]
 };
 
-[[nodiscard]] absl::StatusOr<LlamaBlock> LoadBlock(const GgufReader& gguf, const LlamaConfig& config,
-                                                   std::int64_t block, Compute compute);
+[[nodiscard]] absl::StatusOr<LlamaBlock> LoadBlock(const GgufReader& gguf,
+                                                   const LlamaConfig& config, std::int64_t block,
+                                                   Compute compute);
 
 /// Rows `first` .. `first + count` of a matrix of the file, as float32 [count, columns].
-[[nodiscard]] absl::Status DequantiseRows(const GgufTensor& tensor, std::int64_t first, std::int64_t count, float* out);
+[[nodiscard]] absl::Status DequantiseRows(const GgufTensor& tensor, std::int64_t first,
+                                          std::int64_t count, float* out);
 
-/// Moves row 2i of each head to i and row 2i + 1 to i + head_size / 2; `rows` is [heads * head_size, d].
-void HalfSplitRows(std::vector<float>& rows, std::int64_t heads, std::int64_t head_size, std::int64_t d);
+/// Moves row 2i of each head to i and row 2i + 1 to i + head_size / 2; `rows` is [heads *
+/// head_size, d].
+void HalfSplitRows(std::vector<float>& rows, std::int64_t heads, std::int64_t head_size,
+                   std::int64_t d);
 
 }  // namespace sae::lm

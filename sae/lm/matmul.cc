@@ -18,7 +18,9 @@ using Tag = dnnl::memory::format_tag;
 // Rows of one call of a primitive: beyond it nothing is gained, and few shapes stay few.
 constexpr std::int64_t kChunkRows = 256;
 
-DnnlType TypeOf(Compute compute) { return compute == Compute::kF32 ? DnnlType::f32 : DnnlType::bf16; }
+DnnlType TypeOf(Compute compute) {
+  return compute == Compute::kF32 ? DnnlType::f32 : DnnlType::bf16;
+}
 
 /// oneDNN's C++ interface throws; nothing beyond this file does.
 template <class Function>
@@ -27,15 +29,17 @@ absl::Status Guard(const char* what, const Function& function) {
     function();
     return absl::OkStatus();
   } catch (const dnnl::error& error) {
-    if (error.status == dnnl_out_of_memory) return absl::ResourceExhaustedError(absl::StrCat(what, ": oneDNN: no memory"));
+    if (error.status == dnnl_out_of_memory)
+      return absl::ResourceExhaustedError(absl::StrCat(what, ": oneDNN: no memory"));
     return absl::InternalError(absl::StrCat(what, ": oneDNN: ", error.what()));
   } catch (const std::bad_alloc&) {
     return absl::ResourceExhaustedError(absl::StrCat(what, ": no memory"));
   }
 }
 
-dnnl::matmul::primitive_desc Describe(const dnnl::engine& engine, std::int64_t rows, std::int64_t in,
-                                      std::int64_t out, DnnlType type, const dnnl::memory::desc& weights) {
+dnnl::matmul::primitive_desc Describe(const dnnl::engine& engine, std::int64_t rows,
+                                      std::int64_t in, std::int64_t out, DnnlType type,
+                                      const dnnl::memory::desc& weights) {
   const dnnl::memory::desc src({rows, in}, type, Tag::ab);
   const dnnl::memory::desc dst({rows, out}, DnnlType::f32, Tag::ab);
   dnnl::primitive_attr attributes;
@@ -59,10 +63,12 @@ PackedWeights::PackedWeights(PackedWeights&&) noexcept = default;
 PackedWeights& PackedWeights::operator=(PackedWeights&&) noexcept = default;
 std::int64_t PackedWeights::out() const { return impl_->out; }
 std::int64_t PackedWeights::in() const { return impl_->in; }
-std::int64_t PackedWeights::bytes() const { return static_cast<std::int64_t>(impl_->packed.get_desc().get_size()); }
+std::int64_t PackedWeights::bytes() const {
+  return static_cast<std::int64_t>(impl_->packed.get_desc().get_size());
+}
 
-absl::StatusOr<PackedWeights> PackedWeights::Create(std::span<const float> rows, std::int64_t out, std::int64_t in,
-                                                    Compute compute) {
+absl::StatusOr<PackedWeights> PackedWeights::Create(std::span<const float> rows, std::int64_t out,
+                                                    std::int64_t in, Compute compute) {
   auto impl = std::make_unique<Impl>();
   impl->out = out;
   impl->in = in;
@@ -92,9 +98,11 @@ struct MatmulRunner::Impl {
     const auto it = shapes.find(key);
     if (it != shapes.end()) return it->second;
     const DnnlType type = TypeOf(weights.compute);
-    const auto described = Describe(engine, rows, weights.in, weights.out, type, weights.packed.get_desc());
+    const auto described =
+        Describe(engine, rows, weights.in, weights.out, type, weights.packed.get_desc());
     Shape shape{dnnl::matmul(described), dnnl::memory(described.src_desc(), engine, nullptr),
-                dnnl::memory(described.dst_desc(), engine, nullptr), dnnl::memory(described.scratchpad_desc(), engine)};
+                dnnl::memory(described.dst_desc(), engine, nullptr),
+                dnnl::memory(described.scratchpad_desc(), engine)};
     return shapes.emplace(key, std::move(shape)).first->second;
   }
   dnnl::engine engine{dnnl::engine::kind::cpu, 0};
@@ -105,7 +113,8 @@ struct MatmulRunner::Impl {
 MatmulRunner::MatmulRunner() : impl_(std::make_unique<Impl>()) {}
 MatmulRunner::~MatmulRunner() = default;
 
-absl::Status MatmulRunner::Run(const PackedWeights& weights, const void* src, std::int64_t rows, float* dst) {
+absl::Status MatmulRunner::Run(const PackedWeights& weights, const void* src, std::int64_t rows,
+                               float* dst) {
   return Guard("matrix product", [&] {
     const PackedWeights::Impl& w = *weights.impl_;
     const std::int64_t element = w.compute == Compute::kF32 ? 4 : 2;
@@ -124,11 +133,14 @@ absl::Status MatmulRunner::Run(const PackedWeights& weights, const void* src, st
   });
 }
 
-absl::Status Sgemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
-                   const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+absl::Status Sgemm(bool b_transposed, std::int64_t m, std::int64_t n, std::int64_t k,
+                   const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float* c,
+                   std::int64_t ldc) {
   const dnnl_status_t status =
       dnnl_sgemm('N', b_transposed ? 'T' : 'N', m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
-  if (status != dnnl_success) return absl::InternalError(absl::StrCat("oneDNN sgemm of ", m, " x ", n, " x ", k, ": status ", status));
+  if (status != dnnl_success)
+    return absl::InternalError(
+        absl::StrCat("oneDNN sgemm of ", m, " x ", n, " x ", k, ": status ", status));
   return absl::OkStatus();
 }
 

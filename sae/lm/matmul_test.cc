@@ -1,9 +1,9 @@
 #include "sae/lm/matmul.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <cstdlib>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/dtype.h"
 #include "sae/base/random.h"
@@ -14,7 +14,9 @@ namespace {
 /// 64-byte aligned memory of `n` values.
 template <class T>
 struct Aligned {
-  explicit Aligned(std::int64_t n) : data(static_cast<T*>(std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64))) {
+  explicit Aligned(std::int64_t n)
+      : data(static_cast<T*>(
+            std::aligned_alloc(64, (static_cast<std::size_t>(n) * sizeof(T) + 63) / 64 * 64))) {
     std::fill(data, data + n, T{});
   }
   ~Aligned() { std::free(data); }
@@ -23,7 +25,8 @@ struct Aligned {
   T* data;
 };
 
-void ExpectProduct(std::int64_t rows, std::int64_t in, std::int64_t out, Compute compute, MatmulRunner& runner) {
+void ExpectProduct(std::int64_t rows, std::int64_t in, std::int64_t out, Compute compute,
+                   MatmulRunner& runner) {
   const std::int64_t padded = MatmulRunner::PaddedRows(rows);
   Random random(static_cast<std::uint64_t>(rows * 1000 + in));
   std::vector<float> weights(static_cast<std::size_t>(out * in));
@@ -42,9 +45,11 @@ void ExpectProduct(std::int64_t rows, std::int64_t in, std::int64_t out, Compute
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t o = 0; o < out; o += 1 + o % 3) {
       double want = 0;
-      for (std::int64_t i = 0; i < in; ++i) want += double{src.data[r * in + i]} * weights[static_cast<std::size_t>(o * in + i)];
+      for (std::int64_t i = 0; i < in; ++i)
+        want += double{src.data[r * in + i]} * weights[static_cast<std::size_t>(o * in + i)];
       // Inputs are exact in bf16, so both types differ from float64 only by float32 accumulation.
-      ASSERT_NEAR(dst.data[r * out + o], want, 4e-6 * static_cast<double>(in)) << rows << " " << in << " " << out;
+      ASSERT_NEAR(dst.data[r * out + o], want, 4e-6 * static_cast<double>(in))
+          << rows << " " << in << " " << out;
     }
   }
 }
@@ -62,7 +67,8 @@ TEST(Matmul, AgainstFloat64) {
 
 TEST(Matmul, SgemmWithStrides) {
   Aligned<float> a(4 * 16), b(4 * 16), c(4 * 16);
-  for (int i = 0; i < 64; ++i) a.data[i] = static_cast<float>(i % 7), b.data[i] = static_cast<float>(i % 5);
+  for (int i = 0; i < 64; ++i)
+    a.data[i] = static_cast<float>(i % 7), b.data[i] = static_cast<float>(i % 5);
   ASSERT_TRUE(Sgemm(true, 3, 2, 5, a.data, 16, b.data, 16, c.data, 16).ok());
   for (int i = 0; i < 3; ++i) {
     for (int j = 0; j < 2; ++j) {

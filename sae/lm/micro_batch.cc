@@ -12,8 +12,9 @@ std::vector<MicroBatch> CutMicroBatches(const TokenBatch& batch, std::int64_t ta
     if (out.empty() || out.back().tokens() + length > target) out.push_back({begin, {0}});
     out.back().begins.push_back(out.back().tokens() + length);
   }
-  std::stable_sort(out.begin(), out.end(),
-                   [](const MicroBatch& a, const MicroBatch& b) { return a.tokens() > b.tokens(); });
+  std::stable_sort(out.begin(), out.end(), [](const MicroBatch& a, const MicroBatch& b) {
+    return a.tokens() > b.tokens();
+  });
   return out;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Cuts a batch into pieces that one thread takes through all blocks: its activations stay in cache and
-// threads never wait for each other. Pure.
+// Cuts a batch into pieces that one thread takes through all blocks: its activations stay in cache
+// and threads never wait for each other. Pure.
 
 #include <cstdint>
 #include <vector>
@@ -16,8 +16,8 @@ struct MicroBatch {
   std::int64_t tokens() const { return begins.back(); }
 };
 
-/// Whole spans up to `target` tokens; a longer span is a piece of its own. Longest pieces first, so that
-/// the threads end together.
+/// Whole spans up to `target` tokens; a longer span is a piece of its own. Longest pieces first, so
+/// that the threads end together.
 std::vector<MicroBatch> CutMicroBatches(const TokenBatch& batch, std::int64_t target);
 
 }  // namespace sae::lm

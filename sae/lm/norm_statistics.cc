@@ -11,7 +11,8 @@ namespace {
 const double kLogWidth = std::log(1.01);
 
 int BinOf(double norm) {
-  return norm > 0 ? static_cast<int>(std::floor(std::log(norm) / kLogWidth)) : std::numeric_limits<int>::min();
+  return norm > 0 ? static_cast<int>(std::floor(std::log(norm) / kLogWidth))
+                  : std::numeric_limits<int>::min();
 }
 
 /// The middle of a bin.
@@ -27,10 +28,11 @@ absl::StatusOr<NormLimit> ParseNormLimit(const std::string& text) {
   limit.value = std::strtod(text.c_str(), &end);
   const std::string rest = end;
   limit.of_median = rest == "x";
-  if (end == text.c_str() || !(rest.empty() || limit.of_median) || !(limit.value > 0) || !std::isfinite(limit.value) ||
-      (limit.of_median && limit.value <= 1)) {
+  if (end == text.c_str() || !(rest.empty() || limit.of_median) || !(limit.value > 0) ||
+      !std::isfinite(limit.value) || (limit.of_median && limit.value <= 1)) {
     return absl::InvalidArgumentError(absl::StrCat(
-        "norm limit \"", text, "\": give a multiple of the median above 1, as in 10x, or a norm above 0, as in 300"));
+        "norm limit \"", text,
+        "\": give a multiple of the median above 1, as in 10x, or a norm above 0, as in 300"));
   }
   return limit;
 }

@@ -1,6 +1,7 @@
 #pragma once
-// Row norms of a harvest in bounded memory: a histogram with bins 1% wide, so quantiles and the share of
-// the largest rows are right to that; smallest, largest and the sum are exact. Not thread-safe.
+// Row norms of a harvest in bounded memory: a histogram with bins 1% wide, so quantiles and the
+// share of the largest rows are right to that; smallest, largest and the sum are exact. Not
+// thread-safe.
 
 #include <cstdint>
 #include <map>

@@ -1,8 +1,8 @@
 #include "sae/lm/norm_statistics.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
+
+#include <gtest/gtest.h>
 
 namespace sae::lm {
 namespace {
@@ -10,7 +10,8 @@ namespace {
 TEST(NormStatistics, QuantilesWithinOnePercent) {
   NormStatistics s;
   for (int i = 1; i <= 10000; ++i) s.Add(i);
-  for (const double q : {0.01, 0.25, 0.5, 0.99, 0.999}) EXPECT_NEAR(s.Quantile(q), q * 10000, 0.011 * q * 10000) << q;
+  for (const double q : {0.01, 0.25, 0.5, 0.99, 0.999})
+    EXPECT_NEAR(s.Quantile(q), q * 10000, 0.011 * q * 10000) << q;
   EXPECT_EQ(s.smallest(), 1);
   EXPECT_EQ(s.largest(), 10000);
   EXPECT_EQ(s.Quantile(1), 10000);

@@ -6,9 +6,12 @@ namespace sae::lm {
 
 std::string PackingName(Packing packing) {
   switch (packing) {
-    case Packing::kMask: return "mask";
-    case Packing::kConcat: return "concat";
-    case Packing::kNone: return "none";
+    case Packing::kMask:
+      return "mask";
+    case Packing::kConcat:
+      return "concat";
+    case Packing::kNone:
+      return "none";
   }
   return "";
 }
@@ -17,7 +20,8 @@ absl::StatusOr<Packing> ParsePacking(const std::string& name) {
   for (const Packing packing : {Packing::kMask, Packing::kConcat, Packing::kNone}) {
     if (name == PackingName(packing)) return packing;
   }
-  return absl::InvalidArgumentError(absl::StrCat("packing \"", name, "\" is none of mask, concat, none"));
+  return absl::InvalidArgumentError(
+      absl::StrCat("packing \"", name, "\" is none of mask, concat, none"));
 }
 
 void PackedBatch::Clear() {
@@ -30,7 +34,8 @@ void PackedBatch::Clear() {
 Packer::Packer(Packing packing, std::int64_t context, std::int32_t separator)
     : packing_(packing), context_(context), separator_(separator) {}
 
-void Packer::Push(std::int32_t token, std::int32_t document, std::int32_t position, PackedBatch& out) {
+void Packer::Push(std::int32_t token, std::int32_t document, std::int32_t position,
+                  PackedBatch& out) {
   if (filled_ == 0) out.batch.StartSpan();
   out.batch.tokens.push_back(token);
   out.documents.push_back(document);
@@ -40,7 +45,8 @@ void Packer::Push(std::int32_t token, std::int32_t document, std::int32_t positi
 
 void Packer::Add(std::int32_t document, std::span<const std::int32_t> ids, PackedBatch& out) {
   if (packing_ != Packing::kConcat) filled_ = 0;
-  for (std::size_t i = 0; i < ids.size(); ++i) Push(ids[i], document, static_cast<std::int32_t>(i), out);
+  for (std::size_t i = 0; i < ids.size(); ++i)
+    Push(ids[i], document, static_cast<std::int32_t>(i), out);
   if (packing_ == Packing::kConcat && separator_ >= 0) Push(separator_, document, -1, out);
 }
 

@@ -1,9 +1,9 @@
 #pragma once
-// Puts documents into contexts. `mask`: documents stand side by side, each attends to itself alone, and
-// what is longer than a context is cut. `concat`: documents and separators form one stream that is cut
-// into contexts, attention crosses documents, as peers do. `none`: a context for each document; the rows
-// are those of `mask`, since there is no padding to save.
-// Not thread-safe. Errors: INVALID_ARGUMENT for an unknown name.
+// Puts documents into contexts. `mask`: documents stand side by side, each attends to itself alone,
+// and what is longer than a context is cut. `concat`: documents and separators form one stream that
+// is cut into contexts, attention crosses documents, as peers do. `none`: a context for each
+// document; the rows are those of `mask`, since there is no padding to save. Not thread-safe.
+// Errors: INVALID_ARGUMENT for an unknown name.
 
 #include <cstdint>
 #include <span>

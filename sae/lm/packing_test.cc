@@ -51,7 +51,8 @@ TEST(Packing, NoneGivesTheRowsOfMask) {
 }
 
 TEST(Packing, Names) {
-  for (const char* name : {"mask", "concat", "none"}) EXPECT_EQ(PackingName(*ParsePacking(name)), name);
+  for (const char* name : {"mask", "concat", "none"})
+    EXPECT_EQ(PackingName(*ParsePacking(name)), name);
   EXPECT_EQ(ParsePacking("pad").status().code(), absl::StatusCode::kInvalidArgument);
 }
 

@@ -35,8 +35,8 @@ std::size_t RunEnd(std::string_view part, std::size_t i, CharClass kind) {
   return i;
 }
 
-/// End of the white space that the pattern takes at `i`: all of it at the end of the part, else all but
-/// the last character, which is left to lead a word (or, alone, is a piece of its own).
+/// End of the white space that the pattern takes at `i`: all of it at the end of the part, else all
+/// but the last character, which is left to lead a word (or, alone, is a piece of its own).
 std::size_t SpaceEnd(std::string_view part, std::size_t i) {
   std::size_t last = i;
   std::size_t end = i;

@@ -1,8 +1,8 @@
 #include "sae/lm/pretokenizer.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace sae::lm {
 namespace {

@@ -21,7 +21,8 @@ void AppendUtf8(std::string& out, char32_t c) {
   }
 }
 
-/// GPT-2's alphabet: printable bytes stand for themselves, the other 68 in order for U+0100, U+0101, ...
+/// GPT-2's alphabet: printable bytes stand for themselves, the other 68 in order for U+0100,
+/// U+0101, ...
 std::array<char32_t, 256> ByteAlphabet() {
   std::array<char32_t, 256> out{};
   char32_t next = 0x100;
@@ -33,7 +34,8 @@ std::array<char32_t, 256> ByteAlphabet() {
 }
 
 /// Text in the byte alphabet back to bytes; nothing when a character is outside it.
-bool FromAlphabet(const std::string& text, const std::unordered_map<char32_t, char>& byte_of, std::string& out) {
+bool FromAlphabet(const std::string& text, const std::unordered_map<char32_t, char>& byte_of,
+                  std::string& out) {
   out.clear();
   for (std::size_t i = 0; i < text.size();) {
     const DecodedChar c = DecodeUtf8(text, i);
@@ -46,7 +48,8 @@ bool FromAlphabet(const std::string& text, const std::unordered_map<char32_t, ch
 }
 
 std::uint64_t PairKey(std::int32_t left, std::int32_t right) {
-  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) | static_cast<std::uint32_t>(right);
+  return (static_cast<std::uint64_t>(static_cast<std::uint32_t>(left)) << 32) |
+         static_cast<std::uint32_t>(right);
 }
 
 }  // namespace
@@ -55,7 +58,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufReader&
   SAE_ASSIGN_OR_RETURN(const std::string model, gguf.Text("tokenizer.ggml.model"));
   SAE_ASSIGN_OR_RETURN(const std::string pre, gguf.Text("tokenizer.ggml.pre"));
   if (model != "gpt2" || pre != "smollm") {
-    return absl::UnimplementedError(absl::StrCat(gguf.path(), ": tokenizer ", model, " with pre-tokenizer ", pre,
+    return absl::UnimplementedError(absl::StrCat(gguf.path(), ": tokenizer ", model,
+                                                 " with pre-tokenizer ", pre,
                                                  " is not supported; gpt2 with smollm is"));
   }
   TokenizerData data;
@@ -66,7 +70,8 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::FromGguf(const GgufReader&
   if (!tokenizer.ok()) return Annotate(tokenizer.status(), gguf.path());
   if ((*tokenizer)->separator_ < 0 && gguf.Has("tokenizer.ggml.eos_token_id")) {
     SAE_ASSIGN_OR_RETURN(const std::int64_t eos, gguf.Integer("tokenizer.ggml.eos_token_id"));
-    if (eos >= 0 && eos < (*tokenizer)->size()) (*tokenizer)->separator_ = static_cast<std::int32_t>(eos);
+    if (eos >= 0 && eos < (*tokenizer)->size())
+      (*tokenizer)->separator_ = static_cast<std::int32_t>(eos);
   }
   return tokenizer;
 }
@@ -79,12 +84,13 @@ absl::StatusOr<std::unique_ptr<Tokenizer>> Tokenizer::Create(TokenizerData data)
 
 absl::Status Tokenizer::Build(const TokenizerData& data) {
   if (data.tokens.size() != data.types.size()) {
-    return absl::DataLossError(absl::StrCat("tokenizer: ", data.tokens.size(), " tokens but ", data.types.size(),
-                                            " token types"));
+    return absl::DataLossError(absl::StrCat("tokenizer: ", data.tokens.size(), " tokens but ",
+                                            data.types.size(), " token types"));
   }
   const std::array<char32_t, 256> alphabet = ByteAlphabet();
   std::unordered_map<char32_t, char> byte_of;
-  for (int b = 0; b < 256; ++b) byte_of[alphabet[static_cast<std::size_t>(b)]] = static_cast<char>(b);
+  for (int b = 0; b < 256; ++b)
+    byte_of[alphabet[static_cast<std::size_t>(b)]] = static_cast<char>(b);
 
   std::unordered_map<std::string, std::int32_t> token_of;
   for (std::size_t id = 0; id < data.tokens.size(); ++id) {
@@ -100,13 +106,16 @@ absl::Status Tokenizer::Build(const TokenizerData& data) {
       token_of.emplace(data.tokens[id], static_cast<std::int32_t>(id));
     }
   }
-  std::stable_sort(control_by_length_.begin(), control_by_length_.end(), [this](std::int32_t a, std::int32_t b) {
-    return bytes_[static_cast<std::size_t>(a)].size() > bytes_[static_cast<std::size_t>(b)].size();
-  });
+  std::stable_sort(control_by_length_.begin(), control_by_length_.end(),
+                   [this](std::int32_t a, std::int32_t b) {
+                     return bytes_[static_cast<std::size_t>(a)].size() >
+                            bytes_[static_cast<std::size_t>(b)].size();
+                   });
 
   std::unordered_map<std::string, std::int32_t> symbol_of;
   const auto symbol = [&](const std::string& text) {
-    const auto [it, added] = symbol_of.emplace(text, static_cast<std::int32_t>(symbol_token_.size()));
+    const auto [it, added] =
+        symbol_of.emplace(text, static_cast<std::int32_t>(symbol_token_.size()));
     if (added) {
       const auto token = token_of.find(text);
       symbol_token_.push_back(token == token_of.end() ? -1 : token->second);
@@ -122,7 +131,8 @@ absl::Status Tokenizer::Build(const TokenizerData& data) {
     const std::string& merge = data.merges[rank];
     const std::size_t blank = merge.find(' ');
     if (blank == std::string::npos || blank == 0 || blank + 1 == merge.size()) {
-      return absl::DataLossError(absl::StrCat("tokenizer: merge ", rank, " (\"", merge, "\") is not two parts"));
+      return absl::DataLossError(
+          absl::StrCat("tokenizer: merge ", rank, " (\"", merge, "\") is not two parts"));
     }
     const std::string left = merge.substr(0, blank);
     const std::string right = merge.substr(blank + 1);
@@ -170,7 +180,9 @@ void Tokenizer::MergePiece(std::string_view piece, std::size_t begin, Scratch& s
     const auto byte = static_cast<unsigned char>(piece[static_cast<std::size_t>(i)]);
     nodes.push_back({byte_symbol_[byte], i - 1, i + 1 < count ? i + 1 : -1, i + 1});
   }
-  const auto node = [&](std::int32_t i) -> Scratch::Node& { return nodes[static_cast<std::size_t>(i)]; };
+  const auto node = [&](std::int32_t i) -> Scratch::Node& {
+    return nodes[static_cast<std::size_t>(i)];
+  };
   const auto offer = [&](std::int32_t left) {
     if (left < 0 || node(left).next < 0) return;
     const std::int32_t right = node(left).next;
@@ -254,7 +266,8 @@ absl::StatusOr<std::string> Tokenizer::Decode(std::span<const std::int32_t> ids)
   std::string out;
   for (const std::int32_t id : ids) {
     if (id < 0 || id >= size()) {
-      return absl::InvalidArgumentError(absl::StrCat("token id ", id, " is outside the vocabulary of ", size()));
+      return absl::InvalidArgumentError(
+          absl::StrCat("token id ", id, " is outside the vocabulary of ", size()));
     }
     out += bytes_[static_cast<std::size_t>(id)];
   }

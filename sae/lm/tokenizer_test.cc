@@ -1,9 +1,9 @@
 #include "sae/lm/tokenizer.h"
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <nlohmann/json.hpp>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/random.h"
 #include "sae/lm/testing/gguf_builder.h"
@@ -26,7 +26,8 @@ std::unique_ptr<Tokenizer> FromModel() {
 
 std::string FromHex(const std::string& hex) {
   std::string out;
-  for (std::size_t i = 0; i < hex.size(); i += 2) out += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
+  for (std::size_t i = 0; i < hex.size(); i += 2)
+    out += static_cast<char>(std::stoi(hex.substr(i, 2), nullptr, 16));
   return out;
 }
 
@@ -49,10 +50,12 @@ TEST(Tokenizer, EveryGoldenText) {
 TEST(Tokenizer, EveryGoldenSequenceOfInvalidBytes) {
   if (testing::ModelPath().empty()) GTEST_SKIP() << testing::NoModelReason();
   const auto tokenizer = FromModel();
-  const json cases = json::parse(testing::ReadFileOrDie(testing::GoldenPath("tokens_invalid_utf8.json")));
+  const json cases =
+      json::parse(testing::ReadFileOrDie(testing::GoldenPath("tokens_invalid_utf8.json")));
   EXPECT_EQ(cases.size(), 16U);
   for (const json& c : cases) {
-    EXPECT_EQ(tokenizer->Encode(FromHex(c["bytes_hex"].get<std::string>())), c["ids"].get<Ids>()) << c.dump();
+    EXPECT_EQ(tokenizer->Encode(FromHex(c["bytes_hex"].get<std::string>())), c["ids"].get<Ids>())
+        << c.dump();
   }
 }
 
@@ -67,8 +70,10 @@ TEST(Tokenizer, SeparatorAndControlTokensOfTheModel) {
   EXPECT_EQ(tokenizer->Decode(Ids{49152}).status().code(), absl::StatusCode::kInvalidArgument);
 }
 
-// The textbook algorithm: find the pair of lowest rank, leftmost first, and merge it, until none is left.
-std::vector<std::string> SlowMerge(const std::string& piece, const std::vector<std::string>& merges) {
+// The textbook algorithm: find the pair of lowest rank, leftmost first, and merge it, until none is
+// left.
+std::vector<std::string> SlowMerge(const std::string& piece,
+                                   const std::vector<std::string>& merges) {
   std::vector<std::string> parts;
   for (const char c : piece) parts.emplace_back(1, c);
   for (;;) {
@@ -76,7 +81,8 @@ std::vector<std::string> SlowMerge(const std::string& piece, const std::vector<s
     std::size_t at = 0;
     for (std::size_t i = 0; i + 1 < parts.size(); ++i) {
       const std::string pair = parts[i] + " " + parts[i + 1];
-      const auto rank = static_cast<std::size_t>(std::find(merges.begin(), merges.end(), pair) - merges.begin());
+      const auto rank =
+          static_cast<std::size_t>(std::find(merges.begin(), merges.end(), pair) - merges.begin());
       if (rank < best) {
         best = rank;
         at = i;
@@ -89,12 +95,14 @@ std::vector<std::string> SlowMerge(const std::string& piece, const std::vector<s
 }
 
 TEST(Tokenizer, MergesAsTheTextbookDoesOnRandomWords) {
-  const std::vector<std::string> merges = {"a b", "b a", "a a", "ab a", "aa b", "c ab", "cab aa", "b b", "bb bb", "ba ba", "c c"};
+  const std::vector<std::string> merges = {"a b",    "b a", "a a",   "ab a",  "aa b", "c ab",
+                                           "cab aa", "b b", "bb bb", "ba ba", "c c"};
   TokenizerData data;
   data.tokens = {"a", "b", "c"};
   for (std::string merge : merges) {
     merge.erase(merge.find(' '), 1);
-    if (std::find(data.tokens.begin(), data.tokens.end(), merge) == data.tokens.end()) data.tokens.push_back(merge);
+    if (std::find(data.tokens.begin(), data.tokens.end(), merge) == data.tokens.end())
+      data.tokens.push_back(merge);
   }
   data.types.assign(data.tokens.size(), 1);
   data.merges = merges;
@@ -106,7 +114,8 @@ TEST(Tokenizer, MergesAsTheTextbookDoesOnRandomWords) {
     std::string word;
     for (std::uint64_t n = 1 + random.Below(24); n > 0; --n) word += "abc"[random.Below(3)];
     std::vector<std::string> got;
-    for (const auto id : (*tokenizer)->Encode(word)) got.push_back(tokens[static_cast<std::size_t>(id)]);
+    for (const auto id : (*tokenizer)->Encode(word))
+      got.push_back(tokens[static_cast<std::size_t>(id)]);
     ASSERT_EQ(got, SlowMerge(word, merges)) << word;
   }
 }
@@ -152,7 +161,8 @@ TEST(Tokenizer, ContradictionsAndOtherKindsAreRefused) {
   auto gguf = GgufReader::Open(testing::WriteTemporary("spm.gguf", b.Build()));
   const auto status = Tokenizer::FromGguf(**gguf).status();
   EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(Message(status).find("tokenizer llama with pre-tokenizer default"), std::string::npos) << status;
+  EXPECT_NE(Message(status).find("tokenizer llama with pre-tokenizer default"), std::string::npos)
+      << status;
 }
 
 }  // namespace

@@ -13,8 +13,9 @@ struct CodePointRange {
 
 template <std::size_t N>
 bool InRanges(const CodePointRange (&ranges)[N], char32_t c) {
-  const auto* it = std::upper_bound(std::begin(ranges), std::end(ranges), c,
-                                    [](char32_t x, const CodePointRange& r) { return x < r.first; });
+  const auto* it =
+      std::upper_bound(std::begin(ranges), std::end(ranges), c,
+                       [](char32_t x, const CodePointRange& r) { return x < r.first; });
   return it != std::begin(ranges) && c <= std::prev(it)->last;
 }
 

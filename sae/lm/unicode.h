@@ -19,7 +19,8 @@ struct DecodedChar {
 };
 
 /// Decodes the character at `offset` (< text.size()). A byte that starts no well-formed sequence
-/// (overlong, surrogate, beyond U+10FFFF, cut short) gives U+FFFD, one byte consumed, valid = false.
+/// (overlong, surrogate, beyond U+10FFFF, cut short) gives U+FFFD, one byte consumed, valid =
+/// false.
 DecodedChar DecodeUtf8(std::string_view text, std::size_t offset);
 
 /// The text with U+FFFD in place of every byte that starts no well-formed sequence.

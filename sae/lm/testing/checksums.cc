@@ -56,7 +56,8 @@ std::uint32_t Crc32(std::span<const std::byte> data) {
     table[n] = c;
   }
   std::uint32_t crc = 0xFFFFFFFFU;
-  for (const std::byte b : data) crc = table[(crc ^ static_cast<std::uint32_t>(b)) & 0xFFU] ^ (crc >> 8);
+  for (const std::byte b : data)
+    crc = table[(crc ^ static_cast<std::uint32_t>(b)) & 0xFFU] ^ (crc >> 8);
   return ~crc;
 }
 
@@ -72,7 +73,8 @@ std::string Sha256(std::span<const std::byte> data) {
   tail[left] = 0x80;
   const std::size_t tail_bytes = left < 56 ? 64 : 128;
   const std::uint64_t bits = static_cast<std::uint64_t>(data.size()) * 8;
-  for (std::size_t j = 0; j < 8; ++j) tail[tail_bytes - 1 - j] = static_cast<std::uint8_t>(bits >> (8 * j));
+  for (std::size_t j = 0; j < 8; ++j)
+    tail[tail_bytes - 1 - j] = static_cast<std::uint8_t>(bits >> (8 * j));
   for (std::size_t j = 0; j < tail_bytes; j += 64) Compress(h, tail.data() + j, k);
   std::string out;
   for (const std::uint32_t word : h) {
@@ -81,6 +83,8 @@ std::string Sha256(std::span<const std::byte> data) {
   return out;
 }
 
-std::string Sha256(const std::string& text) { return Sha256(std::as_bytes(std::span(text.data(), text.size()))); }
+std::string Sha256(const std::string& text) {
+  return Sha256(std::as_bytes(std::span(text.data(), text.size())));
+}
 
 }  // namespace sae::lm::testing

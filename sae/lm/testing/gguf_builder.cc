@@ -30,7 +30,8 @@ std::string Padded(std::string bytes) {
 
 }  // namespace
 
-GgufBuilder& GgufBuilder::Key(const std::string& key, std::uint32_t type, const std::string& bytes) {
+GgufBuilder& GgufBuilder::Key(const std::string& key, std::uint32_t type,
+                              const std::string& bytes) {
   keys_ += Counted(key) + Raw(type) + bytes;
   ++key_count_;
   return *this;
@@ -56,23 +57,27 @@ GgufBuilder& GgufBuilder::Int32s(const std::string& key, const std::vector<std::
   return Key(key, Number(GgufValueType::kArray), bytes);
 }
 
-GgufBuilder& GgufBuilder::Tensor(const std::string& name, const std::vector<std::int64_t>& dimensions,
-                                 GgmlType type, const std::string& bytes) {
-  std::string header = Counted(name) + Raw<std::uint32_t>(static_cast<std::uint32_t>(dimensions.size()));
+GgufBuilder& GgufBuilder::Tensor(const std::string& name,
+                                 const std::vector<std::int64_t>& dimensions, GgmlType type,
+                                 const std::string& bytes) {
+  std::string header =
+      Counted(name) + Raw<std::uint32_t>(static_cast<std::uint32_t>(dimensions.size()));
   for (const auto size : dimensions) header += Raw<std::uint64_t>(static_cast<std::uint64_t>(size));
   header += Raw(static_cast<std::uint32_t>(type));
   tensors_.push_back({header, Padded(bytes)});
   return *this;
 }
 
-GgufBuilder& GgufBuilder::Floats(const std::string& name, const std::vector<std::int64_t>& dimensions,
+GgufBuilder& GgufBuilder::Floats(const std::string& name,
+                                 const std::vector<std::int64_t>& dimensions,
                                  const std::vector<float>& values) {
   return Tensor(name, dimensions, GgmlType::kF32,
                 std::string(reinterpret_cast<const char*>(values.data()), values.size() * 4));
 }
 
 std::string GgufBuilder::Build() const {
-  std::string header = "GGUF" + Raw<std::uint32_t>(3) + Raw<std::uint64_t>(tensors_.size()) + Raw(key_count_) + keys_;
+  std::string header = "GGUF" + Raw<std::uint32_t>(3) + Raw<std::uint64_t>(tensors_.size()) +
+                       Raw(key_count_) + keys_;
   std::string data;
   for (const Entry& tensor : tensors_) {
     header += tensor.header + Raw<std::uint64_t>(data.size());
@@ -100,12 +105,15 @@ GgufBuilder TinyLlama(std::uint64_t seed, GgmlType down_type) {
     const bool printable = (b >= 0x21 && b <= 0x7E) || (b >= 0xA1 && b <= 0xAC) || b >= 0xAE;
     const std::uint32_t c = printable ? b : next++;
     tokens.push_back(c < 0x80 ? std::string(1, static_cast<char>(c))
-                              : std::string{static_cast<char>(0xC0 | (c >> 6)), static_cast<char>(0x80 | (c & 0x3F))});
+                              : std::string{static_cast<char>(0xC0 | (c >> 6)),
+                                            static_cast<char>(0x80 | (c & 0x3F))});
     types.push_back(1);
   }
   GgufBuilder b;
   b.Text("general.architecture", "llama").Text("general.name", "tiny");
-  b.Uint32("llama.block_count", 2).Uint32("llama.context_length", 512).Uint32("llama.embedding_length", kD);
+  b.Uint32("llama.block_count", 2)
+      .Uint32("llama.context_length", 512)
+      .Uint32("llama.embedding_length", kD);
   b.Uint32("llama.feed_forward_length", kMlp).Uint32("llama.attention.head_count", 2);
   b.Uint32("llama.attention.head_count_kv", 1).Float32("llama.rope.freq_base", 10000.0F);
   b.Float32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
@@ -113,7 +121,8 @@ GgufBuilder TinyLlama(std::uint64_t seed, GgmlType down_type) {
   b.Texts("tokenizer.ggml.tokens", tokens).Int32s("tokenizer.ggml.token_type", types);
   b.Texts("tokenizer.ggml.merges", {});
   Random random(seed);
-  const auto weights = [&](const std::string& name, const std::vector<std::int64_t>& dimensions, float scale, float mean) {
+  const auto weights = [&](const std::string& name, const std::vector<std::int64_t>& dimensions,
+                           float scale, float mean) {
     std::int64_t n = 1;
     for (const auto size : dimensions) n *= size;
     std::vector<float> values(static_cast<std::size_t>(n));
@@ -136,8 +145,9 @@ GgufBuilder TinyLlama(std::uint64_t seed, GgmlType down_type) {
       weights(p + "ffn_down.weight", {kMlp, kD}, 0.1F, 0.0F);
     } else {
       const std::int64_t blocks = kMlp * kD / InfoOf(down_type)->block_values;
-      b.Tensor(p + "ffn_down.weight", {kMlp, kD}, down_type,
-               std::string(static_cast<std::size_t>(blocks * InfoOf(down_type)->block_bytes), '\0'));
+      b.Tensor(
+          p + "ffn_down.weight", {kMlp, kD}, down_type,
+          std::string(static_cast<std::size_t>(blocks * InfoOf(down_type)->block_bytes), '\0'));
     }
   }
   return b;

@@ -18,8 +18,8 @@ class GgufBuilder {
   GgufBuilder& Texts(const std::string& key, const std::vector<std::string>& values);
   GgufBuilder& Int32s(const std::string& key, const std::vector<std::int32_t>& values);
   /// `dimensions` fastest first.
-  GgufBuilder& Tensor(const std::string& name, const std::vector<std::int64_t>& dimensions, GgmlType type,
-                      const std::string& bytes);
+  GgufBuilder& Tensor(const std::string& name, const std::vector<std::int64_t>& dimensions,
+                      GgmlType type, const std::string& bytes);
   GgufBuilder& Floats(const std::string& name, const std::vector<std::int64_t>& dimensions,
                       const std::vector<float>& values);
   std::string Build() const;
@@ -39,9 +39,9 @@ class GgufBuilder {
 /// Writes `bytes` to a file of this name in the test's temporary folder and returns its path.
 std::string WriteTemporary(const std::string& name, const std::string& bytes);
 
-/// A Llama of 2 blocks, d 64, 2 query heads and 1 key/value head of size 32, MLP 96, with random weights
-/// from `seed` and a tokenizer whose 258 tokens are two control tokens and the bytes. With another type
-/// (of 32 values a block) than F32 the down projections are zero bytes of it.
+/// A Llama of 2 blocks, d 64, 2 query heads and 1 key/value head of size 32, MLP 96, with random
+/// weights from `seed` and a tokenizer whose 258 tokens are two control tokens and the bytes. With
+/// another type (of 32 values a block) than F32 the down projections are zero bytes of it.
 GgufBuilder TinyLlama(std::uint64_t seed = 1, GgmlType down_type = GgmlType::kF32);
 
 }  // namespace sae::lm::testing

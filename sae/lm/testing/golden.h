@@ -1,6 +1,6 @@
 #pragma once
-// Where the tests of sae/lm find their files. An empty path means "not here", and the reason is printed
-// once by whoever skips.
+// Where the tests of sae/lm find their files. An empty path means "not here", and the reason is
+// printed once by whoever skips.
 
 #include <string>
 
@@ -8,7 +8,8 @@ namespace sae::lm::testing {
 
 /// tests/golden/smollm2/FILE of the tree.
 std::string GoldenPath(const std::string& file);
-/// golden/smollm2/FILE under $SAELOOM_SHARED, else under a folder `shared` beside the tree; "" if absent.
+/// golden/smollm2/FILE under $SAELOOM_SHARED, else under a folder `shared` beside the tree; "" if
+/// absent.
 std::string SharedGoldenPath(const std::string& file);
 /// The model: $SAELOOM_MODEL, else in the tree's third_party/models; "" if absent.
 std::string ModelPath();
