@@ -125,7 +125,8 @@ void Core::Committed(const Transaction& transaction) {
 void Core::ApplyOne(const LogEvent& event) {
   const TrialId id{event.sweep, TrialIndexOf(event.trial)};
   if (const auto* point = std::get_if<Point>(&event.body)) {
-    if (const auto it = progress_.find(id); it != progress_.end()) {
+    // One that was told late, of an older attempt, is not the newest.
+    if (const auto it = progress_.find(id); it != progress_.end() && point->step >= it->second.step) {
       for (const auto& [name, value] : point->values) it->second.metrics[name] = value;
       it->second.step = point->step;
       it->second.tokens = point->tokens;

@@ -155,6 +155,10 @@ class Core {
   absl::Status ReconcileAttempts(const RegisterRequest& request);
   absl::Status ApplyStatus(WorkerEntry& worker, const AttemptStatus& status);
   std::vector<std::pair<const SweepRecord*, const TrialRecord*>> LiveOn(const std::string& worker) const;
+  /// The trial for whose attempt `key` this worker may report: its live one, or an older one in the runs folder
+  /// where the worker goes on with the trial (its own worker died before it had told all).
+  std::pair<const SweepRecord*, const TrialRecord*> FindReportable(const AttemptKey& key,
+                                                                   const std::string& worker) const;
   /// The trial whose live attempt is `key` on `worker`; {null, null} when there is none.
   std::pair<const SweepRecord*, const TrialRecord*> FindLive(const AttemptKey& key, const std::string& worker) const;
 

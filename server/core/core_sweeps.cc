@@ -117,9 +117,13 @@ absl::StatusOr<Progress> Core::ProgressOf(const SweepRecord& sweep, const TrialR
   const TrialId id{sweep.name, trial.index};
   if (const auto it = progress_.find(id); it != progress_.end()) return it->second;
   Progress progress;
-  bool any = false, training = false, evaluation = false;
+  int newest = 0;  // the newest attempt that has trained
+  for (const AttemptRecord& attempt : trial.attempts) newest = attempt.from_step ? attempt.number : newest;
+  std::map<std::string, std::int64_t> steps;
+  bool training = false, evaluation = false;
   std::int64_t before = INT64_MAX;
-  // Newest first, until a point of each kind was seen: their names do not change within a trial.
+  // Newest first, until a point of each kind of the newest attempt was seen: names do not change within a
+  // trial. Those of older attempts may have been told late, so of these the step decides.
   while (!(training && evaluation)) {
     SAE_ASSIGN_OR_RETURN(const std::vector<LogEvent> events,
                          store_.ReadPointsBackward(sweep.name, TrialNameOf(trial.index), before, 256));
@@ -128,12 +132,16 @@ absl::StatusOr<Progress> Core::ProgressOf(const SweepRecord& sweep, const TrialR
     for (const LogEvent& event : events) {
       const auto& point = std::get<Point>(event.body);
       if (point.step > trial.EffectiveUpTo(point.attempt)) continue;
-      (point.evaluation ? evaluation : training) = true;
-      for (const auto& [name, value] : point.values) progress.metrics.emplace(name, value);
-      if (!any) {
+      if (point.attempt == newest) (point.evaluation ? evaluation : training) = true;
+      for (const auto& [name, value] : point.values) {
+        const auto [it, added] = steps.emplace(name, point.step);
+        if (!added && it->second >= point.step) continue;
+        it->second = point.step;
+        progress.metrics[name] = value;
+      }
+      if (point.step >= progress.step) {
         progress.step = point.step;
         progress.tokens = point.tokens;
-        any = true;
       }
     }
   }

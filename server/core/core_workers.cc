@@ -47,6 +47,17 @@ std::pair<const SweepRecord*, const TrialRecord*> Core::FindLive(const AttemptKe
   return {sweep, trial};
 }
 
+std::pair<const SweepRecord*, const TrialRecord*> Core::FindReportable(const AttemptKey& key,
+                                                                       const std::string& worker) const {
+  const SweepRecord* sweep = state_.sweep(key.sweep);
+  const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
+  const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
+  if (live == nullptr || live->worker != worker || key.attempt > live->number) return {nullptr, nullptr};
+  const AttemptRecord* attempt = trial->attempt(key.attempt);
+  if (attempt == nullptr || attempt->runs_id != live->runs_id) return {nullptr, nullptr};
+  return {sweep, trial};
+}
+
 absl::Status Core::CheckSender(const Sender& sender) {
   const char* stale = nullptr;
   const auto it = workers_.find(sender.worker_id);
@@ -201,7 +212,7 @@ void Core::Report(const ReportRequest& request, std::function<void(absl::StatusO
     return done(absl::InvalidArgumentError(absl::StrCat("first_seq: ", request.first_seq, ", must be at least 1")));
   }
   if (last <= have && accepted == accepted_.end()) return done(have);  // all known: a reply was lost
-  const auto [sweep, trial] = FindLive(key, request.sender.worker_id);
+  const auto [sweep, trial] = FindReportable(key, request.sender.worker_id);
   if (trial == nullptr) {
     for (CoreObserver* o : observers_) o->OnFenced("attempt");
     return done(absl::AbortedError(absl::StrCat(ToString(key), " is not worker ", request.sender.worker_id,
@@ -214,7 +225,7 @@ void Core::Report(const ReportRequest& request, std::function<void(absl::StatusO
   const auto skip = static_cast<std::ptrdiff_t>(std::min(have - request.first_seq + 1,
                                                          static_cast<std::int64_t>(request.lines.size())));
   const std::vector<std::string> lines(request.lines.begin() + skip, request.lines.end());
-  auto events = EventsOfLines(*trial, have + 1, lines);
+  auto events = EventsOfLines(*trial, key.attempt, have + 1, lines);
   if (!events.ok()) return done(events.status());
 
   unsent_.erase(key);

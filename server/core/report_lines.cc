@@ -19,15 +19,22 @@ void Started(const TrialRecord& trial, const config::Event& event, TrialState& s
   state = TrialState::kRunning;
 }
 
+bool CountsLate(const config::Event& event, std::int64_t effective_up_to) {
+  const bool kind = event.kind == EventKind::kMetrics || event.kind == EventKind::kEvaluation ||
+                    event.kind == EventKind::kCheckpoint;
+  return kind && event.step <= effective_up_to;
+}
+
 std::string VerdictOf(EventKind kind) { return config::ToString(kind); }
 
 }  // namespace
 
-absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, std::int64_t first_seq,
+absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int attempt, std::int64_t first_seq,
                                                 const std::vector<std::string>& lines) {
   std::vector<Body> out;
   TrialState state = trial.state;
-  const int attempt = trial.attempts.back().number;
+  const AttemptRecord* live = trial.live_attempt();
+  const bool late = live == nullptr || live->number != attempt;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     const std::int64_t seq = first_seq + static_cast<std::int64_t>(i);
     auto event = config::ParseEvent(lines[i]);
@@ -39,6 +46,7 @@ absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, std::i
       return absl::InvalidArgumentError(
           absl::StrCat("lines: the line at seq ", seq, " of ", TrialNameOf(trial.index), " says seq ", event->seq));
     }
+    if (late && !CountsLate(*event, trial.EffectiveUpTo(attempt))) continue;
     switch (event->kind) {
       case EventKind::kStarted:
         Started(trial, *event, state, out);

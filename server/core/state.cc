@@ -69,7 +69,9 @@ void Run(const AttemptRunning& body, TrialRecord& trial) {
 
 void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial) {
   std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.name == body.name; });
-  trial.checkpoints.push_back({body.attempt, body.name, body.step, body.tokens, event.time});
+  const auto later = std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
+                                  [&](const CheckpointRecord& c) { return c.step > body.step; });
+  trial.checkpoints.insert(later, {body.attempt, body.name, body.step, body.tokens, event.time});
   if (trial.checkpoints.size() > kKeptCheckpoints) trial.checkpoints.erase(trial.checkpoints.begin());
 }
 
@@ -210,6 +212,12 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     Allocate(event, *e, trial);
     return absl::OkStatus();
   }
+  if (const auto* saved = std::get_if<CheckpointSaved>(&body)) {
+    // Also of an older attempt, whose last lines are reported by the worker that goes on with the trial.
+    if (trial.attempt(saved->attempt) == nullptr) return Bug(event, "no such attempt");
+    Save(event, *saved, trial);
+    return absl::OkStatus();
+  }
   if (trial.live_attempt() == nullptr || trial.live_attempt()->number != AttemptOf(body)) {
     return Bug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
   }
@@ -218,7 +226,6 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     SAE_RETURN_IF_ERROR(move_to(TrialState::kRunning));
     Run(*running, trial);
   }
-  if (const auto* saved = std::get_if<CheckpointSaved>(&body)) Save(event, *saved, trial);
   if (const auto* verdict = std::get_if<AttemptVerdict>(&body)) {
     trial.attempts.back().verdict = verdict->verdict;
     trial.attempts.back().verdict_message = verdict->message;

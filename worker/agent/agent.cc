@@ -210,6 +210,7 @@ void Agent::Handle(const v1::RegisterResponse& response) {
     it->second.unwanted = true;
     it->second.attempt->Kill(StopCause::kCoordinator, "the coordinator has given it up");
     reporter_.Drop(it->first);
+    DropOlder(it->second);
   }
   reporter_.SetSession(&identity);
   logs_.SetSession(&identity);
@@ -262,6 +263,7 @@ void Agent::Handle(const v1::StartAttempt& start) {
   Entry entry;
   entry.attempt = *std::move(attempt);
   entry.ranks = static_cast<int>(std::max<std::int64_t>(1, start.config().ranks()));
+  TellOlder(key, entry);
   reporter_.Track(key, entry.attempt->events_path(), 0);
   options_.metrics->AttemptStarted(entry.ranks, key.attempt > 1);
   entries_.emplace(key, std::move(entry));
@@ -350,9 +352,31 @@ void Agent::TickAttempts() {
     }
     if (!entry.finish_told) reporter_.Finish(key);
     entry.finish_told = true;
-    if (entry.end_status == 0 && reporter_.Done(key)) SayEnded(entry);
+    if (entry.end_status == 0 && reporter_.Done(key) && OlderTold(entry)) SayEnded(entry);
   }
   for (const AttemptKey& key : to_close) Close(key);
+}
+
+void Agent::TellOlder(const AttemptKey& key, Entry& entry) {
+  for (AttemptKey older{key.sweep, key.trial, 1}; older.attempt < key.attempt; ++older.attempt) {
+    if (const auto it = entries_.find(older); it != entries_.end()) {
+      if (!it->second.attempt->ended()) continue;
+      Close(older);  // it was given up, and has gone
+    }
+    const std::string path = options_.runs->AttemptDirectory(older) + "/events.jsonl";
+    if (!options_.env->Exists(path)) continue;
+    reporter_.Track(older, path, 0);  // the coordinator skips what it has
+    reporter_.Finish(older);
+    entry.older.push_back(older);
+  }
+}
+
+bool Agent::OlderTold(const Entry& entry) {
+  return std::all_of(entry.older.begin(), entry.older.end(), [this](const AttemptKey& k) { return reporter_.Done(k); });
+}
+
+void Agent::DropOlder(const Entry& entry) {
+  for (const AttemptKey& older : entry.older) reporter_.Drop(older);
 }
 
 void Agent::SayEnded(Entry& entry) {
@@ -417,6 +441,7 @@ bool Agent::Closed(const AttemptKey& key) const { return std::find(closed_.begin
 void Agent::Close(const AttemptKey& key) {
   reporter_.Drop(key);
   if (const auto it = entries_.find(key); it != entries_.end()) {
+    DropOlder(it->second);
     if (it->second.end_status != 0) {
       sae::MutexLock lock(mu_);
       outbox_.erase(it->second.end_status);

@@ -75,6 +75,9 @@ class Agent final : public SessionHandler {
     bool stopping = false;
     bool finish_told = false;     ///< to the reporter
     std::int64_t end_status = 0;  ///< id of its STATE_ENDED; 0 = not said yet
+    /// Earlier attempts of the trial in this runs folder: lines that their worker could not report any more
+    /// are told before this one's end, so that the curve has no hole below the checkpoint it went on from.
+    std::vector<AttemptKey> older;
   };
   struct ShutdownRequest { absl::Duration grace; };
   struct KillAllRequest {};
@@ -97,6 +100,9 @@ class Agent final : public SessionHandler {
   /// Queues a status until it is acknowledged; returns its id.
   std::int64_t Say(v1::AttemptStatus status);
   void SayEnded(Entry& entry);
+  void TellOlder(const AttemptKey& key, Entry& entry);
+  bool OlderTold(const Entry& entry);
+  void DropOlder(const Entry& entry);
   void SayRefused(const v1::StartAttempt& start, const absl::Status& why);
   void Publish();
   bool AnyRuns() const;

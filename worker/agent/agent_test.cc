@@ -114,6 +114,27 @@ TEST_F(AgentTest, EndWaitsForItsReports) {
   ExpectExactlyOnce(kFirst);
 }
 
+TEST_F(AgentTest, TellsTheLastLinesOfAnEarlierAttemptBeforeItsOwnEnd) {
+  StartAgent("finish:5");
+  // Its worker died before it could report them; the gang went on until its lease had passed.
+  const std::string folder = runs_->AttemptDirectory(kFirst);
+  ASSERT_TRUE(sae::RealEnv().MakeDirectories(folder).ok());
+  std::ofstream events(folder + "/events.jsonl");
+  for (int seq = 1; seq <= 700; ++seq) {
+    sae::config::Event event;
+    event.seq = seq;
+    events << sae::config::ToJsonLine(event);
+  }
+  events.close();
+  coordinator_.Command(world_.Start("0000", 2));
+  const AttemptKey second{"demo", "0000", 2};
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(second); }));
+  EXPECT_EQ(coordinator_.Lines(kFirst).size(), 700U);
+  ExpectExactlyOnce(kFirst);
+  ExpectExactlyOnce(second);
+  EXPECT_FALSE(coordinator_.Ended(kFirst)) << "of its end it says nothing";
+}
+
 TEST_F(AgentTest, StatusesAreRepeatedUntilAcknowledged) {
   coordinator_.set_acknowledging(false);
   StartAgent("finish:1");
