@@ -11,6 +11,7 @@
 #include <utility>
 #include <vector>
 
+#include "sae/base/mutex.h"
 #include "sae/base/random.h"
 #include "sae/config/events.h"
 #include "sae/train/trainer.h"
@@ -136,7 +137,9 @@ struct Rig {
   FakeClock clock;
   /// Called for each rank's engine and source before the run.
   std::function<void(TallyEngine&, CountedSource&, int rank)> prepare;
+  /// Called after the run, one rank at a time.
   std::function<void(TallyEngine&, int rank)> inspect;
+  Mutex inspect_mu;
   std::function<StopReason(int rank, std::int64_t step)> stop;
 
   /// Over `ranks` in-process ranks; rank 0's events go to `events`.
@@ -163,7 +166,10 @@ struct Rig {
       Trainer trainer(std::move(parts), options);
       SAE_ASSIGN_OR_RETURN(const Outcome mine, trainer.Run());
       if (c.rank() == 0) outcome = mine;
-      if (inspect) inspect(engine, c.rank());
+      if (inspect) {
+        MutexLock lock(inspect_mu);
+        inspect(engine, c.rank());
+      }
       return absl::OkStatus();
     });
     if (!status.ok()) return status;
