@@ -14,6 +14,7 @@
 #include "sae/base/log.h"
 #include "sae/base/signals.h"
 #include "server/metrics/metrics.h"
+#include "server/service/event_logger.h"
 #include "server/service/server.h"
 #include "server/store/sqlite_store.h"
 
@@ -106,7 +107,11 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
 
   const auto registry = std::make_shared<prometheus::Registry>();  // the exposer holds it weakly
   Metrics metrics(*registry, kVersion);
-  coordinator->Post([&metrics](Core& core) { core.AddObserver(&metrics); });
+  EventLogger logger;
+  coordinator->Post([&metrics, &logger](Core& core) {
+    core.AddObserver(&metrics);
+    core.AddObserver(&logger);
+  });
   ServerOptions server_options;
   server_options.listen = flags.listen;
   server_options.insecure_bind_anywhere = flags.insecure_bind_anywhere;

@@ -157,6 +157,7 @@ void Core::ApplyOne(const LogEvent& event) {
 void Core::Observe(const LogEvent& event, TrialState before) {
   const SweepRecord* sweep = state_.sweep(event.sweep);
   const TrialRecord* trial = sweep->trial(event.trial);
+  for (CoreObserver* o : observers_) o->OnLifecycle(event);
   if (const auto* e = std::get_if<SweepCreated>(&event.body)) {
     for (CoreObserver* o : observers_) o->OnPointsDrawn(sweep->spec.search, e->points.size());
   }

@@ -6,7 +6,7 @@
 
 #include "absl/time/time.h"
 #include "sae/base/status.h"
-#include "server/core/states.h"
+#include "server/core/events.h"
 
 namespace sae::server {
 
@@ -17,6 +17,9 @@ class CoreObserver {
   virtual void OnHead(const std::string& /*sweep*/, std::int64_t /*head*/) {}
   /// CommandsFor(worker) has something new.
   virtual void OnCommands(const std::string& /*worker*/) {}
+
+  /// Every lifecycle event, once it is applied.
+  virtual void OnLifecycle(const LogEvent& /*event*/) {}
 
   virtual void OnCommit(absl::Duration /*took*/, const absl::Status& /*status*/) {}
   /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became pending.

@@ -2,6 +2,7 @@
 #include "server/service/server.h"
 
 #include <gmock/gmock.h>
+#include <grpcpp/generic/generic_stub.h>
 #include <grpcpp/grpcpp.h>
 #include <gtest/gtest.h>
 
@@ -313,6 +314,46 @@ TEST_F(ServerTest, AReaderOfLogsThatLeavesIsToldToTheWorker) {
   const v1::FetchLogs cancel = worker.WaitForLogRequest();
   EXPECT_EQ(cancel.request(), fetch.request());
   EXPECT_TRUE(cancel.cancel());
+}
+
+/// One unary call without generated code: bytes in, bytes out.
+std::pair<grpc::Status, std::string> RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+                                             const std::string& request) {
+  grpc::GenericStub stub(channel);
+  grpc::ClientContext context;
+  SetDeadline(context);
+  const grpc::Slice slice(request);
+  const grpc::ByteBuffer in(&slice, 1);
+  grpc::ByteBuffer out;
+  grpc::CompletionQueue queue;
+  grpc::Status status;
+  const auto call = stub.PrepareUnaryCall(&context, method, in, &queue);
+  call->StartCall();
+  call->Finish(&out, &status, nullptr);
+  void* tag = nullptr;
+  bool ok = false;
+  queue.Next(&tag, &ok);
+  std::string bytes;
+  std::vector<grpc::Slice> slices;
+  if (status.ok() && out.Dump(&slices).ok()) {
+    for (const grpc::Slice& s : slices) bytes.append(reinterpret_cast<const char*>(s.begin()), s.size());
+  }
+  return {status, bytes};
+}
+
+TEST_F(ServerTest, HealthIsServing) {
+  const auto [status, bytes] = RawCall(channel_, "/grpc.health.v1.Health/Check", "");
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_EQ(bytes, std::string("\x08\x01", 2)) << "HealthCheckResponse{status: SERVING}";
+}
+
+TEST_F(ServerTest, ReflectionNamesBothServices) {
+  // A streaming call of one message: ServerReflectionRequest{list_services: "*"}.
+  const auto [status, bytes] = RawCall(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+                                       std::string("\x3a\x01*", 3));
+  ASSERT_TRUE(status.ok()) << status.error_message();
+  EXPECT_THAT(bytes, HasSubstr("saeloom.v1.SweepService"));
+  EXPECT_THAT(bytes, HasSubstr("saeloom.v1.WorkerService"));
 }
 
 TEST_F(ServerTest, ANewSessionReplacesTheOld) {
