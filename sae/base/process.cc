@@ -1,17 +1,16 @@
 #include "sae/base/process.h"
 
-#include <fcntl.h>
-#include <poll.h>
-#include <spawn.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <climits>
 #include <csignal>
+#include <fcntl.h>
 #include <filesystem>
+#include <poll.h>
+#include <spawn.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "sae/base/check.h"
 #include "sae/base/procfs.h"
@@ -68,17 +67,20 @@ void AddStdio(SpawnAttributes& spawn, const ProcessSpec& spec, int capture_fd) {
   if (capture_fd >= 0) {
     posix_spawn_file_actions_adddup2(&spawn.actions, capture_fd, STDOUT_FILENO);
   } else if (!spec.output.empty()) {
-    posix_spawn_file_actions_addopen(&spawn.actions, STDOUT_FILENO, spec.output.c_str(), kAppend, 0644);
+    posix_spawn_file_actions_addopen(&spawn.actions, STDOUT_FILENO, spec.output.c_str(), kAppend,
+                                     0644);
   }
   if (!spec.errors.empty()) {
-    posix_spawn_file_actions_addopen(&spawn.actions, STDERR_FILENO, spec.errors.c_str(), kAppend, 0644);
+    posix_spawn_file_actions_addopen(&spawn.actions, STDERR_FILENO, spec.errors.c_str(), kAppend,
+                                     0644);
   }
   if (!spec.directory.empty()) {
     posix_spawn_file_actions_addchdir_np(&spawn.actions, spec.directory.c_str());
   }
 }
 
-/// The child starts with no blocked signal and default actions, whatever this program's threads block.
+/// The child starts with no blocked signal and default actions, whatever this program's threads
+/// block.
 void AddSignals(SpawnAttributes& spawn, bool new_session) {
   sigset_t none, all;
   sigemptyset(&none);
@@ -103,7 +105,8 @@ bool IsProgram(const std::string& path) {
 
 absl::StatusOr<std::string> FromFlag(const std::string& flag, const std::string& flag_name) {
   if (IsProgram(flag)) return fs::absolute(flag).string();
-  return absl::NotFoundError(absl::StrCat(flag_name, " ", flag, " is not a program that can be run"));
+  return absl::NotFoundError(
+      absl::StrCat(flag_name, " ", flag, " is not a program that can be run"));
 }
 
 }  // namespace
@@ -113,7 +116,8 @@ absl::StatusOr<std::unique_ptr<Process>> Process::Spawn(const ProcessSpec& spec)
   std::vector<std::string> arguments = spec.argv;
   std::vector<std::string> environment = ChildEnvironment(spec);
   int pipe_fds[2] = {-1, -1};
-  if (spec.capture && ::pipe2(pipe_fds, O_CLOEXEC) != 0) return ErrnoToStatus(errno, "cannot make a pipe");
+  if (spec.capture && ::pipe2(pipe_fds, O_CLOEXEC) != 0)
+    return ErrnoToStatus(errno, "cannot make a pipe");
   SpawnAttributes spawn;
   AddStdio(spawn, spec, pipe_fds[1]);
   AddSignals(spawn, spec.new_session);
@@ -150,7 +154,8 @@ absl::StatusOr<std::optional<ExitStatus>> Process::Wait(absl::Duration timeout) 
   if (exit_) return exit_;
   pollfd p{pidfd_, POLLIN, 0};
   const int ready = ::poll(&p, 1, Milliseconds(timeout));
-  if (ready < 0 && errno != EINTR) return ErrnoToStatus(errno, absl::StrCat("cannot wait for process ", pid_));
+  if (ready < 0 && errno != EINTR)
+    return ErrnoToStatus(errno, absl::StrCat("cannot wait for process ", pid_));
   if (ready <= 0) return std::optional<ExitStatus>();
   int status = 0;
   pid_t reaped = -1;
@@ -198,7 +203,8 @@ absl::StatusOr<CapturedRun> RunProcess(ProcessSpec spec, absl::Duration timeout)
     const ssize_t n = ready < 0 ? -1 : ::read(process->output_fd(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
-    run.output.append(buffer, std::min<std::size_t>(n, kMaxCaptured - std::min(kMaxCaptured, run.output.size())));
+    run.output.append(
+        buffer, std::min<std::size_t>(n, kMaxCaptured - std::min(kMaxCaptured, run.output.size())));
   }
   SAE_ASSIGN_OR_RETURN(const auto exit, process->Wait(left()));
   if (!exit) {
@@ -218,12 +224,13 @@ absl::StatusOr<std::string> FindSibling(const std::string& flag, const std::stri
                                         const std::string& name, const std::string& own_directory) {
   if (!flag.empty()) return FromFlag(flag, flag_name);
   const std::string beside = (fs::path(own_directory) / name).string();
-  const std::string libexec = (fs::path(own_directory) / "../libexec/saeloom" / name).lexically_normal().string();
+  const std::string libexec =
+      (fs::path(own_directory) / "../libexec/saeloom" / name).lexically_normal().string();
   for (const std::string& path : {beside, libexec}) {
     if (IsProgram(path)) return path;
   }
-  return absl::NotFoundError(
-      absl::StrCat(name, " is neither ", beside, " nor ", libexec, ": give its path with ", flag_name));
+  return absl::NotFoundError(absl::StrCat(name, " is neither ", beside, " nor ", libexec,
+                                          ": give its path with ", flag_name));
 }
 
 absl::StatusOr<std::string> FindInPath(const std::string& flag, const std::string& flag_name,
@@ -235,8 +242,8 @@ absl::StatusOr<std::string> FindInPath(const std::string& flag, const std::strin
     if (!folder.empty() && IsProgram(folder + "/" + name)) return folder + "/" + name;
     begin = end + 1;
   }
-  return absl::NotFoundError(
-      absl::StrCat(name, " is not in PATH (", path, "): install it, or give its path with ", flag_name));
+  return absl::NotFoundError(absl::StrCat(name, " is not in PATH (", path,
+                                          "): install it, or give its path with ", flag_name));
 }
 
 }  // namespace sae

@@ -1,11 +1,10 @@
 #include "sae/base/process.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -39,7 +38,8 @@ TEST(Process, ExitCodesAndSignals) {
   const auto code = (*exits)->Wait(kLong);
   ASSERT_TRUE(code.ok() && code->has_value());
   EXPECT_EQ((*code)->ShellCode(), 75);
-  EXPECT_EQ((*exits)->Wait(absl::ZeroDuration())->value().code, 75) << "asking again gives the same";
+  EXPECT_EQ((*exits)->Wait(absl::ZeroDuration())->value().code, 75)
+      << "asking again gives the same";
   EXPECT_EQ((*exits)->Signal(SIGTERM).code(), absl::StatusCode::kFailedPrecondition);
 
   auto killed = Process::Spawn(Shell("kill -9 $$"));
@@ -117,7 +117,9 @@ TEST(FindSibling, FlagThenOwnFolderThenLibexec) {
     std::ofstream(path) << "#!/bin/sh\n";
     ::chmod(path.c_str(), 0755);
   };
-  const auto find = [&](const std::string& flag) { return FindSibling(flag, "--tool", "tool", folder / "bin"); };
+  const auto find = [&](const std::string& flag) {
+    return FindSibling(flag, "--tool", "tool", folder / "bin");
+  };
   const auto missing = find("");
   EXPECT_EQ(missing.status().code(), absl::StatusCode::kNotFound);
   EXPECT_NE(Message(missing.status()).find("--tool"), std::string::npos);
@@ -126,7 +128,8 @@ TEST(FindSibling, FlagThenOwnFolderThenLibexec) {
   program(folder / "bin/tool");
   EXPECT_EQ(*find(""), folder / "bin/tool");
   EXPECT_EQ(*find("/bin/sh"), "/bin/sh");
-  EXPECT_EQ(find(folder / "bin").status().code(), absl::StatusCode::kNotFound) << "a folder is no program";
+  EXPECT_EQ(find(folder / "bin").status().code(), absl::StatusCode::kNotFound)
+      << "a folder is no program";
 }
 
 TEST(FindInPath, TakesTheFirst) {

@@ -1,14 +1,13 @@
 #include "sae/base/procfs.h"
 
-#include <dirent.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <dirent.h>
 #include <fstream>
 #include <sstream>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 namespace sae {
 namespace {
@@ -48,16 +47,19 @@ int PidfdSignal(int pidfd, int signal) {
 absl::StatusOr<std::string> BootId() {
   std::string id = ReadProcFile("/proc/sys/kernel/random/boot_id");
   while (!id.empty() && id.back() == '\n') id.pop_back();
-  if (id.empty()) return absl::InternalError("cannot read /proc/sys/kernel/random/boot_id: is /proc mounted?");
+  if (id.empty())
+    return absl::InternalError("cannot read /proc/sys/kernel/random/boot_id: is /proc mounted?");
   return id;
 }
 
 absl::StatusOr<ProcessInfo> ParseStat(const std::string& stat) {
-  // "pid (name) state ppid pgrp session ...": the name may hold spaces and parentheses, so cut at the last ')'.
+  // "pid (name) state ppid pgrp session ...": the name may hold spaces and parentheses, so cut at
+  // the last ')'.
   const std::size_t open = stat.find('(');
   const std::size_t close = stat.rfind(')');
   if (open == std::string::npos || close == std::string::npos || close < open) {
-    return absl::InvalidArgumentError(absl::StrCat("not a /proc/PID/stat line: ", stat.substr(0, 80)));
+    return absl::InvalidArgumentError(
+        absl::StrCat("not a /proc/PID/stat line: ", stat.substr(0, 80)));
   }
   ProcessInfo p;
   p.pid = static_cast<pid_t>(std::atol(stat.c_str()));
@@ -67,7 +69,9 @@ absl::StatusOr<ProcessInfo> ParseStat(const std::string& stat) {
   rest >> p.state >> p.parent >> p.group >> p.session;
   for (int field = 7; field <= 21; ++field) rest >> skipped;  // start time is field 22 of proc(5)
   rest >> p.start_ticks;
-  if (!rest) return absl::InvalidArgumentError(absl::StrCat("short /proc/PID/stat line: ", stat.substr(0, 80)));
+  if (!rest)
+    return absl::InvalidArgumentError(
+        absl::StrCat("short /proc/PID/stat line: ", stat.substr(0, 80)));
   return p;
 }
 

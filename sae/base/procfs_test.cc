@@ -1,8 +1,7 @@
 #include "sae/base/procfs.h"
 
-#include <unistd.h>
-
 #include <csignal>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -16,7 +15,8 @@ constexpr absl::Duration kLong = absl::Seconds(30);
 
 TEST(ParseStat, NameWithParenthesesAndSpaces) {
   const auto p = ParseStat(
-      "42 (a) b (c) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 100 10 18446744073709551615\n");
+      "42 (a) b (c) S 7 8 9 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 123456 100 10 "
+      "18446744073709551615\n");
   ASSERT_TRUE(p.ok()) << p.status();
   EXPECT_EQ(p->pid, 42);
   EXPECT_EQ(p->name, "a) b (c");
@@ -54,13 +54,16 @@ TEST(FindProcesses, ByMarkAlsoOutsideTheSession) {
   const auto marked = [&] { return FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).size(); };
   for (int i = 0; i < 1000 && marked() < 2; ++i) ::usleep(10'000);
   EXPECT_EQ(marked(), 2U);
-  EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value.substr(0, 3)}}).empty()) << "no prefix match";
-  EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value, "SAE_OTHER=1"}}).empty()) << "every mark";
+  EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value.substr(0, 3)}}).empty())
+      << "no prefix match";
+  EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value, "SAE_OTHER=1"}}).empty())
+      << "every mark";
   EXPECT_TRUE(FindProcesses({}).empty());
 
   EXPECT_EQ(SignalProcesses({.marks = {"SAE_TEST_MARK=" + value}}, SIGKILL), 2);
   EXPECT_EQ((*p)->Wait(kLong)->value().signal, SIGKILL);
-  for (int i = 0; i < 1000 && !FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).empty(); ++i) ::usleep(10'000);
+  for (int i = 0; i < 1000 && !FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).empty(); ++i)
+    ::usleep(10'000);
   EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).empty());
 }
 

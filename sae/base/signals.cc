@@ -1,18 +1,18 @@
 #include "sae/base/signals.h"
 
-#include <poll.h>
-#include <sys/signalfd.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <climits>
 #include <csignal>
 #include <cstdint>
+#include <poll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
 
 namespace sae {
 
-absl::StatusOr<std::unique_ptr<SignalWatcher>> SignalWatcher::Create(const std::vector<int>& signals) {
+absl::StatusOr<std::unique_ptr<SignalWatcher>> SignalWatcher::Create(
+    const std::vector<int>& signals) {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : signals) sigaddset(&set, signal);

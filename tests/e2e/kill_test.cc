@@ -1,10 +1,10 @@
-// SIGKILL at each part of a running service. Whatever dies, the sweep ends as if nothing had: every trial
-// succeeded once, every step is in its curve once, and no process is left.
-
-#include <gtest/gtest.h>
+// SIGKILL at each part of a running service. Whatever dies, the sweep ends as if nothing had: every
+// trial succeeded once, every step is in its curve once, and no process is left.
 
 #include <csignal>
 #include <numeric>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/clock.h"
 #include "tests/e2e/service_rig.h"
@@ -17,10 +17,12 @@ constexpr int kUnderWay = 150;
 
 class KillTest : public testing::Test {
  protected:
-  void StartService(const RigOptions& options, int trials, const std::map<std::string, int>& workers) {
+  void StartService(const RigOptions& options, int trials,
+                    const std::map<std::string, int>& workers) {
     rig_ = std::make_unique<ServiceRig>(options);
     ASSERT_NO_FATAL_FAILURE(rig_->StartCoordinator());
-    for (const auto& [name, slots] : workers) ASSERT_NO_FATAL_FAILURE(rig_->StartWorker(name, slots));
+    for (const auto& [name, slots] : workers)
+      ASSERT_NO_FATAL_FAILURE(rig_->StartWorker(name, slots));
     ASSERT_NO_FATAL_FAILURE(rig_->Submit(trials, kSteps));
   }
 
@@ -39,11 +41,13 @@ class KillTest : public testing::Test {
     for (const v1::Trial& trial : all) {
       EXPECT_EQ(trial.state(), v1::Trial::STATE_SUCCEEDED) << trial.DebugString();
       int succeeded = 0;
-      for (const auto& attempt : trial.attempts()) succeeded += attempt.outcome() == "succeeded" ? 1 : 0;
+      for (const auto& attempt : trial.attempts())
+        succeeded += attempt.outcome() == "succeeded" ? 1 : 0;
       EXPECT_EQ(succeeded, 1) << trial.DebugString();
       EXPECT_EQ(rig_->Steps(trial.name().substr(trial.name().rfind('/') + 1)), every_step);
     }
-    EXPECT_TRUE(ServiceRig::WaitUntil([&] { return rig_->Processes(living).empty(); })) << Left(living);
+    EXPECT_TRUE(ServiceRig::WaitUntil([&] { return rig_->Processes(living).empty(); }))
+        << Left(living);
     for (const std::string& name : living) {
       if (name != "coordinator") rig_->Terminate(name);
     }
@@ -71,7 +75,8 @@ TEST_F(KillTest, AWorkerThatComesBack) {
   ASSERT_NO_FATAL_FAILURE(StartService({}, 2, {{"a", 2}}));
   ASSERT_NO_FATAL_FAILURE(WaitUntilUnderWay("0000"));
   ASSERT_NO_FATAL_FAILURE(rig_->Kill("a"));
-  EXPECT_EQ(rig_->Ranks("0000").size(), 2U) << "its gang lives on until the lease ends or the worker is back";
+  EXPECT_EQ(rig_->Ranks("0000").size(), 2U)
+      << "its gang lives on until the lease ends or the worker is back";
   ASSERT_NO_FATAL_FAILURE(rig_->StartWorker("a", 2));
   ExpectAsIfNothingHadHappened(2, {"coordinator", "a"});
 }
@@ -93,7 +98,8 @@ TEST_F(KillTest, TheCoordinatorWithinTheLease) {
   EXPECT_EQ(rig_->Ranks("0000").size(), 2U);
   ASSERT_NO_FATAL_FAILURE(rig_->StartCoordinator());
   ASSERT_TRUE(rig_->WaitUntilEnded()) << rig_->Logs();
-  for (const v1::Trial& trial : rig_->GetTrials()) EXPECT_EQ(trial.attempts_size(), 1) << trial.DebugString();
+  for (const v1::Trial& trial : rig_->GetTrials())
+    EXPECT_EQ(trial.attempts_size(), 1) << trial.DebugString();
   ExpectAsIfNothingHadHappened(2, {"coordinator", "a"});
 }
 
@@ -101,7 +107,8 @@ TEST_F(KillTest, TheCoordinatorBeyondTheLease) {
   ASSERT_NO_FATAL_FAILURE(StartService({.heartbeat = "250ms", .lease = "2s"}, 2, {{"a", 2}}));
   ASSERT_NO_FATAL_FAILURE(WaitUntilUnderWay("0000"));
   ASSERT_NO_FATAL_FAILURE(rig_->Kill("coordinator"));
-  ASSERT_TRUE(ServiceRig::WaitUntil([&] { return rig_->Processes({"a"}).empty(); })) << "the gangs fence themselves";
+  ASSERT_TRUE(ServiceRig::WaitUntil([&] { return rig_->Processes({"a"}).empty(); }))
+      << "the gangs fence themselves";
   ASSERT_NO_FATAL_FAILURE(rig_->StartCoordinator());
   ExpectAsIfNothingHadHappened(2, {"coordinator", "a"});
 }

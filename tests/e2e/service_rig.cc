@@ -1,13 +1,12 @@
 #include "tests/e2e/service_rig.h"
 
-#include <grpcpp/create_channel.h>
-#include <gtest/gtest.h>
-#include <unistd.h>
-
 #include <csignal>
 #include <cstdlib>
-
 #include <nlohmann/json.hpp>
+#include <unistd.h>
+
+#include <grpcpp/create_channel.h>
+#include <gtest/gtest.h>
 
 #include "sae/base/clock.h"
 #include "sae/base/hash.h"
@@ -90,17 +89,18 @@ void ServiceRig::Spawn(const std::string& name, std::vector<std::string> argv) {
 void ServiceRig::StartCoordinator() {
   const std::string port_file = folder_ / "ports.json";
   sae::RealEnv().RemoveAll(port_file).IgnoreError();
-  Spawn("coordinator", {Binary("saeloom-coordinator"), "--data", folder_ / "data", "--listen",
-                        address_.empty() ? "127.0.0.1:0" : address_, "--port-file", port_file, "--heartbeat",
-                        options_.heartbeat, "--lease", options_.lease, "--retry-delay", "100ms"});
+  Spawn("coordinator",
+        {Binary("saeloom-coordinator"), "--data", folder_ / "data", "--listen",
+         address_.empty() ? "127.0.0.1:0" : address_, "--port-file", port_file, "--heartbeat",
+         options_.heartbeat, "--lease", options_.lease, "--retry-delay", "100ms"});
   ASSERT_TRUE(WaitUntil([&] { return sae::RealEnv().Exists(port_file); })) << Logs();
   address_ = nlohmann::json::parse(*sae::RealEnv().Read(port_file)).at("listen");
   stub_ = v1::SweepService::NewStub(Connect(address_));
 }
 
 void ServiceRig::StartWorker(const std::string& name, int slots) {
-  Spawn(name, {Binary("saeloom-worker"), "--coordinator", address_, "--runs", folder_ / "runs", "--name", name,
-               "--slots", absl::StrCat(slots), "--grace", "20"});
+  Spawn(name, {Binary("saeloom-worker"), "--coordinator", address_, "--runs", folder_ / "runs",
+               "--name", name, "--slots", absl::StrCat(slots), "--grace", "20"});
 }
 
 void ServiceRig::Kill(const std::string& process) {
@@ -123,7 +123,8 @@ void ServiceRig::Submit(int trials, int steps) {
   v1::SweepSpec& spec = *request.mutable_spec();
   spec.set_name("demo");
   spec.set_store(folder_ / "store");
-  spec.set_store_hash(sae::HashToText(sae::Xxh3(*sae::RealEnv().Read(folder_ / "store/manifest.json"))));
+  spec.set_store_hash(
+      sae::HashToText(sae::Xxh3(*sae::RealEnv().Read(folder_ / "store/manifest.json"))));
   spec.set_store_d(kWidth);
   v1::TrialSpec& trial = *spec.mutable_trial();
   trial.set_ranks(2);
@@ -199,8 +200,9 @@ std::map<int, pid_t> ServiceRig::Ranks(const std::string& trial) {
   std::map<int, pid_t> out;
   for (int attempt = 1; attempt < 20; ++attempt) {
     for (int rank = 0; rank < 2; ++rank) {
-      const auto found = sae::FindProcesses({.marks = {mark_, absl::StrCat("SAELOOM_ATTEMPT=demo/", trial, "/", attempt),
-                                                       absl::StrCat("OMPI_COMM_WORLD_RANK=", rank)}});
+      const auto found = sae::FindProcesses(
+          {.marks = {mark_, absl::StrCat("SAELOOM_ATTEMPT=demo/", trial, "/", attempt),
+                     absl::StrCat("OMPI_COMM_WORLD_RANK=", rank)}});
       for (const auto& p : found) out[rank] = p.pid;
     }
     if (!out.empty()) break;
@@ -217,10 +219,11 @@ std::vector<sae::ProcessInfo> ServiceRig::Processes(const std::vector<std::strin
 }
 
 std::string ServiceRig::Logs() const {
-  const auto run = sae::RunProcess(
-      {.argv = {"/bin/sh", "-c", "tail -n 25 *.log runs/demo/*/attempts/*/launcher.log 2>/dev/null"},
-       .directory = folder_.path()},
-      absl::Seconds(10));
+  const auto run =
+      sae::RunProcess({.argv = {"/bin/sh", "-c",
+                                "tail -n 25 *.log runs/demo/*/attempts/*/launcher.log 2>/dev/null"},
+                       .directory = folder_.path()},
+                      absl::Seconds(10));
   return run.ok() ? run->output : "";
 }
 

@@ -1,9 +1,9 @@
 #pragma once
-// A whole service as processes, for tests that kill parts of it: coordinator, workers and their gangs, on
-// loopback with free ports, in a folder of the rig's own, with a small synthetic store. Every process it
-// starts, and every process those start, carries a mark in its environment, so that the rig sees what is left
-// behind. Waiting is polling with a deadline that only a hang reaches; nothing is timed.
-// Main thread only. Destroying it kills whatever still carries the mark.
+// A whole service as processes, for tests that kill parts of it: coordinator, workers and their
+// gangs, on loopback with free ports, in a folder of the rig's own, with a small synthetic store.
+// Every process it starts, and every process those start, carries a mark in its environment, so
+// that the rig sees what is left behind. Waiting is polling with a deadline that only a hang
+// reaches; nothing is timed. Main thread only. Destroying it kills whatever still carries the mark.
 
 #include <functional>
 #include <map>
@@ -32,11 +32,13 @@ class ServiceRig {
   ServiceRig(const ServiceRig&) = delete;
   ServiceRig& operator=(const ServiceRig&) = delete;
 
-  /// Starts it and waits until it listens; again after a kill: on the same port, with the same data.
+  /// Starts it and waits until it listens; again after a kill: on the same port, with the same
+  /// data.
   void StartCoordinator();
   /// Workers share one runs folder.
   void StartWorker(const std::string& name, int slots);
-  void Kill(const std::string& process);       ///< SIGKILL to that process alone: "coordinator" or a worker's name
+  void Kill(const std::string&
+                process);  ///< SIGKILL to that process alone: "coordinator" or a worker's name
   void Terminate(const std::string& process);  ///< SIGTERM, and waits for its end
 
   /// A sweep of TopK over k = 2, 4, ...: `trials` trials of two ranks and `steps` steps.

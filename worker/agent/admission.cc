@@ -17,25 +17,28 @@ absl::StatusOr<std::int64_t> CheckStore(sae::Env& env, const saeloom::v1::StartA
   const std::string path = start.store() + "/manifest.json";
   auto manifest = env.Read(path);
   if (!manifest.ok()) {
-    return sae::Annotate(manifest.status(), sae::ToAbsl("this worker has not the activation store " + start.store() +
-                                                        ": put it there, or use a folder that all workers see"));
+    return sae::Annotate(manifest.status(),
+                         sae::ToAbsl("this worker has not the activation store " + start.store() +
+                                     ": put it there, or use a folder that all workers see"));
   }
   const std::string hash = sae::HashToText(sae::Xxh3(*manifest));
   if (!start.store_hash().empty() && hash != start.store_hash()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the store ", start.store(), " is not the one that was submitted: ", path, " hashes to ", hash,
-                     ", expected ", start.store_hash(), ": submit the sweep again for the new store"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the store ", start.store(), " is not the one that was submitted: ", path, " hashes to ",
+        hash, ", expected ", start.store_hash(), ": submit the sweep again for the new store"));
   }
   const auto json = nlohmann::json::parse(*manifest, nullptr, false);
   if (!json.is_object() || !json.contains("d") || !json["d"].is_number_integer()) {
-    return absl::FailedPreconditionError(absl::StrCat(path, " is no manifest of an activation store"));
+    return absl::FailedPreconditionError(
+        absl::StrCat(path, " is no manifest of an activation store"));
   }
   return json["d"].get<std::int64_t>();
 }
 
 }  // namespace
 
-absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env, const saeloom::v1::StartAttempt& start,
+absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env,
+                                               const saeloom::v1::StartAttempt& start,
                                                const std::string& runs_directory) {
   // The names become folders.
   SAE_RETURN_IF_ERROR(sae::ValidateName(start.sweep(), "sweep"));
@@ -43,7 +46,8 @@ absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env, const saeloom::v1:
   SAE_ASSIGN_OR_RETURN(auto config, sae::FromProto(start.config()));
   SAE_ASSIGN_OR_RETURN(const std::int64_t d, CheckStore(env, start));
   SAE_RETURN_IF_ERROR(sae::config::Validate(config, d));
-  const std::int64_t need = kCheckpointsOnDisk * sae::config::EstimateCheckpointBytes(config, d) + kOtherFiles;
+  const std::int64_t need =
+      kCheckpointsOnDisk * sae::config::EstimateCheckpointBytes(config, d) + kOtherFiles;
   SAE_RETURN_IF_ERROR(sae::RequireFreeBytes(env, runs_directory, need, "the trial's checkpoints"));
   return config;
 }

@@ -1,7 +1,7 @@
 #pragma once
-// Whether this machine can run an attempt, before any process is started. Reads the store's manifest.
-// Errors, each with value and remedy: INVALID_ARGUMENT (bad config), NOT_FOUND (no store here),
-// FAILED_PRECONDITION (another store than the one submitted), RESOURCE_EXHAUSTED (disk).
+// Whether this machine can run an attempt, before any process is started. Reads the store's
+// manifest. Errors, each with value and remedy: INVALID_ARGUMENT (bad config), NOT_FOUND (no store
+// here), FAILED_PRECONDITION (another store than the one submitted), RESOURCE_EXHAUSTED (disk).
 
 #include <string>
 
@@ -12,7 +12,8 @@
 namespace saeloom::agent {
 
 /// `runs_directory`: where checkpoints will be written. Returns the trial's config.
-[[nodiscard]] absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env, const saeloom::v1::StartAttempt& start,
+[[nodiscard]] absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env,
+                                                             const saeloom::v1::StartAttempt& start,
                                                              const std::string& runs_directory);
 
 /// The class of a refusal.

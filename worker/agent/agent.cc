@@ -1,8 +1,7 @@
 #include "worker/agent/agent.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
+#include <spdlog/spdlog.h>
 
 #include "worker/agent/admission.h"
 
@@ -18,12 +17,16 @@ constexpr absl::Duration kNever = absl::Hours(24 * 365 * 100);
 
 Agent::Agent(Options options)
     : options_(std::move(options)),
-      session_({.channel = options_.channel, .address = options_.coordinator, .clock = options_.clock,
+      session_({.channel = options_.channel,
+                .address = options_.coordinator,
+                .clock = options_.clock,
                 .random = sae::Random(options_.random_seed)},
                *this),
-      reporter_([this](const auto& request, auto* response) { return session_.Report(request, response); },
+      reporter_([this](const auto& request,
+                       auto* response) { return session_.Report(request, response); },
                 [this] { session_.Reregister(); }),
-      logs_([this](const auto& request, auto* response) { return session_.Report(request, response); },
+      logs_([this](const auto& request,
+                   auto* response) { return session_.Report(request, response); },
             [this](const AttemptKey& key) {
               sae::MutexLock lock(mu_);
               const auto it = known_.find(key);
@@ -72,7 +75,8 @@ void Agent::BeginShutdown(absl::Duration grace) {
 
 bool Agent::Quiet() const {
   sae::MutexLock lock(mu_);
-  return inbox_.empty() && std::none_of(known_.begin(), known_.end(), [](const auto& k) { return k.second; });
+  return inbox_.empty() &&
+         std::none_of(known_.begin(), known_.end(), [](const auto& k) { return k.second; });
 }
 
 bool Agent::Idle() const {
@@ -112,7 +116,8 @@ v1::RegisterRequest Agent::MakeRegister() {
   r.set_version(options_.version);
   r.set_address(options_.metrics_address);
   sae::MutexLock lock(mu_);
-  // A command that is being carried out shows in known_ when it is done: the coordinator must hear of it.
+  // A command that is being carried out shows in known_ when it is done: the coordinator must hear
+  // of it.
   while (busy_) published_.Wait(mu_);
   for (const auto& [key, runs] : known_) {
     auto* known = r.add_attempts();
@@ -125,7 +130,8 @@ v1::RegisterRequest Agent::MakeRegister() {
 void Agent::OnRegistered(const v1::RegisterResponse& response, absl::Duration sent) {
   sae::MutexLock lock(mu_);
   epoch_ = response.epoch();
-  lease_.Registered(sent, absl::Seconds(response.lease().seconds()) + absl::Nanoseconds(response.lease().nanos()));
+  lease_.Registered(sent, absl::Seconds(response.lease().seconds()) +
+                              absl::Nanoseconds(response.lease().nanos()));
   inbox_.emplace_back(response);
   wake_.NotifyAll();
 }
@@ -153,9 +159,12 @@ void Agent::OnMessage(const v1::CoordinatorMessage& message) {
 
 void Agent::OnLost(const absl::Status&) {
   {
-    // Commands not yet looked at are void: what we register next is what is true. They will be repeated.
+    // Commands not yet looked at are void: what we register next is what is true. They will be
+    // repeated.
     sae::MutexLock lock(mu_);
-    std::erase_if(inbox_, [](const Inbox& item) { return std::holds_alternative<v1::CoordinatorMessage>(item); });
+    std::erase_if(inbox_, [](const Inbox& item) {
+      return std::holds_alternative<v1::CoordinatorMessage>(item);
+    });
   }
   reporter_.SetSession(nullptr);
   logs_.SetSession(nullptr);
@@ -197,7 +206,8 @@ void Agent::Loop() {
 }
 
 void Agent::Handle(const v1::RegisterResponse& response) {
-  const SessionIdentity identity{options_.runs->worker_id(), options_.incarnation, response.epoch()};
+  const SessionIdentity identity{options_.runs->worker_id(), options_.incarnation,
+                                 response.epoch()};
   for (const auto& a : response.attempts()) {
     const auto it = entries_.find(KeyOf(a));
     if (it == entries_.end()) continue;
@@ -238,7 +248,8 @@ void Agent::Handle(const ShutdownRequest& request) {
 void Agent::Handle(const KillAllRequest&) {
   shutting_down_ = true;
   quit_ = true;
-  for (auto& [key, entry] : entries_) entry.attempt->Kill(StopCause::kShutdown, "the worker is shutting down");
+  for (auto& [key, entry] : entries_)
+    entry.attempt->Kill(StopCause::kShutdown, "the worker is shutting down");
 }
 
 void Agent::Handle(const v1::StartAttempt& start) {
@@ -246,8 +257,9 @@ void Agent::Handle(const v1::StartAttempt& start) {
   if (shutting_down_ || entries_.count(key) > 0 || Closed(key) || refused_.count(key) > 0) return;
   const int free = options_.slots.slots - UsedSlots();
   if (start.slots() > free) {
-    SayRefused(start, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(), " slots, ", free, " of ",
-                                                                options_.slots.slots, " are free here")));
+    SayRefused(start, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(), " slots, ",
+                                                                free, " of ", options_.slots.slots,
+                                                                " are free here")));
     return;
   }
   absl::Duration deadline;
@@ -291,13 +303,16 @@ void Agent::Handle(const v1::StopAttempt& stop) {
   const std::string reason = stop.reason().empty() ? "stopped by the coordinator" : stop.reason();
   it->second.stopping = true;
   if (stop.mode() == v1::StopAttempt::MODE_CHECKPOINT) {
-    it->second.attempt->Notice(StopCause::kCoordinator, reason, options_.clock->SinceBoot() + options_.stop_grace);
+    it->second.attempt->Notice(StopCause::kCoordinator, reason,
+                               options_.clock->SinceBoot() + options_.stop_grace);
   } else {
     it->second.attempt->Kill(StopCause::kCoordinator, reason);
   }
 }
 
-void Agent::Handle(const v1::FetchLogs& fetch) { logs_.Fetch(fetch, options_.runs->AttemptDirectory(KeyOf(fetch))); }
+void Agent::Handle(const v1::FetchLogs& fetch) {
+  logs_.Fetch(fetch, options_.runs->AttemptDirectory(KeyOf(fetch)));
+}
 
 void Agent::Fence() {
   std::optional<absl::Duration> notice, kill;
@@ -322,7 +337,8 @@ void Agent::Fence() {
     if (now >= *kill) {
       entry.attempt->Kill(StopCause::kLease, "the coordinator did not answer within the lease");
     } else {
-      entry.attempt->Notice(StopCause::kLease, "the coordinator did not answer within the lease", *kill);
+      entry.attempt->Notice(StopCause::kLease, "the coordinator did not answer within the lease",
+                            *kill);
     }
   }
 }
@@ -372,7 +388,8 @@ void Agent::TellOlder(const AttemptKey& key, Entry& entry) {
 }
 
 bool Agent::OlderTold(const Entry& entry) {
-  return std::all_of(entry.older.begin(), entry.older.end(), [this](const AttemptKey& k) { return reporter_.Done(k); });
+  return std::all_of(entry.older.begin(), entry.older.end(),
+                     [this](const AttemptKey& k) { return reporter_.Done(k); });
 }
 
 void Agent::DropOlder(const Entry& entry) {
@@ -436,7 +453,9 @@ void Agent::Acknowledge(std::int64_t status_id) {
   }
 }
 
-bool Agent::Closed(const AttemptKey& key) const { return std::find(closed_.begin(), closed_.end(), key) != closed_.end(); }
+bool Agent::Closed(const AttemptKey& key) const {
+  return std::find(closed_.begin(), closed_.end(), key) != closed_.end();
+}
 
 void Agent::Close(const AttemptKey& key) {
   reporter_.Drop(key);
@@ -460,7 +479,8 @@ void Agent::Remember(const AttemptKey& key) {
 }
 
 bool Agent::AnyRuns() const {
-  return std::any_of(entries_.begin(), entries_.end(), [](const auto& e) { return !e.second.attempt->ended(); });
+  return std::any_of(entries_.begin(), entries_.end(),
+                     [](const auto& e) { return !e.second.attempt->ended(); });
 }
 
 int Agent::UsedSlots() const {

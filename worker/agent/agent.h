@@ -1,10 +1,11 @@
 #pragma once
-// The worker: runs the attempts that the coordinator commands, keeps its lease, reports what happens.
+// The worker: runs the attempts that the coordinator commands, keeps its lease, reports what
+// happens.
 //
-// Three threads meet here. The session's threads only put what arrives into an inbox and read what is to be
-// said from `outbox_`; the loop thread owns the attempts and is the only one that starts, ticks and ends
-// them; the report thread ships events and logs. Everything shared is under mu_, and no RPC, file or process
-// is touched while it is held.
+// Three threads meet here. The session's threads only put what arrives into an inbox and read what
+// is to be said from `outbox_`; the loop thread owns the attempts and is the only one that starts,
+// ticks and ends them; the report thread ships events and logs. Everything shared is under mu_, and
+// no RPC, file or process is touched while it is held.
 
 #include <deque>
 #include <functional>
@@ -38,13 +39,14 @@ class Agent final : public SessionHandler {
     Slots slots;
     GangOptions gang;
     std::shared_ptr<grpc::Channel> channel;
-    std::string coordinator;      ///< its address, for messages
+    std::string coordinator;  ///< its address, for messages
     std::string boot_id;
-    std::string incarnation;      ///< new for every process
+    std::string incarnation;  ///< new for every process
     std::string version;
     std::string metrics_address;
     std::uint64_t random_seed = 0;
-    absl::Duration stop_grace = absl::Seconds(20);  ///< between the notice of a commanded stop and the kill
+    absl::Duration stop_grace =
+        absl::Seconds(20);  ///< between the notice of a commanded stop and the kill
     absl::Duration tick = absl::Milliseconds(50);
   };
   explicit Agent(Options options);
@@ -71,17 +73,21 @@ class Agent final : public SessionHandler {
   struct Entry {
     std::unique_ptr<Attempt> attempt;
     int ranks = 1;
-    bool unwanted = false;        ///< the coordinator has given up this attempt: end it, say nothing
+    bool unwanted = false;  ///< the coordinator has given up this attempt: end it, say nothing
     bool stopping = false;
     bool finish_told = false;     ///< to the reporter
     std::int64_t end_status = 0;  ///< id of its STATE_ENDED; 0 = not said yet
-    /// Earlier attempts of the trial in this runs folder: lines that their worker could not report any more
-    /// are told before this one's end, so that the curve has no hole below the checkpoint it went on from.
+    /// Earlier attempts of the trial in this runs folder: lines that their worker could not report
+    /// any more are told before this one's end, so that the curve has no hole below the checkpoint
+    /// it went on from.
     std::vector<AttemptKey> older;
   };
-  struct ShutdownRequest { absl::Duration grace; };
+  struct ShutdownRequest {
+    absl::Duration grace;
+  };
   struct KillAllRequest {};
-  using Inbox = std::variant<v1::RegisterResponse, v1::CoordinatorMessage, ShutdownRequest, KillAllRequest>;
+  using Inbox =
+      std::variant<v1::RegisterResponse, v1::CoordinatorMessage, ShutdownRequest, KillAllRequest>;
 
   void Loop();
   void ReportLoop();

@@ -1,10 +1,10 @@
 #include "worker/agent/agent.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <csignal>
 #include <fstream>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "worker/agent/event_log.h"
 #include "worker/agent/testing/fake_coordinator.h"
@@ -46,7 +46,9 @@ class AgentTest : public testing::Test {
     ASSERT_TRUE(agent_->Start().ok());
   }
 
-  bool NothingRuns() const { return sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty(); }
+  bool NothingRuns() const {
+    return sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty();
+  }
   std::int64_t OnDisk(const AttemptKey& key) const {
     const auto last = EventLog(runs_->AttemptDirectory(key) + "/events.jsonl").Last();
     return last ? last->seq : 0;
@@ -90,7 +92,8 @@ TEST_F(AgentTest, RunsAnAttemptAndReportsEachLineOnce) {
   EXPECT_EQ(first.slots(), 2);
   EXPECT_EQ(first.runs_id(), runs_->runs_id());
   EXPECT_EQ(first.attempts_size(), 0);
-  EXPECT_THAT(metrics_.Page(), HasSubstr("saeloom_worker_attempts_ended_total{verdict=\"finished\"} 1"));
+  EXPECT_THAT(metrics_.Page(),
+              HasSubstr("saeloom_worker_attempts_ended_total{verdict=\"finished\"} 1"));
 }
 
 TEST_F(AgentTest, LostAnswersAndFailuresRepeatNoLine) {
@@ -154,7 +157,8 @@ TEST_F(AgentTest, RestartedCoordinatorFindsTheAttemptRunning) {
   const std::int64_t before = OnDisk(kFirst);
   ASSERT_TRUE(Eventually([&] { return OnDisk(kFirst) > before; })) << "it goes on alone";
   coordinator_.BringUp();
-  ASSERT_TRUE(Eventually([&] { return static_cast<std::int64_t>(coordinator_.Lines(kFirst).size()) > before; }));
+  ASSERT_TRUE(Eventually(
+      [&] { return static_cast<std::int64_t>(coordinator_.Lines(kFirst).size()) > before; }));
   const auto registers = coordinator_.registers();
   ASSERT_EQ(registers.back().attempts_size(), 1);
   EXPECT_TRUE(registers.back().attempts(0).running());
@@ -212,7 +216,9 @@ TEST_F(AgentTest, RefusesWhatItCannotRun) {
   auto big = world_.Start("0001", 1);
   big.set_slots(3);
   coordinator_.Command(big);
-  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kFirst) && coordinator_.Ended({"demo", "0001", 1}); }));
+  ASSERT_TRUE(Eventually([&] {
+    return coordinator_.Ended(kFirst) && coordinator_.Ended({"demo", "0001", 1});
+  }));
   EXPECT_EQ(End(kFirst).state(), v1::AttemptStatus::STATE_REFUSED);
   EXPECT_EQ(End(kFirst).failure_class(), v1::INVALID_CONFIG);
   EXPECT_THAT(End(kFirst).reason(), HasSubstr("/no/such/store"));
@@ -223,10 +229,12 @@ TEST_F(AgentTest, ARestartedWorkerReportsWhatItOwes) {
   StartAgent("run");
   coordinator_.Command(world_.Start("0000", 1));
   ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(kFirst).size() > 3; }));
-  // Stopped with the coordinator away: the gang is killed, the end and the newest lines stay unreported.
+  // Stopped with the coordinator away: the gang is killed, the end and the newest lines stay
+  // unreported.
   coordinator_.FailReports(1'000'000, grpc::StatusCode::UNAVAILABLE, false);
   const std::int64_t before = OnDisk(kFirst);
-  ASSERT_TRUE(Eventually([&] { return OnDisk(kFirst) > before + 3; })) << "lines nobody has reported";
+  ASSERT_TRUE(Eventually([&] { return OnDisk(kFirst) > before + 3; }))
+      << "lines nobody has reported";
   const std::string id = runs_->worker_id();
   coordinator_.TakeDown();
   agent_.reset();
@@ -252,7 +260,8 @@ TEST_F(AgentTest, LogsAreFetchedAndFollowed) {
   fetch.set_request(1);
   fetch.set_lines(5);
   coordinator_.Command(fetch);
-  ASSERT_TRUE(Eventually([&] { return coordinator_.Logs(1) == "mode run\n<end>"; })) << coordinator_.Logs(1);
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Logs(1) == "mode run\n<end>"; }))
+      << coordinator_.Logs(1);
   fetch.set_request(2);
   fetch.set_follow(true);
   coordinator_.Command(fetch);
@@ -299,7 +308,9 @@ TEST(AgentLease, WithoutAnswerGangsYieldBeforeItEnds) {
   const AttemptKey second{"demo", "0001", 1};
   coordinator.Command(world.Start("0000", 1));
   coordinator.Command(world.Start("0001", 1));
-  ASSERT_TRUE(Eventually([&] { return coordinator.Lines(kFirst).size() > 1 && coordinator.Lines(second).size() == 1; }));
+  ASSERT_TRUE(Eventually([&] {
+    return coordinator.Lines(kFirst).size() > 1 && coordinator.Lines(second).size() == 1;
+  }));
   coordinator.TakeDown();
   ASSERT_TRUE(Eventually([&] { return agent.Quiet(); })) << "the deaf one is killed, too";
   EXPECT_TRUE(sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs->runs_id()}}).empty());

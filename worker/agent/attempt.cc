@@ -1,9 +1,8 @@
 #include "worker/agent/attempt.h"
 
+#include <csignal>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
-
-#include <csignal>
 
 #include "worker/agent/admission.h"
 #include "worker/agent/event_log.h"
@@ -31,7 +30,8 @@ absl::StatusOr<std::unique_ptr<Attempt>> Attempt::Start(const Context& context,
 
 std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey& key) {
   auto attempt = std::unique_ptr<Attempt>(new Attempt(context, key));
-  if (auto record = ReadRecord(*context.env, attempt->directory()); record.ok()) attempt->record_ = *record;
+  if (auto record = ReadRecord(*context.env, attempt->directory()); record.ok())
+    attempt->record_ = *record;
   attempt->record_.sweep = key.sweep;
   attempt->record_.trial = key.trial;
   attempt->record_.attempt = key.attempt;
@@ -49,37 +49,43 @@ std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey
 }
 
 absl::Status Attempt::EndOlderAttempts() const {
-  // The coordinator gave the trial to a new attempt, so the old ones have lost their leases. Gangs of a
-  // worker that died on this machine may still be on their way out.
+  // The coordinator gave the trial to a new attempt, so the old ones have lost their leases. Gangs
+  // of a worker that died on this machine may still be on their way out.
   constexpr int kTries = 500;
   const absl::Duration kPause = absl::Milliseconds(10);
   for (const int n : context_.runs->Attempts(key_)) {
     if (n >= key_.attempt) continue;
     const AttemptKey older{key_.sweep, key_.trial, n};
-    const sae::ProcessQuery query{.session = 0, .marks = GangMarks(older, context_.runs->runs_id())};
+    const sae::ProcessQuery query{.session = 0,
+                                  .marks = GangMarks(older, context_.runs->runs_id())};
     for (int i = 0; !sae::FindProcesses(query).empty(); ++i) {
       if (i == kTries) {
-        return absl::UnavailableError(absl::StrCat("processes of attempt ", older.Text(), " do not end"));
+        return absl::UnavailableError(
+            absl::StrCat("processes of attempt ", older.Text(), " do not end"));
       }
       if (sae::SignalProcesses(query, SIGKILL) > 0 && i == 0) {
         spdlog::warn("ended what was left of attempt {}", older.Text());
       }
       context_.clock->SleepFor(kPause);
     }
-    context_.env->RemoveAll(ScratchDirectory(context_.gang, older, context_.runs->runs_id())).IgnoreError();
+    context_.env->RemoveAll(ScratchDirectory(context_.gang, older, context_.runs->runs_id()))
+        .IgnoreError();
   }
   return absl::OkStatus();
 }
 
-absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start, const sae::config::TrialConfig& config,
+absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
+                              const sae::config::TrialConfig& config,
                               absl::Duration lease_deadline) {
   sae::Env& env = *context_.env;
   if (env.Exists(events_path())) {
-    return absl::AlreadyExistsError(absl::StrCat("attempt ", key_.Text(), " has run before: ", events_path()));
+    return absl::AlreadyExistsError(
+        absl::StrCat("attempt ", key_.Text(), " has run before: ", events_path()));
   }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(directory()));
   SAE_RETURN_IF_ERROR(env.MakeDirectories(context_.runs->Checkpoints(key_)));
-  SAE_RETURN_IF_ERROR(env.MakeDirectories(ScratchDirectory(context_.gang, key_, context_.runs->runs_id())));
+  SAE_RETURN_IF_ERROR(
+      env.MakeDirectories(ScratchDirectory(context_.gang, key_, context_.runs->runs_id())));
   SAE_RETURN_IF_ERROR(context_.runs->MarkOpen(key_));
   sae::config::RunConfig run;
   run.store = start.store();
@@ -107,16 +113,20 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start, const sae:
 
 absl::Status Attempt::Launch(int ranks) {
   const GangSpec spec{key_, context_.runs->runs_id(), directory(), ranks, context_.threads};
-  SAE_ASSIGN_OR_RETURN(launcher_, sae::Process::Spawn(GangCommand(context_.gang, spec, ::geteuid() == 0)));
+  SAE_ASSIGN_OR_RETURN(launcher_,
+                       sae::Process::Spawn(GangCommand(context_.gang, spec, ::geteuid() == 0)));
   record_.pid = launcher_->pid();
-  if (const auto info = sae::ReadProcess(launcher_->pid()); info.ok()) record_.start_ticks = info->start_ticks;
+  if (const auto info = sae::ReadProcess(launcher_->pid()); info.ok())
+    record_.start_ticks = info->start_ticks;
   spdlog::info("attempt {}: started {} ranks, pid {}", key_.Text(), ranks, record_.pid);
   return WriteRecord(*context_.env, directory(), record_);
 }
 
 sae::ProcessQuery Attempt::Members() const {
-  // A session's number is not reused while it has members; that of an adopted attempt may have been since.
-  return {.session = launcher_ ? launcher_->pid() : 0, .marks = GangMarks(key_, context_.runs->runs_id())};
+  // A session's number is not reused while it has members; that of an adopted attempt may have been
+  // since.
+  return {.session = launcher_ ? launcher_->pid() : 0,
+          .marks = GangMarks(key_, context_.runs->runs_id())};
 }
 
 void Attempt::RenewLease(absl::Duration deadline) {
@@ -192,7 +202,8 @@ void Attempt::Conclude() {
   ending_ = agent::Conclude(facts);
   log_tail_ = ReadLogTail();
   spdlog::info("attempt {}: ended: {} (exit code {}) {}", key_.Text(),
-               ending_->verdict.empty() ? "no verdict" : ending_->verdict, ending_->exit_code, ending_->reason);
+               ending_->verdict.empty() ? "no verdict" : ending_->verdict, ending_->exit_code,
+               ending_->reason);
   env.RemoveAll(ScratchDirectory(context_.gang, key_, context_.runs->runs_id())).IgnoreError();
   env.RemoveAll(directory() + "/lease").IgnoreError();
   record_.ended = true;

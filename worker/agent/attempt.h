@@ -1,8 +1,9 @@
 #pragma once
-// One attempt of a trial on this machine: its folder, its gang of processes, and how it ends. A state machine
-// that its owner ticks; nothing here blocks for long or starts a thread. Not thread-safe.
-// Whatever happens - success, crash, stop, an earlier worker's death - it has ended only when every process
-// of the gang is gone: those of mpirun's session and all that carry the gang's marks in their environment.
+// One attempt of a trial on this machine: its folder, its gang of processes, and how it ends. A
+// state machine that its owner ticks; nothing here blocks for long or starts a thread. Not
+// thread-safe. Whatever happens - success, crash, stop, an earlier worker's death - it has ended
+// only when every process of the gang is gone: those of mpirun's session and all that carry the
+// gang's marks in their environment.
 
 #include <memory>
 #include <optional>
@@ -35,13 +36,14 @@ class Attempt {
     std::string incarnation;
   };
 
-  /// Makes the folder and starts the gang; `lease_deadline` (since boot) goes to the file `lease`. Ends first
-  /// what is left on this machine of older attempts of the trial. Errors: those of Admit; ALREADY_EXISTS when
-  /// the attempt has run before.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Attempt>> Start(const Context& context,
-                                                                      const saeloom::v1::StartAttempt& start,
-                                                                      absl::Duration lease_deadline);
-  /// An attempt that an earlier incarnation of this worker left open: what still runs of it is killed.
+  /// Makes the folder and starts the gang; `lease_deadline` (since boot) goes to the file `lease`.
+  /// Ends first what is left on this machine of older attempts of the trial. Errors: those of
+  /// Admit; ALREADY_EXISTS when the attempt has run before.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Attempt>> Start(
+      const Context& context, const saeloom::v1::StartAttempt& start,
+      absl::Duration lease_deadline);
+  /// An attempt that an earlier incarnation of this worker left open: what still runs of it is
+  /// killed.
   static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key);
 
   const AttemptKey& key() const { return key_; }
@@ -55,8 +57,8 @@ class Attempt {
 
   /// No effect once it is being stopped.
   void RenewLease(absl::Duration deadline);
-  /// Asks the gang once to save a checkpoint and yield (SIGUSR1 to mpirun); kills it at `kill_at` (since
-  /// boot). A gang that has not begun has nothing to save and is killed at once.
+  /// Asks the gang once to save a checkpoint and yield (SIGUSR1 to mpirun); kills it at `kill_at`
+  /// (since boot). A gang that has not begun has nothing to save and is killed at once.
   void Notice(StopCause cause, const std::string& reason, absl::Duration kill_at);
   void Kill(StopCause cause, const std::string& reason);
   /// Moves on; call every few tens of milliseconds.
@@ -64,8 +66,8 @@ class Attempt {
 
  private:
   Attempt(const Context& context, AttemptKey key) : context_(context), key_(std::move(key)) {}
-  absl::Status Prepare(const saeloom::v1::StartAttempt& start, const sae::config::TrialConfig& config,
-                       absl::Duration lease_deadline);
+  absl::Status Prepare(const saeloom::v1::StartAttempt& start,
+                       const sae::config::TrialConfig& config, absl::Duration lease_deadline);
   absl::Status Launch(int ranks);
   absl::Status EndOlderAttempts() const;
   sae::ProcessQuery Members() const;

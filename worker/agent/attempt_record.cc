@@ -23,7 +23,8 @@ absl::Status WriteRecord(sae::Env& env, const std::string& directory, const Atte
                   {"verdict", r.verdict},
                   {"reason", r.reason},
                   {"failure_class", r.failure_class}};
-  return sae::WriteFileAtomically(env, PathIn(directory), j.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
+  return sae::WriteFileAtomically(env, PathIn(directory),
+                                  j.dump(2, ' ', false, json::error_handler_t::replace) + "\n");
 }
 
 absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& directory) {
@@ -46,7 +47,8 @@ absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& direc
     j.at("reason").get_to(r.reason);
     j.at("failure_class").get_to(r.failure_class);
   } catch (const json::exception& e) {
-    return absl::DataLossError(absl::StrCat(PathIn(directory), " is not an attempt's record: ", e.what()));
+    return absl::DataLossError(
+        absl::StrCat(PathIn(directory), " is not an attempt's record: ", e.what()));
   }
   return r;
 }

@@ -1,6 +1,6 @@
 #pragma once
-// attempt.json: what a worker notes about an attempt in its folder, for itself after a restart and for
-// people. A plain value; written atomically.
+// attempt.json: what a worker notes about an attempt in its folder, for itself after a restart and
+// for people. A plain value; written atomically.
 
 #include <cstdint>
 #include <string>
@@ -23,10 +23,11 @@ struct AttemptRecord {
   int exit_code = 0;             ///< mpirun's; -1 = unknown
   std::string verdict;
   std::string reason;
-  int failure_class = 0;         ///< of saeloom.v1.FailureClass
+  int failure_class = 0;  ///< of saeloom.v1.FailureClass
 };
 
-[[nodiscard]] absl::Status WriteRecord(sae::Env& env, const std::string& directory, const AttemptRecord& record);
+[[nodiscard]] absl::Status WriteRecord(sae::Env& env, const std::string& directory,
+                                       const AttemptRecord& record);
 /// NOT_FOUND, or DATA_LOSS naming the file.
 [[nodiscard]] absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& directory);
 

@@ -21,18 +21,26 @@ class AttemptTest : public testing::Test {
     context_.boot_id = *sae::BootId();
     context_.incarnation = "I1";
   }
-  ~AttemptTest() override { sae::SignalProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}, SIGKILL); }
+  ~AttemptTest() override {
+    sae::SignalProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}, SIGKILL);
+  }
 
-  std::unique_ptr<Attempt> Start(const std::string& mode, int attempt = 1, absl::Duration lease = kFar) {
+  std::unique_ptr<Attempt> Start(const std::string& mode, int attempt = 1,
+                                 absl::Duration lease = kFar) {
     context_.gang = world_.Gang(mode);
     auto a = Attempt::Start(context_, world_.Start("0000", attempt), lease);
     EXPECT_TRUE(a.ok()) << a.status();
     return a.ok() ? *std::move(a) : nullptr;
   }
   static bool RunToEnd(Attempt& a) {
-    return Eventually([&] { a.Tick(); return a.ended(); });
+    return Eventually([&] {
+      a.Tick();
+      return a.ended();
+    });
   }
-  bool NothingRuns() const { return sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty(); }
+  bool NothingRuns() const {
+    return sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty();
+  }
   static bool HasEvents(Attempt& a) {
     return Eventually([&] { return EventLog(a.events_path()).Last().has_value(); });
   }
@@ -59,7 +67,8 @@ TEST_F(AttemptTest, FinishesAndLeavesItsRecord) {
   EXPECT_GT(record->start_ticks, 0);
   EXPECT_EQ(record->boot_id, context_.boot_id);
   EXPECT_EQ(record->worker_id, runs_->worker_id());
-  const auto config = sae::config::ParseRunConfig(*sae::RealEnv().Read(a->directory() + "/run.json"));
+  const auto config =
+      sae::config::ParseRunConfig(*sae::RealEnv().Read(a->directory() + "/run.json"));
   ASSERT_TRUE(config.ok()) << config.status();
   EXPECT_EQ(config->run.checkpoints, runs_->directory() + "/demo/0000/checkpoints");
   EXPECT_TRUE(config->run.lease);
@@ -69,7 +78,9 @@ TEST_F(AttemptTest, FinishesAndLeavesItsRecord) {
 }
 
 TEST_F(AttemptTest, CrashHasExitCodeAndLog) {
-  auto a = Start("launcher:mpirun noticed that process rank 0 with PID 1 on node x exited on signal 9 (Killed).");
+  auto a = Start(
+      "launcher:mpirun noticed that process rank 0 with PID 1 on node x exited on signal 9 "
+      "(Killed).");
   ASSERT_TRUE(RunToEnd(*a));
   EXPECT_EQ(a->ending().verdict, "");
   EXPECT_EQ(a->ending().exit_code, 137);
@@ -156,14 +167,18 @@ TEST_F(AttemptTest, ANewAttemptEndsWhatIsLeftOfOlderOnes) {
   ASSERT_TRUE(HasEvents(*first));
   auto second = Start("finish:1", 2);
   ASSERT_NE(second, nullptr);
-  EXPECT_TRUE(sae::FindProcesses({.marks = {"SAELOOM_ATTEMPT=demo/0000/1", "SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty());
+  EXPECT_TRUE(sae::FindProcesses(
+                  {.marks = {"SAELOOM_ATTEMPT=demo/0000/1", "SAELOOM_RUNS_ID=" + runs_->runs_id()}})
+                  .empty());
   ASSERT_TRUE(RunToEnd(*second));
   EXPECT_EQ(second->ending().verdict, "finished");
 }
 
 TEST_F(AttemptTest, RefusalsNameValueAndRemedy) {
   context_.gang = world_.Gang("finish:1");
-  const auto refused = [&](const v1::StartAttempt& s) { return Attempt::Start(context_, s, kFar).status(); };
+  const auto refused = [&](const v1::StartAttempt& s) {
+    return Attempt::Start(context_, s, kFar).status();
+  };
   auto start = world_.Start("0000", 1);
   start.set_store_hash("xxh3:0123456789abcdef");
   EXPECT_EQ(refused(start).code(), absl::StatusCode::kFailedPrecondition);

@@ -30,7 +30,8 @@ absl::StatusOr<EventLog::Batch> EventLog::Read(std::int64_t first_seq, std::int6
       }
       if (!event.ok()) {
         if (!batch.lines.empty()) break;  // reported by the next call
-        return absl::DataLossError(absl::StrCat(path_, ": line ", seq, ": ", event.status().message()));
+        return absl::DataLossError(
+            absl::StrCat(path_, ": line ", seq, ": ", event.status().message()));
       }
       batch.lines.push_back(line);
       batch.events.push_back(*std::move(event));
@@ -58,7 +59,8 @@ std::optional<sae::config::Event> EventLog::Last() {
     in.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(in.gcount()));
     const std::size_t end = text.rfind('\n');
-    const std::size_t before = end == std::string::npos || end == 0 ? std::string::npos : text.rfind('\n', end - 1);
+    const std::size_t before =
+        end == std::string::npos || end == 0 ? std::string::npos : text.rfind('\n', end - 1);
     if (end != std::string::npos && (before != std::string::npos || begin == 0)) {
       const std::size_t start = before == std::string::npos ? 0 : before + 1;
       auto event = sae::config::ParseEvent(text.substr(start, end - start));

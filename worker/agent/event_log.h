@@ -1,8 +1,9 @@
 #pragma once
-// Reads the events.jsonl of an attempt while it is written: complete lines only, so a torn last line is as
-// good as absent. Keeps a position only to be fast; any first_seq may be asked for, in any order.
-// Not thread-safe. Errors: DATA_LOSS for a complete line that is no event or has the wrong seq, with its
-// number; what stands before it is still returned. A file that does not exist yet is empty.
+// Reads the events.jsonl of an attempt while it is written: complete lines only, so a torn last
+// line is as good as absent. Keeps a position only to be fast; any first_seq may be asked for, in
+// any order. Not thread-safe. Errors: DATA_LOSS for a complete line that is no event or has the
+// wrong seq, with its number; what stands before it is still returned. A file that does not exist
+// yet is empty.
 
 #include <cstdint>
 #include <optional>
@@ -23,7 +24,8 @@ class EventLog {
     std::vector<sae::config::Event> events;
   };
   /// At most `max_lines` lines and `max_bytes` bytes (but at least one line if there is one).
-  [[nodiscard]] absl::StatusOr<Batch> Read(std::int64_t first_seq, std::int64_t max_lines, std::int64_t max_bytes);
+  [[nodiscard]] absl::StatusOr<Batch> Read(std::int64_t first_seq, std::int64_t max_lines,
+                                           std::int64_t max_bytes);
 
   /// The last event that stands complete in the file, if any.
   std::optional<sae::config::Event> Last();

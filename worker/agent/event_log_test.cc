@@ -19,7 +19,9 @@ std::string Line(std::int64_t seq, sae::config::EventKind kind = sae::config::Ev
 
 class EventLogTest : public testing::Test {
  protected:
-  void Append(const std::string& text) { std::ofstream(path_, std::ios::app | std::ios::binary) << text; }
+  void Append(const std::string& text) {
+    std::ofstream(path_, std::ios::app | std::ios::binary) << text;
+  }
   static std::vector<std::int64_t> Seqs(const absl::StatusOr<EventLog::Batch>& batch) {
     std::vector<std::int64_t> out;
     if (!batch.ok()) return {-1};

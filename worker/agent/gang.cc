@@ -14,7 +14,8 @@ std::vector<std::string> LauncherVariables() {
   std::vector<std::string> out;
   for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
     const std::string entry = *e;
-    for (const char* prefix : {"OMPI_COMM_WORLD", "OMPI_MCA_ess", "OMPI_MCA_orte_", "PMIX_", "PMI_"}) {
+    for (const char* prefix :
+         {"OMPI_COMM_WORLD", "OMPI_MCA_ess", "OMPI_MCA_orte_", "PMIX_", "PMI_"}) {
       if (entry.rfind(prefix, 0) == 0) {
         out.push_back(entry.substr(0, entry.find('=')));
         break;
@@ -28,7 +29,8 @@ std::vector<std::string> LauncherVariables() {
 
 sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, bool root) {
   sae::ProcessSpec command;
-  command.argv = {options.mpirun, "-np", absl::StrCat(spec.ranks), "--bind-to", "none", "--oversubscribe",
+  command.argv = {options.mpirun,  "-np",      absl::StrCat(spec.ranks),
+                  "--bind-to",     "none",     "--oversubscribe",
                   options.trainer, "--config", spec.directory + "/run.json"};
   command.directory = spec.directory;
   command.output = spec.directory + "/launcher.log";
@@ -53,10 +55,12 @@ std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& run
   return {"SAELOOM_ATTEMPT=" + key.Text(), "SAELOOM_RUNS_ID=" + runs_id};
 }
 
-std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key, const std::string& runs_id) {
+std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
+                             const std::string& runs_id) {
   // Short: OpenMPI puts Unix sockets below it, whose paths end at 107 bytes.
   const std::string hash = sae::HashToText(sae::Xxh3(key.Text() + "@" + runs_id));
-  return absl::StrCat(options.scratch_root, "/saeloom.", ::getuid(), ".", hash.substr(hash.find(':') + 1));
+  return absl::StrCat(options.scratch_root, "/saeloom.", ::getuid(), ".",
+                      hash.substr(hash.find(':') + 1));
 }
 
 }  // namespace saeloom::agent

@@ -1,8 +1,9 @@
 #pragma once
 // How a gang is launched: mpirun over the trainer's ranks on this machine. Pure.
 // Settings and what was measured: OpenMPI 4.1 binds ranks to cores in ways that starve neighbours
-// (--bind-to none), counts cores as slots (--oversubscribe), needs an ssh even for local ranks unless
-// plm=isolated, and leaves shared-memory files behind when it is killed (they go to a scratch folder).
+// (--bind-to none), counts cores as slots (--oversubscribe), needs an ssh even for local ranks
+// unless plm=isolated, and leaves shared-memory files behind when it is killed (they go to a
+// scratch folder).
 
 #include <map>
 #include <string>
@@ -25,7 +26,7 @@ struct GangSpec {
   std::string runs_id;
   std::string directory;  ///< of the attempt; run.json is there, launcher.log will be
   int ranks = 1;
-  int threads = 1;        ///< of each rank
+  int threads = 1;  ///< of each rank
 };
 
 /// `root`: mpirun refuses to run as root unless told twice.
@@ -34,8 +35,9 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
 /// Entries in the environment of every process of the gang, and of no other.
 std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& runs_id);
 
-/// Where the gang's OpenMPI keeps sockets and shared memory: a function of the arguments, so that another
-/// worker can clean up after it.
-std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key, const std::string& runs_id);
+/// Where the gang's OpenMPI keeps sockets and shared memory: a function of the arguments, so that
+/// another worker can clean up after it.
+std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
+                             const std::string& runs_id);
 
 }  // namespace saeloom::agent

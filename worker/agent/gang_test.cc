@@ -1,9 +1,9 @@
 #include "worker/agent/gang.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstdlib>
 
 namespace saeloom::agent {
 namespace {
@@ -13,15 +13,21 @@ using testing::ElementsAre;
 using testing::Not;
 using testing::Pair;
 
-const GangSpec kSpec{.key = {"demo", "0003", 2}, .runs_id = "R", .directory = "/runs/demo/0003/attempts/2",
-                     .ranks = 4, .threads = 3};
+const GangSpec kSpec{.key = {"demo", "0003", 2},
+                     .runs_id = "R",
+                     .directory = "/runs/demo/0003/attempts/2",
+                     .ranks = 4,
+                     .threads = 3};
 
 TEST(GangCommand, ArgumentsAndEnvironment) {
   ::setenv("OMPI_COMM_WORLD_RANK", "1", 1);
-  const auto c = GangCommand({.mpirun = "/bin/mpirun", .trainer = "/bin/trainer", .environment = {{"X", "y"}}}, kSpec, false);
+  const auto c =
+      GangCommand({.mpirun = "/bin/mpirun", .trainer = "/bin/trainer", .environment = {{"X", "y"}}},
+                  kSpec, false);
   ::unsetenv("OMPI_COMM_WORLD_RANK");
-  EXPECT_THAT(c.argv, ElementsAre("/bin/mpirun", "-np", "4", "--bind-to", "none", "--oversubscribe", "/bin/trainer",
-                                  "--config", "/runs/demo/0003/attempts/2/run.json"));
+  EXPECT_THAT(c.argv,
+              ElementsAre("/bin/mpirun", "-np", "4", "--bind-to", "none", "--oversubscribe",
+                          "/bin/trainer", "--config", "/runs/demo/0003/attempts/2/run.json"));
   EXPECT_TRUE(c.new_session);
   EXPECT_EQ(c.directory, kSpec.directory);
   EXPECT_THAT(c.environment, Contains(Pair("OMP_NUM_THREADS", "3")));
@@ -33,12 +39,15 @@ TEST(GangCommand, ArgumentsAndEnvironment) {
 }
 
 TEST(GangCommand, RootOnlyWhenRoot) {
-  EXPECT_THAT(GangCommand({}, kSpec, false).environment, Not(Contains(Pair("OMPI_ALLOW_RUN_AS_ROOT", "1"))));
-  EXPECT_THAT(GangCommand({}, kSpec, true).environment, Contains(Pair("OMPI_ALLOW_RUN_AS_ROOT", "1")));
+  EXPECT_THAT(GangCommand({}, kSpec, false).environment,
+              Not(Contains(Pair("OMPI_ALLOW_RUN_AS_ROOT", "1"))));
+  EXPECT_THAT(GangCommand({}, kSpec, true).environment,
+              Contains(Pair("OMPI_ALLOW_RUN_AS_ROOT", "1")));
 }
 
 TEST(GangMarks, NameOneAttemptOfOneFolder) {
-  EXPECT_THAT(GangMarks(kSpec.key, "R"), ElementsAre("SAELOOM_ATTEMPT=demo/0003/2", "SAELOOM_RUNS_ID=R"));
+  EXPECT_THAT(GangMarks(kSpec.key, "R"),
+              ElementsAre("SAELOOM_ATTEMPT=demo/0003/2", "SAELOOM_RUNS_ID=R"));
   const GangOptions options{.scratch_root = "/shm"};
   EXPECT_EQ(ScratchDirectory(options, kSpec.key, "R"), ScratchDirectory(options, kSpec.key, "R"));
   EXPECT_NE(ScratchDirectory(options, kSpec.key, "R"), ScratchDirectory(options, kSpec.key, "S"));

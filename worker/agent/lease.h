@@ -1,9 +1,10 @@
 #pragma once
-// The worker's side of its lease: how long its attempts may go on without an answer from the coordinator.
-// Times are Clock::SinceBoot. The lease runs from the SENDING of a heartbeat that was answered, so it ends
-// here before it ends at the coordinator, whatever the network does. Two marks before its end: at
-// kNoticeShare the gangs are asked to save and yield (and the deadline in the file `lease` passes, so they
-// do it without an agent, too); at kKillShare they are killed. Pure; not thread-safe.
+// The worker's side of its lease: how long its attempts may go on without an answer from the
+// coordinator. Times are Clock::SinceBoot. The lease runs from the SENDING of a heartbeat that was
+// answered, so it ends here before it ends at the coordinator, whatever the network does. Two marks
+// before its end: at kNoticeShare the gangs are asked to save and yield (and the deadline in the
+// file `lease` passes, so they do it without an agent, too); at kKillShare they are killed. Pure;
+// not thread-safe.
 
 #include <cstdint>
 #include <map>
@@ -11,6 +12,7 @@
 #include <string>
 
 #include "absl/time/time.h"
+
 #include "sae/base/env.h"
 
 namespace saeloom::agent {
@@ -36,8 +38,9 @@ class LeaseTracker {
   std::map<std::int64_t, absl::Duration> sent_;  ///< not yet answered; bounded
 };
 
-/// The file `lease`: the deadline in nanoseconds since boot as decimal text. Replaced atomically; not
-/// synced, for after a crash of the machine it means nothing.
-[[nodiscard]] absl::Status WriteLeaseFile(sae::Env& env, const std::string& path, absl::Duration deadline);
+/// The file `lease`: the deadline in nanoseconds since boot as decimal text. Replaced atomically;
+/// not synced, for after a crash of the machine it means nothing.
+[[nodiscard]] absl::Status WriteLeaseFile(sae::Env& env, const std::string& path,
+                                          absl::Duration deadline);
 
 }  // namespace saeloom::agent

@@ -57,7 +57,8 @@ bool LogShipper::Step() {
 }
 
 bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
-  const bool may_grow = request.follow && runs_(request.key);  // asked before reading: then the end is final
+  const bool may_grow =
+      request.follow && runs_(request.key);  // asked before reading: then the end is final
   bool more = false;
   for (const int rank : RanksWithLogs(request.directory)) {
     if (!request.ranks.empty() && request.ranks.count(rank) == 0) continue;
@@ -65,7 +66,8 @@ bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
     auto offset = request.offsets.find(rank);
     if (offset == request.offsets.end()) {
       std::int64_t end = 0;
-      for (const std::string& line : TailLines(RankLog(request.directory, rank), request.lines, &end)) {
+      for (const std::string& line :
+           TailLines(RankLog(request.directory, rank), request.lines, &end)) {
         text += line + "\n";
       }
       // A line without its end was completed above; what follows it would begin a new one.
@@ -88,8 +90,8 @@ bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
   return true;
 }
 
-absl::Status LogShipper::SendChunk(std::int64_t id, const Request& request, int rank, const std::string& text,
-                                   bool end) {
+absl::Status LogShipper::SendChunk(std::int64_t id, const Request& request, int rank,
+                                   const std::string& text, bool end) {
   v1::ReportBatchRequest batch;
   SetKey(request.key, &batch);
   {

@@ -1,6 +1,7 @@
 #pragma once
-// Answers FetchLogs: the last lines of rank logs, and, with follow, what is added to them. Thread-safe.
-// Owns no thread: Step is called in a loop by one. At most one chunk of each log is in memory.
+// Answers FetchLogs: the last lines of rank logs, and, with follow, what is added to them.
+// Thread-safe. Owns no thread: Step is called in a loop by one. At most one chunk of each log is in
+// memory.
 
 #include <cstdint>
 #include <functional>
@@ -38,7 +39,8 @@ class LogShipper {
   };
   /// One round of one request; true when it has ended.
   bool StepOne(std::int64_t id, Request& request, bool* sent);
-  absl::Status SendChunk(std::int64_t id, const Request& request, int rank, const std::string& text, bool end);
+  absl::Status SendChunk(std::int64_t id, const Request& request, int rank, const std::string& text,
+                         bool end);
 
   Reporter::Send send_;
   std::function<bool(const AttemptKey&)> runs_;

@@ -50,7 +50,8 @@ std::string ReadFrom(const std::string& path, std::int64_t offset, std::int64_t 
   return text;
 }
 
-std::vector<std::string> FailureTail(const std::string& attempt_directory, std::optional<int> rank) {
+std::vector<std::string> FailureTail(const std::string& attempt_directory,
+                                     std::optional<int> rank) {
   if (!rank) {
     const std::vector<int> ranks = RanksWithLogs(attempt_directory);
     if (!ranks.empty()) rank = ranks.front();
@@ -74,7 +75,8 @@ std::vector<int> RanksWithLogs(const std::string& attempt_directory) {
   std::error_code ec;
   for (const auto& entry : fs::directory_iterator(attempt_directory, ec)) {
     const std::string name = entry.path().filename().string();
-    if (name.rfind("rank-", 0) == 0 && entry.path().extension() == ".log") out.push_back(std::atoi(name.c_str() + 5));
+    if (name.rfind("rank-", 0) == 0 && entry.path().extension() == ".log")
+      out.push_back(std::atoi(name.c_str() + 5));
   }
   std::sort(out.begin(), out.end());
   return out;

@@ -1,15 +1,13 @@
 // saeloom-worker: runs trials for a coordinator.
 
+#include <CLI/CLI.hpp>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
-
-#include <csignal>
-#include <cstring>
-#include <cstdlib>
-#include <iostream>
-
-#include <CLI/CLI.hpp>
-#include <nlohmann/json.hpp>
 
 #include "sae/base/ids.h"
 #include "sae/base/log.h"
@@ -24,7 +22,8 @@ namespace {
 constexpr int kExitUsage = 2;
 constexpr int kExitFailure = 1;
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
-/// For the last reports after the gangs are gone; a coordinator that is away must not hold the exit up.
+/// For the last reports after the gangs are gone; a coordinator that is away must not hold the exit
+/// up.
 constexpr absl::Duration kFlush = absl::Seconds(3);
 
 struct Flags {
@@ -46,19 +45,28 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
   app.footer(kFooter);
   app.set_version_flag("--version", std::string(SAELOOM_VERSION));
   app.add_option("--coordinator", flags.coordinator, "HOST:PORT of the coordinator")->required();
-  app.add_option("--runs", flags.runs, "folder for trials: events, logs, checkpoints; made when missing")->required();
+  app.add_option("--runs", flags.runs,
+                 "folder for trials: events, logs, checkpoints; made when missing")
+      ->required();
   app.add_option("--slots", flags.slots, "ranks at once; 0 = the GPUs, else one a core, at most 8")
-      ->check(CLI::Range(0, 1024))->capture_default_str();
-  app.add_option("--name", flags.name, "of this worker in the runs folder; default: the host's name");
-  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of the Prometheus page, port 0 = any free")
+      ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--name", flags.name,
+                 "of this worker in the runs folder; default: the host's name");
+  app.add_option("--metrics-listen", flags.metrics_listen,
+                 "HOST:PORT of the Prometheus page, port 0 = any free")
       ->capture_default_str();
   app.add_option("--port-file", flags.port_file, "gets {metrics, pid} as JSON once it runs");
   app.add_option("--trainer", flags.trainer, "saeloom-trainer; default: beside this program");
   app.add_option("--mpirun", flags.mpirun, "mpirun; default: from PATH");
-  app.add_option("--grace", flags.grace_seconds, "seconds for gangs to save when this worker is stopped")
-      ->check(CLI::Range(0.0, 3600.0))->capture_default_str();
-  app.add_option("--stop-grace", flags.stop_grace_seconds, "seconds to save when the coordinator stops an attempt")
-      ->check(CLI::Range(0.0, 3600.0))->capture_default_str();
+  app.add_option("--grace", flags.grace_seconds,
+                 "seconds for gangs to save when this worker is stopped")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
+  app.add_option("--stop-grace", flags.stop_grace_seconds,
+                 "seconds to save when the coordinator stops an attempt")
+      ->check(CLI::Range(0.0, 3600.0))
+      ->capture_default_str();
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
@@ -108,13 +116,20 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   sae::Clock& clock = sae::RealClock();
   sae::Random random(sae::SeedFromMachine());
   Agent::Options options;
-  SAE_ASSIGN_OR_RETURN(options.gang.trainer, sae::FindSibling(flags.trainer, "--trainer", "saeloom-trainer",
-                                                              sae::ExecutableDirectory()));
-  SAE_ASSIGN_OR_RETURN(options.gang.mpirun, sae::FindInPath(flags.mpirun, "--mpirun", "mpirun", SearchPath()));
-  SAE_ASSIGN_OR_RETURN(const auto runs, RunsFolder::Open({.env = &env, .directory = flags.runs, .name = flags.name,
-                                                          .host = HostName(), .now = clock.Now(), .random = random}));
+  SAE_ASSIGN_OR_RETURN(
+      options.gang.trainer,
+      sae::FindSibling(flags.trainer, "--trainer", "saeloom-trainer", sae::ExecutableDirectory()));
+  SAE_ASSIGN_OR_RETURN(options.gang.mpirun,
+                       sae::FindInPath(flags.mpirun, "--mpirun", "mpirun", SearchPath()));
+  SAE_ASSIGN_OR_RETURN(const auto runs, RunsFolder::Open({.env = &env,
+                                                          .directory = flags.runs,
+                                                          .name = flags.name,
+                                                          .host = HostName(),
+                                                          .now = clock.Now(),
+                                                          .random = random}));
   random.Next();
-  if (::access(options.gang.scratch_root.c_str(), W_OK) != 0) options.gang.scratch_root = runs->directory();
+  if (::access(options.gang.scratch_root.c_str(), W_OK) != 0)
+    options.gang.scratch_root = runs->directory();
   SAE_ASSIGN_OR_RETURN(options.boot_id, sae::BootId());
   Metrics metrics(SAELOOM_VERSION);
   SAE_ASSIGN_OR_RETURN(options.metrics_address, metrics.Expose(flags.metrics_listen));
@@ -133,8 +148,9 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   options.version = SAELOOM_VERSION;
   options.random_seed = random.Next();
   options.stop_grace = absl::Seconds(flags.stop_grace_seconds);
-  spdlog::info("worker {}: {} slots of {} threads, runs in {}, metrics on http://{}/metrics", runs->worker_id(),
-               options.slots.slots, options.slots.threads, runs->directory(), options.metrics_address);
+  spdlog::info("worker {}: {} slots of {} threads, runs in {}, metrics on http://{}/metrics",
+               runs->worker_id(), options.slots.slots, options.slots.threads, runs->directory(),
+               options.metrics_address);
   const std::string metrics_address = options.metrics_address;
   Agent agent(std::move(options));
   SAE_RETURN_IF_ERROR(agent.Start());

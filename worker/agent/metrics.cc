@@ -9,11 +9,13 @@
 namespace saeloom::agent {
 namespace {
 
-prometheus::Family<prometheus::Gauge>& GaugeFamily(prometheus::Registry& r, const char* name, const char* help) {
+prometheus::Family<prometheus::Gauge>& GaugeFamily(prometheus::Registry& r, const char* name,
+                                                   const char* help) {
   return prometheus::BuildGauge().Name(name).Help(help).Register(r);
 }
 
-prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& r, const char* name, const char* help) {
+prometheus::Family<prometheus::Counter>& CounterFamily(prometheus::Registry& r, const char* name,
+                                                       const char* help) {
   return prometheus::BuildCounter().Name(name).Help(help).Register(r);
 }
 
@@ -27,44 +29,58 @@ void RaiseTo(prometheus::Counter& counter, double total) {
 Metrics::Metrics(const std::string& version) : registry_(std::make_shared<prometheus::Registry>()) {
   prometheus::Registry& r = *registry_;
   GaugeFamily(r, "saeloom_build_info", "Always 1; the labels tell the build.")
-      .Add({{"version", version}, {"grpc", grpc::Version()}}).Set(1);
+      .Add({{"version", version}, {"grpc", grpc::Version()}})
+      .Set(1);
   auto& slots = GaugeFamily(r, "saeloom_worker_slots", "Slots of this worker by state.");
   slots_free_ = &slots.Add({{"state", "free"}});
   slots_used_ = &slots.Add({{"state", "used"}});
   auto& ranks = GaugeFamily(r, "saeloom_worker_ranks", "Trainer ranks of this worker by state.");
   ranks_running_ = &ranks.Add({{"state", "running"}});
   ranks_stopping_ = &ranks.Add({{"state", "stopping"}});
-  lease_remaining_ = &GaugeFamily(r, "saeloom_worker_lease_remaining_seconds",
-                                  "Time until this worker kills its gangs unless the coordinator answers.").Add({});
+  lease_remaining_ =
+      &GaugeFamily(r, "saeloom_worker_lease_remaining_seconds",
+                   "Time until this worker kills its gangs unless the coordinator answers.")
+           .Add({});
   rank_restarts_ = &CounterFamily(r, "saeloom_worker_rank_restarts_total",
-                                  "Ranks started for second and later attempts of a trial.").Add({});
-  attempts_started_ = &CounterFamily(r, "saeloom_worker_attempts_started_total", "Attempts whose gang was launched.").Add({});
-  attempts_ended_ = &CounterFamily(r, "saeloom_worker_attempts_ended_total",
-                                   "Attempts that ended here, by verdict (none = no verdict was left).");
+                                  "Ranks started for second and later attempts of a trial.")
+                        .Add({});
+  attempts_started_ = &CounterFamily(r, "saeloom_worker_attempts_started_total",
+                                     "Attempts whose gang was launched.")
+                           .Add({});
+  attempts_ended_ =
+      &CounterFamily(r, "saeloom_worker_attempts_ended_total",
+                     "Attempts that ended here, by verdict (none = no verdict was left).");
   for (const char* verdict : {"finished", "yielded", "stopped", "failed", "none", "refused"}) {
     attempts_ended_->Add({{"verdict", verdict}});
   }
   events_reported_ = &CounterFamily(r, "saeloom_worker_events_reported_total",
-                                    "Lines of events.jsonl that the coordinator acknowledged.").Add({});
-  reconnects_ = &CounterFamily(r, "saeloom_worker_reconnects_total", "Registrations after the first.").Add({});
+                                    "Lines of events.jsonl that the coordinator acknowledged.")
+                          .Add({});
+  reconnects_ =
+      &CounterFamily(r, "saeloom_worker_reconnects_total", "Registrations after the first.")
+           .Add({});
   fences_ = &CounterFamily(r, "saeloom_worker_fences_total",
-                           "Times this worker stopped its gangs because its lease ran out.").Add({});
+                           "Times this worker stopped its gangs because its lease ran out.")
+                 .Add({});
 }
 
 absl::StatusOr<std::string> Metrics::Expose(const std::string& address) {
   const std::size_t colon = address.rfind(':');
   if (colon == std::string::npos) {
-    return absl::InvalidArgumentError(absl::StrCat("--metrics-listen ", address, " is not HOST:PORT"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("--metrics-listen ", address, " is not HOST:PORT"));
   }
   try {
     exposer_ = std::make_unique<prometheus::Exposer>(address, 1);
   } catch (const std::exception& e) {
-    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address, ": ", e.what(),
-                                               ": is the port in use? choose another with --metrics-listen"));
+    return absl::UnavailableError(
+        absl::StrCat("cannot serve metrics on ", address, ": ", e.what(),
+                     ": is the port in use? choose another with --metrics-listen"));
   }
   exposer_->RegisterCollectable(registry_);
   const std::vector<int> ports = exposer_->GetListeningPorts();
-  if (ports.empty()) return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address));
+  if (ports.empty())
+    return absl::UnavailableError(absl::StrCat("cannot serve metrics on ", address));
   return absl::StrCat(address.substr(0, colon), ":", ports.front());
 }
 
@@ -89,10 +105,16 @@ void Metrics::AttemptEnded(const std::string& verdict) {
   attempts_ended_->Add({{"verdict", verdict.empty() ? "none" : verdict}}).Increment();
 }
 
-void Metrics::Reported(std::int64_t lines_total) { RaiseTo(*events_reported_, static_cast<double>(lines_total)); }
-void Metrics::Registered(int registrations_total) { RaiseTo(*reconnects_, registrations_total - 1); }
+void Metrics::Reported(std::int64_t lines_total) {
+  RaiseTo(*events_reported_, static_cast<double>(lines_total));
+}
+void Metrics::Registered(int registrations_total) {
+  RaiseTo(*reconnects_, registrations_total - 1);
+}
 void Metrics::Fenced() { fences_->Increment(); }
 
-std::string Metrics::Page() const { return prometheus::TextSerializer().Serialize(registry_->Collect()); }
+std::string Metrics::Page() const {
+  return prometheus::TextSerializer().Serialize(registry_->Collect());
+}
 
 }  // namespace saeloom::agent

@@ -1,15 +1,15 @@
 #pragma once
-// The worker's Prometheus page. Every family has a help text and no label whose values are unbounded.
-// Thread-safe (prometheus-cpp's counters and gauges are). Owns the registry and, once Expose was called, the
-// HTTP server.
+// The worker's Prometheus page. Every family has a help text and no label whose values are
+// unbounded. Thread-safe (prometheus-cpp's counters and gauges are). Owns the registry and, once
+// Expose was called, the HTTP server.
+
+#include <memory>
+#include <string>
 
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
-
-#include <memory>
-#include <string>
 
 #include "sae/base/status.h"
 
@@ -19,8 +19,8 @@ class Metrics {
  public:
   explicit Metrics(const std::string& version);
 
-  /// Serves /metrics on HOST:PORT (port 0 = any free one) and returns the address in use. UNAVAILABLE, naming
-  /// it, when the port is taken.
+  /// Serves /metrics on HOST:PORT (port 0 = any free one) and returns the address in use.
+  /// UNAVAILABLE, naming it, when the port is taken.
   [[nodiscard]] absl::StatusOr<std::string> Expose(const std::string& address);
 
   void SetSlots(int total, int used);
@@ -37,7 +37,8 @@ class Metrics {
   std::string Page() const;
 
  private:
-  std::shared_ptr<prometheus::Registry> registry_;  // shared with the exposer, which keeps a weak pointer
+  std::shared_ptr<prometheus::Registry>
+      registry_;  // shared with the exposer, which keeps a weak pointer
   prometheus::Gauge* slots_free_;
   prometheus::Gauge* slots_used_;
   prometheus::Gauge* ranks_running_;

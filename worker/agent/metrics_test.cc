@@ -1,9 +1,9 @@
 #include "worker/agent/metrics.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstdlib>
 
 #include "sae/base/env.h"
 #include "sae/base/process.h"
@@ -25,11 +25,12 @@ TEST(Metrics, PageHasWhatWasCounted) {
   m.Registered(3);
   m.Fenced();
   const std::string page = m.Page();
-  for (const char* line : {"saeloom_worker_slots{state=\"free\"} 1", "saeloom_worker_slots{state=\"used\"} 3",
-                           "saeloom_worker_attempts_started_total 2", "saeloom_worker_rank_restarts_total 2",
-                           "saeloom_worker_attempts_ended_total{verdict=\"none\"} 1",
-                           "saeloom_worker_events_reported_total 15", "saeloom_worker_reconnects_total 2",
-                           "saeloom_worker_fences_total 1", "version=\"1.2.3\""}) {
+  for (const char* line :
+       {"saeloom_worker_slots{state=\"free\"} 1", "saeloom_worker_slots{state=\"used\"} 3",
+        "saeloom_worker_attempts_started_total 2", "saeloom_worker_rank_restarts_total 2",
+        "saeloom_worker_attempts_ended_total{verdict=\"none\"} 1",
+        "saeloom_worker_events_reported_total 15", "saeloom_worker_reconnects_total 2",
+        "saeloom_worker_fences_total 1", "version=\"1.2.3\""}) {
     EXPECT_THAT(page, HasSubstr(line));
   }
 }
@@ -38,10 +39,12 @@ TEST(Metrics, PassesPromtool) {
   const auto promtool = sae::FindInPath("", "", "promtool", std::getenv("PATH"));
   if (!promtool.ok()) GTEST_SKIP() << "promtool is not installed";
   TemporaryFolder folder;
-  ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), folder / "page", Metrics("1.2.3").Page()).ok());
-  const auto run = sae::RunProcess(
-      {.argv = {"/bin/sh", "-c", "'" + *promtool + "' check metrics < page 2>&1"}, .directory = folder.path()},
-      absl::Seconds(30));
+  ASSERT_TRUE(
+      sae::WriteFileAtomically(sae::RealEnv(), folder / "page", Metrics("1.2.3").Page()).ok());
+  const auto run =
+      sae::RunProcess({.argv = {"/bin/sh", "-c", "'" + *promtool + "' check metrics < page 2>&1"},
+                       .directory = folder.path()},
+                      absl::Seconds(30));
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->exit.ShellCode(), 0) << run->output;
   EXPECT_EQ(run->output, "");

@@ -1,7 +1,6 @@
 #include "worker/agent/reporter.h"
 
 #include <spdlog/spdlog.h>
-
 #include <vector>
 
 namespace saeloom::agent {
@@ -12,8 +11,9 @@ constexpr std::int64_t kMostBytes = 256 << 10;
 
 /// Whether the same request may succeed later.
 bool Transient(const absl::Status& status) {
-  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) || absl::IsResourceExhausted(status) ||
-         absl::IsInternal(status) || absl::IsUnknown(status) || absl::IsCancelled(status);
+  return absl::IsUnavailable(status) || absl::IsDeadlineExceeded(status) ||
+         absl::IsResourceExhausted(status) || absl::IsInternal(status) || absl::IsUnknown(status) ||
+         absl::IsCancelled(status);
 }
 
 }  // namespace
@@ -24,7 +24,8 @@ void Reporter::SetSession(const SessionIdentity* identity) {
   if (identity != nullptr) identity_ = *identity;
 }
 
-void Reporter::Track(const AttemptKey& key, const std::string& events_path, std::int64_t acknowledged) {
+void Reporter::Track(const AttemptKey& key, const std::string& events_path,
+                     std::int64_t acknowledged) {
   sae::MutexLock lock(mu_);
   std::shared_ptr<Stream>& stream = streams_[key];
   if (!stream) stream = std::make_shared<Stream>(events_path);
@@ -103,14 +104,16 @@ bool Reporter::StepOne(const AttemptKey& key, const std::shared_ptr<Stream>& str
     return false;
   }
   sae::MutexLock lock(mu_);
-  if (generation != stream->generation || response.acknowledged_seq() <= stream->acknowledged) return false;
+  if (generation != stream->generation || response.acknowledged_seq() <= stream->acknowledged)
+    return false;
   reported_ += response.acknowledged_seq() - stream->acknowledged;
   stream->acknowledged = response.acknowledged_seq();
   return true;
 }
 
 void Reporter::GiveUp(const AttemptKey& key, Stream& stream, const absl::Status& why) {
-  spdlog::error("attempt {}: its events can not be reported any further: {}", key.Text(), why.ToString());
+  spdlog::error("attempt {}: its events can not be reported any further: {}", key.Text(),
+                why.ToString());
   sae::MutexLock lock(mu_);
   stream.given_up = true;
 }

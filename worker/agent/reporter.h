@@ -1,8 +1,8 @@
 #pragma once
-// Sends the lines of events.jsonl to the coordinator, each exactly once: keeps no cursor on disk, begins after
-// the seq that Register acknowledged, and moves on only by what ReportBatch acknowledges. One request at a
-// time, bounded in lines and bytes; nothing is buffered: the files are the buffer.
-// Thread-safe. Owns no thread: Step is called in a loop by one.
+// Sends the lines of events.jsonl to the coordinator, each exactly once: keeps no cursor on disk,
+// begins after the seq that Register acknowledged, and moves on only by what ReportBatch
+// acknowledges. One request at a time, bounded in lines and bytes; nothing is buffered: the files
+// are the buffer. Thread-safe. Owns no thread: Step is called in a loop by one.
 
 #include <cstdint>
 #include <functional>
@@ -30,7 +30,8 @@ class Reporter {
   /// The RPC, with a deadline of its own.
   using Send = std::function<absl::Status(const v1::ReportBatchRequest&, v1::ReportBatchResponse*)>;
   /// `on_stale`: the coordinator refused us as out of date; register again.
-  Reporter(Send send, std::function<void()> on_stale) : send_(std::move(send)), on_stale_(std::move(on_stale)) {}
+  Reporter(Send send, std::function<void()> on_stale)
+      : send_(std::move(send)), on_stale_(std::move(on_stale)) {}
 
   /// Registered: reports may flow. `nullptr` = the session is lost: none may.
   void SetSession(const SessionIdentity* identity);
@@ -39,7 +40,8 @@ class Reporter {
   /// Nothing more will be written to its file.
   void Finish(const AttemptKey& key);
   void Drop(const AttemptKey& key);
-  /// Finished, and every line was acknowledged - or can never be (a broken line, a refusal for good).
+  /// Finished, and every line was acknowledged - or can never be (a broken line, a refusal for
+  /// good).
   bool Done(const AttemptKey& key);
 
   /// Sends at most one batch of each attempt. True when any was acknowledged: there may be more.

@@ -1,14 +1,13 @@
 #include "worker/agent/runs_folder.h"
 
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstdlib>
 #include <fcntl.h>
+#include <filesystem>
 #include <sys/file.h>
 #include <unistd.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cctype>
-#include <cstdlib>
-#include <filesystem>
 
 #include "sae/base/ids.h"
 
@@ -24,24 +23,28 @@ std::string Trimmed(std::string s) {
 }
 
 std::string Lower(std::string s) {
-  std::transform(s.begin(), s.end(), s.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  std::transform(s.begin(), s.end(), s.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return s;
 }
 
-/// The content of `path`, after making it with `content` unless it is there: of many processes that do this
-/// at once one wins, and all read the same.
-absl::StatusOr<std::string> ReadOrCreate(sae::Env& env, const std::string& path, const std::string& content) {
+/// The content of `path`, after making it with `content` unless it is there: of many processes that
+/// do this at once one wins, and all read the same.
+absl::StatusOr<std::string> ReadOrCreate(sae::Env& env, const std::string& path,
+                                         const std::string& content) {
   if (!env.Exists(path)) {
     const std::string temporary = absl::StrCat(path, ".new.", ::getpid());
     SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, temporary, content + "\n"));
     const int rc = ::link(temporary.c_str(), path.c_str());
     const int error = errno;
     env.RemoveAll(temporary).IgnoreError();
-    if (rc != 0 && error != EEXIST) return sae::ErrnoToStatus(error, absl::StrCat("cannot create ", path));
+    if (rc != 0 && error != EEXIST)
+      return sae::ErrnoToStatus(error, absl::StrCat("cannot create ", path));
   }
   SAE_ASSIGN_OR_RETURN(std::string text, env.Read(path));
   text = Trimmed(text);
-  if (text.empty()) return absl::DataLossError(absl::StrCat(path, " is empty: remove it and start again"));
+  if (text.empty())
+    return absl::DataLossError(absl::StrCat(path, " is empty: remove it and start again"));
   return text;
 }
 
@@ -62,7 +65,8 @@ absl::StatusOr<std::unique_ptr<RunsFolder>> RunsFolder::Open(Options options) {
   const std::string directory = fs::absolute(options.directory, ec).lexically_normal().string();
   SAE_RETURN_IF_ERROR(options.env->MakeDirectories(directory));
   // Canonical, so that workers that come by different links see the same paths.
-  auto folder = std::unique_ptr<RunsFolder>(new RunsFolder(*options.env, fs::canonical(directory, ec).string()));
+  auto folder = std::unique_ptr<RunsFolder>(
+      new RunsFolder(*options.env, fs::canonical(directory, ec).string()));
   if (ec) return sae::ErrnoToStatus(ec.value(), absl::StrCat("cannot resolve ", directory));
   SAE_RETURN_IF_ERROR(folder->LoadRunsId(options));
   SAE_RETURN_IF_ERROR(folder->TakeIdentity(options));
@@ -104,7 +108,8 @@ absl::Status RunsFolder::TryIdentity(const std::string& name, Options& options) 
     const int error = errno;
     ::close(fd);
     if (error != EWOULDBLOCK) return sae::ErrnoToStatus(error, absl::StrCat("cannot lock ", lock));
-    return absl::AlreadyExistsError(absl::StrCat("a worker named ", name, " already runs in ", directory_,
+    return absl::AlreadyExistsError(absl::StrCat("a worker named ", name, " already runs in ",
+                                                 directory_,
                                                  ": choose another --name, or stop it"));
   }
   if (lock_fd_ >= 0) ::close(lock_fd_);
@@ -112,7 +117,8 @@ absl::Status RunsFolder::TryIdentity(const std::string& name, Options& options) 
   identity_directory_ = directory;
   // The end of a ULID is its random part.
   const std::string suffix = Lower(sae::MakeUlid(options.now, options.random).substr(20));
-  SAE_ASSIGN_OR_RETURN(worker_id_, ReadOrCreate(env_, directory + "/id", absl::StrCat(name, "-", suffix)));
+  SAE_ASSIGN_OR_RETURN(worker_id_,
+                       ReadOrCreate(env_, directory + "/id", absl::StrCat(name, "-", suffix)));
   return absl::OkStatus();
 }
 
@@ -122,7 +128,9 @@ std::string RunsFolder::TrialDirectory(const AttemptKey& key) const {
 std::string RunsFolder::AttemptDirectory(const AttemptKey& key) const {
   return absl::StrCat(TrialDirectory(key), "/attempts/", key.attempt);
 }
-std::string RunsFolder::Checkpoints(const AttemptKey& key) const { return TrialDirectory(key) + "/checkpoints"; }
+std::string RunsFolder::Checkpoints(const AttemptKey& key) const {
+  return TrialDirectory(key) + "/checkpoints";
+}
 
 std::vector<int> RunsFolder::Attempts(const AttemptKey& key) const {
   std::vector<int> out;
@@ -145,7 +153,9 @@ absl::Status RunsFolder::MarkOpen(const AttemptKey& key) const {
   return env_.SyncDirectory(identity_directory_ + "/open");
 }
 
-absl::Status RunsFolder::MarkClosed(const AttemptKey& key) const { return env_.RemoveAll(Marker(key)); }
+absl::Status RunsFolder::MarkClosed(const AttemptKey& key) const {
+  return env_.RemoveAll(Marker(key));
+}
 
 absl::StatusOr<std::vector<AttemptKey>> RunsFolder::OpenAttempts() const {
   SAE_ASSIGN_OR_RETURN(const auto names, env_.List(identity_directory_ + "/open"));
@@ -154,7 +164,8 @@ absl::StatusOr<std::vector<AttemptKey>> RunsFolder::OpenAttempts() const {
     const std::size_t first = name.find('@');
     const std::size_t last = name.rfind('@');
     if (first == std::string::npos || first == last) continue;
-    out.push_back({name.substr(0, first), name.substr(first + 1, last - first - 1), std::atoi(name.c_str() + last + 1)});
+    out.push_back({name.substr(0, first), name.substr(first + 1, last - first - 1),
+                   std::atoi(name.c_str() + last + 1)});
   }
   return out;
 }

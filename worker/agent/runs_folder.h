@@ -1,10 +1,11 @@
 #pragma once
-// The runs folder: where trials live, who this worker is in it, and which attempts it still owes a report.
+// The runs folder: where trials live, who this worker is in it, and which attempts it still owes a
+// report.
 //   DIR/.saeloom-runs-id                    one id; workers that share DIR share it
 //   DIR/.saeloom-workers/NAME/id, lock      an identity, held by at most one process (flock)
-//   DIR/.saeloom-workers/NAME/open/S@T@N    an empty file for each attempt whose end is not acknowledged
-//   DIR/SWEEP/TRIAL/attempts/N/             run.json events.jsonl rank-R.log launcher.log attempt.json lease
-//   DIR/SWEEP/TRIAL/checkpoints/
+//   DIR/.saeloom-workers/NAME/open/S@T@N    an empty file for each attempt whose end is not
+//   acknowledged DIR/SWEEP/TRIAL/attempts/N/             run.json events.jsonl rank-R.log
+//   launcher.log attempt.json lease DIR/SWEEP/TRIAL/checkpoints/
 // Thread-safe after Open (immutable; the file system is the state). Holds the lock until destroyed.
 // Errors: ALREADY_EXISTS when another process holds the identity; those of sae::Env.
 
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/base/env.h"
 #include "sae/base/random.h"
 #include "sae/base/status.h"
@@ -25,10 +27,10 @@ class RunsFolder {
   struct Options {
     sae::Env* env = nullptr;
     std::string directory;  ///< made when missing; kept as an absolute path
-    std::string name;       ///< of the identity; "" = HOST, HOST-2, HOST-3, ...: the first that is free
-    std::string host;       ///< of this machine, for the default name
-    absl::Time now;         ///< for new ids
-    sae::Random random;     ///< for new ids
+    std::string name;  ///< of the identity; "" = HOST, HOST-2, HOST-3, ...: the first that is free
+    std::string host;  ///< of this machine, for the default name
+    absl::Time now;    ///< for new ids
+    sae::Random random;  ///< for new ids
   };
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<RunsFolder>> Open(Options options);
   ~RunsFolder();

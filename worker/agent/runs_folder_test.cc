@@ -8,10 +8,14 @@
 namespace saeloom::agent {
 namespace {
 
-absl::StatusOr<std::unique_ptr<RunsFolder>> Open(const std::string& directory, const std::string& name,
-                                                 std::uint64_t seed) {
-  return RunsFolder::Open({.env = &sae::RealEnv(), .directory = directory, .name = name, .host = "Node_7.example",
-                           .now = absl::FromUnixSeconds(1'700'000'000), .random = sae::Random(seed)});
+absl::StatusOr<std::unique_ptr<RunsFolder>> Open(const std::string& directory,
+                                                 const std::string& name, std::uint64_t seed) {
+  return RunsFolder::Open({.env = &sae::RealEnv(),
+                           .directory = directory,
+                           .name = name,
+                           .host = "Node_7.example",
+                           .now = absl::FromUnixSeconds(1'700'000'000),
+                           .random = sae::Random(seed)});
 }
 
 TEST(RunsFolder, IdIsMadeOnceAndShared) {
@@ -67,7 +71,8 @@ TEST(RunsFolder, PathsAndOpenAttempts) {
   EXPECT_EQ((*runs)->Checkpoints(key), (*runs)->directory() + "/demo/0003/checkpoints");
   EXPECT_TRUE((*runs)->Attempts(key).empty());
   for (const char* n : {"10", "9", "x"}) {
-    ASSERT_TRUE(sae::RealEnv().MakeDirectories((*runs)->TrialDirectory(key) + "/attempts/" + n).ok());
+    ASSERT_TRUE(
+        sae::RealEnv().MakeDirectories((*runs)->TrialDirectory(key) + "/attempts/" + n).ok());
   }
   EXPECT_THAT((*runs)->Attempts(key), testing::ElementsAre(9, 10));
 

@@ -1,10 +1,10 @@
 #include "worker/agent/session.h"
 
-#include <grpcpp/create_channel.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <atomic>
+#include <spdlog/spdlog.h>
+
+#include <grpcpp/create_channel.h>
 
 namespace saeloom::agent {
 namespace {
@@ -31,7 +31,9 @@ std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
 }
 
 Session::Session(Options options, SessionHandler& handler)
-    : options_(std::move(options)), handler_(handler), stub_(v1::WorkerService::NewStub(options_.channel)) {}
+    : options_(std::move(options)),
+      handler_(handler),
+      stub_(v1::WorkerService::NewStub(options_.channel)) {}
 
 Session::~Session() { Stop(); }
 
@@ -71,7 +73,8 @@ int Session::registrations() const {
   return registrations_;
 }
 
-absl::Status Session::Report(const v1::ReportBatchRequest& request, v1::ReportBatchResponse* response) {
+absl::Status Session::Report(const v1::ReportBatchRequest& request,
+                             v1::ReportBatchResponse* response) {
   grpc::ClientContext context;
   context.set_deadline(absl::ToChronoTime(options_.clock->Now() + options_.rpc_deadline));
   return FromGrpc(stub_->ReportBatch(&context, request, response));
@@ -88,7 +91,8 @@ void Session::Run() {
       spdlog::info("registered with the coordinator {}", options_.address);
       const absl::Status lost = RunStream();
       handler_.OnLost(lost);
-      if (!stopping()) spdlog::warn("lost the session with {}: {}", options_.address, lost.ToString());
+      if (!stopping())
+        spdlog::warn("lost the session with {}: {}", options_.address, lost.ToString());
     } else if (const std::string text = registered.ToString(); text != said && !stopping()) {
       spdlog::warn("cannot register with {}: {} (trying on)", options_.address, text);
       said = text;

@@ -1,14 +1,15 @@
 #pragma once
-// The worker's connection to the coordinator: Register, then the Session stream with its heartbeats, and both
-// again, with back-off and jitter, whenever the stream is lost or refused. What is said and what it means is
-// the handler's business. Owns one thread, and one more to read while a stream is open. Thread-safe.
-
-#include <grpcpp/channel.h>
-#include <grpcpp/client_context.h>
+// The worker's connection to the coordinator: Register, then the Session stream with its
+// heartbeats, and both again, with back-off and jitter, whenever the stream is lost or refused.
+// What is said and what it means is the handler's business. Owns one thread, and one more to read
+// while a stream is open. Thread-safe.
 
 #include <memory>
 #include <string>
 #include <thread>
+
+#include <grpcpp/channel.h>
+#include <grpcpp/client_context.h>
 
 #include "sae/base/clock.h"
 #include "sae/base/mutex.h"
@@ -18,8 +19,8 @@
 
 namespace saeloom::agent {
 
-/// Called from the session's threads, never two Register/Heartbeat/Lost calls at once; OnMessage may run
-/// beside MakeHeartbeat.
+/// Called from the session's threads, never two Register/Heartbeat/Lost calls at once; OnMessage
+/// may run beside MakeHeartbeat.
 class SessionHandler {
  public:
   virtual ~SessionHandler() = default;
@@ -39,7 +40,7 @@ class Session {
     std::shared_ptr<grpc::Channel> channel;
     std::string address;  ///< of the coordinator, for messages
     sae::Clock* clock = nullptr;
-    sae::Random random;   ///< jitter
+    sae::Random random;  ///< jitter
     absl::Duration rpc_deadline = absl::Seconds(5);
     absl::Duration longest_back_off = absl::Seconds(1);
   };
@@ -80,9 +81,10 @@ class Session {
   sae::CondVar changed_;
   bool stopping_ ABSL_GUARDED_BY(mu_) = false;
   bool nudged_ ABSL_GUARDED_BY(mu_) = false;
-  bool give_up_ ABSL_GUARDED_BY(mu_) = false;      ///< this stream
-  bool answered_ ABSL_GUARDED_BY(mu_) = false;     ///< since it was last looked at
-  grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) = nullptr;  ///< of the call in progress, to cancel it
+  bool give_up_ ABSL_GUARDED_BY(mu_) = false;   ///< this stream
+  bool answered_ ABSL_GUARDED_BY(mu_) = false;  ///< since it was last looked at
+  grpc::ClientContext* context_ ABSL_GUARDED_BY(mu_) =
+      nullptr;  ///< of the call in progress, to cancel it
   int registrations_ ABSL_GUARDED_BY(mu_) = 0;
 };
 

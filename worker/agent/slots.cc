@@ -1,9 +1,8 @@
 #include "worker/agent/slots.h"
 
-#include <sched.h>
-
 #include <algorithm>
 #include <cstddef>
+#include <sched.h>
 
 #include "sae/base/process.h"
 

@@ -10,7 +10,7 @@ namespace saeloom::agent {
 struct Slots {
   int slots = 1;
   int gpus = 0;
-  int threads = 1;         ///< of each rank
+  int threads = 1;              ///< of each rank
   bool oversubscribed = false;  ///< more slots than cores, none of them a GPU
 };
 

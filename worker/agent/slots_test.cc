@@ -1,10 +1,9 @@
 #include "worker/agent/slots.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
 #include <filesystem>
 #include <fstream>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <gtest/gtest.h>
 
@@ -30,11 +29,13 @@ TEST(ChooseSlots, MoreThanCoresIsTakenAndSaid) {
 }
 
 TEST(DetectGpus, CountsLinesOfNvidiaSmi) {
-  const auto folder = std::filesystem::temp_directory_path() / ("slots_test." + std::to_string(::getpid()));
+  const auto folder =
+      std::filesystem::temp_directory_path() / ("slots_test." + std::to_string(::getpid()));
   std::filesystem::create_directories(folder);
   EXPECT_EQ(DetectGpus(folder.string()), 0);
   const auto fake = folder / "nvidia-smi";
-  std::ofstream(fake) << "#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA H100 (UUID: GPU-2)'\n";
+  std::ofstream(fake) << "#!/bin/sh\necho 'GPU 0: NVIDIA H100 (UUID: GPU-1)'\necho 'GPU 1: NVIDIA "
+                         "H100 (UUID: GPU-2)'\n";
   ::chmod(fake.c_str(), 0755);
   EXPECT_EQ(DetectGpus(folder.string()), 2);
   std::ofstream(fake) << "#!/bin/sh\necho 'No devices were found'\nexit 6\n";

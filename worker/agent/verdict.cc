@@ -1,7 +1,6 @@
 #include "worker/agent/verdict.h"
 
 #include <cstring>
-
 #include <regex>
 
 namespace saeloom::agent {
@@ -10,7 +9,8 @@ using namespace saeloom::v1;  // the failure classes
 
 bool Has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
 
-/// By the status code that the trainer's message begins with, as absl prints it, and what it is about.
+/// By the status code that the trainer's message begins with, as absl prints it, and what it is
+/// about.
 FailureClass ClassOfMessage(const std::string& m) {
   if (Has(m, "checkpoint") && (Has(m, "DATA_LOSS") || Has(m, "hash"))) return CHECKPOINT_UNREADABLE;
   if (Has(m, "INVALID_ARGUMENT") || Has(m, "UNIMPLEMENTED")) return INVALID_CONFIG;
@@ -55,7 +55,9 @@ std::string ReasonOfExit(int code, bool out_of_memory, std::optional<int> rank) 
     case 93:
       return "the trainer asks not to be restarted: see the log";
     case 137:
-      return out_of_memory ? who + " was killed for lack of memory: use more ranks, a smaller batch or fewer latents"
+      return out_of_memory ? who +
+                                 " was killed for lack of memory: use more ranks, a smaller batch "
+                                 "or fewer latents"
                            : who + " was killed (signal 9)";
     case 205:
     case 243:
@@ -63,12 +65,14 @@ std::string ReasonOfExit(int code, bool out_of_memory, std::optional<int> rank) 
     default:
       break;
   }
-  if (code > 128) return absl::StrCat(who, " died of signal ", code - 128, " (", ::strsignal(code - 128), ")");
+  if (code > 128)
+    return absl::StrCat(who, " died of signal ", code - 128, " (", ::strsignal(code - 128), ")");
   return absl::StrCat(who, " ended with exit code ", code);
 }
 
 FailureClass ClassOfStop(StopCause cause) {
-  return cause == StopCause::kNone || cause == StopCause::kCoordinator ? FAILURE_CLASS_UNSPECIFIED : NODE_LOST;
+  return cause == StopCause::kNone || cause == StopCause::kCoordinator ? FAILURE_CLASS_UNSPECIFIED
+                                                                       : NODE_LOST;
 }
 
 }  // namespace
@@ -117,7 +121,8 @@ std::optional<int> FailedRank(const std::string& launcher_output) {
   std::ptrdiff_t first = static_cast<std::ptrdiff_t>(launcher_output.size());
   for (const char* pattern : kPatterns) {
     std::smatch match;
-    if (std::regex_search(launcher_output, match, std::regex(pattern)) && match.position() < first) {
+    if (std::regex_search(launcher_output, match, std::regex(pattern)) &&
+        match.position() < first) {
       first = match.position();
       rank = std::stoi(match[1]);
     }

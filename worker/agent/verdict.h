@@ -3,8 +3,9 @@
 //   1. the last event is a verdict -> that; `failed` is classed by its message
 //   2. this worker killed the gang -> NODE_LOST when that was for its lease, restart or shutdown
 //   3. mpirun's exit code: 0, 75: no failure; 70 HANG; 78 INVALID_CONFIG; 93 USER_ERROR;
-//      137 with a kill for lack of memory since the start OOM_HOST; 205, 243 RENDEZVOUS_TIMEOUT (OpenMPI could
-//      not reach or start its daemon); no `started` event and 1: INTERNAL; other signals and codes INTERNAL
+//      137 with a kill for lack of memory since the start OOM_HOST; 205, 243 RENDEZVOUS_TIMEOUT
+//      (OpenMPI could not reach or start its daemon); no `started` event and 1: INTERNAL; other
+//      signals and codes INTERNAL
 //   4. no exit code (the gang outlived the worker that started it) -> NODE_LOST
 
 #include <optional>
@@ -21,8 +22,9 @@ enum class StopCause { kNone, kCoordinator, kLease, kWorkerRestart, kShutdown };
 
 struct Ending {
   std::string verdict;  ///< finished, yielded, stopped, failed, or ""
-  int exit_code = 0;    ///< the one in the event `failed`, else mpirun's as a shell shows it; -1 = unknown
-  std::string reason;   ///< one line
+  int exit_code =
+      0;  ///< the one in the event `failed`, else mpirun's as a shell shows it; -1 = unknown
+  std::string reason;  ///< one line
   saeloom::v1::FailureClass failure_class = saeloom::v1::FAILURE_CLASS_UNSPECIFIED;
 };
 

@@ -18,7 +18,8 @@ sae::config::Event Event(EventKind kind, const std::string& message = "") {
 }
 
 TEST(Conclude, LastEventStandsOverExitCode) {
-  const Ending e = Conclude({.last_event = Event(EventKind::kFinished), .exit = sae::ExitStatus{1, 0}});
+  const Ending e =
+      Conclude({.last_event = Event(EventKind::kFinished), .exit = sae::ExitStatus{1, 0}});
   EXPECT_EQ(e.verdict, "finished");
   EXPECT_EQ(e.exit_code, 1);
   EXPECT_EQ(e.failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
@@ -26,7 +27,9 @@ TEST(Conclude, LastEventStandsOverExitCode) {
 
 TEST(Conclude, ExitCodesWhereThereIsNoVerdict) {
   const auto of = [](int code, int signal = 0, bool oom = false) {
-    return Conclude({.last_event = Event(EventKind::kMetrics), .exit = sae::ExitStatus{code, signal}, .out_of_memory = oom});
+    return Conclude({.last_event = Event(EventKind::kMetrics),
+                     .exit = sae::ExitStatus{code, signal},
+                     .out_of_memory = oom});
   };
   EXPECT_EQ(of(0).failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
   EXPECT_EQ(of(75).failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
@@ -43,7 +46,9 @@ TEST(Conclude, ExitCodesWhereThereIsNoVerdict) {
 }
 
 TEST(Conclude, MessagesOfFailedAreClassed) {
-  const auto of = [](const std::string& m) { return Conclude({.last_event = Event(EventKind::kFailed, m)}).failure_class; };
+  const auto of = [](const std::string& m) {
+    return Conclude({.last_event = Event(EventKind::kFailed, m)}).failure_class;
+  };
   EXPECT_EQ(of("INVALID_ARGUMENT: k is 9"), v1::INVALID_CONFIG);
   EXPECT_EQ(of("DATA_LOSS: checkpoint step-1: hash differs"), v1::CHECKPOINT_UNREADABLE);
   EXPECT_EQ(of("watchdog: no progress for 300 s at step 4"), v1::HANG);
@@ -59,7 +64,8 @@ TEST(Conclude, ExitCodeOfTheTrainerStandsOverMpiruns) {
 
 TEST(Conclude, OwnStopsAreNotTheTrialsFault) {
   const auto of = [](StopCause cause) {
-    return Conclude({.exit = sae::ExitStatus{0, 9}, .stop_cause = cause, .stop_reason = "why", .killed = true});
+    return Conclude(
+        {.exit = sae::ExitStatus{0, 9}, .stop_cause = cause, .stop_reason = "why", .killed = true});
   };
   EXPECT_EQ(of(StopCause::kLease).failure_class, v1::NODE_LOST);
   EXPECT_EQ(of(StopCause::kWorkerRestart).failure_class, v1::NODE_LOST);
@@ -71,10 +77,14 @@ TEST(Conclude, OwnStopsAreNotTheTrialsFault) {
 }
 
 TEST(FailedRank, FromWhatMpirunSays) {
-  EXPECT_EQ(FailedRank("mpirun noticed that process rank 1 with PID 0 on node a exited on signal 9 (Killed)."), 1);
+  EXPECT_EQ(
+      FailedRank(
+          "mpirun noticed that process rank 1 with PID 0 on node a exited on signal 9 (Killed)."),
+      1);
   EXPECT_EQ(FailedRank("MPI_ABORT was invoked on rank 2 in communicator MPI_COMM_WORLD"), 2);
   EXPECT_EQ(FailedRank("  Process name: [[51234,1],3]\n  Exit code:    3\n"), 3);
-  EXPECT_EQ(FailedRank("MPI_ABORT was invoked on rank 2\n... process rank 0 with PID 3"), 2) << "the first";
+  EXPECT_EQ(FailedRank("MPI_ABORT was invoked on rank 2\n... process rank 0 with PID 3"), 2)
+      << "the first";
   EXPECT_EQ(FailedRank("nothing"), std::nullopt);
 }
 

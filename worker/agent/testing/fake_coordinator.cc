@@ -1,8 +1,8 @@
 #include "worker/agent/testing/fake_coordinator.h"
 
-#include <grpcpp/server_builder.h>
-
 #include <chrono>
+
+#include <grpcpp/server_builder.h>
 
 #include "sae/base/check.h"
 
@@ -11,12 +11,14 @@ namespace {
 
 void Set(absl::Duration d, google::protobuf::Duration* out) {
   out->set_seconds(absl::ToInt64Seconds(d));
-  out->set_nanos(static_cast<std::int32_t>(absl::ToInt64Nanoseconds(d - absl::Seconds(absl::ToInt64Seconds(d)))));
+  out->set_nanos(static_cast<std::int32_t>(
+      absl::ToInt64Nanoseconds(d - absl::Seconds(absl::ToInt64Seconds(d)))));
 }
 
 }  // namespace
 
-FakeCoordinator::FakeCoordinator(absl::Duration heartbeat, absl::Duration lease) : heartbeat_(heartbeat), lease_(lease) {
+FakeCoordinator::FakeCoordinator(absl::Duration heartbeat, absl::Duration lease)
+    : heartbeat_(heartbeat), lease_(lease) {
   BringUp();
 }
 FakeCoordinator::~FakeCoordinator() { TakeDown(); }
@@ -37,7 +39,8 @@ void FakeCoordinator::BringUp() {
   }
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(absl::StrCat("127.0.0.1:", port_), grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(absl::StrCat("127.0.0.1:", port_), grpc::InsecureServerCredentials(),
+                           &port);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();
   SAE_CHECK(server_ != nullptr && port != 0);
@@ -134,7 +137,8 @@ grpc::Status FakeCoordinator::Register(grpc::ServerContext*, const v1::RegisterR
 }
 
 grpc::Status FakeCoordinator::Session(
-    grpc::ServerContext*, grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>* stream) {
+    grpc::ServerContext*,
+    grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>* stream) {
   v1::WorkerMessage in;
   while (stream->Read(&in)) {
     v1::CoordinatorMessage out;
@@ -148,7 +152,8 @@ grpc::Status FakeCoordinator::Session(
       free_slots_ = in.free_slots();
       for (const auto& status : in.statuses()) {
         Known& known = attempts_[KeyOf(status)];
-        known.statuses[absl::StrCat(in.incarnation(), "/", 1'000'000 + status.status_id())] = status;
+        known.statuses[absl::StrCat(in.incarnation(), "/", 1'000'000 + status.status_id())] =
+            status;
         if (!acknowledging_) continue;
         if (status.state() != v1::AttemptStatus::STATE_STARTING) known.ended = true;
         out.add_status_acks(status.status_id());
@@ -165,7 +170,8 @@ grpc::Status FakeCoordinator::Session(
   return grpc::Status::OK;
 }
 
-grpc::Status FakeCoordinator::ReportBatch(grpc::ServerContext*, const v1::ReportBatchRequest* request,
+grpc::Status FakeCoordinator::ReportBatch(grpc::ServerContext*,
+                                          const v1::ReportBatchRequest* request,
                                           v1::ReportBatchResponse* response) {
   sae::MutexLock lock(mu_);
   if (request->epoch() != epoch_) return {grpc::StatusCode::ABORTED, "stale epoch: register again"};

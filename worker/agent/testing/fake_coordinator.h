@@ -1,15 +1,15 @@
 #pragma once
-// A WorkerService in this process on a loopback port of its own: keeps what is reported with the rules of
-// worker_service.proto, sends what a test commands, and can be taken down and brought up again with the same
-// port and memory, as a restarted coordinator. Thread-safe.
-
-#include <grpcpp/server.h>
+// A WorkerService in this process on a loopback port of its own: keeps what is reported with the
+// rules of worker_service.proto, sends what a test commands, and can be taken down and brought up
+// again with the same port and memory, as a restarted coordinator. Thread-safe.
 
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
 #include <vector>
+
+#include <grpcpp/server.h>
 
 #include "sae/base/mutex.h"
 #include "sae/base/status.h"
@@ -34,8 +34,9 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   void Command(const v1::FetchLogs& logs);
   /// Register's next answers say that this attempt is not wanted.
   void Forget(const AttemptKey& key);
-  void set_acknowledging(bool yes);        ///< of statuses
-  /// Fails so many of the next ReportBatch calls with this code, after having committed them when `after`.
+  void set_acknowledging(bool yes);  ///< of statuses
+  /// Fails so many of the next ReportBatch calls with this code, after having committed them when
+  /// `after`.
   void FailReports(int count, grpc::StatusCode code, bool after);
 
   std::vector<std::string> Lines(const AttemptKey& key) const;
@@ -46,10 +47,13 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   int free_slots() const;
   int gaps() const;  ///< refused batches
 
-  grpc::Status Register(grpc::ServerContext*, const v1::RegisterRequest*, v1::RegisterResponse*) override;
-  grpc::Status Session(grpc::ServerContext*,
-                       grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*) override;
-  grpc::Status ReportBatch(grpc::ServerContext*, const v1::ReportBatchRequest*, v1::ReportBatchResponse*) override;
+  grpc::Status Register(grpc::ServerContext*, const v1::RegisterRequest*,
+                        v1::RegisterResponse*) override;
+  grpc::Status Session(
+      grpc::ServerContext*,
+      grpc::ServerReaderWriter<v1::CoordinatorMessage, v1::WorkerMessage>*) override;
+  grpc::Status ReportBatch(grpc::ServerContext*, const v1::ReportBatchRequest*,
+                           v1::ReportBatchResponse*) override;
 
  private:
   struct Known {

@@ -1,6 +1,6 @@
-// Stands in for mpirun and its trainer ranks in tests: takes mpirun's arguments, reads run.json, writes
-// events.jsonl and rank-0.log as the trainer would, and then does what FAKE_GANG says (or FAKE_GANG_TRIAL for
-// one trial):
+// Stands in for mpirun and its trainer ranks in tests: takes mpirun's arguments, reads run.json,
+// writes events.jsonl and rank-0.log as the trainer would, and then does what FAKE_GANG says (or
+// FAKE_GANG_TRIAL for one trial):
 //   finish:N     N metrics events, then finished; exits 0
 //   run          metrics until SIGUSR1 (yielded, exits 75) or until the lease passes (the same)
 //   stubborn     the same, but deaf to signals and lease
@@ -10,15 +10,13 @@
 //   stray        leaves a process behind in a session of its own; finished
 //   launcher:T   writes T to standard error, exits 137
 
-#include <signal.h>
-#include <time.h>
-#include <unistd.h>
-
 #include <cstdlib>
 #include <fstream>
-#include <string>
-
 #include <nlohmann/json.hpp>
+#include <signal.h>
+#include <string>
+#include <time.h>
+#include <unistd.h>
 
 #include "sae/config/events.h"
 
@@ -31,11 +29,14 @@ volatile sig_atomic_t noticed = 0;
 class Gang {
  public:
   explicit Gang(const nlohmann::json& run)
-      : directory_(run.at("run").at("directory")), trial_(run.at("run").at("trial")),
-        events_(directory_ + "/events.jsonl", std::ios::app), log_(directory_ + "/rank-0.log", std::ios::app) {}
+      : directory_(run.at("run").at("directory")),
+        trial_(run.at("run").at("trial")),
+        events_(directory_ + "/events.jsonl", std::ios::app),
+        log_(directory_ + "/rank-0.log", std::ios::app) {}
 
   int Run(const std::string& mode) {
-    const std::string argument = mode.find(':') == std::string::npos ? "" : mode.substr(mode.find(':') + 1);
+    const std::string argument =
+        mode.find(':') == std::string::npos ? "" : mode.substr(mode.find(':') + 1);
     log_ << "mode " << mode << std::endl;
     if (mode == "silent") return Forever(false);
     Write(EventKind::kStarted);

@@ -1,9 +1,8 @@
 #pragma once
 // A folder for one test, removed at its end.
 
-#include <stdlib.h>
-
 #include <filesystem>
+#include <stdlib.h>
 #include <string>
 
 namespace saeloom::agent {

@@ -13,14 +13,20 @@ World::World() {
 }
 
 std::unique_ptr<RunsFolder> World::OpenRuns(const std::string& name) {
-  auto runs = RunsFolder::Open({.env = &sae::RealEnv(), .directory = folder_ / "runs", .name = name, .host = "host",
-                                .now = sae::RealClock().Now(), .random = sae::Random(7)});
+  auto runs = RunsFolder::Open({.env = &sae::RealEnv(),
+                                .directory = folder_ / "runs",
+                                .name = name,
+                                .host = "host",
+                                .now = sae::RealClock().Now(),
+                                .random = sae::Random(7)});
   SAE_CHECK_MSG(runs.ok(), "%s", runs.status().ToString().c_str());
   return *std::move(runs);
 }
 
 GangOptions World::Gang(const std::string& mode) const {
-  return {.mpirun = FAKE_GANG_PROGRAM, .trainer = "/bin/true", .scratch_root = folder_ / "shm",
+  return {.mpirun = FAKE_GANG_PROGRAM,
+          .trainer = "/bin/true",
+          .scratch_root = folder_ / "shm",
           .environment = {{"FAKE_GANG", mode}}};
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// What tests of the agent share: a runs folder, a store whose manifest is real enough, and StartAttempt
-// commands for the fake gang.
+// What tests of the agent share: a runs folder, a store whose manifest is real enough, and
+// StartAttempt commands for the fake gang.
 
 #include <memory>
 #include <string>
