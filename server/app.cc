@@ -1,14 +1,14 @@
 #include "server/app.h"
 
-#include <prometheus/exposer.h>
-#include <spdlog/spdlog.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdlib>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <prometheus/exposer.h>
 
 #include "sae/base/env.h"
 #include "sae/base/log.h"
@@ -62,8 +62,10 @@ int ExitCodeOf(const absl::Status& status) {
 
 absl::StatusOr<absl::Duration> ParsePositive(const std::string& text, const std::string& flag) {
   absl::Duration value;
-  if (!absl::ParseDuration(text, &value) || value <= absl::ZeroDuration() || value > absl::Hours(1)) {
-    return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", text, "\" is not a time up to an hour, as 15s or 500ms"));
+  if (!absl::ParseDuration(text, &value) || value <= absl::ZeroDuration() ||
+      value > absl::Hours(1)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": \"", text, "\" is not a time up to an hour, as 15s or 500ms"));
   }
   return value;
 }
@@ -72,10 +74,12 @@ absl::StatusOr<CoreOptions> ToCoreOptions(const Flags& flags) {
   CoreOptions options;
   SAE_ASSIGN_OR_RETURN(options.lease, ParsePositive(flags.lease, "--lease"));
   SAE_ASSIGN_OR_RETURN(options.heartbeat, ParsePositive(flags.heartbeat, "--heartbeat"));
-  SAE_ASSIGN_OR_RETURN(options.retry.first_delay, ParsePositive(flags.retry_delay, "--retry-delay"));
+  SAE_ASSIGN_OR_RETURN(options.retry.first_delay,
+                       ParsePositive(flags.retry_delay, "--retry-delay"));
   if (options.heartbeat * 3 > options.lease) {
-    return absl::InvalidArgumentError(absl::StrCat("--heartbeat: ", flags.heartbeat, " is more than a third of --lease ",
-                                                   flags.lease, "; two lost heartbeats would end every trial"));
+    return absl::InvalidArgumentError(absl::StrCat("--heartbeat: ", flags.heartbeat,
+                                                   " is more than a third of --lease ", flags.lease,
+                                                   "; two lost heartbeats would end every trial"));
   }
   options.lease_margin = options.lease / 5;
   return options;
@@ -85,13 +89,15 @@ absl::StatusOr<std::unique_ptr<prometheus::Exposer>> Expose(const std::string& a
   try {
     return std::make_unique<prometheus::Exposer>(address, 2);
   } catch (const std::exception& e) {
-    return absl::FailedPreconditionError(absl::StrCat("--metrics-listen: cannot bind ", address, ": ", e.what(),
-                                                      "; is the address in use? Give another port, or :0"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("--metrics-listen: cannot bind ", address, ": ", e.what(),
+                     "; is the address in use? Give another port, or :0"));
   }
 }
 
 absl::Status TellPorts(const Flags& flags, const std::string& listen, const std::string& metrics) {
-  std::cout << "SAELOOM_ADDR=" << listen << "\nmetrics http://" << metrics << "/metrics" << std::endl;
+  std::cout << "SAELOOM_ADDR=" << listen << "\nmetrics http://" << metrics << "/metrics"
+            << std::endl;
   if (flags.port_file.empty()) return absl::OkStatus();
   const nlohmann::json ports = {{"listen", listen}, {"metrics", metrics}, {"pid", ::getpid()}};
   return WriteFileAtomically(RealEnv(), flags.port_file, ports.dump() + "\n");
@@ -100,10 +106,12 @@ absl::Status TellPorts(const Flags& flags, const std::string& listen, const std:
 absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
   SAE_ASSIGN_OR_RETURN(const CoreOptions core_options, ToCoreOptions(flags));
   SAE_RETURN_IF_ERROR(CheckListenAddress(flags.listen, flags.insecure_bind_anywhere, "--listen"));
-  SAE_RETURN_IF_ERROR(CheckListenAddress(flags.metrics_listen, flags.insecure_bind_anywhere, "--metrics-listen"));
+  SAE_RETURN_IF_ERROR(
+      CheckListenAddress(flags.metrics_listen, flags.insecure_bind_anywhere, "--metrics-listen"));
   SAE_RETURN_IF_ERROR(RealEnv().MakeDirectories(flags.data));
   SAE_ASSIGN_OR_RETURN(auto store, SqliteStore::Open(flags.data + "/coordinator.db"));
-  SAE_ASSIGN_OR_RETURN(const auto coordinator, Coordinator::Start({core_options}, RealClock(), std::move(store)));
+  SAE_ASSIGN_OR_RETURN(const auto coordinator,
+                       Coordinator::Start({core_options}, RealClock(), std::move(store)));
 
   const auto registry = std::make_shared<prometheus::Registry>();  // the exposer holds it weakly
   Metrics metrics(*registry, kVersion);
@@ -117,7 +125,8 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
   server_options.insecure_bind_anywhere = flags.insecure_bind_anywhere;
   SAE_ASSIGN_OR_RETURN(const auto server, Server::Start(server_options, *coordinator, &metrics));
   coordinator->AddHook([&](Core& core) {
-    metrics.Update(core, coordinator->store(), server->hubs().watch.stats(), RealClock().SinceBoot());
+    metrics.Update(core, coordinator->store(), server->hubs().watch.stats(),
+                   RealClock().SinceBoot());
   });
   SAE_ASSIGN_OR_RETURN(const auto exposer, Expose(flags.metrics_listen));
   exposer->RegisterCollectable(registry);
@@ -139,18 +148,25 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
 
 int CoordinatorMain(int argc, char** argv) {
   Flags flags;
-  CLI::App app{"Saeloom's coordinator: takes sweeps over gRPC and schedules their trials onto workers.",
-               "saeloom-coordinator"};
+  CLI::App app{
+      "Saeloom's coordinator: takes sweeps over gRPC and schedules their trials onto workers.",
+      "saeloom-coordinator"};
   app.set_version_flag("--version", std::string("saeloom-coordinator ") + kVersion);
   app.footer(kExamples);
   app.add_option("--data", flags.data, "Folder of the event log; made when missing")->required();
-  app.add_option("--listen", flags.listen, "HOST:PORT of the gRPC services; port 0 = any free one")->capture_default_str();
-  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of /metrics")->capture_default_str();
-  app.add_option("--port-file", flags.port_file, "Write the addresses there as JSON {listen, metrics, pid}");
-  app.add_option("--lease", flags.lease, "A worker that is silent this long has lost its attempts")->capture_default_str();
+  app.add_option("--listen", flags.listen, "HOST:PORT of the gRPC services; port 0 = any free one")
+      ->capture_default_str();
+  app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of /metrics")
+      ->capture_default_str();
+  app.add_option("--port-file", flags.port_file,
+                 "Write the addresses there as JSON {listen, metrics, pid}");
+  app.add_option("--lease", flags.lease, "A worker that is silent this long has lost its attempts")
+      ->capture_default_str();
   app.add_option("--heartbeat", flags.heartbeat, "How often workers report")->capture_default_str();
-  app.add_option("--retry-delay", flags.retry_delay, "Wait before the second attempt; doubles")->capture_default_str();
-  app.add_option("--log-level", flags.log_level, "debug, info, warn or error; default $SAELOOM_LOG or info");
+  app.add_option("--retry-delay", flags.retry_delay, "Wait before the second attempt; doubles")
+      ->capture_default_str();
+  app.add_option("--log-level", flags.log_level,
+                 "debug, info, warn or error; default $SAELOOM_LOG or info");
   app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
                "Allow --listen beyond loopback: calls are neither encrypted nor authenticated");
   try {

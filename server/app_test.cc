@@ -1,35 +1,36 @@
 // The binary: ports, exit codes, signals, and going on after kill -9.
 #include <arpa/inet.h>
-#include <gmock/gmock.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
 #include <netinet/in.h>
+#include <nlohmann/json.hpp>
 #include <sqlite3.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <csignal>
-#include <filesystem>
-#include <fstream>
-#include <nlohmann/json.hpp>
+#include <gmock/gmock.h>
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 
 #include "proto/convert/sweep_convert.h"
-#include "saeloom/v1/sweep_service.grpc.pb.h"
 #include "sae/base/env.h"
 #include "sae/base/process.h"
+#include "saeloom/v1/sweep_service.grpc.pb.h"
 #include "server/testing/core_fixture.h"
 #include "server/testing/rpc_worker.h"
 
 namespace sae::server::testing {
 namespace {
 namespace v1 = saeloom::v1;
-using ::testing::HasSubstr;
 using config::EventKind;
+using ::testing::HasSubstr;
 
 std::string Get(const std::string& address, const std::string& path) {
   sockaddr_in to{};
   to.sin_family = AF_INET;
-  to.sin_port = htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
+  to.sin_port =
+      htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
   std::string out;
@@ -37,7 +38,8 @@ std::string Get(const std::string& address, const std::string& path) {
     const std::string request = "GET " + path + " HTTP/1.0\r\nHost: localhost\r\n\r\n";
     EXPECT_EQ(::write(fd, request.data(), request.size()), static_cast<ssize_t>(request.size()));
     char buffer[4096];
-    for (ssize_t n = 0; (n = ::read(fd, buffer, sizeof buffer)) > 0;) out.append(buffer, static_cast<std::size_t>(n));
+    for (ssize_t n = 0; (n = ::read(fd, buffer, sizeof buffer)) > 0;)
+      out.append(buffer, static_cast<std::size_t>(n));
   }
   ::close(fd);
   return out;
@@ -135,11 +137,14 @@ TEST_F(BinaryTest, GoesOnAfterKill9) {
     const auto channel = Connect();
     grpc::ClientContext context;
     SetDeadline(context);
-    const grpc::Status status = v1::SweepService::NewStub(channel)->CreateSweep(&context, request, &sweep);
+    const grpc::Status status =
+        v1::SweepService::NewStub(channel)->CreateSweep(&context, request, &sweep);
     ASSERT_TRUE(status.ok()) << status.error_message();
     RpcWorker worker(channel, "w", 1);
     worker.WaitForCommand();
-    ASSERT_EQ(worker.Report("s", "0000", 1, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 5)}), 2);
+    ASSERT_EQ(worker.Report("s", "0000", 1, 1,
+                            {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 5)}),
+              2);
     ASSERT_TRUE(process_->Signal(SIGKILL).ok());
     ASSERT_TRUE(process_->Wait(absl::Seconds(40)).value().has_value());
   }

@@ -1,7 +1,7 @@
 #pragma once
-// gRPC channel settings that client, worker and coordinator must agree on: a server that allows fewer pings
-// than a client sends closes the connection with "too_many_pings". Include this on both sides; never set
-// keepalive elsewhere. Pure functions.
+// gRPC channel settings that client, worker and coordinator must agree on: a server that allows
+// fewer pings than a client sends closes the connection with "too_many_pings". Include this on both
+// sides; never set keepalive elsewhere. Pure functions.
 
 #include <grpcpp/server_builder.h>
 #include <grpcpp/support/channel_arguments.h>
@@ -15,7 +15,8 @@ inline constexpr int kMaxMessageBytes = 16 << 20;
 
 enum class ChannelUse {
   kControl,    ///< unary calls, a worker's Session
-  kTelemetry,  ///< WatchSweep, TailLogs: a small flow-control window, so that a slow reader holds little stale data
+  kTelemetry,  ///< WatchSweep, TailLogs: a small flow-control window, so that a slow reader holds
+               ///< little stale data
 };
 
 /// For every client channel. Control and telemetry belong on separate channels (both set
@@ -27,7 +28,8 @@ inline grpc::ChannelArguments ClientChannelArguments(ChannelUse use) {
   args.SetInt(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1);
   args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
   args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  // http_proxy of the environment is for the web, not for a coordinator on loopback or in the cluster.
+  // http_proxy of the environment is for the web, not for a coordinator on loopback or in the
+  // cluster.
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Come back within seconds after a coordinator's restart (gRPC's default backs off to 2 minutes).
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);

@@ -1,8 +1,7 @@
 #include "server/core/core.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
+#include <spdlog/spdlog.h>
 
 namespace sae::server {
 
@@ -10,15 +9,18 @@ absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::s
   SAE_RETURN_IF_ERROR(config::Validate(spec));
   SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
   if (points.size() > max_trials) {
-    return absl::InvalidArgumentError(absl::StrCat("parameters: ", points.size(), " trials, a sweep holds at most ",
-                                                   max_trials, "; split the grid, or draw some with search: random"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("parameters: ", points.size(), " trials, a sweep holds at most ", max_trials,
+                     "; split the grid, or draw some with search: random"));
   }
   PreparedSweep prepared{spec, {config::ToJson(spec), {}}};
-  for (config::TrialPoint& point : points) prepared.event.points.push_back(std::move(point.assignments));
+  for (config::TrialPoint& point : points)
+    prepared.event.points.push_back(std::move(point.assignments));
   return prepared;
 }
 
-absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Clock& clock, EventStore& store) {
+absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Clock& clock,
+                                                  EventStore& store) {
   std::unique_ptr<Core> core(new Core(options, clock, store));
   SAE_ASSIGN_OR_RETURN(core->epoch_, store.BeginEpoch());
   SAE_RETURN_IF_ERROR(core->Replay());
@@ -29,23 +31,27 @@ absl::Status Core::Replay() {
   SAE_RETURN_IF_ERROR(store_.Replay([this](const LogEvent& event) -> absl::Status {
     const absl::Status status = state_.Apply(event);
     if (status.ok()) return status;
-    // A sweep that cannot be read would vanish: refuse. Any other event was refused when it was live, too.
+    // A sweep that cannot be read would vanish: refuse. Any other event was refused when it was
+    // live, too.
     if (std::holds_alternative<SweepCreated>(event.body)) {
-      return absl::DataLossError(absl::StrCat("event log: sweep ", event.sweep, " cannot be read: ", status.message()));
+      return absl::DataLossError(
+          absl::StrCat("event log: sweep ", event.sweep, " cannot be read: ", status.message()));
     }
     ++refused_events_;
     spdlog::error("{}", Message(status));
     return absl::OkStatus();
   }));
   SAE_ASSIGN_OR_RETURN(heads_, store_.Heads());
-  SAE_ASSIGN_OR_RETURN(const std::vector<server::Acknowledged> acknowledged, store_.AllAcknowledged());
+  SAE_ASSIGN_OR_RETURN(const std::vector<server::Acknowledged> acknowledged,
+                       store_.AllAcknowledged());
   for (const auto& a : acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
 
   const absl::Duration now = clock_.SinceBoot();
   for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
     for (const int index : sweep.live) {
-      // Its last heartbeat may have been answered just before we went down: the lease runs from now.
+      // Its last heartbeat may have been answered just before we went down: the lease runs from
+      // now.
       const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
       WorkerEntry& worker = workers_[attempt.worker];
       worker.id = attempt.worker;
@@ -75,19 +81,23 @@ std::int64_t Core::acknowledged(const AttemptKey& key) const {
   return it == acknowledged_.end() ? 0 : it->second;
 }
 
-void Core::Add(Transaction& transaction, const std::string& sweep, const std::string& trial, Body body) {
+void Core::Add(Transaction& transaction, const std::string& sweep, const std::string& trial,
+               Body body) {
   transaction.events.push_back({sweep, 0, clock_.Now(), trial, std::move(body)});
 }
 
 absl::Status Core::Flush() { return Commit({}); }
 
 absl::Status Core::Commit(Transaction transaction) {
-  // What waits goes first, so that a sweep's sequence has no holes and an attempt's lines keep their order.
+  // What waits goes first, so that a sweep's sequence has no holes and an attempt's lines keep
+  // their order.
   Group group = std::exchange(group_, {});
   Transaction& all = group.transaction;
   std::move(transaction.events.begin(), transaction.events.end(), std::back_inserter(all.events));
-  std::move(transaction.acknowledged.begin(), transaction.acknowledged.end(), std::back_inserter(all.acknowledged));
-  std::move(transaction.requests.begin(), transaction.requests.end(), std::back_inserter(all.requests));
+  std::move(transaction.acknowledged.begin(), transaction.acknowledged.end(),
+            std::back_inserter(all.acknowledged));
+  std::move(transaction.requests.begin(), transaction.requests.end(),
+            std::back_inserter(all.requests));
   if (all.empty()) return absl::OkStatus();
 
   std::map<std::string, std::int64_t> heads;
@@ -116,7 +126,8 @@ void Core::Committed(const Transaction& transaction) {
     ApplyOne(event);
     sweeps.insert(event.sweep);
   }
-  for (const auto& a : transaction.acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
+  for (const auto& a : transaction.acknowledged)
+    acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
   for (const std::string& sweep : sweeps) {
     for (CoreObserver* o : observers_) o->OnHead(sweep, head(sweep));
   }
@@ -126,7 +137,8 @@ void Core::ApplyOne(const LogEvent& event) {
   const TrialId id{event.sweep, TrialIndexOf(event.trial)};
   if (const auto* point = std::get_if<Point>(&event.body)) {
     // One that was told late, of an older attempt, is not the newest.
-    if (const auto it = progress_.find(id); it != progress_.end() && point->step >= it->second.step) {
+    if (const auto it = progress_.find(id);
+        it != progress_.end() && point->step >= it->second.step) {
       for (const auto& [name, value] : point->values) it->second.metrics[name] = value;
       it->second.step = point->step;
       it->second.tokens = point->tokens;
@@ -149,8 +161,11 @@ void Core::ApplyOne(const LogEvent& event) {
       not_before_[id] = clock_.SinceBoot() + e->delay;
     }
   }
-  if (const auto* e = std::get_if<AttemptAllocated>(&event.body)) unsent_.insert({event.sweep, event.trial, e->attempt});
-  if (!std::holds_alternative<Notice>(event.body) && !std::holds_alternative<CheckpointSaved>(event.body)) dirty_ = true;
+  if (const auto* e = std::get_if<AttemptAllocated>(&event.body))
+    unsent_.insert({event.sweep, event.trial, e->attempt});
+  if (!std::holds_alternative<Notice>(event.body) &&
+      !std::holds_alternative<CheckpointSaved>(event.body))
+    dirty_ = true;
   Observe(event, before);
 }
 
@@ -163,7 +178,8 @@ void Core::Observe(const LogEvent& event, TrialState before) {
   }
   if (std::holds_alternative<CancelRequested>(event.body)) {
     for (const int index : sweep->live) {
-      const std::string& worker = sweep->trials[static_cast<std::size_t>(index)].attempts.back().worker;
+      const std::string& worker =
+          sweep->trials[static_cast<std::size_t>(index)].attempts.back().worker;
       for (CoreObserver* o : observers_) o->OnCommands(worker);
     }
   }
@@ -176,7 +192,8 @@ void Core::Observe(const LogEvent& event, TrialState before) {
       std::string why = "first";
       if (trial->attempts.size() > 1) {
         const AttemptRecord& last = trial->attempts[trial->attempts.size() - 2];
-        why = last.failure_class == FailureClass::kUnspecified ? last.outcome : ToString(last.failure_class);
+        why = last.failure_class == FailureClass::kUnspecified ? last.outcome
+                                                               : ToString(last.failure_class);
       }
       o->OnAllocated(why, event.time - trial->pending_since);
       o->OnCommands(trial->attempts.back().worker);
@@ -193,7 +210,8 @@ void Core::EndAttempt(Transaction& transaction, const SweepRecord& sweep, const 
   if (ended.next == TrialState::kPending && ended.failure_class != FailureClass::kUnspecified) {
     ended.reason = absl::StrCat(
         "retry after ", ToString(ended.failure_class), " at ",
-        absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", clock_.Now() + ended.delay, absl::UTCTimeZone()), ": ", ended.reason);
+        absl::FormatTime("%Y-%m-%dT%H:%M:%SZ", clock_.Now() + ended.delay, absl::UTCTimeZone()),
+        ": ", ended.reason);
   }
   const std::string name = TrialNameOf(trial.index);
   const int attempt = ended.attempt;
@@ -201,7 +219,9 @@ void Core::EndAttempt(Transaction& transaction, const SweepRecord& sweep, const 
   if (lines.size() > 20) lines.erase(lines.begin(), lines.end() - 20);
   Add(transaction, sweep.name, name, std::move(ended));
   if (!lines.empty()) {
-    Add(transaction, sweep.name, name, Notice{attempt, absl::StrCat("last lines of attempt ", attempt, "'s log"), std::move(lines)});
+    Add(transaction, sweep.name, name,
+        Notice{attempt, absl::StrCat("last lines of attempt ", attempt, "'s log"),
+               std::move(lines)});
   }
 }
 
@@ -217,8 +237,10 @@ void Core::EndSweeps(Transaction& transaction) {
     if (state == TrialState::kCancelled) tally.cancelled += n;
   };
   for (const LogEvent& event : transaction.events) {
-    if (const auto* e = std::get_if<AttemptEnded>(&event.body)) count(tallies[event.sweep], e->next, 1);
-    if (std::holds_alternative<TrialCancelled>(event.body)) count(tallies[event.sweep], TrialState::kCancelled, 1);
+    if (const auto* e = std::get_if<AttemptEnded>(&event.body))
+      count(tallies[event.sweep], e->next, 1);
+    if (std::holds_alternative<TrialCancelled>(event.body))
+      count(tallies[event.sweep], TrialState::kCancelled, 1);
     if (std::holds_alternative<CancelRequested>(event.body)) cancelling.insert(event.sweep);
   }
   for (auto& [name, tally] : tallies) {

@@ -1,8 +1,9 @@
 #pragma once
-// The coordinator without sockets, threads or files: commands validate, write events to the store and then
-// apply them; time, store and transport come from outside, so a simulator can drive it step by step.
-// A command whose events cannot be stored changes nothing. Not thread-safe: one thread owns it. Errors as
-// sae/base/status.h's canonical meanings: ABORTED = stale epoch, incarnation or attempt.
+// The coordinator without sockets, threads or files: commands validate, write events to the store
+// and then apply them; time, store and transport come from outside, so a simulator can drive it
+// step by step. A command whose events cannot be stored changes nothing. Not thread-safe: one
+// thread owns it. Errors as sae/base/status.h's canonical meanings: ABORTED = stale epoch,
+// incarnation or attempt.
 
 #include <functional>
 #include <map>
@@ -28,7 +29,8 @@ struct CoreOptions {
   RetryPolicy retry;
   absl::Duration heartbeat = absl::Seconds(3);
   absl::Duration lease = absl::Seconds(15);
-  /// Beyond the lease, before an attempt counts as ended. The worker ends its ranks at 0.8 of the lease.
+  /// Beyond the lease, before an attempt counts as ended. The worker ends its ranks at 0.8 of the
+  /// lease.
   absl::Duration lease_margin = absl::Seconds(3);
   /// Telemetry waits at most this long for company in its transaction.
   absl::Duration group_commit = absl::Milliseconds(50);
@@ -43,7 +45,8 @@ struct PreparedSweep {
   SweepCreated event;
 };
 /// Pure and slow (it validates every point): any thread. INVALID_ARGUMENT lists every problem.
-[[nodiscard]] absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials);
+[[nodiscard]] absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec,
+                                                         std::size_t max_trials);
 
 /// Newest values of a trial's effective curve.
 struct Progress {
@@ -63,8 +66,8 @@ struct MetricSeries {
 class Core {
  public:
   /// Begins a new epoch and replays the log. `clock` and `store` outlive it.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Core>> Start(const CoreOptions& options, Clock& clock,
-                                                                   EventStore& store);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Core>> Start(const CoreOptions& options,
+                                                                   Clock& clock, EventStore& store);
   /// `observer` outlives the core.
   void AddObserver(CoreObserver* observer) { observers_.push_back(observer); }
 
@@ -72,11 +75,12 @@ class Core {
   [[nodiscard]] absl::Status CreateSweep(const PreparedSweep& sweep, const std::string& request_id);
   [[nodiscard]] absl::Status CancelSweep(const std::string& sweep);
   /// `trials` empty = all that failed. Returns those that are PENDING again.
-  [[nodiscard]] absl::StatusOr<std::vector<std::string>> RetryTrials(const std::string& sweep,
-                                                                     const std::vector<std::string>& trials,
-                                                                     const std::string& request_id);
+  [[nodiscard]] absl::StatusOr<std::vector<std::string>> RetryTrials(
+      const std::string& sweep, const std::vector<std::string>& trials,
+      const std::string& request_id);
   /// The sweep that `request_id` made, or nullopt.
-  [[nodiscard]] absl::StatusOr<std::optional<std::string>> SweepOfRequest(const std::string& request_id);
+  [[nodiscard]] absl::StatusOr<std::optional<std::string>> SweepOfRequest(
+      const std::string& request_id);
 
   // For workers.
   [[nodiscard]] absl::StatusOr<RegisterReply> Register(const RegisterRequest& request);
@@ -84,11 +88,13 @@ class Core {
   [[nodiscard]] absl::Status CheckSender(const Sender& sender);
   /// All commands that this worker has not shown done. They count as sent.
   std::vector<Command> CommandsFor(const std::string& worker);
-  /// `done` is called when the lines are durable, now or from a later Tick: with the acknowledged seq.
+  /// `done` is called when the lines are durable, now or from a later Tick: with the acknowledged
+  /// seq.
   void Report(const ReportRequest& request, std::function<void(absl::StatusOr<std::int64_t>)> done);
 
   // Time.
-  /// Does what is due: leases, back-offs, group commits, scheduling. Call it after every command too.
+  /// Does what is due: leases, back-offs, group commits, scheduling. Call it after every command
+  /// too.
   void Tick();
   /// When Tick has something to do next (SinceBoot); InfiniteDuration when nothing waits.
   absl::Duration NextDeadline() const;
@@ -108,13 +114,15 @@ class Core {
   std::string ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) const;
   /// Trials by what they wait for.
   const std::map<WaitReason, std::int64_t>& waiting() const { return waiting_; }
-  [[nodiscard]] absl::StatusOr<Progress> ProgressOf(const SweepRecord& sweep, const TrialRecord& trial);
-  /// `metrics` empty = all; thinned evenly to `max_points` a metric when > 0; `all` = superseded ones too.
-  [[nodiscard]] absl::StatusOr<std::vector<MetricSeries>> QueryMetrics(const SweepRecord& sweep,
-                                                                       const TrialRecord& trial,
-                                                                       const std::vector<std::string>& metrics,
-                                                                       int max_points, bool all);
-  [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after, int limit);
+  [[nodiscard]] absl::StatusOr<Progress> ProgressOf(const SweepRecord& sweep,
+                                                    const TrialRecord& trial);
+  /// `metrics` empty = all; thinned evenly to `max_points` a metric when > 0; `all` = superseded
+  /// ones too.
+  [[nodiscard]] absl::StatusOr<std::vector<MetricSeries>> QueryMetrics(
+      const SweepRecord& sweep, const TrialRecord& trial, const std::vector<std::string>& metrics,
+      int max_points, bool all);
+  [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep,
+                                                           std::int64_t after, int limit);
   /// Events that the state refused: a bug when not 0.
   int refused_events() const { return refused_events_; }
 
@@ -141,7 +149,8 @@ class Core {
   void Committed(const Transaction& transaction);
   void Observe(const LogEvent& event, TrialState before);
   void Add(Transaction& transaction, const std::string& sweep, const std::string& trial, Body body);
-  void EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial, const Ending& ending);
+  void EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
+                  const Ending& ending);
   void EndSweeps(Transaction& transaction);
   // core_schedule.cc
   void RunSchedule();
@@ -154,13 +163,16 @@ class Core {
   void ExpireLeases();
   absl::Status ReconcileAttempts(const RegisterRequest& request);
   absl::Status ApplyStatus(WorkerEntry& worker, const AttemptStatus& status);
-  std::vector<std::pair<const SweepRecord*, const TrialRecord*>> LiveOn(const std::string& worker) const;
-  /// The trial for whose attempt `key` this worker may report: its live one, or an older one in the runs folder
-  /// where the worker goes on with the trial (its own worker died before it had told all).
+  std::vector<std::pair<const SweepRecord*, const TrialRecord*>> LiveOn(
+      const std::string& worker) const;
+  /// The trial for whose attempt `key` this worker may report: its live one, or an older one in the
+  /// runs folder where the worker goes on with the trial (its own worker died before it had told
+  /// all).
   std::pair<const SweepRecord*, const TrialRecord*> FindReportable(const AttemptKey& key,
                                                                    const std::string& worker) const;
   /// The trial whose live attempt is `key` on `worker`; {null, null} when there is none.
-  std::pair<const SweepRecord*, const TrialRecord*> FindLive(const AttemptKey& key, const std::string& worker) const;
+  std::pair<const SweepRecord*, const TrialRecord*> FindLive(const AttemptKey& key,
+                                                             const std::string& worker) const;
 
   const CoreOptions options_;
   Clock& clock_;
@@ -171,18 +183,18 @@ class Core {
   std::int64_t epoch_ = 0;
   std::map<std::string, std::int64_t> heads_;
   std::map<AttemptKey, std::int64_t> acknowledged_;  ///< durable
-  std::map<AttemptKey, std::int64_t> accepted_;      ///< waiting in group_; absent = as acknowledged_
+  std::map<AttemptKey, std::int64_t> accepted_;  ///< waiting in group_; absent = as acknowledged_
   Group group_;
   int refused_events_ = 0;
 
   WorkerTable workers_;
-  std::set<AttemptKey> unsent_;                      ///< allocated in this epoch, Start never handed out
-  std::map<TrialId, absl::Duration> not_before_;     ///< back-offs, SinceBoot
-  std::map<TrialId, Wait> waits_;                    ///< of the last cycle
+  std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
+  std::map<TrialId, absl::Duration> not_before_;  ///< back-offs, SinceBoot
+  std::map<TrialId, Wait> waits_;                 ///< of the last cycle
   std::map<WaitReason, std::int64_t> waiting_;
   std::map<TrialId, Progress> progress_;
   std::map<std::string, Blocked> blocked_;
-  bool dirty_ = true;                                ///< something that scheduling depends on has changed
+  bool dirty_ = true;  ///< something that scheduling depends on has changed
 };
 
 }  // namespace sae::server

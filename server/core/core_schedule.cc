@@ -5,8 +5,8 @@ namespace sae::server {
 namespace {
 
 bool NothingCanRun(WaitReason reason) {
-  return reason == WaitReason::kNoWorker || reason == WaitReason::kTooLarge || reason == WaitReason::kCheckpoint ||
-         reason == WaitReason::kCheckpointSlots;
+  return reason == WaitReason::kNoWorker || reason == WaitReason::kTooLarge ||
+         reason == WaitReason::kCheckpoint || reason == WaitReason::kCheckpointSlots;
 }
 
 std::string Slots(std::int64_t n) { return absl::StrCat(n, n == 1 ? " slot" : " slots"); }
@@ -28,15 +28,17 @@ std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecor
     case WaitReason::kTooLarge:
       return absl::StrCat("needs ", Slots(need), "; the largest worker has ", wait.largest);
     case WaitReason::kSlotsBusy:
-      return absl::StrCat("waiting for ", need == 1 ? "a free slot" : absl::StrCat(need, " free slots"),
-                          folder.empty() ? "" : absl::StrCat(" where its checkpoint is, in runs folder ", folder));
+      return absl::StrCat(
+          "waiting for ", need == 1 ? "a free slot" : absl::StrCat(need, " free slots"),
+          folder.empty() ? "" : absl::StrCat(" where its checkpoint is, in runs folder ", folder));
     case WaitReason::kCheckpoint:
       return absl::StrCat("its checkpoint is in runs folder ", folder, ", no worker shares it");
     case WaitReason::kCheckpointSlots:
       return absl::StrCat("needs ", Slots(need), "; its checkpoint is in runs folder ", folder,
                           ", whose largest worker has ", wait.largest);
     case WaitReason::kConcurrency:
-      return absl::StrCat("waiting: maxConcurrent = ", sweep.spec.max_concurrent, " of its sweep are running");
+      return absl::StrCat("waiting: maxConcurrent = ", sweep.spec.max_concurrent,
+                          " of its sweep are running");
     case WaitReason::kBackOff:
       return trial.reason;
   }
@@ -83,7 +85,8 @@ std::vector<SchedulableTrial> Core::Queue() const {
         item.runs_id = home->runs_id;
         item.prefer = home->worker;
       }
-      if (!trial.attempts.empty() && trial.attempts.back().failure_class != FailureClass::kUnspecified) {
+      if (!trial.attempts.empty() &&
+          trial.attempts.back().failure_class != FailureClass::kUnspecified) {
         item.avoid = trial.attempts.back().worker;
       }
       item.delayed = Delayed({name, index});
@@ -116,7 +119,8 @@ void Core::RunSchedule() {
   for (const Placement& placement : schedule.placements) {
     const SchedulableTrial& item = queue[placement.trial];
     const WorkerEntry& worker = workers_.at(ready[placement.worker].id);
-    const TrialRecord& trial = state_.sweep(item.sweep)->trials[static_cast<std::size_t>(item.index)];
+    const TrialRecord& trial =
+        state_.sweep(item.sweep)->trials[static_cast<std::size_t>(item.index)];
     AttemptAllocated allocated;
     allocated.attempt = static_cast<int>(trial.attempts.size()) + 1;
     allocated.worker = worker.id;
@@ -149,7 +153,8 @@ void Core::FindBlocked() {
       continue;
     }
     const TrialRecord& first = sweep.trials[static_cast<std::size_t>(*sweep.pending.begin())];
-    const std::string text = absl::StrCat(sweep.pending.size(), " trials wait, none can run: ", ReasonOf(sweep, first));
+    const std::string text =
+        absl::StrCat(sweep.pending.size(), " trials wait, none can run: ", ReasonOf(sweep, first));
     Blocked& entry = blocked_[name];
     if (entry.text != text) entry = {text, now, false};
   }

@@ -4,6 +4,7 @@
 
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
+
 #include "sae/base/ids.h"
 #include "server/core/core.h"
 
@@ -14,8 +15,9 @@ constexpr char kCreate[] = "CreateSweep";
 constexpr char kRetry[] = "RetryTrials";
 
 absl::Status OtherMethod(const UsedRequest& used, const char* method) {
-  return absl::InvalidArgumentError(absl::StrCat("request_id: \"", used.id, "\" was used for ", used.method,
-                                                 ", not for ", method, "; use a new id for a new request"));
+  return absl::InvalidArgumentError(absl::StrCat("request_id: \"", used.id, "\" was used for ",
+                                                 used.method, ", not for ", method,
+                                                 "; use a new id for a new request"));
 }
 
 absl::Status NoSweep(const std::string& sweep) {
@@ -37,8 +39,8 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const std::string&
   SAE_ASSIGN_OR_RETURN(const std::optional<std::string> made, SweepOfRequest(request_id));
   if (made) return absl::OkStatus();
   if (state_.sweep(name) != nullptr) {
-    return absl::AlreadyExistsError(
-        absl::StrCat("name: a sweep \"", name, "\" exists; choose another name (names are never used twice)"));
+    return absl::AlreadyExistsError(absl::StrCat(
+        "name: a sweep \"", name, "\" exists; choose another name (names are never used twice)"));
   }
   Transaction transaction;
   Add(transaction, name, "", prepared.event);
@@ -51,14 +53,16 @@ absl::Status Core::CancelSweep(const std::string& name) {
   if (sweep == nullptr) return NoSweep(name);
   if (sweep->state == SweepState::kCancelled || sweep->cancel_requested) return absl::OkStatus();
   if (HasEnded(sweep->state)) {
-    return absl::FailedPreconditionError(absl::StrCat("sweep \"", name, "\" has ended: ", ToString(sweep->state)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("sweep \"", name, "\" has ended: ", ToString(sweep->state)));
   }
   Transaction transaction;
   Add(transaction, name, "", CancelRequested{});
   for (const TrialRecord& trial : sweep->trials) {
     const std::string trial_name = TrialNameOf(trial.index);
     const AttemptRecord* live = trial.live_attempt();
-    if (live == nullptr && !HasEnded(trial.state)) Add(transaction, name, trial_name, TrialCancelled{});
+    if (live == nullptr && !HasEnded(trial.state))
+      Add(transaction, name, trial_name, TrialCancelled{});
     if (live == nullptr || !unsent_.contains({name, trial_name, live->number})) continue;
     // No worker has heard of this attempt.
     AttemptEnded ended;
@@ -80,25 +84,29 @@ absl::StatusOr<std::vector<std::string>> Core::RetryTrials(const std::string& na
   if (!request_id.empty()) {
     SAE_ASSIGN_OR_RETURN(const std::optional<UsedRequest> used, store_.FindRequest(request_id));
     if (used && (used->method != kRetry || used->sweep != name)) return OtherMethod(*used, kRetry);
-    if (used) return std::vector<std::string>(absl::StrSplit(used->response, ',', absl::SkipEmpty()));
+    if (used)
+      return std::vector<std::string>(absl::StrSplit(used->response, ',', absl::SkipEmpty()));
   }
   if (sweep->cancel_requested && !HasEnded(sweep->state)) {
     return absl::FailedPreconditionError(
-        absl::StrCat("sweep \"", name, "\" is being cancelled; wait until it is CANCELLED, then retry its trials"));
+        absl::StrCat("sweep \"", name,
+                     "\" is being cancelled; wait until it is CANCELLED, then retry its trials"));
   }
   std::vector<std::string> problems;
   std::set<std::string> names;
   for (const std::string& trial_name : wanted) {
     const TrialRecord* trial = sweep->trial(trial_name);
-    if (trial == nullptr) return absl::NotFoundError(absl::StrCat("no trial \"", trial_name, "\" in sweep \"", name, "\""));
+    if (trial == nullptr)
+      return absl::NotFoundError(
+          absl::StrCat("no trial \"", trial_name, "\" in sweep \"", name, "\""));
     if (trial->state != TrialState::kFailed && trial->state != TrialState::kCancelled) {
       problems.push_back(absl::StrCat("trial ", trial_name, " is ", ToString(trial->state)));
     }
     names.insert(trial_name);
   }
   if (!problems.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat(absl::StrJoin(problems, ", "), "; only FAILED and CANCELLED trials can be retried"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        absl::StrJoin(problems, ", "), "; only FAILED and CANCELLED trials can be retried"));
   }
   if (wanted.empty()) {
     for (const TrialRecord& trial : sweep->trials) {
@@ -106,9 +114,11 @@ absl::StatusOr<std::vector<std::string>> Core::RetryTrials(const std::string& na
     }
   }
   Transaction transaction;
-  if (!names.empty() && HasEnded(sweep->state)) Add(transaction, name, "", SweepChanged{SweepState::kRunning});
+  if (!names.empty() && HasEnded(sweep->state))
+    Add(transaction, name, "", SweepChanged{SweepState::kRunning});
   for (const std::string& trial : names) Add(transaction, name, trial, TrialRetried{});
-  if (!request_id.empty()) transaction.requests.push_back({request_id, kRetry, name, absl::StrJoin(names, ",")});
+  if (!request_id.empty())
+    transaction.requests.push_back({request_id, kRetry, name, absl::StrJoin(names, ",")});
   SAE_RETURN_IF_ERROR(Commit(std::move(transaction)));
   return std::vector<std::string>(names.begin(), names.end());
 }
@@ -118,15 +128,17 @@ absl::StatusOr<Progress> Core::ProgressOf(const SweepRecord& sweep, const TrialR
   if (const auto it = progress_.find(id); it != progress_.end()) return it->second;
   Progress progress;
   int newest = 0;  // the newest attempt that has trained
-  for (const AttemptRecord& attempt : trial.attempts) newest = attempt.from_step ? attempt.number : newest;
+  for (const AttemptRecord& attempt : trial.attempts)
+    newest = attempt.from_step ? attempt.number : newest;
   std::map<std::string, std::int64_t> steps;
   bool training = false, evaluation = false;
   std::int64_t before = INT64_MAX;
-  // Newest first, until a point of each kind of the newest attempt was seen: names do not change within a
-  // trial. Those of older attempts may have been told late, so of these the step decides.
+  // Newest first, until a point of each kind of the newest attempt was seen: names do not change
+  // within a trial. Those of older attempts may have been told late, so of these the step decides.
   while (!(training && evaluation)) {
-    SAE_ASSIGN_OR_RETURN(const std::vector<LogEvent> events,
-                         store_.ReadPointsBackward(sweep.name, TrialNameOf(trial.index), before, 256));
+    SAE_ASSIGN_OR_RETURN(
+        const std::vector<LogEvent> events,
+        store_.ReadPointsBackward(sweep.name, TrialNameOf(trial.index), before, 256));
     if (events.empty()) break;
     before = events.back().seq;
     for (const LogEvent& event : events) {
@@ -157,7 +169,8 @@ struct Curve {
   MetricSeries raw;
 };
 
-void Append(MetricSeries& series, std::int64_t step, std::int64_t tokens, double value, int attempt) {
+void Append(MetricSeries& series, std::int64_t step, std::int64_t tokens, double value,
+            int attempt) {
   series.steps.push_back(step);
   series.tokens.push_back(tokens);
   series.values.push_back(value);
@@ -171,7 +184,9 @@ MetricSeries Thin(const MetricSeries& series, int n) {
   MetricSeries out;
   out.metric = series.metric;
   for (int i = 0; i < n; ++i) {
-    const std::size_t at = n == 1 ? size - 1 : static_cast<std::size_t>(i) * (size - 1) / static_cast<std::size_t>(n - 1);
+    const std::size_t at =
+        n == 1 ? size - 1
+               : static_cast<std::size_t>(i) * (size - 1) / static_cast<std::size_t>(n - 1);
     Append(out, series.steps[at], series.tokens[at], series.values[at], series.attempts[at]);
   }
   return out;
@@ -179,9 +194,9 @@ MetricSeries Thin(const MetricSeries& series, int n) {
 
 }  // namespace
 
-absl::StatusOr<std::vector<MetricSeries>> Core::QueryMetrics(const SweepRecord& sweep, const TrialRecord& trial,
-                                                             const std::vector<std::string>& metrics, int max_points,
-                                                             bool all) {
+absl::StatusOr<std::vector<MetricSeries>> Core::QueryMetrics(
+    const SweepRecord& sweep, const TrialRecord& trial, const std::vector<std::string>& metrics,
+    int max_points, bool all) {
   std::map<std::string, Curve> curves;
   const std::set<std::string> wanted(metrics.begin(), metrics.end());
   std::int64_t after = 0;
@@ -215,7 +230,8 @@ absl::StatusOr<std::vector<MetricSeries>> Core::QueryMetrics(const SweepRecord& 
   return out;
 }
 
-absl::StatusOr<std::vector<LogEvent>> Core::Read(const std::string& sweep, std::int64_t after, int limit) {
+absl::StatusOr<std::vector<LogEvent>> Core::Read(const std::string& sweep, std::int64_t after,
+                                                 int limit) {
   return store_.Read(sweep, after, limit);
 }
 

@@ -4,8 +4,8 @@
 
 namespace sae::server::testing {
 namespace {
-using ::testing::HasSubstr;
 using config::EventKind;
+using ::testing::HasSubstr;
 using St = AttemptStatus::State;
 
 TEST_F(CoreTest, ATrialRunsToItsEnd) {
@@ -30,8 +30,12 @@ TEST_F(CoreTest, ATrialRunsToItsEnd) {
   const AttemptKey key{"s", "0000", 1};
   EXPECT_EQ(*Report("w", key, 1, {Line(1, EventKind::kStarted)}), 1);
   EXPECT_EQ(StateOf(0), TrialState::kRunning);
-  EXPECT_EQ(*Report("w", key, 2, {Line(2, EventKind::kMetrics, 10), Line(3, EventKind::kCheckpoint, 10)}), 3);
-  EXPECT_EQ(*Report("w", key, 4, {Line(4, EventKind::kEvaluation, 20), Line(5, EventKind::kFinished, 20)}), 5);
+  EXPECT_EQ(
+      *Report("w", key, 2, {Line(2, EventKind::kMetrics, 10), Line(3, EventKind::kCheckpoint, 10)}),
+      3);
+  EXPECT_EQ(*Report("w", key, 4,
+                    {Line(4, EventKind::kEvaluation, 20), Line(5, EventKind::kFinished, 20)}),
+            5);
   EXPECT_EQ(StateOf(0), TrialState::kRunning) << "its processes are still there";
   ASSERT_TRUE(Beat("w", {Ended("0000", 1, 0, "finished")}).ok());
   EXPECT_EQ(StateOf(0), TrialState::kSucceeded);
@@ -76,13 +80,16 @@ TEST_F(CoreTest, EveryPendingTrialSaysWhy) {
   Register(Registration("x", 4));  // for trial 2 of s
   Register(Registration("y", 4));
   const SweepRecord& other = Sweep("t");
-  EXPECT_EQ(core_->ReasonOf(other, other.trials[1]), "waiting: maxConcurrent = 1 of its sweep are running");
+  EXPECT_EQ(core_->ReasonOf(other, other.trials[1]),
+            "waiting: maxConcurrent = 1 of its sweep are running");
 }
 
 TEST_F(CoreTest, ATrialWithACheckpointWaitsForItsRunsFolder) {
   Create(MakeSpec("s", 1));
   Register(Registration("a", 1, "runs-a"));
-  ASSERT_TRUE(Report("a", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kCheckpoint, 30)}).ok());
+  ASSERT_TRUE(Report("a", {"s", "0000", 1}, 1,
+                     {Line(1, EventKind::kStarted), Line(2, EventKind::kCheckpoint, 30)})
+                  .ok());
   Register(Registration("b", 1, "runs-b"));
   const absl::Duration silence = options_.lease + options_.lease_margin + absl::Seconds(5);
   for (absl::Duration t; t < silence; t += absl::Seconds(3)) {
@@ -120,14 +127,17 @@ TEST_F(CoreTest, ASilentWorkerLosesItsAttemptsOnlyAfterLeaseAndMargin) {
 
   // The lost one comes back: nothing of the old attempt counts.
   EXPECT_TRUE(absl::IsAborted(Beat("a")));
-  EXPECT_TRUE(absl::IsAborted(Report("a", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted)}).status()));
+  EXPECT_TRUE(
+      absl::IsAborted(Report("a", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted)}).status()));
   RegisterRequest again = Registration("a", 1);
   again.attempts.push_back({{"s", "0000", 1}, true});
   const RegisterReply reply = Register(again);
   ASSERT_EQ(reply.attempts.size(), 1u);
   EXPECT_FALSE(reply.attempts[0].wanted);
-  EXPECT_TRUE(absl::IsAborted(Report("a", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted)}).status()));
-  EXPECT_EQ(core_->FreeSlots(core_->workers().at("a")), 0) << "its slot is taken until the old ranks are gone";
+  EXPECT_TRUE(
+      absl::IsAborted(Report("a", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted)}).status()));
+  EXPECT_EQ(core_->FreeSlots(core_->workers().at("a")), 0)
+      << "its slot is taken until the old ranks are gone";
   HeartbeatRequest beat{SenderOf("a"), 1, 1, {}};
   ASSERT_TRUE(core_->Heartbeat(beat).ok());
   EXPECT_EQ(core_->FreeSlots(core_->workers().at("a")), 1);
@@ -157,7 +167,9 @@ TEST_F(CoreTest, AnAttemptThatNeverStartedKeepsItsNumber) {
 TEST_F(CoreTest, ARestartedCoordinatorGoesOn) {
   Create(MakeSpec("s", 2));
   Register(Registration("w", 1));
-  ASSERT_TRUE(Report("w", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 5)}).ok());
+  ASSERT_TRUE(Report("w", {"s", "0000", 1}, 1,
+                     {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 5)})
+                  .ok());
   const std::int64_t epoch = core_->epoch();
   Restart();
   EXPECT_EQ(core_->epoch(), epoch + 1);
@@ -229,7 +241,8 @@ TEST_F(CoreTest, FailuresUseUpTheBudgetAndRetryRenewsIt) {
   EXPECT_EQ(notice.lines.back(), "line 29");
 
   EXPECT_EQ(core_->RetryTrials("s", {}, "r1").value(), std::vector<std::string>{"0000"});
-  EXPECT_EQ(core_->RetryTrials("s", {}, "r1").value(), std::vector<std::string>{"0000"}) << "the same request";
+  EXPECT_EQ(core_->RetryTrials("s", {}, "r1").value(), std::vector<std::string>{"0000"})
+      << "the same request";
   core_->Tick();
   EXPECT_EQ(Sweep().state, SweepState::kRunning);
   EXPECT_EQ(StateOf(0), TrialState::kAllocated);
@@ -248,7 +261,8 @@ TEST_F(CoreTest, CancelStopsWhatRunsAndNothingElseStarts) {
   EXPECT_EQ(StateOf(2), TrialState::kCancelled);
   EXPECT_EQ(Reason(0), "cancelling");
   std::size_t stops = 0;
-  for (const Command& c : core_->CommandsFor("w")) stops += std::holds_alternative<StopCommand>(c) ? 1 : 0;
+  for (const Command& c : core_->CommandsFor("w"))
+    stops += std::holds_alternative<StopCommand>(c) ? 1 : 0;
   EXPECT_EQ(stops, 2u);
   ASSERT_TRUE(Beat("w", {Ended("0000", 1, 75, "yielded")}).ok());
   EXPECT_EQ(StateOf(0), TrialState::kCancelled);
@@ -275,7 +289,8 @@ TEST_F(CoreTest, CreateIsIdempotentByRequestIdAndUniqueByName) {
   const auto other = PrepareSweep(MakeSpec("s", 1), 1000).value();
   EXPECT_TRUE(absl::IsAlreadyExists(core_->CreateSweep(other, "id-2")));
   EXPECT_EQ(core_->SweepOfRequest("id-1").value(), "s");
-  EXPECT_TRUE(absl::IsInvalidArgument(core_->RetryTrials("s", {}, "id-1").status())) << "an id is for one request";
+  EXPECT_TRUE(absl::IsInvalidArgument(core_->RetryTrials("s", {}, "id-1").status()))
+      << "an id is for one request";
   Restart();
   EXPECT_EQ(core_->SweepOfRequest("id-1").value(), "s");
 }
@@ -324,7 +339,8 @@ TEST_F(CoreTest, RegistrationsAreChecked) {
   bad.runs_directory = "relative";
   const absl::Status status = core_->Register(bad).status();
   EXPECT_TRUE(absl::IsInvalidArgument(status));
-  for (const char* field : {"worker_id", "slots", "runs_directory"}) EXPECT_THAT(Message(status), HasSubstr(field));
+  for (const char* field : {"worker_id", "slots", "runs_directory"})
+    EXPECT_THAT(Message(status), HasSubstr(field));
 }
 
 }  // namespace

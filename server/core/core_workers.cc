@@ -1,4 +1,5 @@
-// What workers tell the core: registration, heartbeats and statuses, reports; and leases that run out.
+// What workers tell the core: registration, heartbeats and statuses, reports; and leases that run
+// out.
 #include <algorithm>
 
 #include "server/core/core.h"
@@ -9,14 +10,16 @@ namespace {
 
 absl::Status CheckRegistration(const RegisterRequest& request) {
   std::vector<std::string> problems;
-  if (request.worker_id.empty() || request.worker_id.size() > 200) problems.push_back("worker_id: 1 to 200 characters");
+  if (request.worker_id.empty() || request.worker_id.size() > 200)
+    problems.push_back("worker_id: 1 to 200 characters");
   if (request.incarnation.empty()) problems.push_back("incarnation: is empty");
   if (request.slots < 1 || request.slots > 4096) {
     problems.push_back(absl::StrCat("slots: ", request.slots, ", must be 1 to 4096"));
   }
   if (request.runs_id.empty()) problems.push_back("runs_id: is empty");
   if (request.runs_directory.empty() || request.runs_directory[0] != '/') {
-    problems.push_back(absl::StrCat("runs_directory: \"", request.runs_directory, "\", must be an absolute path"));
+    problems.push_back(
+        absl::StrCat("runs_directory: \"", request.runs_directory, "\", must be an absolute path"));
   }
   if (problems.empty()) return absl::OkStatus();
   std::string all;
@@ -26,7 +29,8 @@ absl::Status CheckRegistration(const RegisterRequest& request) {
 
 }  // namespace
 
-std::vector<std::pair<const SweepRecord*, const TrialRecord*>> Core::LiveOn(const std::string& worker) const {
+std::vector<std::pair<const SweepRecord*, const TrialRecord*>> Core::LiveOn(
+    const std::string& worker) const {
   std::vector<std::pair<const SweepRecord*, const TrialRecord*>> out;
   for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
@@ -43,16 +47,18 @@ std::pair<const SweepRecord*, const TrialRecord*> Core::FindLive(const AttemptKe
   const SweepRecord* sweep = state_.sweep(key.sweep);
   const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
   const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
-  if (live == nullptr || live->number != key.attempt || live->worker != worker) return {nullptr, nullptr};
+  if (live == nullptr || live->number != key.attempt || live->worker != worker)
+    return {nullptr, nullptr};
   return {sweep, trial};
 }
 
-std::pair<const SweepRecord*, const TrialRecord*> Core::FindReportable(const AttemptKey& key,
-                                                                       const std::string& worker) const {
+std::pair<const SweepRecord*, const TrialRecord*> Core::FindReportable(
+    const AttemptKey& key, const std::string& worker) const {
   const SweepRecord* sweep = state_.sweep(key.sweep);
   const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
   const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
-  if (live == nullptr || live->worker != worker || key.attempt > live->number) return {nullptr, nullptr};
+  if (live == nullptr || live->worker != worker || key.attempt > live->number)
+    return {nullptr, nullptr};
   const AttemptRecord* attempt = trial->attempt(key.attempt);
   if (attempt == nullptr || attempt->runs_id != live->runs_id) return {nullptr, nullptr};
   return {sweep, trial};
@@ -63,13 +69,15 @@ absl::Status Core::CheckSender(const Sender& sender) {
   const auto it = workers_.find(sender.worker_id);
   if (sender.epoch != epoch_) {
     stale = "epoch";
-  } else if (it == workers_.end() || !it->second.ready || it->second.incarnation != sender.incarnation) {
+  } else if (it == workers_.end() || !it->second.ready ||
+             it->second.incarnation != sender.incarnation) {
     stale = "incarnation";
   }
   if (stale == nullptr) return absl::OkStatus();
   for (CoreObserver* o : observers_) o->OnFenced(stale);
-  return absl::AbortedError(absl::StrCat("worker ", sender.worker_id, ": stale ", stale, " (it said epoch ",
-                                         sender.epoch, ", this is epoch ", epoch_, "); register again"));
+  return absl::AbortedError(absl::StrCat("worker ", sender.worker_id, ": stale ", stale,
+                                         " (it said epoch ", sender.epoch, ", this is epoch ",
+                                         epoch_, "); register again"));
 }
 
 absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
@@ -145,7 +153,8 @@ absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) 
     // One that cannot be stored now is not acknowledged: it comes again.
     if (ApplyStatus(worker, status).ok()) reply.status_acks.push_back(status.status_id);
   }
-  if (!worker.draining.empty() && request.free_slots >= FreeSlots(worker) + worker.DrainingSlots()) {
+  if (!worker.draining.empty() &&
+      request.free_slots >= FreeSlots(worker) + worker.DrainingSlots()) {
     worker.draining.clear();
     dirty_ = true;
   }
@@ -155,7 +164,8 @@ absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) 
 
 absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status) {
   const auto [sweep, trial] = FindLive(status.key, worker.id);
-  if (status.state != AttemptStatus::State::kStarting && worker.draining.erase(status.key) > 0) dirty_ = true;
+  if (status.state != AttemptStatus::State::kStarting && worker.draining.erase(status.key) > 0)
+    dirty_ = true;
   if (trial == nullptr) {
     for (CoreObserver* o : observers_) o->OnFenced("attempt");
     return absl::OkStatus();  // acknowledged, so that it is not sent for ever
@@ -167,7 +177,8 @@ absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status)
     case AttemptStatus::State::kUnspecified:
       return absl::OkStatus();
     case AttemptStatus::State::kStarting:
-      if (trial->state != TrialState::kAllocated) return absl::OkStatus();  // its events were faster
+      if (trial->state != TrialState::kAllocated)
+        return absl::OkStatus();  // its events were faster
       Add(transaction, sweep->name, status.key.trial, AttemptStarting{status.key.attempt});
       return Commit(std::move(transaction));
     case AttemptStatus::State::kEnded:
@@ -194,36 +205,43 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
     unsent_.erase(key);
     if (trial->state == TrialState::kAllocated) {
-      StartCommand start{key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash, attempt.slots};
+      StartCommand start{key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash,
+                         attempt.slots};
       commands.emplace_back(std::move(start));
     }
-    if (sweep->cancel_requested) commands.emplace_back(StopCommand{key, false, "the sweep was cancelled"});
+    if (sweep->cancel_requested)
+      commands.emplace_back(StopCommand{key, false, "the sweep was cancelled"});
   }
   return commands;
 }
 
-void Core::Report(const ReportRequest& request, std::function<void(absl::StatusOr<std::int64_t>)> done) {
+void Core::Report(const ReportRequest& request,
+                  std::function<void(absl::StatusOr<std::int64_t>)> done) {
   const AttemptKey& key = request.key;
   if (const absl::Status status = CheckSender(request.sender); !status.ok()) return done(status);
   const auto accepted = accepted_.find(key);
   const std::int64_t have = accepted == accepted_.end() ? acknowledged(key) : accepted->second;
   const std::int64_t last = request.first_seq + static_cast<std::int64_t>(request.lines.size()) - 1;
   if (request.first_seq < 1) {
-    return done(absl::InvalidArgumentError(absl::StrCat("first_seq: ", request.first_seq, ", must be at least 1")));
+    return done(absl::InvalidArgumentError(
+        absl::StrCat("first_seq: ", request.first_seq, ", must be at least 1")));
   }
-  if (last <= have && accepted == accepted_.end()) return done(have);  // all known: a reply was lost
+  if (last <= have && accepted == accepted_.end())
+    return done(have);  // all known: a reply was lost
   const auto [sweep, trial] = FindReportable(key, request.sender.worker_id);
   if (trial == nullptr) {
     for (CoreObserver* o : observers_) o->OnFenced("attempt");
-    return done(absl::AbortedError(absl::StrCat(ToString(key), " is not worker ", request.sender.worker_id,
-                                                "'s live attempt; register again")));
+    return done(
+        absl::AbortedError(absl::StrCat(ToString(key), " is not worker ", request.sender.worker_id,
+                                        "'s live attempt; register again")));
   }
   if (request.first_seq > have + 1) {
-    return done(absl::OutOfRangeError(absl::StrCat(ToString(key), ": first_seq ", request.first_seq,
-                                                   " leaves a gap: the acknowledged seq is ", have)));
+    return done(
+        absl::OutOfRangeError(absl::StrCat(ToString(key), ": first_seq ", request.first_seq,
+                                           " leaves a gap: the acknowledged seq is ", have)));
   }
-  const auto skip = static_cast<std::ptrdiff_t>(std::min(have - request.first_seq + 1,
-                                                         static_cast<std::int64_t>(request.lines.size())));
+  const auto skip = static_cast<std::ptrdiff_t>(
+      std::min(have - request.first_seq + 1, static_cast<std::int64_t>(request.lines.size())));
   const std::vector<std::string> lines(request.lines.begin() + skip, request.lines.end());
   auto events = EventsOfLines(*trial, key.attempt, have + 1, lines);
   if (!events.ok()) return done(events.status());
@@ -241,7 +259,8 @@ void Core::Report(const ReportRequest& request, std::function<void(absl::StatusO
   });
   accepted_[key] = now_have;
   group_.due = std::min(group_.due, clock_.SinceBoot() + options_.group_commit);
-  if (lifecycle || group_.transaction.events.size() >= 2000) Flush().IgnoreError();  // `done` was told
+  if (lifecycle || group_.transaction.events.size() >= 2000)
+    Flush().IgnoreError();  // `done` was told
 }
 
 void Core::ExpireLeases() {
@@ -257,7 +276,8 @@ void Core::ExpireLeases() {
       EndAttempt(transaction, *sweep, *trial, ending);
     }
     EndSweeps(transaction);
-    if (!Commit(std::move(transaction)).ok()) continue;  // next time: until then its attempts count as live
+    if (!Commit(std::move(transaction)).ok())
+      continue;  // next time: until then its attempts count as live
     worker.ready = false;
     worker.lease_open = false;
     worker.draining.clear();

@@ -54,9 +54,11 @@ TEST_F(CurveTest, LinesOfADeadWorkerAreToldByTheOneThatGoesOn) {
   Create(MakeSpec("t", 1));
   ASSERT_EQ(Trial(0, "t").attempts.back().worker, "w");
   const AttemptKey first{"t", "0000", 1}, second{"t", "0000", 2};
-  ASSERT_EQ(*Report("w", first, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 10)}), 2);
-  const std::vector<std::string> rest = {Line(3, EventKind::kMetrics, 20), Line(4, EventKind::kCheckpoint, 20),
-                                         Line(5, EventKind::kMetrics, 30), Line(6, EventKind::kYielded, 30)};
+  ASSERT_EQ(
+      *Report("w", first, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 10)}), 2);
+  const std::vector<std::string> rest = {
+      Line(3, EventKind::kMetrics, 20), Line(4, EventKind::kCheckpoint, 20),
+      Line(5, EventKind::kMetrics, 30), Line(6, EventKind::kYielded, 30)};
   clock_.Advance(options_.lease + options_.lease_margin);
   core_->Tick();
   clock_.Advance(absl::Seconds(5));
@@ -64,16 +66,22 @@ TEST_F(CurveTest, LinesOfADeadWorkerAreToldByTheOneThatGoesOn) {
   Register(Registration("z", 1, "runs-b"));
   ASSERT_EQ(Trial(0, "t").attempts.back().worker, "y");
   EXPECT_TRUE(absl::IsAborted(Report("z", first, 3, rest).status())) << "another runs folder";
-  ASSERT_EQ(*Report("y", second, 1, {Line(1, EventKind::kStarted, 20, 20), Line(2, EventKind::kMetrics, 25)}), 2);
+  ASSERT_EQ(*Report("y", second, 1,
+                    {Line(1, EventKind::kStarted, 20, 20), Line(2, EventKind::kMetrics, 25)}),
+            2);
   ASSERT_EQ(core_->ProgressOf(Sweep("t"), Trial(0, "t"))->step, 25);
   std::vector<std::string> all = {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 10)};
   all.insert(all.end(), rest.begin(), rest.end());
   EXPECT_EQ(*Report("y", first, 1, all), 6);
   EXPECT_EQ(*Report("y", first, 1, all), 6);
-  const auto series = core_->QueryMetrics(Sweep("t"), Trial(0, "t"), {"train.loss"}, 0, true).value();
-  EXPECT_EQ(series.at(0).steps, (Steps{10, 25, 20})) << "the point at 30 was superseded before it was told";
-  EXPECT_EQ(core_->QueryMetrics(Sweep("t"), Trial(0, "t"), {"train.loss"}, 0, false)->at(0).steps, (Steps{10, 20, 25}));
-  EXPECT_EQ(core_->ProgressOf(Sweep("t"), Trial(0, "t"))->step, 25) << "a late point is not the newest";
+  const auto series =
+      core_->QueryMetrics(Sweep("t"), Trial(0, "t"), {"train.loss"}, 0, true).value();
+  EXPECT_EQ(series.at(0).steps, (Steps{10, 25, 20}))
+      << "the point at 30 was superseded before it was told";
+  EXPECT_EQ(core_->QueryMetrics(Sweep("t"), Trial(0, "t"), {"train.loss"}, 0, false)->at(0).steps,
+            (Steps{10, 20, 25}));
+  EXPECT_EQ(core_->ProgressOf(Sweep("t"), Trial(0, "t"))->step, 25)
+      << "a late point is not the newest";
   ASSERT_EQ(Trial(0, "t").checkpoints.size(), 1u);
   EXPECT_EQ(Trial(0, "t").checkpoints[0].name, "step-20");
   EXPECT_EQ(Trial(0, "t").state, TrialState::kRunning);

@@ -9,10 +9,13 @@ namespace sae::server {
 namespace {
 using nlohmann::json;
 
-constexpr std::array<const char*, 14> kKinds = {
-    "sweep_created",    "sweep_changed",   "cancel_requested", "trial_retried", "trial_cancelled",
-    "attempt_allocated", "attempt_starting", "attempt_running",  "rewound",       "checkpoint_saved",
-    "attempt_verdict",  "attempt_ended",   "notice",           "point"};
+constexpr std::array<const char*, 14> kKinds = {"sweep_created",    "sweep_changed",
+                                                "cancel_requested", "trial_retried",
+                                                "trial_cancelled",  "attempt_allocated",
+                                                "attempt_starting", "attempt_running",
+                                                "rewound",          "checkpoint_saved",
+                                                "attempt_verdict",  "attempt_ended",
+                                                "notice",           "point"};
 static_assert(kKinds.size() == std::variant_size_v<Body>);
 
 constexpr std::array<const char*, 3> kCharges = {"none", "trial", "worker"};
@@ -31,7 +34,9 @@ double ToDouble(const json& j) {
   return std::numeric_limits<double>::quiet_NaN();
 }
 
-json Write(const SweepCreated& e) { return {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}}; }
+json Write(const SweepCreated& e) {
+  return {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}};
+}
 json Write(const SweepChanged& e) { return {{"state", ToString(e.state)}}; }
 json Write(const CancelRequested&) { return json::object(); }
 json Write(const TrialRetried&) { return json::object(); }
@@ -62,7 +67,9 @@ json Write(const AttemptEnded& e) {
           {"delay_seconds", absl::ToDoubleSeconds(e.delay)},
           {"log_tail", e.log_tail}};
 }
-json Write(const Notice& e) { return {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}}; }
+json Write(const Notice& e) {
+  return {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}};
+}
 json Write(const Point& e) {
   json values = json::object();
   for (const auto& [name, value] : e.values) values[name] = Number(value);
@@ -159,9 +166,11 @@ std::string BodyToJson(const Body& body) {
 absl::StatusOr<Body> ParseBody(const std::string& kind, const std::string& text) {
   std::size_t i = 0;
   while (i < kKinds.size() && kind != kKinds[i]) ++i;
-  if (i == kKinds.size()) return absl::DataLossError(absl::StrCat("event log: unknown kind \"", kind, "\""));
+  if (i == kKinds.size())
+    return absl::DataLossError(absl::StrCat("event log: unknown kind \"", kind, "\""));
   const json j = json::parse(text, nullptr, false);
-  if (!j.is_object()) return absl::DataLossError(absl::StrCat("event log: ", kind, " is no JSON object"));
+  if (!j.is_object())
+    return absl::DataLossError(absl::StrCat("event log: ", kind, " is no JSON object"));
   try {
     return ReadKind(i, j);
   } catch (const std::exception& e) {  // json's own, and absl::BadStatusOrAccess of an unknown word

@@ -1,8 +1,8 @@
 #pragma once
-// What the event log holds. Lifecycle events change State (state.h) and are replayed at start; points are
-// telemetry and are not. Both take their `seq` from one sequence a sweep, and each is one element of the
-// stream that watchers see. Plain values; the JSON form is the file format of docs/formats/event_log.md.
-// Errors of the parser: DATA_LOSS, naming what is wrong.
+// What the event log holds. Lifecycle events change State (state.h) and are replayed at start;
+// points are telemetry and are not. Both take their `seq` from one sequence a sweep, and each is
+// one element of the stream that watchers see. Plain values; the JSON form is the file format of
+// docs/formats/event_log.md. Errors of the parser: DATA_LOSS, naming what is wrong.
 
 #include <cstdint>
 #include <map>
@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/base/status.h"
 #include "server/core/states.h"
 
@@ -94,8 +95,8 @@ struct Point {
 };
 
 using Body = std::variant<SweepCreated, SweepChanged, CancelRequested, TrialRetried, TrialCancelled,
-                          AttemptAllocated, AttemptStarting, AttemptRunning, Rewound, CheckpointSaved,
-                          AttemptVerdict, AttemptEnded, Notice, Point>;
+                          AttemptAllocated, AttemptStarting, AttemptRunning, Rewound,
+                          CheckpointSaved, AttemptVerdict, AttemptEnded, Notice, Point>;
 
 struct LogEvent {
   std::string sweep;

@@ -1,9 +1,9 @@
 #include "server/core/events.h"
 
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <limits>
+
+#include <gtest/gtest.h>
 
 namespace sae::server {
 namespace {
@@ -75,7 +75,8 @@ TEST(LogEvents, DamageIsDataLoss) {
   EXPECT_EQ(ParseBody("no_such_kind", "{}").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(ParseBody("point", "{").status().code(), absl::StatusCode::kDataLoss);
   EXPECT_EQ(ParseBody("point", "{}").status().code(), absl::StatusCode::kDataLoss);
-  EXPECT_EQ(ParseBody("sweep_changed", R"({"state":"SLEEPING"})").status().code(), absl::StatusCode::kDataLoss);
+  EXPECT_EQ(ParseBody("sweep_changed", R"({"state":"SLEEPING"})").status().code(),
+            absl::StatusCode::kDataLoss);
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #pragma once
-// What workers and the core say to each other, as plain structs: the transport (gRPC, or a simulator)
-// converts. Numbers and meaning as in proto saeloom.v1 worker_service.proto.
+// What workers and the core say to each other, as plain structs: the transport (gRPC, or a
+// simulator) converts. Numbers and meaning as in proto saeloom.v1 worker_service.proto.
 
 #include <cstdint>
 #include <string>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/config/run_config.h"
 #include "server/core/states.h"
 

@@ -1,10 +1,11 @@
 #pragma once
-// What the core tells those around it: the streams that wait for events, the metrics. Called on the core's
-// thread, after the fact is durable; must not call back into the core.
+// What the core tells those around it: the streams that wait for events, the metrics. Called on the
+// core's thread, after the fact is durable; must not call back into the core.
 
 #include <string>
 
 #include "absl/time/time.h"
+
 #include "sae/base/status.h"
 #include "server/core/events.h"
 
@@ -22,12 +23,15 @@ class CoreObserver {
   virtual void OnLifecycle(const LogEvent& /*event*/) {}
 
   virtual void OnCommit(absl::Duration /*took*/, const absl::Status& /*status*/) {}
-  /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became pending.
+  /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became
+  /// pending.
   virtual void OnAllocated(const std::string& /*why*/, absl::Duration /*waited*/) {}
   /// From allocation to the trainer's first word.
   virtual void OnGangRunning(absl::Duration /*took*/) {}
-  virtual void OnTrialEnded(TrialState /*state*/, FailureClass /*failure*/, absl::Duration /*since_created*/) {}
-  virtual void OnScheduled(absl::Duration /*took*/, std::size_t /*placed*/, std::size_t /*waiting*/) {}
+  virtual void OnTrialEnded(TrialState /*state*/, FailureClass /*failure*/,
+                            absl::Duration /*since_created*/) {}
+  virtual void OnScheduled(absl::Duration /*took*/, std::size_t /*placed*/,
+                           std::size_t /*waiting*/) {}
   virtual void OnPointsDrawn(const std::string& /*algorithm*/, std::size_t /*points*/) {}
   virtual void OnFenced(const std::string& /*kind: epoch, incarnation, attempt*/) {}
   virtual void OnLeaseExpired(const std::string& /*worker*/) {}

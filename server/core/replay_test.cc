@@ -1,4 +1,5 @@
-// Random histories: after every restart the replayed state equals the live one, and the invariants hold.
+// Random histories: after every restart the replayed state equals the live one, and the invariants
+// hold.
 #include <set>
 
 #include "sae/base/random.h"
@@ -47,14 +48,18 @@ class ReplayTest : public CoreTest, public ::testing::WithParamInterface<int> {
     spec.max_concurrent = static_cast<std::int64_t>(random_.Below(3));
     if (core_->CreateSweep(PrepareSweep(spec, 100).value(), "").ok()) ++sweeps_;
   }
-  std::string AnySweep() { return "s" + std::to_string(random_.Below(static_cast<std::uint64_t>(sweeps_))); }
+  std::string AnySweep() {
+    return "s" + std::to_string(random_.Below(static_cast<std::uint64_t>(sweeps_)));
+  }
   std::string AnyWorker() { return "w" + std::to_string(random_.Below(3)); }
   void RegisterRandom() {
     const std::string id = AnyWorker();
     incarnations_[id] += random_.Below(2);
-    auto request = Registration(id, 2, random_.Below(2) == 0 ? "runs-a" : "runs-b", std::to_string(incarnations_[id]));
+    auto request = Registration(id, 2, random_.Below(2) == 0 ? "runs-a" : "runs-b",
+                                std::to_string(incarnations_[id]));
     for (const auto& [key, worker] : LiveAttempts()) {
-      if (worker == id && random_.Below(3) != 0) request.attempts.push_back({key, random_.Below(2) == 0});
+      if (worker == id && random_.Below(3) != 0)
+        request.attempts.push_back({key, random_.Below(2) == 0});
     }
     core_->Register(request).IgnoreError();
   }
@@ -63,7 +68,8 @@ class ReplayTest : public CoreTest, public ::testing::WithParamInterface<int> {
     for (const std::string& name : core_->state().sweep_order()) {
       const SweepRecord& sweep = *core_->state().sweep(name);
       for (const int index : sweep.live) {
-        const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
+        const AttemptRecord& attempt =
+            sweep.trials[static_cast<std::size_t>(index)].attempts.back();
         out.push_back({{name, TrialNameOf(index), attempt.number}, attempt.worker});
       }
     }
@@ -85,8 +91,10 @@ class ReplayTest : public CoreTest, public ::testing::WithParamInterface<int> {
         break;
       case 1:
         status.state = random_.Below(4) == 0 ? St::kRefused : St::kEnded;
-        status.exit_code = static_cast<int>(std::vector<int>{0, 1, 75, 78, 93, 137}[random_.Below(6)]);
-        status.verdict = std::vector<std::string>{"", "finished", "yielded", "failed", "stopped"}[random_.Below(5)];
+        status.exit_code =
+            static_cast<int>(std::vector<int>{0, 1, 75, 78, 93, 137}[random_.Below(6)]);
+        status.verdict = std::vector<std::string>{"", "finished", "yielded", "failed",
+                                                  "stopped"}[random_.Below(5)];
         break;
       default:
         return Send(sender, key);
@@ -99,11 +107,14 @@ class ReplayTest : public CoreTest, public ::testing::WithParamInterface<int> {
     std::vector<std::string> lines;
     for (std::uint64_t i = 0; i <= random_.Below(4); ++i) {
       const std::int64_t seq = first + static_cast<std::int64_t>(i);
-      const EventKind kind = seq == 1 ? EventKind::kStarted
-                                      : std::vector<EventKind>{EventKind::kMetrics, EventKind::kMetrics,
-                                                               EventKind::kEvaluation, EventKind::kCheckpoint,
-                                                               EventKind::kWarning,
-                                                               EventKind::kFinished}[random_.Below(6)];
+      const EventKind kind = seq == 1
+                                 ? EventKind::kStarted
+                                 : std::vector<EventKind>{EventKind::kMetrics,
+                                                          EventKind::kMetrics,
+                                                          EventKind::kEvaluation,
+                                                          EventKind::kCheckpoint,
+                                                          EventKind::kWarning,
+                                                          EventKind::kFinished}[random_.Below(6)];
       lines.push_back(Line(seq, kind, seq * 10, static_cast<std::int64_t>(random_.Below(40))));
     }
     core_->Report({sender, key, first, lines}, [](const absl::StatusOr<std::int64_t>&) {});
@@ -123,7 +134,8 @@ class ReplayTest : public CoreTest, public ::testing::WithParamInterface<int> {
       }
       ASSERT_EQ(sweep.AllEnded(), HasEnded(sweep.state)) << name;
       const auto events = core_->Read(name, 0, 1'000'000).value();
-      for (std::size_t i = 0; i < events.size(); ++i) ASSERT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);  // I8
+      for (std::size_t i = 0; i < events.size(); ++i)
+        ASSERT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);  // I8
     }
     for (const auto& [worker, slots] : used) ASSERT_LE(slots, 2) << worker;  // I2, I6
   }

@@ -7,7 +7,8 @@ namespace {
 using config::EventKind;
 
 /// What `started` means depends on what the attempt was before.
-void Started(const TrialRecord& trial, const config::Event& event, TrialState& state, std::vector<Body>& out) {
+void Started(const TrialRecord& trial, const config::Event& event, TrialState& state,
+             std::vector<Body>& out) {
   const int attempt = trial.attempts.back().number;
   if (state == TrialState::kRunning) {
     out.push_back(Notice{attempt, absl::StrCat("started again at step ", event.from_step), {}});
@@ -29,7 +30,8 @@ std::string VerdictOf(EventKind kind) { return config::ToString(kind); }
 
 }  // namespace
 
-absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int attempt, std::int64_t first_seq,
+absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int attempt,
+                                                std::int64_t first_seq,
                                                 const std::vector<std::string>& lines) {
   std::vector<Body> out;
   TrialState state = trial.state;
@@ -39,12 +41,14 @@ absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int at
     const std::int64_t seq = first_seq + static_cast<std::int64_t>(i);
     auto event = config::ParseEvent(lines[i]);
     if (!event.ok()) {
-      out.push_back(Notice{attempt, absl::StrCat("line ", seq, " of events.jsonl: ", Message(event.status())), {}});
+      out.push_back(Notice{
+          attempt, absl::StrCat("line ", seq, " of events.jsonl: ", Message(event.status())), {}});
       continue;
     }
     if (event->seq != seq) {
-      return absl::InvalidArgumentError(
-          absl::StrCat("lines: the line at seq ", seq, " of ", TrialNameOf(trial.index), " says seq ", event->seq));
+      return absl::InvalidArgumentError(absl::StrCat("lines: the line at seq ", seq, " of ",
+                                                     TrialNameOf(trial.index), " says seq ",
+                                                     event->seq));
     }
     if (late && !CountsLate(*event, trial.EffectiveUpTo(attempt))) continue;
     switch (event->kind) {
@@ -53,8 +57,8 @@ absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int at
         break;
       case EventKind::kMetrics:
       case EventKind::kEvaluation:
-        out.push_back(Point{attempt, event->step, event->tokens, event->kind == EventKind::kEvaluation,
-                            std::move(event->values)});
+        out.push_back(Point{attempt, event->step, event->tokens,
+                            event->kind == EventKind::kEvaluation, std::move(event->values)});
         break;
       case EventKind::kCheckpoint:
         out.push_back(CheckpointSaved{attempt, event->checkpoint, event->step, event->tokens});

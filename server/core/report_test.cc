@@ -4,8 +4,8 @@
 
 namespace sae::server::testing {
 namespace {
-using ::testing::HasSubstr;
 using config::EventKind;
+using ::testing::HasSubstr;
 
 class ReportTest : public CoreTest {
  protected:
@@ -26,7 +26,8 @@ class ReportTest : public CoreTest {
 using Steps = std::vector<std::int64_t>;
 
 TEST_F(ReportTest, DuplicatesAreSkipped) {
-  const std::vector<std::string> lines = {Line(2, EventKind::kMetrics, 1), Line(3, EventKind::kMetrics, 2)};
+  const std::vector<std::string> lines = {Line(2, EventKind::kMetrics, 1),
+                                          Line(3, EventKind::kMetrics, 2)};
   EXPECT_EQ(*Report("w", key_, 2, lines), 3);
   EXPECT_EQ(*Report("w", key_, 2, lines), 3);
   EXPECT_EQ(*Report("w", key_, 2, {lines[0], lines[1], Line(4, EventKind::kMetrics, 3)}), 4);
@@ -61,7 +62,10 @@ TEST_F(ReportTest, PointsWaitForCompanyAndAreAcknowledgedAfterTheCommit) {
 
 TEST_F(ReportTest, LifecycleLinesDoNotWait) {
   std::int64_t answer = 0;
-  core_->Report({SenderOf("w"), key_, 2, {Line(2, EventKind::kMetrics, 4), Line(3, EventKind::kCheckpoint, 4)}},
+  core_->Report({SenderOf("w"),
+                 key_,
+                 2,
+                 {Line(2, EventKind::kMetrics, 4), Line(3, EventKind::kCheckpoint, 4)}},
                 [&](const absl::StatusOr<std::int64_t>& a) { answer = a.value(); });
   EXPECT_EQ(answer, 3);
   EXPECT_EQ(Trial(0).checkpoints.back().name, "step-4");
@@ -87,7 +91,8 @@ TEST_F(ReportTest, AfterARestartTheWorkerGoesOnFromTheAcknowledgedSeq) {
   RegisterRequest again = Registration("w", 1);
   again.attempts.push_back({key_, true});
   EXPECT_EQ(Register(again).attempts.at(0).seq, 2);
-  EXPECT_EQ(*Report("w", key_, 2, {Line(2, EventKind::kMetrics, 1), Line(3, EventKind::kMetrics, 2)}), 3);
+  EXPECT_EQ(
+      *Report("w", key_, 2, {Line(2, EventKind::kMetrics, 1), Line(3, EventKind::kMetrics, 2)}), 3);
   EXPECT_EQ(StepsInLog(), (Steps{1, 2}));
 }
 
@@ -96,7 +101,8 @@ TEST_F(ReportTest, AReplyThatWasLostIsAnsweredAgainAfterTheEnd) {
   ASSERT_EQ(*Report("w", key_, 2, lines), 2);
   ASSERT_TRUE(Beat("w", {Ended("0000", 1, 0, "finished")}).ok());
   EXPECT_EQ(*Report("w", key_, 2, lines), 2);
-  EXPECT_TRUE(absl::IsAborted(Report("w", key_, 3, {Line(3, EventKind::kMetrics, 10)}).status())) << "new lines are not";
+  EXPECT_TRUE(absl::IsAborted(Report("w", key_, 3, {Line(3, EventKind::kMetrics, 10)}).status()))
+      << "new lines are not";
 }
 
 TEST_F(ReportTest, LinesMustSayTheirOwnSeq) {
@@ -120,7 +126,8 @@ TEST_F(ReportTest, SequencesHaveNoGapsAndNoDuplicates) {
     ASSERT_EQ(*Report("w", key_, i, {Line(i, kind, i)}), i);
   }
   const auto events = core_->Read("s", 0, 1000).value();
-  for (std::size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
+  for (std::size_t i = 0; i < events.size(); ++i)
+    EXPECT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
   EXPECT_EQ(core_->head("s"), static_cast<std::int64_t>(events.size()));
 }
 

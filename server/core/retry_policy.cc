@@ -19,13 +19,15 @@ bool NeverRetried(const Ending& ending, FailureClass failure) {
 
 FailureClass ClassOf(const Ending& ending) {
   if (ending.how == Ending::How::kLost) return FailureClass::kNodeLost;
-  if (ending.how == Ending::How::kExited && ending.exit_code == kExitInvalidConfig) return FailureClass::kInvalidConfig;
+  if (ending.how == Ending::How::kExited && ending.exit_code == kExitInvalidConfig)
+    return FailureClass::kInvalidConfig;
   if (ending.failure_class != FailureClass::kUnspecified) return ending.failure_class;
   return ending.how == Ending::How::kRefused || ending.exit_code == 0 ? FailureClass::kInternal
                                                                       : FailureClass::kUserError;
 }
 
-std::string ReasonOf(const Ending& ending, const std::string& verdict, const std::string& verdict_message) {
+std::string ReasonOf(const Ending& ending, const std::string& verdict,
+                     const std::string& verdict_message) {
   if (ending.how == Ending::How::kExited && verdict == "failed" && !verdict_message.empty() &&
       ending.reason.empty()) {
     return verdict_message;
@@ -39,11 +41,13 @@ std::string ReasonOf(const Ending& ending, const std::string& verdict, const std
     case Ending::How::kExited:
       break;
   }
-  return absl::StrCat("exit code ", ending.exit_code, verdict.empty() ? ", and its events hold no verdict" : "");
+  return absl::StrCat("exit code ", ending.exit_code,
+                      verdict.empty() ? ", and its events hold no verdict" : "");
 }
 
 /// Fills next, charge and delay of an attempt that failed.
-void RetryOrFail(const RetryPolicy& policy, const TrialRecord& trial, const Ending& ending, AttemptEnded& out) {
+void RetryOrFail(const RetryPolicy& policy, const TrialRecord& trial, const Ending& ending,
+                 AttemptEnded& out) {
   if (NeverRetried(ending, out.failure_class)) {
     out.charge = Charge::kTrial;
     out.next = TrialState::kFailed;
@@ -69,16 +73,19 @@ bool IsWorkersFault(FailureClass failure) {
          failure == FailureClass::kRendezvousTimeout;
 }
 
-AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled, const Ending& ending) {
+AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
+                   const Ending& ending) {
   const AttemptRecord& attempt = trial.attempts.back();
   AttemptEnded out;
   out.attempt = attempt.number;
   out.log_tail = ending.log_tail;
   if (out.log_tail.size() > kLogTailLines) {
-    out.log_tail.erase(out.log_tail.begin(), out.log_tail.end() - static_cast<std::ptrdiff_t>(kLogTailLines));
+    out.log_tail.erase(out.log_tail.begin(),
+                       out.log_tail.end() - static_cast<std::ptrdiff_t>(kLogTailLines));
   }
   std::string verdict = attempt.verdict.empty() ? ending.verdict : attempt.verdict;
-  if (verdict.empty() && ending.how == Ending::How::kExited && ending.exit_code == kExitYielded) verdict = "yielded";
+  if (verdict.empty() && ending.how == Ending::How::kExited && ending.exit_code == kExitYielded)
+    verdict = "yielded";
 
   if (verdict == "finished") {
     out.outcome = "succeeded";
@@ -104,11 +111,12 @@ AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool can
     out.outcome = "yielded";
     out.next = TrialState::kPending;
     out.log_tail.clear();
-    out.reason = !ending.reason.empty() ? ending.reason
+    out.reason = !ending.reason.empty()            ? ending.reason
                  : attempt.verdict_message.empty() ? "checkpointed and yielded"
                                                    : attempt.verdict_message;
     // One that yields without having come further waits, so that it cannot spin.
-    const bool advanced = !trial.checkpoints.empty() && trial.checkpoints.back().attempt == attempt.number;
+    const bool advanced =
+        !trial.checkpoints.empty() && trial.checkpoints.back().attempt == attempt.number;
     out.delay = advanced ? absl::ZeroDuration() : policy.first_delay;
     return out;
   }

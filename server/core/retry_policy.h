@@ -1,6 +1,6 @@
 #pragma once
-// What becomes of a trial when its attempt has ended: exit codes and verdicts to states, who is charged,
-// when it may be tried again (design.md, "Exit codes of a trial"; "Retries"). Pure.
+// What becomes of a trial when its attempt has ended: exit codes and verdicts to states, who is
+// charged, when it may be tried again (design.md, "Exit codes of a trial"; "Retries"). Pure.
 
 #include <string>
 #include <vector>
@@ -15,8 +15,8 @@ inline constexpr int kExitDoNotRestart = 93;
 inline constexpr std::size_t kLogTailLines = 100;
 
 struct RetryPolicy {
-  int trial_attempts = 3;    ///< attempts when the trial is at fault
-  int worker_attempts = 10;  ///< attempts when workers are lost
+  int trial_attempts = 3;                         ///< attempts when the trial is at fault
+  int worker_attempts = 10;                       ///< attempts when workers are lost
   absl::Duration first_delay = absl::Seconds(1);  ///< doubles with each charge of the same kind
   absl::Duration longest_delay = absl::Minutes(1);
 };
@@ -30,14 +30,17 @@ struct Ending {
   };
   How how = How::kExited;
   int exit_code = 0;
-  std::string verdict;  ///< the trainer's last word as the worker saw it; the log's own stands over it
+  std::string
+      verdict;  ///< the trainer's last word as the worker saw it; the log's own stands over it
   std::string reason;
   FailureClass failure_class = FailureClass::kUnspecified;
   std::vector<std::string> log_tail;
 };
 
-/// The event that records the end of the trial's live attempt. `cancelled`: its sweep is being cancelled.
-AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled, const Ending& ending);
+/// The event that records the end of the trial's live attempt. `cancelled`: its sweep is being
+/// cancelled.
+AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
+                   const Ending& ending);
 
 /// NODE_LOST and the like: the machine's fault, not the trial's.
 bool IsWorkersFault(FailureClass failure);

@@ -29,26 +29,35 @@ TrialRecord LiveTrial() {
 
 TEST(RetryPolicy, EveryEndingHasItsState) {
   const std::vector<Case> cases = {
-      {"finished", How::kExited, 0, "finished", F::kUnspecified, S::kSucceeded, F::kUnspecified, Charge::kNone},
-      {"finished, then mpirun complained", How::kExited, 1, "finished", F::kUnspecified, S::kSucceeded,
-       F::kUnspecified, Charge::kNone},
-      {"finished, then its worker died", How::kLost, 0, "finished", F::kUnspecified, S::kSucceeded, F::kUnspecified,
+      {"finished", How::kExited, 0, "finished", F::kUnspecified, S::kSucceeded, F::kUnspecified,
        Charge::kNone},
-      {"stopped", How::kExited, 0, "stopped", F::kUnspecified, S::kStoppedEarly, F::kUnspecified, Charge::kNone},
-      {"yielded", How::kExited, 75, "yielded", F::kUnspecified, S::kPending, F::kUnspecified, Charge::kNone},
-      {"75 without a verdict", How::kExited, 75, "", F::kUnspecified, S::kPending, F::kUnspecified, Charge::kNone},
-      {"bad config", How::kExited, 78, "failed", F::kUnspecified, S::kFailed, F::kInvalidConfig, Charge::kTrial},
-      {"bad config without a verdict", How::kExited, 78, "", F::kUserError, S::kFailed, F::kInvalidConfig,
+      {"finished, then mpirun complained", How::kExited, 1, "finished", F::kUnspecified,
+       S::kSucceeded, F::kUnspecified, Charge::kNone},
+      {"finished, then its worker died", How::kLost, 0, "finished", F::kUnspecified, S::kSucceeded,
+       F::kUnspecified, Charge::kNone},
+      {"stopped", How::kExited, 0, "stopped", F::kUnspecified, S::kStoppedEarly, F::kUnspecified,
+       Charge::kNone},
+      {"yielded", How::kExited, 75, "yielded", F::kUnspecified, S::kPending, F::kUnspecified,
+       Charge::kNone},
+      {"75 without a verdict", How::kExited, 75, "", F::kUnspecified, S::kPending, F::kUnspecified,
+       Charge::kNone},
+      {"bad config", How::kExited, 78, "failed", F::kUnspecified, S::kFailed, F::kInvalidConfig,
        Charge::kTrial},
-      {"do not restart", How::kExited, 93, "failed", F::kGpuFault, S::kFailed, F::kGpuFault, Charge::kTrial},
-      {"failed", How::kExited, 1, "failed", F::kUnspecified, S::kPending, F::kUserError, Charge::kTrial},
-      {"out of memory", How::kExited, 137, "", F::kOomHost, S::kPending, F::kOomHost, Charge::kTrial},
-      {"0 without a verdict", How::kExited, 0, "", F::kUnspecified, S::kPending, F::kInternal, Charge::kTrial},
+      {"bad config without a verdict", How::kExited, 78, "", F::kUserError, S::kFailed,
+       F::kInvalidConfig, Charge::kTrial},
+      {"do not restart", How::kExited, 93, "failed", F::kGpuFault, S::kFailed, F::kGpuFault,
+       Charge::kTrial},
+      {"failed", How::kExited, 1, "failed", F::kUnspecified, S::kPending, F::kUserError,
+       Charge::kTrial},
+      {"out of memory", How::kExited, 137, "", F::kOomHost, S::kPending, F::kOomHost,
+       Charge::kTrial},
+      {"0 without a verdict", How::kExited, 0, "", F::kUnspecified, S::kPending, F::kInternal,
+       Charge::kTrial},
       {"gpu fault", How::kExited, 1, "", F::kGpuFault, S::kPending, F::kGpuFault, Charge::kWorker},
       {"lost", How::kLost, 0, "", F::kUnspecified, S::kPending, F::kNodeLost, Charge::kWorker},
       {"refused", How::kRefused, 0, "", F::kUnspecified, S::kPending, F::kInternal, Charge::kTrial},
-      {"refused for its config", How::kRefused, 0, "", F::kInvalidConfig, S::kFailed, F::kInvalidConfig,
-       Charge::kTrial},
+      {"refused for its config", How::kRefused, 0, "", F::kInvalidConfig, S::kFailed,
+       F::kInvalidConfig, Charge::kTrial},
   };
   for (const Case& c : cases) {
     Ending ending;
@@ -83,11 +92,13 @@ TEST(RetryPolicy, ThreeAttemptsForTheTrialTenForWorkers) {
   for (int before = 0; before < 12; ++before) {
     TrialRecord trial = LiveTrial();
     trial.trial_faults = before;
-    EXPECT_EQ(Judge({}, trial, false, failed).next, before + 1 < 3 ? S::kPending : S::kFailed) << before;
+    EXPECT_EQ(Judge({}, trial, false, failed).next, before + 1 < 3 ? S::kPending : S::kFailed)
+        << before;
     EXPECT_EQ(Judge({}, trial, false, lost).next, S::kPending) << "another budget, " << before;
     trial.trial_faults = 0;
     trial.lost_workers = before;
-    EXPECT_EQ(Judge({}, trial, false, lost).next, before + 1 < 10 ? S::kPending : S::kFailed) << before;
+    EXPECT_EQ(Judge({}, trial, false, lost).next, before + 1 < 10 ? S::kPending : S::kFailed)
+        << before;
   }
 }
 
@@ -103,9 +114,9 @@ TEST(RetryPolicy, DelayDoublesUpToItsLimit) {
     trial.lost_workers = before;
     delays.push_back(Judge(policy, trial, false, lost).delay);
   }
-  const std::vector<absl::Duration> expected = {absl::Seconds(1),  absl::Seconds(2),  absl::Seconds(4),
-                                                absl::Seconds(8),  absl::Seconds(16), absl::Seconds(20),
-                                                absl::Seconds(20), absl::Seconds(20)};
+  const std::vector<absl::Duration> expected = {
+      absl::Seconds(1),  absl::Seconds(2),  absl::Seconds(4),  absl::Seconds(8),
+      absl::Seconds(16), absl::Seconds(20), absl::Seconds(20), absl::Seconds(20)};
   EXPECT_EQ(delays, expected);
 }
 

@@ -7,8 +7,9 @@
 namespace sae::server {
 namespace {
 
-constexpr std::array<const char*, 8> kWords = {"none",       "no_worker",        "too_large",      "slots_busy",
-                                               "checkpoint", "checkpoint_slots", "max_concurrent", "back_off"};
+constexpr std::array<const char*, 8> kWords = {"none",           "no_worker",  "too_large",
+                                               "slots_busy",     "checkpoint", "checkpoint_slots",
+                                               "max_concurrent", "back_off"};
 
 bool MayHold(const SchedulableWorker& worker, const SchedulableTrial& trial) {
   return trial.runs_id.empty() || worker.runs_id == trial.runs_id;
@@ -22,8 +23,8 @@ int Largest(const std::vector<SchedulableWorker>& workers, const SchedulableTria
   return largest;
 }
 
-/// The worker to take, or workers.size(): not the one it failed on, then its checkpoint's own, then the one
-/// it fills best, so that large gaps stay for large gangs.
+/// The worker to take, or workers.size(): not the one it failed on, then its checkpoint's own, then
+/// the one it fills best, so that large gaps stay for large gangs.
 std::size_t Best(const std::vector<SchedulableWorker>& workers, const SchedulableTrial& trial) {
   const auto rank = [&](const SchedulableWorker& w) {
     return std::make_tuple(w.id == trial.avoid, w.id != trial.prefer, w.free, w.id);
@@ -40,7 +41,8 @@ std::size_t Best(const std::vector<SchedulableWorker>& workers, const Schedulabl
 void Reserve(std::vector<SchedulableWorker>& workers, const SchedulableTrial& trial) {
   SchedulableWorker* best = nullptr;
   for (auto& w : workers) {
-    if (MayHold(w, trial) && w.slots >= trial.slots && (best == nullptr || w.free > best->free)) best = &w;
+    if (MayHold(w, trial) && w.slots >= trial.slots && (best == nullptr || w.free > best->free))
+      best = &w;
   }
   if (best != nullptr) best->free = 0;
 }

@@ -1,8 +1,8 @@
 #pragma once
-// Which pending trials start where. Gangs are all or nothing on one worker; first come, first served by
-// sweep, then index. A gang that some worker could hold but not yet reserves that worker's slots, so that
-// smaller ones behind it cannot starve it. A trial with a checkpoint goes only where its runs folder is.
-// Pure functions of their arguments.
+// Which pending trials start where. Gangs are all or nothing on one worker; first come, first
+// served by sweep, then index. A gang that some worker could hold but not yet reserves that
+// worker's slots, so that smaller ones behind it cannot starve it. A trial with a checkpoint goes
+// only where its runs folder is. Pure functions of their arguments.
 
 #include <cstdint>
 #include <map>
@@ -22,22 +22,22 @@ struct SchedulableTrial {
   std::string sweep;
   int index = 0;
   int slots = 1;
-  std::string runs_id;       ///< of its checkpoint; "" = fresh, anywhere
+  std::string runs_id;         ///< of its checkpoint; "" = fresh, anywhere
   std::string runs_directory;  ///< of its checkpoint, for people
-  std::string avoid;         ///< worker of its last, failed attempt: taken only when no other fits
-  std::string prefer;        ///< worker of its checkpoint: its page cache is warm
-  bool delayed = false;      ///< its back-off is not over
+  std::string avoid;     ///< worker of its last, failed attempt: taken only when no other fits
+  std::string prefer;    ///< worker of its checkpoint: its page cache is warm
+  bool delayed = false;  ///< its back-off is not over
 };
 
 enum class WaitReason {
   kNone,
-  kNoWorker,        ///< no worker is registered
-  kTooLarge,        ///< no worker has as many slots
-  kSlotsBusy,       ///< waits for free slots
-  kCheckpoint,      ///< no worker shares the runs folder of its checkpoint
-  kCheckpointSlots, ///< those that share it are too small
-  kConcurrency,     ///< max_concurrent of its sweep
-  kBackOff,         ///< retry later
+  kNoWorker,         ///< no worker is registered
+  kTooLarge,         ///< no worker has as many slots
+  kSlotsBusy,        ///< waits for free slots
+  kCheckpoint,       ///< no worker shares the runs folder of its checkpoint
+  kCheckpointSlots,  ///< those that share it are too small
+  kConcurrency,      ///< max_concurrent of its sweep
+  kBackOff,          ///< retry later
 };
 /// "too_large", ...: the label of a metric.
 std::string ToString(WaitReason reason);
@@ -56,8 +56,8 @@ struct Schedule {
   std::vector<Wait> waits;  ///< every other trial
 };
 
-/// `trials` in the order of the queue. `rooms`: how many more trials of a sweep may start now; a sweep that
-/// is not there has no limit.
+/// `trials` in the order of the queue. `rooms`: how many more trials of a sweep may start now; a
+/// sweep that is not there has no limit.
 Schedule Plan(const std::vector<SchedulableTrial>& trials, std::vector<SchedulableWorker> workers,
               std::map<std::string, std::int64_t> rooms);
 

@@ -14,7 +14,8 @@ SchedulableTrial Trial(int index, int slots, const std::string& runs_id = "") {
   return trial;
 }
 
-std::map<std::size_t, std::string> Placed(const Schedule& schedule, const std::vector<SchedulableWorker>& workers) {
+std::map<std::size_t, std::string> Placed(const Schedule& schedule,
+                                          const std::vector<SchedulableWorker>& workers) {
   std::map<std::size_t, std::string> out;
   for (const Placement& p : schedule.placements) out[p.trial] = workers[p.worker].id;
   return out;
@@ -53,12 +54,14 @@ TEST(Scheduler, AGangThatFitsNowhereBlocksNobody) {
 
 TEST(Scheduler, SmallGapsAreFilledFirst) {
   const std::vector<SchedulableWorker> workers = {{"a", "r", 4, 4}, {"b", "r", 4, 1}};
-  EXPECT_EQ(Placed(Plan({Trial(0, 1), Trial(1, 4)}, workers, {}), workers), (Places{{0, "b"}, {1, "a"}}));
+  EXPECT_EQ(Placed(Plan({Trial(0, 1), Trial(1, 4)}, workers, {}), workers),
+            (Places{{0, "b"}, {1, "a"}}));
 }
 
 TEST(Scheduler, ACheckpointTiesATrialToItsRunsFolder) {
   const std::vector<SchedulableWorker> workers = {{"a", "r1", 4, 4}, {"b", "r2", 4, 1}};
-  EXPECT_EQ(Placed(Plan({Trial(0, 1, "r2"), Trial(1, 1, "r2")}, workers, {}), workers), (Places{{0, "b"}}));
+  EXPECT_EQ(Placed(Plan({Trial(0, 1, "r2"), Trial(1, 1, "r2")}, workers, {}), workers),
+            (Places{{0, "b"}}));
   EXPECT_EQ(Plan({Trial(0, 1, "r3")}, workers, {}).waits[0].reason, WaitReason::kCheckpoint);
   const Wait small = Plan({Trial(0, 8, "r2")}, workers, {}).waits[0];
   EXPECT_EQ(small.reason, WaitReason::kCheckpointSlots);

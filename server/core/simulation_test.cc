@@ -1,6 +1,7 @@
-// Whole histories in one thread: workers crash and come back, machines die, the coordinator restarts, its
-// disk fails for a while, messages are lost and repeated. Ground truth is checked at every step; when the
-// faults end, every sweep must succeed, each trial once, each step once. A failure prints its seed.
+// Whole histories in one thread: workers crash and come back, machines die, the coordinator
+// restarts, its disk fails for a while, messages are lost and repeated. Ground truth is checked at
+// every step; when the faults end, every sweep must succeed, each trial once, each step once. A
+// failure prints its seed.
 #include "server/testing/core_fixture.h"
 #include "server/testing/sim_worker.h"
 
@@ -11,7 +12,8 @@ constexpr int kTrials = 5;
 
 class SimulationTest : public CoreTest, public ::testing::WithParamInterface<int> {
  protected:
-  SimulationTest() : random_(static_cast<std::uint64_t>(GetParam())), world_{clock_, random_, options_.lease} {
+  SimulationTest()
+      : random_(static_cast<std::uint64_t>(GetParam())), world_{clock_, random_, options_.lease} {
     // The budget is not the subject here: the faults end at last.
     options_.retry.trial_attempts = options_.retry.worker_attempts = 1000;
     Restart();
@@ -32,7 +34,8 @@ class SimulationTest : public CoreTest, public ::testing::WithParamInterface<int
     }
     if (world_.Chance(0.0005)) workers_[0].Die();
     if (world_.Chance(0.004)) StopCoordinator();
-    if (world_.Chance(0.01)) disk_->failures.assign(random_.Below(6), absl::ResourceExhaustedError("injected"));
+    if (world_.Chance(0.01))
+      disk_->failures.assign(random_.Below(6), absl::ResourceExhaustedError("injected"));
     if (world_.Chance(0.01)) clock_.JumpWall(absl::Seconds((random_.Uniform() - 0.5) * 7200));
   }
   void StopCoordinator() {
@@ -87,7 +90,8 @@ class SimulationTest : public CoreTest, public ::testing::WithParamInterface<int
       ASSERT_EQ(series[0].steps, expected) << "trial " << trial.index;
     }
     const auto events = core_->Read("s", 0, 1'000'000).value();
-    for (std::size_t i = 0; i < events.size(); ++i) ASSERT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
+    for (std::size_t i = 0; i < events.size(); ++i)
+      ASSERT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
   }
 
   Random random_;

@@ -12,8 +12,8 @@ namespace {
 constexpr std::size_t kKeptCheckpoints = 2;
 
 absl::Status Bug(const LogEvent& event, const std::string& why) {
-  return absl::InternalError(absl::StrCat("event log: ", event.sweep, "/", event.trial, " seq ", event.seq, ": ",
-                                          KindOf(event.body), ": ", why));
+  return absl::InternalError(absl::StrCat("event log: ", event.sweep, "/", event.trial, " seq ",
+                                          event.seq, ": ", KindOf(event.body), ": ", why));
 }
 
 void SetState(SweepRecord& sweep, TrialRecord& trial, TrialState to) {
@@ -45,7 +45,8 @@ absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord
     trial.pending_since = event.time;
     sweep.pending.insert(trial.index);
   }
-  sweep.counts[static_cast<std::size_t>(TrialState::kPending)] = static_cast<std::int64_t>(sweep.trials.size());
+  sweep.counts[static_cast<std::size_t>(TrialState::kPending)] =
+      static_cast<std::int64_t>(sweep.trials.size());
   return absl::OkStatus();
 }
 
@@ -64,7 +65,8 @@ void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& 
 
 void Run(const AttemptRunning& body, TrialRecord& trial) {
   trial.attempts.back().from_step = body.from_step;
-  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.step > body.from_step; });
+  std::erase_if(trial.checkpoints,
+                [&](const CheckpointRecord& c) { return c.step > body.from_step; });
 }
 
 void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial) {
@@ -72,7 +74,8 @@ void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial
   const auto later = std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
                                   [&](const CheckpointRecord& c) { return c.step > body.step; });
   trial.checkpoints.insert(later, {body.attempt, body.name, body.step, body.tokens, event.time});
-  if (trial.checkpoints.size() > kKeptCheckpoints) trial.checkpoints.erase(trial.checkpoints.begin());
+  if (trial.checkpoints.size() > kKeptCheckpoints)
+    trial.checkpoints.erase(trial.checkpoints.begin());
 }
 
 void End(const LogEvent& event, const AttemptEnded& body, TrialRecord& trial) {
@@ -119,7 +122,9 @@ bool SweepRecord::AllEnded() const {
 
 const TrialRecord* SweepRecord::trial(const std::string& trial_name) const {
   const int index = TrialIndexOf(trial_name);
-  return index >= 0 && index < static_cast<int>(trials.size()) ? &trials[static_cast<std::size_t>(index)] : nullptr;
+  return index >= 0 && index < static_cast<int>(trials.size())
+             ? &trials[static_cast<std::size_t>(index)]
+             : nullptr;
 }
 
 config::TrialConfig SweepRecord::Config(const TrialRecord& trial) const {
@@ -175,7 +180,8 @@ absl::Status State::ApplyTo(const LogEvent& event, SweepRecord& sweep) {
     return absl::OkStatus();
   }
   const int index = TrialIndexOf(event.trial);
-  if (index < 0 || index >= static_cast<int>(sweep.trials.size())) return Bug(event, "no such trial");
+  if (index < 0 || index >= static_cast<int>(sweep.trials.size()))
+    return Bug(event, "no such trial");
   return ApplyTrial(event, sweep, sweep.trials[static_cast<std::size_t>(index)]);
 }
 
@@ -207,13 +213,15 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     return absl::OkStatus();
   }
   if (const auto* e = std::get_if<AttemptAllocated>(&body)) {
-    if (e->attempt != static_cast<int>(trial.attempts.size()) + 1) return Bug(event, "not the next attempt");
+    if (e->attempt != static_cast<int>(trial.attempts.size()) + 1)
+      return Bug(event, "not the next attempt");
     SAE_RETURN_IF_ERROR(move_to(TrialState::kAllocated));
     Allocate(event, *e, trial);
     return absl::OkStatus();
   }
   if (const auto* saved = std::get_if<CheckpointSaved>(&body)) {
-    // Also of an older attempt, whose last lines are reported by the worker that goes on with the trial.
+    // Also of an older attempt, whose last lines are reported by the worker that goes on with the
+    // trial.
     if (trial.attempt(saved->attempt) == nullptr) return Bug(event, "no such attempt");
     Save(event, *saved, trial);
     return absl::OkStatus();
@@ -241,27 +249,31 @@ std::string State::DebugString() const {
   std::string out;
   for (const std::string& name : order_) {
     const SweepRecord& s = sweeps_.at(name);
-    absl::StrAppend(&out, "sweep ", name, " ", ToString(s.state), " cancel=", s.cancel_requested, " created=",
-                    absl::FormatTime(s.created, absl::UTCTimeZone()), " ended=",
-                    absl::FormatTime(s.ended, absl::UTCTimeZone()), " counts=", absl::StrJoin(s.counts, ","),
-                    " pending=", absl::StrJoin(s.pending, ","), " live=", absl::StrJoin(s.live, ","), "\n",
-                    config::ToJson(s.spec), "\n");
+    absl::StrAppend(&out, "sweep ", name, " ", ToString(s.state), " cancel=", s.cancel_requested,
+                    " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
+                    " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
+                    " counts=", absl::StrJoin(s.counts, ","),
+                    " pending=", absl::StrJoin(s.pending, ","),
+                    " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n");
     for (const TrialRecord& t : s.trials) {
-      absl::StrAppend(&out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
-                      ToString(t.failure_class), " faults=", t.trial_faults, " lost=", t.lost_workers, " since=",
-                      absl::FormatTime(t.pending_since, absl::UTCTimeZone()), " delay=",
-                      absl::FormatDuration(t.delay), " log=", absl::StrJoin(t.log_tail, "|"));
+      absl::StrAppend(
+          &out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
+          ToString(t.failure_class), " faults=", t.trial_faults, " lost=", t.lost_workers,
+          " since=", absl::FormatTime(t.pending_since, absl::UTCTimeZone()),
+          " delay=", absl::FormatDuration(t.delay), " log=", absl::StrJoin(t.log_tail, "|"));
       for (const auto& [path, value] : t.assignments) absl::StrAppend(&out, " ", path, "=", value);
       for (const AttemptRecord& a : t.attempts) {
-        absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ", a.runs_directory);
-        absl::StrAppend(&out, " slots=", a.slots, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
-                        absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
-                        ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
-                        a.verdict_message, "\"");
+        absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ",
+                        a.runs_directory);
+        absl::StrAppend(
+            &out, " slots=", a.slots, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
+            absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
+            ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
+            a.verdict_message, "\"");
       }
       for (const CheckpointRecord& c : t.checkpoints) {
-        absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens, " ",
-                        absl::FormatTime(c.time, absl::UTCTimeZone()));
+        absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens,
+                        " ", absl::FormatTime(c.time, absl::UTCTimeZone()));
       }
       out += '\n';
     }

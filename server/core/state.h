@@ -1,8 +1,8 @@
 #pragma once
-// The coordinator's durable state: a fold of the event log. Apply is the only way it changes; it is a pure
-// function of (state, event), so that a replay at start, a simulator and the live process agree. Not
-// thread-safe. Errors of Apply: INTERNAL for an event that the state does not allow (a bug, or a log of
-// another program); the state is then as before.
+// The coordinator's durable state: a fold of the event log. Apply is the only way it changes; it is
+// a pure function of (state, event), so that a replay at start, a simulator and the live process
+// agree. Not thread-safe. Errors of Apply: INTERNAL for an event that the state does not allow (a
+// bug, or a log of another program); the state is then as before.
 
 #include <array>
 #include <cstdint>
@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "absl/time/time.h"
+
 #include "sae/base/status.h"
 #include "sae/config/sweep_spec.h"
 #include "server/core/events.h"
@@ -55,17 +56,20 @@ struct TrialRecord {
   int trial_faults = 0;                 ///< since the last retry by a person
   int lost_workers = 0;
   absl::Time pending_since;
-  absl::Duration delay;                       ///< PENDING: not before pending_since + delay
-  std::vector<CheckpointRecord> checkpoints;  ///< the newest two, oldest first: what the trainer keeps
-  std::vector<std::string> log_tail;          ///< of the last attempt that ended badly
+  absl::Duration delay;  ///< PENDING: not before pending_since + delay
+  std::vector<CheckpointRecord>
+      checkpoints;                    ///< the newest two, oldest first: what the trainer keeps
+  std::vector<std::string> log_tail;  ///< of the last attempt that ended badly
 
   const AttemptRecord* attempt(int number) const {
-    return number >= 1 && number <= static_cast<int>(attempts.size()) ? &attempts[static_cast<std::size_t>(number) - 1]
-                                                                      : nullptr;
+    return number >= 1 && number <= static_cast<int>(attempts.size())
+               ? &attempts[static_cast<std::size_t>(number) - 1]
+               : nullptr;
   }
   /// The attempt that holds slots, or null.
   const AttemptRecord* live_attempt() const { return IsLive(state) ? &attempts.back() : nullptr; }
-  /// Points of `number` beyond this step are superseded by a later attempt; the largest int64 when none are.
+  /// Points of `number` beyond this step are superseded by a later attempt; the largest int64 when
+  /// none are.
   std::int64_t EffectiveUpTo(int number) const;
 };
 
@@ -77,9 +81,9 @@ struct SweepRecord {
   absl::Time created;
   absl::Time ended = absl::InfiniteFuture();
   std::vector<TrialRecord> trials;
-  std::set<int> pending;                              ///< indices
-  std::set<int> live;                                 ///< indices
-  std::array<std::int64_t, 12> counts{};              ///< by TrialState
+  std::set<int> pending;                  ///< indices
+  std::set<int> live;                     ///< indices
+  std::array<std::int64_t, 12> counts{};  ///< by TrialState
 
   std::int64_t count(TrialState s) const { return counts[static_cast<std::size_t>(s)]; }
   bool AllEnded() const;

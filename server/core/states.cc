@@ -8,13 +8,24 @@ namespace {
 constexpr std::array<const char*, 12> kTrialWords = {
     "",       "PENDING",   "ALLOCATED", "STARTING",      "RUNNING", "CHECKPOINTING",
     "PAUSED", "PREEMPTED", "SUCCEEDED", "STOPPED_EARLY", "FAILED",  "CANCELLED"};
-constexpr std::array<const char*, 5> kSweepWords = {"", "RUNNING", "SUCCEEDED", "FAILED", "CANCELLED"};
-constexpr std::array<const char*, 12> kFailureWords = {
-    "",     "NODE_LOST",   "GPU_FAULT",      "RENDEZVOUS_TIMEOUT",    "OOM_GPU", "OOM_HOST", "USER_ERROR",
-    "HANG", "NO_PROGRESS", "INVALID_CONFIG", "CHECKPOINT_UNREADABLE", "INTERNAL"};
+constexpr std::array<const char*, 5> kSweepWords = {"", "RUNNING", "SUCCEEDED", "FAILED",
+                                                    "CANCELLED"};
+constexpr std::array<const char*, 12> kFailureWords = {"",
+                                                       "NODE_LOST",
+                                                       "GPU_FAULT",
+                                                       "RENDEZVOUS_TIMEOUT",
+                                                       "OOM_GPU",
+                                                       "OOM_HOST",
+                                                       "USER_ERROR",
+                                                       "HANG",
+                                                       "NO_PROGRESS",
+                                                       "INVALID_CONFIG",
+                                                       "CHECKPOINT_UNREADABLE",
+                                                       "INTERNAL"};
 
 template <typename Enum, std::size_t N>
-absl::StatusOr<Enum> Parse(const std::array<const char*, N>& words, const std::string& word, const char* what) {
+absl::StatusOr<Enum> Parse(const std::array<const char*, N>& words, const std::string& word,
+                           const char* what) {
   for (std::size_t i = 0; i < N; ++i) {
     if (word == words[i]) return static_cast<Enum>(i);
   }
@@ -32,7 +43,9 @@ std::vector<Enum> From1To(Enum last) {
 
 std::string ToString(TrialState state) { return kTrialWords[static_cast<std::size_t>(state)]; }
 std::string ToString(SweepState state) { return kSweepWords[static_cast<std::size_t>(state)]; }
-std::string ToString(FailureClass failure) { return kFailureWords[static_cast<std::size_t>(failure)]; }
+std::string ToString(FailureClass failure) {
+  return kFailureWords[static_cast<std::size_t>(failure)];
+}
 
 absl::StatusOr<TrialState> ParseTrialState(const std::string& word) {
   return Parse<TrialState>(kTrialWords, word, "trial state");

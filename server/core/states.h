@@ -1,6 +1,7 @@
 #pragma once
-// Words of the coordinator: states of trials and sweeps, failure classes, and which transitions exist
-// (the table of design.md, "Sweep, trial, attempt"). Numbers equal those of proto saeloom.v1. Pure.
+// Words of the coordinator: states of trials and sweeps, failure classes, and which transitions
+// exist (the table of design.md, "Sweep, trial, attempt"). Numbers equal those of proto saeloom.v1.
+// Pure.
 
 #include <string>
 #include <vector>
@@ -52,11 +53,14 @@ std::string ToString(FailureClass failure);
 const std::vector<TrialState>& AllTrialStates();
 const std::vector<SweepState>& AllSweepStates();
 
-/// SUCCEEDED, STOPPED_EARLY, FAILED, CANCELLED: final, except that a recorded retry reopens FAILED and CANCELLED.
+/// SUCCEEDED, STOPPED_EARLY, FAILED, CANCELLED: final, except that a recorded retry reopens FAILED
+/// and CANCELLED.
 constexpr bool HasEnded(TrialState s) { return s >= TrialState::kSucceeded; }
 constexpr bool HasEnded(SweepState s) { return s >= SweepState::kSucceeded; }
 /// ALLOCATED, STARTING, RUNNING, CHECKPOINTING: an attempt holds slots.
-constexpr bool IsLive(TrialState s) { return s >= TrialState::kAllocated && s <= TrialState::kCheckpointing; }
+constexpr bool IsLive(TrialState s) {
+  return s >= TrialState::kAllocated && s <= TrialState::kCheckpointing;
+}
 
 /// Whether a trial may go from `from` to `to`. A retry asked for by a person is not in this table.
 bool TransitionAllowed(TrialState from, TrialState to);

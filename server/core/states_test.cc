@@ -1,8 +1,8 @@
 #include "server/core/states.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 namespace sae::server {
 namespace {

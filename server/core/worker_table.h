@@ -1,6 +1,6 @@
 #pragma once
-// Workers as the coordinator sees them now: soft state, rebuilt as they register. Leases are deadlines of
-// Clock::SinceBoot. Plain data with a few questions; not thread-safe.
+// Workers as the coordinator sees them now: soft state, rebuilt as they register. Leases are
+// deadlines of Clock::SinceBoot. Plain data with a few questions; not thread-safe.
 
 #include <map>
 #include <string>
@@ -19,8 +19,8 @@ struct WorkerEntry {
   int gpus = 0;
   /// Registered with this coordinator and within its lease.
   bool ready = false;
-  /// Its lease ends then; after it its attempts count as ended. Set also for a worker that the log names
-  /// and that has not come back yet.
+  /// Its lease ends then; after it its attempts count as ended. Set also for a worker that the log
+  /// names and that has not come back yet.
   absl::Duration lease_until;
   bool lease_open = false;
   absl::Time last_heartbeat;

@@ -1,6 +1,7 @@
 #pragma once
-// Every metric family of the coordinator: the one table from which they are registered and docs/metrics.md
-// is written. No trial or sweep is a label: curves live in the service's own store. Pure.
+// Every metric family of the coordinator: the one table from which they are registered and
+// docs/metrics.md is written. No trial or sweep is a label: curves live in the service's own store.
+// Pure.
 
 #include <string>
 #include <vector>
@@ -8,16 +9,41 @@
 namespace sae::server {
 
 enum class Metric {
-  kBuildInfo, kSweeps, kTrials, kTrialsTotal, kTrialAttempts, kTrialDuration, kTrialPending, kPendingTrials,
-  kGangStart, kSlots, kWorkers, kWorkerHeartbeat, kLeaseExpirations, kReconnects, kFenced, kSchedulerCycle,
-  kSchedulerDecisions, kSearcherDecisions, kCommitSeconds, kCommits, kStoreSize, kLogHead, kWatchStreams, kWatchLag,
-  kWatchSent, kLeaderEpoch, kRpcStarted, kRpcHandled, kRpcSeconds,
+  kBuildInfo,
+  kSweeps,
+  kTrials,
+  kTrialsTotal,
+  kTrialAttempts,
+  kTrialDuration,
+  kTrialPending,
+  kPendingTrials,
+  kGangStart,
+  kSlots,
+  kWorkers,
+  kWorkerHeartbeat,
+  kLeaseExpirations,
+  kReconnects,
+  kFenced,
+  kSchedulerCycle,
+  kSchedulerDecisions,
+  kSearcherDecisions,
+  kCommitSeconds,
+  kCommits,
+  kStoreSize,
+  kLogHead,
+  kWatchStreams,
+  kWatchLag,
+  kWatchSent,
+  kLeaderEpoch,
+  kRpcStarted,
+  kRpcHandled,
+  kRpcSeconds,
 };
 
 struct MetricSpec {
   Metric metric;
   std::string name;
-  std::string type;  ///< gauge, counter, histogram
+  std::string type;    ///< gauge, counter, histogram
   std::string labels;  ///< "state", "outcome, failure_class", ""
   std::string help;
 };

@@ -1,23 +1,27 @@
 #include "server/metrics/metrics.h"
 
-#include <grpcpp/grpcpp.h>
-
 #include <algorithm>
 #include <cctype>
+
+#include <grpcpp/grpcpp.h>
 
 namespace sae::server {
 namespace {
 
 /// Seconds: for what takes milliseconds, and for what takes minutes.
 const std::vector<double>& Buckets(Metric metric) {
-  static const std::vector<double> fast = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5};
-  static const std::vector<double> slow = {0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 14400, 86400};
-  const bool is_slow = metric == Metric::kTrialDuration || metric == Metric::kTrialPending || metric == Metric::kGangStart;
+  static const std::vector<double> fast = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
+                                           0.05,   0.1,   0.25,   0.5,   1,    2.5};
+  static const std::vector<double> slow = {0.1, 0.5, 1,   2.5,  5,     10,   30,
+                                           60,  300, 900, 3600, 14400, 86400};
+  const bool is_slow = metric == Metric::kTrialDuration || metric == Metric::kTrialPending ||
+                       metric == Metric::kGangStart;
   return is_slow ? slow : fast;
 }
 
 std::string Lower(std::string word) {
-  std::transform(word.begin(), word.end(), word.begin(), [](unsigned char c) { return std::tolower(c); });
+  std::transform(word.begin(), word.end(), word.begin(),
+                 [](unsigned char c) { return std::tolower(c); });
   return word;
 }
 
@@ -26,11 +30,14 @@ std::string Lower(std::string word) {
 Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
   for (const MetricSpec& spec : MetricTable()) {
     if (spec.type == "gauge") {
-      gauges_[spec.metric] = &prometheus::BuildGauge().Name(spec.name).Help(spec.help).Register(registry);
+      gauges_[spec.metric] =
+          &prometheus::BuildGauge().Name(spec.name).Help(spec.help).Register(registry);
     } else if (spec.type == "counter") {
-      counters_[spec.metric] = &prometheus::BuildCounter().Name(spec.name).Help(spec.help).Register(registry);
+      counters_[spec.metric] =
+          &prometheus::BuildCounter().Name(spec.name).Help(spec.help).Register(registry);
     } else {
-      histograms_[spec.metric] = &prometheus::BuildHistogram().Name(spec.name).Help(spec.help).Register(registry);
+      histograms_[spec.metric] =
+          &prometheus::BuildHistogram().Name(spec.name).Help(spec.help).Register(registry);
     }
     // A family without labels is there from the start, at 0.
     if (!spec.labels.empty()) continue;
@@ -39,16 +46,22 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
     if (spec.type == "histogram") histograms_.at(spec.metric)->Add({}, Buckets(spec.metric));
   }
   Gauge(Metric::kBuildInfo, {{"version", version}, {"grpc", grpc::Version()}}).Set(1);
-  for (const char* kind : {"epoch", "incarnation", "attempt"}) Counter(Metric::kFenced, {{"kind", kind}});
+  for (const char* kind : {"epoch", "incarnation", "attempt"})
+    Counter(Metric::kFenced, {{"kind", kind}});
 }
 
-prometheus::Gauge& Metrics::Gauge(Metric metric, const Labels& labels) { return gauges_.at(metric)->Add(labels); }
-prometheus::Counter& Metrics::Counter(Metric metric, const Labels& labels) { return counters_.at(metric)->Add(labels); }
+prometheus::Gauge& Metrics::Gauge(Metric metric, const Labels& labels) {
+  return gauges_.at(metric)->Add(labels);
+}
+prometheus::Counter& Metrics::Counter(Metric metric, const Labels& labels) {
+  return counters_.at(metric)->Add(labels);
+}
 void Metrics::Observe(Metric metric, absl::Duration value, const Labels& labels) {
   histograms_.at(metric)->Add(labels, Buckets(metric)).Observe(absl::ToDoubleSeconds(value));
 }
 
-void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats& watch, absl::Duration now) {
+void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats& watch,
+                     absl::Duration now) {
   if (now < next_update_) return;
   next_update_ = now + absl::Milliseconds(500);
   UpdateSweeps(core);
@@ -96,7 +109,8 @@ void Metrics::UpdateWorkers(const Core& core) {
       free += core.FreeSlots(worker);
     }
     if (worker.last_heartbeat == absl::Time()) continue;
-    Gauge(Metric::kWorkerHeartbeat, {{"node", id}}).Set(absl::ToDoubleSeconds(worker.last_heartbeat - absl::UnixEpoch()));
+    Gauge(Metric::kWorkerHeartbeat, {{"node", id}})
+        .Set(absl::ToDoubleSeconds(worker.last_heartbeat - absl::UnixEpoch()));
   }
   Gauge(Metric::kWorkers, {{"state", "ready"}}).Set(static_cast<double>(ready));
   Gauge(Metric::kWorkers, {{"state", "lost"}}).Set(static_cast<double>(lost));
@@ -115,27 +129,34 @@ void Metrics::OnAllocated(const std::string& why, absl::Duration waited) {
 void Metrics::OnGangRunning(absl::Duration took) { Observe(Metric::kGangStart, took); }
 void Metrics::OnTrialEnded(TrialState state, FailureClass failure, absl::Duration since_created) {
   const std::string outcome = Lower(ToString(state));
-  Counter(Metric::kTrialsTotal, {{"outcome", outcome}, {"failure_class", Lower(ToString(failure))}}).Increment();
+  Counter(Metric::kTrialsTotal, {{"outcome", outcome}, {"failure_class", Lower(ToString(failure))}})
+      .Increment();
   Observe(Metric::kTrialDuration, since_created, {{"outcome", outcome}});
 }
 void Metrics::OnScheduled(absl::Duration took, std::size_t placed, std::size_t waiting) {
   Observe(Metric::kSchedulerCycle, took);
-  Counter(Metric::kSchedulerDecisions, {{"decision", "placed"}}).Increment(static_cast<double>(placed));
-  Counter(Metric::kSchedulerDecisions, {{"decision", "waiting"}}).Increment(static_cast<double>(waiting));
+  Counter(Metric::kSchedulerDecisions, {{"decision", "placed"}})
+      .Increment(static_cast<double>(placed));
+  Counter(Metric::kSchedulerDecisions, {{"decision", "waiting"}})
+      .Increment(static_cast<double>(waiting));
 }
 void Metrics::OnPointsDrawn(const std::string& algorithm, std::size_t points) {
-  Counter(Metric::kSearcherDecisions, {{"algorithm", algorithm}, {"decision", "draw"}}).Increment(static_cast<double>(points));
+  Counter(Metric::kSearcherDecisions, {{"algorithm", algorithm}, {"decision", "draw"}})
+      .Increment(static_cast<double>(points));
 }
-void Metrics::OnFenced(const std::string& kind) { Counter(Metric::kFenced, {{"kind", kind}}).Increment(); }
+void Metrics::OnFenced(const std::string& kind) {
+  Counter(Metric::kFenced, {{"kind", kind}}).Increment();
+}
 void Metrics::OnLeaseExpired(const std::string&) { Counter(Metric::kLeaseExpirations).Increment(); }
 void Metrics::OnReconnect(const std::string&) { Counter(Metric::kReconnects).Increment(); }
 void Metrics::OnStarted(const std::string& service, const std::string& method) {
   Counter(Metric::kRpcStarted, {{"grpc_service", service}, {"grpc_method", method}}).Increment();
 }
-void Metrics::OnHandled(const std::string& service, const std::string& method, absl::StatusCode code,
-                        absl::Duration took) {
-  Counter(Metric::kRpcHandled,
-          {{"grpc_service", service}, {"grpc_method", method}, {"grpc_code", absl::StatusCodeToString(code)}})
+void Metrics::OnHandled(const std::string& service, const std::string& method,
+                        absl::StatusCode code, absl::Duration took) {
+  Counter(Metric::kRpcHandled, {{"grpc_service", service},
+                                {"grpc_method", method},
+                                {"grpc_code", absl::StatusCodeToString(code)}})
       .Increment();
   Observe(Metric::kRpcSeconds, took, {{"grpc_service", service}, {"grpc_method", method}});
 }

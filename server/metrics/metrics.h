@@ -1,14 +1,14 @@
 #pragma once
-// The coordinator's Prometheus metrics: hears of the core and of every RPC, and copies gauges when asked.
-// Thread-safe but for Update, which belongs to the core's thread. The registry outlives it.
+// The coordinator's Prometheus metrics: hears of the core and of every RPC, and copies gauges when
+// asked. Thread-safe but for Update, which belongs to the core's thread. The registry outlives it.
+
+#include <map>
+#include <string>
 
 #include <prometheus/counter.h>
 #include <prometheus/gauge.h>
 #include <prometheus/histogram.h>
 #include <prometheus/registry.h>
-
-#include <map>
-#include <string>
 
 #include "server/core/core.h"
 #include "server/metrics/metric_table.h"
@@ -20,8 +20,10 @@ class Metrics final : public CoreObserver, public RpcObserver {
  public:
   Metrics(prometheus::Registry& registry, const std::string& version);
 
-  /// Copies gauges from the core; cheap to call often, as it works at most every half second of `now`.
-  void Update(const Core& core, EventStore& store, const WatchHub::Stats& watch, absl::Duration now);
+  /// Copies gauges from the core; cheap to call often, as it works at most every half second of
+  /// `now`.
+  void Update(const Core& core, EventStore& store, const WatchHub::Stats& watch,
+              absl::Duration now);
 
   void OnCommit(absl::Duration took, const absl::Status& status) override;
   void OnAllocated(const std::string& why, absl::Duration waited) override;

@@ -1,20 +1,20 @@
 #include "server/metrics/metrics.h"
 
-#include <gmock/gmock.h>
-#include <prometheus/text_serializer.h>
-
 #include <cstdlib>
 #include <fstream>
 #include <set>
 #include <sstream>
 
+#include <gmock/gmock.h>
+#include <prometheus/text_serializer.h>
+
 #include "server/testing/core_fixture.h"
 
 namespace sae::server::testing {
 namespace {
+using config::EventKind;
 using ::testing::HasSubstr;
 using ::testing::Not;
-using config::EventKind;
 
 class MetricsTest : public CoreTest {
  protected:
@@ -31,12 +31,15 @@ class MetricsTest : public CoreTest {
   void SomeLife() {
     Create(MakeSpec("s", 3));
     Register(Registration("w", 1));
-    ASSERT_TRUE(Report("w", {"s", "0000", 1}, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kFinished)}).ok());
+    ASSERT_TRUE(Report("w", {"s", "0000", 1}, 1,
+                       {Line(1, EventKind::kStarted), Line(2, EventKind::kFinished)})
+                    .ok());
     ASSERT_TRUE(Beat("w", {Ended("0000", 1, 0, "finished")}).ok());
     ASSERT_TRUE(Beat("w", {Ended("0001", 1, 78, "failed")}).ok());
     core_->Heartbeat({{"w", "1", 99}, 1, 1, {}}).IgnoreError();
     metrics_.OnStarted("saeloom.v1.SweepService", "GetSweep");
-    metrics_.OnHandled("saeloom.v1.SweepService", "GetSweep", absl::StatusCode::kNotFound, absl::Milliseconds(3));
+    metrics_.OnHandled("saeloom.v1.SweepService", "GetSweep", absl::StatusCode::kNotFound,
+                       absl::Milliseconds(3));
   }
   prometheus::Registry registry_;
   Metrics metrics_;
@@ -49,10 +52,11 @@ TEST_F(MetricsTest, ValuesFollowTheCore) {
        {"saeloom_trials_total{failure_class=\"\",outcome=\"succeeded\"} 1",
         "saeloom_trials_total{failure_class=\"invalid_config\",outcome=\"failed\"} 1",
         "saeloom_trials{state=\"allocated\"} 1", "saeloom_trial_attempts_total{reason=\"first\"} 3",
-        "saeloom_sweeps{state=\"running\"} 1", "saeloom_workers{state=\"ready\"} 1", "saeloom_slots{state=\"free\"} 0",
-        "saeloom_slots{state=\"allocated\"} 1", "saeloom_fenced_messages_total{kind=\"epoch\"} 1",
-        "saeloom_gang_start_duration_seconds_count 1", "saeloom_leader_epoch 1", "saeloom_watch_streams 2",
-        "saeloom_watch_sent_events_total 7", "version=\"1.2.3\"} 1",
+        "saeloom_sweeps{state=\"running\"} 1", "saeloom_workers{state=\"ready\"} 1",
+        "saeloom_slots{state=\"free\"} 0", "saeloom_slots{state=\"allocated\"} 1",
+        "saeloom_fenced_messages_total{kind=\"epoch\"} 1",
+        "saeloom_gang_start_duration_seconds_count 1", "saeloom_leader_epoch 1",
+        "saeloom_watch_streams 2", "saeloom_watch_sent_events_total 7", "version=\"1.2.3\"} 1",
         "grpc_server_handled_total{grpc_code=\"NOT_FOUND\",grpc_method=\"GetSweep\","
         "grpc_service=\"saeloom.v1.SweepService\"} 1",
         "saeloom_searcher_decisions_total{algorithm=\"grid\",decision=\"draw\"} 3"}) {
@@ -78,7 +82,9 @@ TEST_F(MetricsTest, PromtoolFindsNothingToSay) {
   SomeLife();
   const std::string path = ::testing::TempDir() + "/coordinator_metrics.txt";
   std::ofstream(path) << Text();
-  EXPECT_EQ(std::system(absl::StrCat("promtool check metrics < ", path, " > ", path, ".out 2>&1").c_str()), 0);
+  EXPECT_EQ(std::system(
+                absl::StrCat("promtool check metrics < ", path, " > ", path, ".out 2>&1").c_str()),
+            0);
   std::stringstream said;
   said << std::ifstream(path + ".out").rdbuf();
   EXPECT_EQ(said.str(), "");
@@ -108,7 +114,8 @@ TEST(MetricTable, TheDocumentSaysTheSame) {
     std::ofstream(path) << text;
     return;
   }
-  EXPECT_EQ(text.substr(start, to - start), MetricsMarkdown()) << "run SAELOOM_WRITE_DOCS=1 coordinator_metrics_test";
+  EXPECT_EQ(text.substr(start, to - start), MetricsMarkdown())
+      << "run SAELOOM_WRITE_DOCS=1 coordinator_metrics_test";
 }
 
 }  // namespace

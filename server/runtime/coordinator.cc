@@ -4,10 +4,12 @@
 
 namespace sae::server {
 
-absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Options& options, Clock& clock,
+absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Options& options,
+                                                                Clock& clock,
                                                                 std::unique_ptr<EventStore> store) {
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Core> core, Core::Start(options.core, clock, *store));
-  return std::unique_ptr<Coordinator>(new Coordinator(options, clock, std::move(store), std::move(core)));
+  return std::unique_ptr<Coordinator>(
+      new Coordinator(options, clock, std::move(store), std::move(core)));
 }
 
 Coordinator::Coordinator(const Options& options, Clock& clock, std::unique_ptr<EventStore> store,
@@ -36,7 +38,8 @@ void Coordinator::Stop() {
   slow_.Stop();
   queue_.Post([this] {
     hooks_.clear();
-    if (const absl::Status status = core_->Flush(); !status.ok()) spdlog::error("at stop: {}", Message(status));
+    if (const absl::Status status = core_->Flush(); !status.ok())
+      spdlog::error("at stop: {}", Message(status));
   });
   queue_.Stop();
 }

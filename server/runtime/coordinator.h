@@ -1,6 +1,7 @@
 #pragma once
-// The core on its own thread. Everything that touches it is posted; nothing else locks. Thread-safe.
-// Owns the core, the store and two threads: the core's, and one for slow pure work (expanding sweeps).
+// The core on its own thread. Everything that touches it is posted; nothing else locks.
+// Thread-safe. Owns the core, the store and two threads: the core's, and one for slow pure work
+// (expanding sweeps).
 
 #include <functional>
 #include <memory>
@@ -22,8 +23,8 @@ class Coordinator {
   using Hook = std::function<void(Core&)>;
 
   /// Replays the log; `clock` outlives it.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Coordinator>> Start(const Options& options, Clock& clock,
-                                                                          std::unique_ptr<EventStore> store);
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Coordinator>> Start(
+      const Options& options, Clock& clock, std::unique_ptr<EventStore> store);
   ~Coordinator() { Stop(); }
 
   /// Runs `task` on the core's thread, soon.
@@ -39,7 +40,8 @@ class Coordinator {
   EventStore& store() { return *store_; }  ///< on the core's thread only
 
  private:
-  Coordinator(const Options& options, Clock& clock, std::unique_ptr<EventStore> store, std::unique_ptr<Core> core);
+  Coordinator(const Options& options, Clock& clock, std::unique_ptr<EventStore> store,
+              std::unique_ptr<Core> core);
   absl::Duration Idle();
 
   const Options options_;

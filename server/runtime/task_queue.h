@@ -1,7 +1,7 @@
 #pragma once
-// One thread that runs what is posted, in order. Thread-safe. Unbounded: what is posted is one item for each
-// RPC or stream event in flight, and gRPC bounds those. Owns its thread. Stop() runs what is queued, then
-// joins; later posts are dropped.
+// One thread that runs what is posted, in order. Thread-safe. Unbounded: what is posted is one item
+// for each RPC or stream event in flight, and gRPC bounds those. Owns its thread. Stop() runs what
+// is queued, then joins; later posts are dropped.
 
 #include <deque>
 #include <functional>
@@ -14,9 +14,10 @@ namespace sae::server {
 class TaskQueue {
  public:
   using Task = std::function<void()>;
-  /// `idle` runs on the thread after each burst of tasks, and at least every `longest_wait`; it returns how
-  /// long at most to wait for the next burst. It may be empty.
-  explicit TaskQueue(std::function<absl::Duration()> idle = nullptr, absl::Duration longest_wait = absl::Seconds(1));
+  /// `idle` runs on the thread after each burst of tasks, and at least every `longest_wait`; it
+  /// returns how long at most to wait for the next burst. It may be empty.
+  explicit TaskQueue(std::function<absl::Duration()> idle = nullptr,
+                     absl::Duration longest_wait = absl::Seconds(1));
   ~TaskQueue() { Stop(); }
   TaskQueue(const TaskQueue&) = delete;
   TaskQueue& operator=(const TaskQueue&) = delete;

@@ -1,6 +1,7 @@
 #include "server/service/convert.h"
 
 #include "absl/strings/str_split.h"
+
 #include "proto/convert/sweep_convert.h"
 #include "sae/config/run_config.h"
 
@@ -22,7 +23,8 @@ AttemptKey Key(const std::string& sweep, const std::string& trial, int attempt) 
   return {BareName(sweep), BareName(trial), attempt};
 }
 
-std::string TrialFolder(const SweepRecord& sweep, const TrialRecord& trial, const AttemptRecord& attempt) {
+std::string TrialFolder(const SweepRecord& sweep, const TrialRecord& trial,
+                        const AttemptRecord& attempt) {
   return absl::StrCat(attempt.runs_directory, "/", sweep.name, "/", TrialNameOf(trial.index));
 }
 
@@ -42,8 +44,8 @@ google::protobuf::Value Scalar(const std::string& json) {
   return value;
 }
 
-void FillTrialChange(TrialState state, const std::string& reason, int attempt, const std::string& worker,
-                     FailureClass failure, v1::SweepEvent& event) {
+void FillTrialChange(TrialState state, const std::string& reason, int attempt,
+                     const std::string& worker, FailureClass failure, v1::SweepEvent& event) {
   auto* change = event.mutable_trial_change();
   change->set_state(ToProto(state));
   change->set_reason(reason);
@@ -54,16 +56,25 @@ void FillTrialChange(TrialState state, const std::string& reason, int attempt, c
 
 struct FillEvent {
   v1::SweepEvent& out;
-  void Change(TrialState state, const std::string& reason, int attempt, const std::string& worker = "",
+  void Change(TrialState state, const std::string& reason, int attempt,
+              const std::string& worker = "",
               FailureClass failure = FailureClass::kUnspecified) const {
     FillTrialChange(state, reason, attempt, worker, failure, out);
   }
-  void operator()(const SweepCreated&) const { out.mutable_sweep_change()->set_state(v1::Sweep::STATE_RUNNING); }
-  void operator()(const SweepChanged& e) const { out.mutable_sweep_change()->set_state(ToProto(e.state)); }
-  void operator()(const CancelRequested&) const { out.mutable_notice()->set_text("cancel asked for"); }
+  void operator()(const SweepCreated&) const {
+    out.mutable_sweep_change()->set_state(v1::Sweep::STATE_RUNNING);
+  }
+  void operator()(const SweepChanged& e) const {
+    out.mutable_sweep_change()->set_state(ToProto(e.state));
+  }
+  void operator()(const CancelRequested&) const {
+    out.mutable_notice()->set_text("cancel asked for");
+  }
   void operator()(const TrialRetried&) const { Change(TrialState::kPending, "retry asked for", 0); }
   void operator()(const TrialCancelled&) const { Change(TrialState::kCancelled, "cancelled", 0); }
-  void operator()(const AttemptAllocated& e) const { Change(TrialState::kAllocated, "", e.attempt, e.worker); }
+  void operator()(const AttemptAllocated& e) const {
+    Change(TrialState::kAllocated, "", e.attempt, e.worker);
+  }
   void operator()(const AttemptStarting& e) const { Change(TrialState::kStarting, "", e.attempt); }
   void operator()(const AttemptRunning& e) const { Change(TrialState::kRunning, "", e.attempt); }
   void operator()(const Rewound& e) const {
@@ -74,10 +85,12 @@ struct FillEvent {
     out.mutable_notice()->set_text(absl::StrCat("checkpoint ", e.name, " at step ", e.step));
   }
   void operator()(const AttemptVerdict& e) const {
-    out.mutable_notice()->set_text(absl::StrCat("attempt ", e.attempt, " ", e.verdict, " at step ", e.step,
-                                                e.message.empty() ? "" : ": ", e.message));
+    out.mutable_notice()->set_text(absl::StrCat("attempt ", e.attempt, " ", e.verdict, " at step ",
+                                                e.step, e.message.empty() ? "" : ": ", e.message));
   }
-  void operator()(const AttemptEnded& e) const { Change(e.next, e.reason, e.attempt, "", e.failure_class); }
+  void operator()(const AttemptEnded& e) const {
+    Change(e.next, e.reason, e.attempt, "", e.failure_class);
+  }
   void operator()(const Notice& e) const {
     out.mutable_notice()->set_text(e.text);
     for (const std::string& line : e.lines) out.mutable_notice()->add_lines(line);
@@ -98,30 +111,34 @@ google::protobuf::Timestamp ToTimestamp(absl::Time time) {
   google::protobuf::Timestamp out;
   const std::int64_t seconds = absl::ToUnixSeconds(time);
   out.set_seconds(seconds);
-  out.set_nanos(static_cast<std::int32_t>((time - absl::FromUnixSeconds(seconds)) / absl::Nanoseconds(1)));
+  out.set_nanos(
+      static_cast<std::int32_t>((time - absl::FromUnixSeconds(seconds)) / absl::Nanoseconds(1)));
   return out;
 }
 
 absl::StatusOr<std::string> ParseSweepName(const std::string& name, const std::string& field) {
   const std::vector<std::string> parts = absl::StrSplit(name, '/');
   if (parts.size() == 1 && !name.empty()) return name;
-  if (parts.size() == 4 && parts[0] == "projects" && parts[1] == "default" && parts[2] == "sweeps" &&
-      !parts[3].empty()) {
+  if (parts.size() == 4 && parts[0] == "projects" && parts[1] == "default" &&
+      parts[2] == "sweeps" && !parts[3].empty()) {
     return parts[3];
   }
-  return absl::InvalidArgumentError(
-      absl::StrCat(field, ": \"", name, "\" is not a sweep; give its name, or projects/default/sweeps/NAME"));
+  return absl::InvalidArgumentError(absl::StrCat(
+      field, ": \"", name, "\" is not a sweep; give its name, or projects/default/sweeps/NAME"));
 }
 
-absl::StatusOr<std::pair<std::string, std::string>> ParseTrialName(const std::string& name, const std::string& field) {
+absl::StatusOr<std::pair<std::string, std::string>> ParseTrialName(const std::string& name,
+                                                                   const std::string& field) {
   const std::vector<std::string> parts = absl::StrSplit(name, '/');
-  if (parts.size() == 2 && !parts[0].empty() && !parts[1].empty()) return std::make_pair(parts[0], parts[1]);
-  if (parts.size() == 6 && parts[0] == "projects" && parts[1] == "default" && parts[2] == "sweeps" &&
-      parts[4] == "trials" && !parts[3].empty() && !parts[5].empty()) {
+  if (parts.size() == 2 && !parts[0].empty() && !parts[1].empty())
+    return std::make_pair(parts[0], parts[1]);
+  if (parts.size() == 6 && parts[0] == "projects" && parts[1] == "default" &&
+      parts[2] == "sweeps" && parts[4] == "trials" && !parts[3].empty() && !parts[5].empty()) {
     return std::make_pair(parts[3], parts[5]);
   }
   return absl::InvalidArgumentError(absl::StrCat(
-      field, ": \"", name, "\" is not a trial; give SWEEP/TRIAL, or projects/default/sweeps/SWEEP/trials/TRIAL"));
+      field, ": \"", name,
+      "\" is not a trial; give SWEEP/TRIAL, or projects/default/sweeps/SWEEP/trials/TRIAL"));
 }
 
 v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
@@ -138,14 +155,15 @@ v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
   return proto;
 }
 
-v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial, const std::string& reason,
-                       const Progress& progress) {
+v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial,
+                       const std::string& reason, const Progress& progress) {
   v1::Trial proto;
   proto.set_name(TrialName(sweep.name, TrialNameOf(trial.index)));
   proto.set_state(ToProto(trial.state));
   proto.set_reason(reason);
   proto.set_failure_class(ToProto(trial.failure_class));
-  for (const auto& [path, value] : trial.assignments) (*proto.mutable_parameters())[path] = Scalar(value);
+  for (const auto& [path, value] : trial.assignments)
+    (*proto.mutable_parameters())[path] = Scalar(value);
   const config::TrialConfig config = sweep.Config(trial);
   *proto.mutable_config() = sae::ToProto(config);
   proto.set_attempt(static_cast<int>(trial.attempts.size()));
@@ -153,7 +171,8 @@ v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial, const
   proto.set_step(progress.step);
   proto.set_tokens(progress.tokens);
   proto.set_total_steps(config::TotalSteps(config));
-  if (!trial.attempts.empty()) proto.set_directory(TrialFolder(sweep, trial, trial.attempts.back()));
+  if (!trial.attempts.empty())
+    proto.set_directory(TrialFolder(sweep, trial, trial.attempts.back()));
   if (!trial.checkpoints.empty()) {
     proto.set_checkpoint(CheckpointToProto(sweep, trial, trial.checkpoints.back()).path());
   }
@@ -180,7 +199,8 @@ v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& tr
   v1::Checkpoint proto;
   proto.set_name(checkpoint.name);
   if (const AttemptRecord* attempt = trial.attempt(checkpoint.attempt)) {
-    proto.set_path(absl::StrCat(TrialFolder(sweep, trial, *attempt), "/checkpoints/", checkpoint.name));
+    proto.set_path(
+        absl::StrCat(TrialFolder(sweep, trial, *attempt), "/checkpoints/", checkpoint.name));
   }
   proto.set_step(checkpoint.step);
   proto.set_tokens(checkpoint.tokens);
@@ -212,9 +232,11 @@ v1::QueryMetricsResponse SeriesToProto(const std::vector<MetricSeries>& series) 
 }
 
 RegisterRequest FromProto(const v1::RegisterRequest& proto) {
-  RegisterRequest out{proto.worker_id(), proto.boot_id(),        proto.incarnation(), proto.slots(),   proto.gpus(),
-                      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {}};
-  for (const auto& a : proto.attempts()) out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
+  RegisterRequest out{
+      proto.worker_id(),      proto.boot_id(), proto.incarnation(), proto.slots(),   proto.gpus(),
+      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {}};
+  for (const auto& a : proto.attempts())
+    out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
   return out;
 }
 
@@ -240,7 +262,10 @@ v1::RegisterResponse ToProto(const RegisterReply& reply) {
 }
 
 HeartbeatRequest FromProto(const v1::WorkerMessage& proto) {
-  HeartbeatRequest out{{proto.worker_id(), proto.incarnation(), proto.epoch()}, proto.heartbeat(), proto.free_slots(), {}};
+  HeartbeatRequest out{{proto.worker_id(), proto.incarnation(), proto.epoch()},
+                       proto.heartbeat(),
+                       proto.free_slots(),
+                       {}};
   for (const auto& s : proto.statuses()) {
     AttemptStatus status;
     status.key = Key(s.sweep(), s.trial(), s.attempt());
@@ -248,8 +273,10 @@ HeartbeatRequest FromProto(const v1::WorkerMessage& proto) {
     status.exit_code = s.exit_code();
     status.verdict = s.verdict();
     status.reason = s.reason();
-    const bool known = v1::FailureClass_IsValid(s.failure_class());  // a newer worker may know more classes
-    status.failure_class = known ? static_cast<FailureClass>(s.failure_class()) : FailureClass::kInternal;
+    const bool known =
+        v1::FailureClass_IsValid(s.failure_class());  // a newer worker may know more classes
+    status.failure_class =
+        known ? static_cast<FailureClass>(s.failure_class()) : FailureClass::kInternal;
     status.log_tail.assign(s.log_tail().begin(), s.log_tail().end());
     status.status_id = s.status_id();
     out.statuses.push_back(std::move(status));

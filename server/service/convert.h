@@ -13,15 +13,16 @@ namespace sae::server {
 google::protobuf::Timestamp ToTimestamp(absl::Time time);
 
 /// "projects/default/sweeps/S" or "S" -> "S". INVALID_ARGUMENT, naming `field`, for anything else.
-[[nodiscard]] absl::StatusOr<std::string> ParseSweepName(const std::string& name, const std::string& field);
+[[nodiscard]] absl::StatusOr<std::string> ParseSweepName(const std::string& name,
+                                                         const std::string& field);
 /// "projects/default/sweeps/S/trials/T" or "S/T" -> {S, T}.
-[[nodiscard]] absl::StatusOr<std::pair<std::string, std::string>> ParseTrialName(const std::string& name,
-                                                                                 const std::string& field);
+[[nodiscard]] absl::StatusOr<std::pair<std::string, std::string>> ParseTrialName(
+    const std::string& name, const std::string& field);
 
 saeloom::v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head);
 /// Without attempts and log tail: those are for GetTrial.
-saeloom::v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial, const std::string& reason,
-                                const Progress& progress);
+saeloom::v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial,
+                                const std::string& reason, const Progress& progress);
 void AddDetails(const TrialRecord& trial, saeloom::v1::Trial& proto);
 saeloom::v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& trial,
                                           const CheckpointRecord& checkpoint);

@@ -12,14 +12,15 @@ void EventLogger::OnLifecycle(const LogEvent& event) {
   } else if (std::holds_alternative<CancelRequested>(event.body)) {
     spdlog::info("sweep {}: cancel asked for", event.sweep);
   } else if (const auto* allocated = std::get_if<AttemptAllocated>(&event.body)) {
-    spdlog::info("trial {}/{}: attempt {} on worker {}, {} slots", event.sweep, event.trial, allocated->attempt,
-                 allocated->worker, allocated->slots);
+    spdlog::info("trial {}/{}: attempt {} on worker {}, {} slots", event.sweep, event.trial,
+                 allocated->attempt, allocated->worker, allocated->slots);
   } else if (const auto* running = std::get_if<AttemptRunning>(&event.body)) {
-    spdlog::info("trial {}/{}: attempt {} trains from step {}", event.sweep, event.trial, running->attempt,
-                 running->from_step);
+    spdlog::info("trial {}/{}: attempt {} trains from step {}", event.sweep, event.trial,
+                 running->attempt, running->from_step);
   } else if (const auto* ended = std::get_if<AttemptEnded>(&event.body)) {
-    spdlog::info("trial {}/{}: attempt {} {}; trial {}{}{}", event.sweep, event.trial, ended->attempt, ended->outcome,
-                 ToString(ended->next), ended->reason.empty() ? "" : ": ", ended->reason);
+    spdlog::info("trial {}/{}: attempt {} {}; trial {}{}{}", event.sweep, event.trial,
+                 ended->attempt, ended->outcome, ToString(ended->next),
+                 ended->reason.empty() ? "" : ": ", ended->reason);
   }
 }
 

@@ -18,19 +18,22 @@ const WorkerEntry* Holder(const Core& core, const AttemptRecord& attempt) {
   return nullptr;
 }
 
-absl::StatusOr<std::pair<const TrialRecord*, const AttemptRecord*>> Find(const Core& core, const std::string& sweep,
-                                                                         const std::string& trial, int attempt) {
+absl::StatusOr<std::pair<const TrialRecord*, const AttemptRecord*>> Find(const Core& core,
+                                                                         const std::string& sweep,
+                                                                         const std::string& trial,
+                                                                         int attempt) {
   const SweepRecord* s = core.state().sweep(sweep);
   const TrialRecord* t = s == nullptr ? nullptr : s->trial(trial);
-  if (t == nullptr) return absl::NotFoundError(absl::StrCat("no trial \"", sweep, "/", trial, "\""));
+  if (t == nullptr)
+    return absl::NotFoundError(absl::StrCat("no trial \"", sweep, "/", trial, "\""));
   if (t->attempts.empty()) {
-    return absl::FailedPreconditionError(absl::StrCat("trial ", sweep, "/", trial, " has not started yet: ",
-                                                      core.ReasonOf(*s, *t)));
+    return absl::FailedPreconditionError(
+        absl::StrCat("trial ", sweep, "/", trial, " has not started yet: ", core.ReasonOf(*s, *t)));
   }
   const AttemptRecord* a = attempt == 0 ? &t->attempts.back() : t->attempt(attempt);
   if (a == nullptr) {
-    return absl::NotFoundError(absl::StrCat("trial ", sweep, "/", trial, " has ", t->attempts.size(),
-                                            " attempts, no attempt ", attempt));
+    return absl::NotFoundError(absl::StrCat("trial ", sweep, "/", trial, " has ",
+                                            t->attempts.size(), " attempts, no attempt ", attempt));
   }
   return std::make_pair(t, a);
 }
@@ -57,9 +60,10 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   const WorkerEntry* worker = Holder(core, attempt);
   if (worker == nullptr || !sessions_.SendLogRequest(core, worker->id, fetch)) {
     return writer->End({grpc::StatusCode::UNAVAILABLE,
-                        absl::StrCat("worker ", attempt.worker, ", which has the logs, is not connected; they are in ",
-                                     attempt.runs_directory, "/", name->first, "/", name->second, "/attempts/",
-                                     attempt.number)});
+                        absl::StrCat("worker ", attempt.worker,
+                                     ", which has the logs, is not connected; they are in ",
+                                     attempt.runs_directory, "/", name->first, "/", name->second,
+                                     "/attempts/", attempt.number)});
   }
   Reader& reader = readers_[id];
   reader.worker = worker->id;
@@ -105,7 +109,8 @@ void LogBroker::Remove(Core& core, std::int64_t id) {
   readers_.erase(it);
 }
 
-void LogBroker::Receive(Core& core, const std::string& worker, const saeloom::v1::ReportBatchRequest& batch) {
+void LogBroker::Receive(Core& core, const std::string& worker,
+                        const saeloom::v1::ReportBatchRequest& batch) {
   for (const auto& log : batch.logs()) {
     const auto it = readers_.find(log.request());
     if (it == readers_.end()) {
@@ -131,10 +136,12 @@ void LogBroker::Receive(Core& core, const std::string& worker, const saeloom::v1
 void LogBroker::Poll(Core& core) {
   for (auto& [id, reader] : readers_) {
     const auto it = core.workers().find(reader.worker);
-    const bool there = it != core.workers().end() && it->second.ready && it->second.incarnation == reader.incarnation;
+    const bool there = it != core.workers().end() && it->second.ready &&
+                       it->second.incarnation == reader.incarnation;
     if (there || reader.end) continue;
     reader.end = true;
-    reader.writer->End({grpc::StatusCode::UNAVAILABLE, absl::StrCat("worker ", reader.worker, " has gone")});
+    reader.writer->End(
+        {grpc::StatusCode::UNAVAILABLE, absl::StrCat("worker ", reader.worker, " has gone")});
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Log tails on their way from a worker to a reader: a TailLogs stream becomes a FetchLogs command on the
-// worker's session, and what the worker pushes back goes to the stream. A reader that is too slow loses
-// text, and is told so. All members run on the core's thread.
+// Log tails on their way from a worker to a reader: a TailLogs stream becomes a FetchLogs command
+// on the worker's session, and what the worker pushes back goes to the stream. A reader that is too
+// slow loses text, and is told so. All members run on the core's thread.
 
 #include <cstdint>
 #include <map>
@@ -19,7 +19,8 @@ class LogBroker {
   using Writer = StreamWriter<saeloom::v1::LogChunk>;
   explicit LogBroker(SessionHub& sessions) : sessions_(sessions) {}
 
-  void Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequest& request, std::shared_ptr<Writer> writer);
+  void Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequest& request,
+           std::shared_ptr<Writer> writer);
   void Hungry(std::int64_t id);
   /// The reader has gone: the worker is told to stop following.
   void Remove(Core& core, std::int64_t id);

@@ -1,13 +1,14 @@
 #pragma once
-// What every handler needs: statuses across gRPC's border, and counting of calls. Pure, or thread-safe.
-
-#include <grpcpp/support/server_callback.h>
-#include <grpcpp/support/status.h>
+// What every handler needs: statuses across gRPC's border, and counting of calls. Pure, or
+// thread-safe.
 
 #include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
+
+#include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/status.h>
 
 #include "sae/base/status.h"
 #include "server/runtime/coordinator.h"
@@ -25,15 +26,18 @@ class RpcObserver {
  public:
   virtual ~RpcObserver() = default;
   virtual void OnStarted(const std::string& /*service*/, const std::string& /*method*/) {}
-  virtual void OnHandled(const std::string& /*service*/, const std::string& /*method*/, absl::StatusCode /*code*/,
-                         absl::Duration /*took*/) {}
+  virtual void OnHandled(const std::string& /*service*/, const std::string& /*method*/,
+                         absl::StatusCode /*code*/, absl::Duration /*took*/) {}
 };
 
 /// One call, counted from here to Handled().
 class RpcCall {
  public:
   RpcCall(RpcObserver* observer, Clock& clock, std::string service, std::string method)
-      : observer_(observer), clock_(clock), service_(std::move(service)), method_(std::move(method)),
+      : observer_(observer),
+        clock_(clock),
+        service_(std::move(service)),
+        method_(std::move(method)),
         start_(clock.SinceBoot()) {
     observer_->OnStarted(service_, method_);
   }

@@ -1,12 +1,12 @@
 #include "server/service/server.h"
 
+#include <chrono>
+
+#include "absl/strings/numbers.h"
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_builder.h>
 
-#include <chrono>
-
-#include "absl/strings/numbers.h"
 #include "proto/convert/channel_options.h"
 
 namespace sae::server {
@@ -18,17 +18,20 @@ bool OnLoopback(const std::string& host) {
 
 }  // namespace
 
-absl::Status CheckListenAddress(const std::string& address, bool anywhere, const std::string& flag) {
+absl::Status CheckListenAddress(const std::string& address, bool anywhere,
+                                const std::string& flag) {
   const std::size_t colon = address.rfind(':');
   int port = -1;
-  if (colon == std::string::npos || colon == 0 || !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 ||
-      port > 65535) {
-    return absl::InvalidArgumentError(absl::StrCat(flag, ": \"", address, "\" is not HOST:PORT, as 127.0.0.1:7411"));
+  if (colon == std::string::npos || colon == 0 ||
+      !absl::SimpleAtoi(address.substr(colon + 1), &port) || port < 0 || port > 65535) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(flag, ": \"", address, "\" is not HOST:PORT, as 127.0.0.1:7411"));
   }
   if (anywhere || OnLoopback(address.substr(0, colon))) return absl::OkStatus();
-  return absl::PermissionDeniedError(
-      absl::StrCat(flag, ": ", address, " is not on loopback, and calls are neither encrypted nor authenticated; bind to "
-                   "127.0.0.1, or say --insecure-bind-anywhere on a network that you trust"));
+  return absl::PermissionDeniedError(absl::StrCat(
+      flag, ": ", address,
+      " is not on loopback, and calls are neither encrypted nor authenticated; bind to "
+      "127.0.0.1, or say --insecure-bind-anywhere on a network that you trust"));
 }
 
 Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs)
@@ -38,9 +41,10 @@ Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserv
       sweeps_(context_),
       workers_(context_) {}
 
-absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options, Coordinator& coordinator,
-                                                      RpcObserver* rpcs) {
-  SAE_RETURN_IF_ERROR(CheckListenAddress(options.listen, options.insecure_bind_anywhere, "--listen"));
+absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
+                                                      Coordinator& coordinator, RpcObserver* rpcs) {
+  SAE_RETURN_IF_ERROR(
+      CheckListenAddress(options.listen, options.insecure_bind_anywhere, "--listen"));
   std::unique_ptr<Server> server(new Server(options, coordinator, rpcs));
   // Process-wide switches of gRPC, made before any server is built.
   grpc::EnableDefaultHealthCheckService(true);
@@ -61,9 +65,10 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   });
   server->server_ = builder.BuildAndStart();
   if (server->server_ == nullptr || port == 0) {
-    return absl::FailedPreconditionError(absl::StrCat("--listen: cannot bind ", options.listen,
-                                                      ": the address is in use, or not one of this machine; give "
-                                                      "another port, or :0 for a free one"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("--listen: cannot bind ", options.listen,
+                     ": the address is in use, or not one of this machine; give "
+                     "another port, or :0 for a free one"));
   }
   server->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
   return server;

@@ -1,12 +1,12 @@
 #pragma once
-// The coordinator as a gRPC server: builds, binds, stops. Owns the hubs, the services and gRPC's server;
-// borrows the coordinator, which outlives it. Errors: FAILED_PRECONDITION for an address in use,
-// PERMISSION_DENIED for one beyond loopback that was not asked for in so many words.
-
-#include <grpcpp/server.h>
+// The coordinator as a gRPC server: builds, binds, stops. Owns the hubs, the services and gRPC's
+// server; borrows the coordinator, which outlives it. Errors: FAILED_PRECONDITION for an address in
+// use, PERMISSION_DENIED for one beyond loopback that was not asked for in so many words.
 
 #include <memory>
 #include <string>
+
+#include <grpcpp/server.h>
 
 #include "server/service/sweep_service.h"
 #include "server/service/worker_service.h"
@@ -19,14 +19,17 @@ struct ServerOptions {
   absl::Duration watch_heartbeat = absl::Seconds(5);
 };
 
-/// PERMISSION_DENIED unless `address` is on loopback or `anywhere` was said; INVALID_ARGUMENT unless host:port.
-[[nodiscard]] absl::Status CheckListenAddress(const std::string& address, bool anywhere, const std::string& flag);
+/// PERMISSION_DENIED unless `address` is on loopback or `anywhere` was said; INVALID_ARGUMENT
+/// unless host:port.
+[[nodiscard]] absl::Status CheckListenAddress(const std::string& address, bool anywhere,
+                                              const std::string& flag);
 
 class Server {
  public:
   /// `rpcs` may be null. It and `coordinator` outlive the server.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
-                                                                     Coordinator& coordinator, RpcObserver* rpcs);
+                                                                     Coordinator& coordinator,
+                                                                     RpcObserver* rpcs);
   ~Server() { Stop(absl::ZeroDuration()); }
 
   /// host:port with the port that was chosen.

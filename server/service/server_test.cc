@@ -1,4 +1,5 @@
-// The real services over loopback, with a client and a worker that speak gRPC. Ports are picked free.
+// The real services over loopback, with a client and a worker that speak gRPC. Ports are picked
+// free.
 #include "server/service/server.h"
 
 #include <gmock/gmock.h>
@@ -14,9 +15,9 @@
 namespace sae::server::testing {
 namespace {
 namespace v1 = saeloom::v1;
-using ::testing::HasSubstr;
 using config::EventKind;
 using grpc::StatusCode;
+using ::testing::HasSubstr;
 
 class ServerTest : public ::testing::Test {
  protected:
@@ -25,7 +26,8 @@ class ServerTest : public ::testing::Test {
   void Start(const std::string& listen) {
     Coordinator::Options options;
     options.longest_wait = absl::Milliseconds(20);
-    auto coordinator = Coordinator::Start(options, RealClock(), std::make_unique<MemoryStore>(disk_));
+    auto coordinator =
+        Coordinator::Start(options, RealClock(), std::make_unique<MemoryStore>(disk_));
     ASSERT_TRUE(coordinator.ok()) << coordinator.status();
     coordinator_ = std::move(*coordinator);
     ServerOptions server_options;
@@ -43,8 +45,8 @@ class ServerTest : public ::testing::Test {
     server_ = nullptr;
     coordinator_ = nullptr;
   }
-  grpc::Status Create(const config::SweepSpec& spec, v1::Sweep* sweep, const std::string& request_id = "",
-                      bool validate_only = false) {
+  grpc::Status Create(const config::SweepSpec& spec, v1::Sweep* sweep,
+                      const std::string& request_id = "", bool validate_only = false) {
     v1::CreateSweepRequest request;
     request.set_parent("projects/default");
     *request.mutable_spec() = sae::ToProto(spec);
@@ -70,7 +72,8 @@ class ServerTest : public ::testing::Test {
     return trial;
   }
   /// Reads the stream until `until` says so or it ends; heartbeats are left out.
-  grpc::Status Watch(const std::string& sweep, std::int64_t after, std::vector<v1::SweepEvent>& events,
+  grpc::Status Watch(const std::string& sweep, std::int64_t after,
+                     std::vector<v1::SweepEvent>& events,
                      const std::function<bool(const v1::SweepEvent&)>& until = nullptr) {
     grpc::ClientContext context;
     SetDeadline(context);
@@ -147,7 +150,9 @@ TEST_F(ServerTest, AWatchResumesAcrossARestartWithoutGapOrDuplicate) {
   {
     RpcWorker worker(channel_, "w", 1);
     const auto start = worker.WaitForCommand().commands(0).start();
-    ASSERT_EQ(worker.Report("s", start.trial(), 1, 1, {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 1)}), 2);
+    ASSERT_EQ(worker.Report("s", start.trial(), 1, 1,
+                            {Line(1, EventKind::kStarted), Line(2, EventKind::kMetrics, 1)}),
+              2);
     Watch("s", 0, events, [](const v1::SweepEvent& e) { return e.has_point(); });
   }
   const std::string address = server_->address();
@@ -157,7 +162,9 @@ TEST_F(ServerTest, AWatchResumesAcrossARestartWithoutGapOrDuplicate) {
     RpcWorker worker(channel_, "w", 1, {{"s", "0000", 1}});
     EXPECT_EQ(worker.registered().attempts(0).seq(), 2);
     EXPECT_TRUE(worker.registered().attempts(0).wanted());
-    ASSERT_EQ(worker.Report("s", "0000", 1, 3, {Line(3, EventKind::kMetrics, 2), Line(4, EventKind::kFinished, 2)}), 4);
+    ASSERT_EQ(worker.Report("s", "0000", 1, 3,
+                            {Line(3, EventKind::kMetrics, 2), Line(4, EventKind::kFinished, 2)}),
+              4);
     v1::StartAttempt start;
     start.set_sweep("s");
     start.set_trial("0000");
@@ -165,7 +172,8 @@ TEST_F(ServerTest, AWatchResumesAcrossARestartWithoutGapOrDuplicate) {
     worker.End(start, 0, "finished");
     EXPECT_TRUE(Watch("s", events.back().seq(), events).ok());
   }
-  for (std::size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].seq(), static_cast<std::int64_t>(i) + 1);
+  for (std::size_t i = 0; i < events.size(); ++i)
+    EXPECT_EQ(events[i].seq(), static_cast<std::int64_t>(i) + 1);
   EXPECT_EQ(events.back().sweep_change().state(), v1::Sweep::STATE_SUCCEEDED);
 }
 
@@ -222,9 +230,11 @@ TEST_F(ServerTest, ErrorsCarryCanonicalCodes) {
 
   v1::GetSweepRequest get;
   get.set_name("nothing");
-  EXPECT_EQ(Call<v1::Sweep>(&v1::SweepService::Stub::GetSweep, get).first.error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(Call<v1::Sweep>(&v1::SweepService::Stub::GetSweep, get).first.error_code(),
+            StatusCode::NOT_FOUND);
   get.set_name("a/b/c");
-  EXPECT_EQ(Call<v1::Sweep>(&v1::SweepService::Stub::GetSweep, get).first.error_code(), StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Call<v1::Sweep>(&v1::SweepService::Stub::GetSweep, get).first.error_code(),
+            StatusCode::INVALID_ARGUMENT);
   std::vector<v1::SweepEvent> events;
   EXPECT_EQ(Watch("nothing", 0, events).error_code(), StatusCode::NOT_FOUND);
   EXPECT_EQ(Watch("s", 99, events).error_code(), StatusCode::OUT_OF_RANGE);
@@ -234,17 +244,22 @@ TEST_F(ServerTest, ValidateOnlyChangesNothing) {
   v1::Sweep sweep;
   ASSERT_TRUE(Create(MakeSpec("s", 3), &sweep, "id", true).ok());
   EXPECT_EQ(sweep.trials().at("PENDING"), 3);
-  EXPECT_EQ(Call<v1::ListSweepsResponse>(&v1::SweepService::Stub::ListSweeps, v1::ListSweepsRequest()).second.sweeps_size(), 0);
+  EXPECT_EQ(
+      Call<v1::ListSweepsResponse>(&v1::SweepService::Stub::ListSweeps, v1::ListSweepsRequest())
+          .second.sweeps_size(),
+      0);
 }
 
 TEST_F(ServerTest, ListsComeInPages) {
   v1::Sweep sweep;
-  for (int i = 0; i < 5; ++i) ASSERT_TRUE(Create(MakeSpec("s" + std::to_string(i), 3), &sweep).ok());
+  for (int i = 0; i < 5; ++i)
+    ASSERT_TRUE(Create(MakeSpec("s" + std::to_string(i), 3), &sweep).ok());
   std::vector<std::string> names;
   v1::ListSweepsRequest request;
   request.set_page_size(2);
   do {
-    const auto [status, page] = Call<v1::ListSweepsResponse>(&v1::SweepService::Stub::ListSweeps, request);
+    const auto [status, page] =
+        Call<v1::ListSweepsResponse>(&v1::SweepService::Stub::ListSweeps, request);
     ASSERT_TRUE(status.ok()) << status.error_message();
     for (const auto& s : page.sweeps()) names.push_back(BareName(s.name()));
     request.set_page_token(page.next_page_token());
@@ -254,16 +269,19 @@ TEST_F(ServerTest, ListsComeInPages) {
   v1::ListTrialsRequest trials;
   trials.set_parent("s0");
   trials.set_page_size(2);
-  const auto first = Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
+  const auto first =
+      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
   ASSERT_EQ(first.trials_size(), 2);
   trials.set_page_token(first.next_page_token());
-  const auto second = Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
+  const auto second =
+      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
   ASSERT_EQ(second.trials_size(), 1);
   EXPECT_EQ(BareName(second.trials(0).name()), "0002");
   EXPECT_TRUE(second.next_page_token().empty());
   trials.set_parent("s1");  // the token is bound to its list
-  EXPECT_EQ(Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).first.error_code(),
-            StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(
+      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).first.error_code(),
+      StatusCode::INVALID_ARGUMENT);
 }
 
 TEST_F(ServerTest, LogsComeThroughTheWorkersSession) {
@@ -317,7 +335,8 @@ TEST_F(ServerTest, AReaderOfLogsThatLeavesIsToldToTheWorker) {
 }
 
 /// One unary call without generated code: bytes in, bytes out.
-std::pair<grpc::Status, std::string> RawCall(const std::shared_ptr<grpc::Channel>& channel, const std::string& method,
+std::pair<grpc::Status, std::string> RawCall(const std::shared_ptr<grpc::Channel>& channel,
+                                             const std::string& method,
                                              const std::string& request) {
   grpc::GenericStub stub(channel);
   grpc::ClientContext context;
@@ -336,7 +355,8 @@ std::pair<grpc::Status, std::string> RawCall(const std::shared_ptr<grpc::Channel
   std::string bytes;
   std::vector<grpc::Slice> slices;
   if (status.ok() && out.Dump(&slices).ok()) {
-    for (const grpc::Slice& s : slices) bytes.append(reinterpret_cast<const char*>(s.begin()), s.size());
+    for (const grpc::Slice& s : slices)
+      bytes.append(reinterpret_cast<const char*>(s.begin()), s.size());
   }
   return {status, bytes};
 }
@@ -349,8 +369,9 @@ TEST_F(ServerTest, HealthIsServing) {
 
 TEST_F(ServerTest, ReflectionNamesBothServices) {
   // A streaming call of one message: ServerReflectionRequest{list_services: "*"}.
-  const auto [status, bytes] = RawCall(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
-                                       std::string("\x3a\x01*", 3));
+  const auto [status, bytes] =
+      RawCall(channel_, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+              std::string("\x3a\x01*", 3));
   ASSERT_TRUE(status.ok()) << status.error_message();
   EXPECT_THAT(bytes, HasSubstr("saeloom.v1.SweepService"));
   EXPECT_THAT(bytes, HasSubstr("saeloom.v1.WorkerService"));
@@ -363,14 +384,16 @@ TEST_F(ServerTest, ANewSessionReplacesTheOld) {
   second.Beat();
   EXPECT_EQ(first.Finish().error_code(), StatusCode::ABORTED);
   v1::ListWorkersResponse workers =
-      Call<v1::ListWorkersResponse>(&v1::SweepService::Stub::ListWorkers, v1::ListWorkersRequest()).second;
+      Call<v1::ListWorkersResponse>(&v1::SweepService::Stub::ListWorkers, v1::ListWorkersRequest())
+          .second;
   ASSERT_EQ(workers.workers_size(), 1);
   EXPECT_EQ(workers.workers(0).state(), "ready");
   EXPECT_EQ(workers.workers(0).free_slots(), 1);
 }
 
 TEST_F(ServerTest, APortInUseIsAClearError) {
-  auto other = Coordinator::Start({}, RealClock(), std::make_unique<MemoryStore>(std::make_shared<MemoryStore::Disk>()));
+  auto other = Coordinator::Start(
+      {}, RealClock(), std::make_unique<MemoryStore>(std::make_shared<MemoryStore::Disk>()));
   ASSERT_TRUE(other.ok());
   ServerOptions options;
   options.listen = server_->address();
@@ -381,7 +404,8 @@ TEST_F(ServerTest, APortInUseIsAClearError) {
 }
 
 TEST(ListenAddress, OnlyLoopbackUnlessToldOtherwise) {
-  for (const char* good : {"127.0.0.1:0", "localhost:7", "[::1]:7"}) EXPECT_TRUE(CheckListenAddress(good, false, "-l").ok());
+  for (const char* good : {"127.0.0.1:0", "localhost:7", "[::1]:7"})
+    EXPECT_TRUE(CheckListenAddress(good, false, "-l").ok());
   EXPECT_TRUE(absl::IsPermissionDenied(CheckListenAddress("0.0.0.0:7", false, "--listen")));
   EXPECT_TRUE(CheckListenAddress("0.0.0.0:7", true, "--listen").ok());
   for (const char* bad : {"", "7", ":7", "localhost", "localhost:x", "localhost:70000"}) {

@@ -4,7 +4,8 @@
 
 namespace sae::server {
 
-void MergeMessage(const saeloom::v1::CoordinatorMessage& next, saeloom::v1::CoordinatorMessage& queued) {
+void MergeMessage(const saeloom::v1::CoordinatorMessage& next,
+                  saeloom::v1::CoordinatorMessage& queued) {
   queued.set_epoch(next.epoch());
   queued.set_heartbeat(std::max(queued.heartbeat(), next.heartbeat()));
   queued.mutable_status_acks()->MergeFrom(next.status_acks());
@@ -26,7 +27,8 @@ saeloom::v1::CoordinatorMessage SessionHub::Compose(Core& core, const std::strin
   saeloom::v1::CoordinatorMessage message;
   message.set_epoch(core.epoch());
   message.set_heartbeat(core.workers().at(worker).heartbeat);
-  for (const Command& command : core.CommandsFor(worker)) *message.add_commands() = ToProto(command);
+  for (const Command& command : core.CommandsFor(worker))
+    *message.add_commands() = ToProto(command);
   return message;
 }
 
@@ -39,7 +41,8 @@ void SessionHub::Receive(Core& core, const std::shared_ptr<SessionLink>& link,
   }
   std::shared_ptr<SessionLink>& bound = links_[message.worker_id()];
   if (bound != link) {
-    if (bound != nullptr) bound->End(absl::AbortedError("a newer session of this worker has replaced this one"));
+    if (bound != nullptr)
+      bound->End(absl::AbortedError("a newer session of this worker has replaced this one"));
     bound = link;
   }
   saeloom::v1::CoordinatorMessage out = Compose(core, message.worker_id());
@@ -61,7 +64,8 @@ void SessionHub::Poll(Core& core) {
   }
 }
 
-bool SessionHub::SendLogRequest(Core& core, const std::string& worker, const saeloom::v1::FetchLogs& request) {
+bool SessionHub::SendLogRequest(Core& core, const std::string& worker,
+                                const saeloom::v1::FetchLogs& request) {
   const auto it = links_.find(worker);
   if (it == links_.end()) return false;
   saeloom::v1::CoordinatorMessage message;
@@ -73,7 +77,8 @@ bool SessionHub::SendLogRequest(Core& core, const std::string& worker, const sae
 }
 
 void SessionHub::Drain() {
-  for (auto& [worker, link] : links_) link->End(absl::UnavailableError("the coordinator is stopping"));
+  for (auto& [worker, link] : links_)
+    link->End(absl::UnavailableError("the coordinator is stopping"));
   links_.clear();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// The live Session stream of each worker, and what is to be sent on it. All members but those of Link run
-// on the core's thread.
+// The live Session stream of each worker, and what is to be sent on it. All members but those of
+// Link run on the core's thread.
 
 #include <cstdint>
 #include <map>
@@ -18,18 +18,22 @@ namespace sae::server {
 class SessionLink {
  public:
   virtual ~SessionLink() = default;
-  /// What is not yet on the wire is merged: the newest commands and heartbeat, all acks and log requests.
+  /// What is not yet on the wire is merged: the newest commands and heartbeat, all acks and log
+  /// requests.
   virtual void Send(saeloom::v1::CoordinatorMessage message) = 0;
   virtual void End(const absl::Status& status) = 0;
 };
 
 /// Merges `next` into `queued`, which was not sent yet.
-void MergeMessage(const saeloom::v1::CoordinatorMessage& next, saeloom::v1::CoordinatorMessage& queued);
+void MergeMessage(const saeloom::v1::CoordinatorMessage& next,
+                  saeloom::v1::CoordinatorMessage& queued);
 
 class SessionHub final : public CoreObserver {
  public:
-  /// A message has come in on `link`. The first one of a worker binds the link to it; an older link ends.
-  void Receive(Core& core, const std::shared_ptr<SessionLink>& link, const saeloom::v1::WorkerMessage& message);
+  /// A message has come in on `link`. The first one of a worker binds the link to it; an older link
+  /// ends.
+  void Receive(Core& core, const std::shared_ptr<SessionLink>& link,
+               const saeloom::v1::WorkerMessage& message);
   void Remove(const SessionLink* link);
   /// Sends commands that are new.
   void Poll(Core& core);

@@ -1,14 +1,14 @@
 #pragma once
-// A server-streaming RPC fed in batches from another thread: one write in flight, at most one batch held,
-// so a reader that does not read costs one batch. Lives until gRPC's OnDone, then frees itself; others hold
-// it by shared_ptr. Thread-safe.
-
-#include <grpcpp/support/server_callback.h>
+// A server-streaming RPC fed in batches from another thread: one write in flight, at most one batch
+// held, so a reader that does not read costs one batch. Lives until gRPC's OnDone, then frees
+// itself; others hold it by shared_ptr. Thread-safe.
 
 #include <functional>
 #include <memory>
 #include <utility>
 #include <vector>
+
+#include <grpcpp/support/server_callback.h>
 
 #include "sae/base/mutex.h"
 
@@ -17,9 +17,10 @@ namespace sae::server {
 template <typename T>
 class StreamWriter final : public grpc::ServerWriteReactor<T> {
  public:
-  /// `hungry` is called when all that was given is written; `gone` once, at the end. Both from gRPC's
-  /// threads, without locks held: they must only post.
-  static std::shared_ptr<StreamWriter> Make(std::function<void()> hungry, std::function<void(grpc::StatusCode)> gone) {
+  /// `hungry` is called when all that was given is written; `gone` once, at the end. Both from
+  /// gRPC's threads, without locks held: they must only post.
+  static std::shared_ptr<StreamWriter> Make(std::function<void()> hungry,
+                                            std::function<void(grpc::StatusCode)> gone) {
     std::shared_ptr<StreamWriter> writer(new StreamWriter(std::move(hungry), std::move(gone)));
     writer->self_ = writer;
     return writer;
@@ -91,7 +92,8 @@ class StreamWriter final : public grpc::ServerWriteReactor<T> {
       if (writing_ || finished_) return;
       if (cancelled_ || (ended_ && next_ == batch_.size())) {
         finished_ = finish = true;
-        status = cancelled_ ? grpc::Status(grpc::StatusCode::CANCELLED, "the reader has gone") : status_;
+        status =
+            cancelled_ ? grpc::Status(grpc::StatusCode::CANCELLED, "the reader has gone") : status_;
       } else if (next_ < batch_.size()) {
         // A message must not move while it is written, and Give may grow the vector meanwhile.
         current_ = std::move(batch_[next_++]);

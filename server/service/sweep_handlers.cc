@@ -4,6 +4,7 @@
 
 #include "absl/strings/numbers.h"
 #include "absl/strings/str_split.h"
+
 #include "proto/convert/sweep_convert.h"
 #include "sae/base/hash.h"
 #include "server/service/convert.h"
@@ -14,7 +15,8 @@ namespace {
 constexpr int kDefaultPage = 50;
 constexpr int kLargestPage = 1000;
 
-absl::StatusOr<const SweepRecord*> FindSweep(const Core& core, const std::string& name, const std::string& field) {
+absl::StatusOr<const SweepRecord*> FindSweep(const Core& core, const std::string& name,
+                                             const std::string& field) {
   SAE_ASSIGN_OR_RETURN(const std::string bare, ParseSweepName(name, field));
   const SweepRecord* sweep = core.state().sweep(bare);
   if (sweep == nullptr) return absl::NotFoundError(absl::StrCat("no sweep \"", bare, "\""));
@@ -22,13 +24,14 @@ absl::StatusOr<const SweepRecord*> FindSweep(const Core& core, const std::string
 }
 
 using Found = std::pair<const SweepRecord*, const TrialRecord*>;
-absl::StatusOr<Found> FindTrial(const Core& core, const std::string& name, const std::string& field) {
+absl::StatusOr<Found> FindTrial(const Core& core, const std::string& name,
+                                const std::string& field) {
   SAE_ASSIGN_OR_RETURN(const auto names, ParseTrialName(name, field));
   SAE_ASSIGN_OR_RETURN(const SweepRecord* sweep, FindSweep(core, names.first, field));
   const TrialRecord* trial = sweep->trial(names.second);
   if (trial == nullptr) {
-    return absl::NotFoundError(absl::StrCat("no trial \"", names.second, "\" in sweep \"", sweep->name, "\", which has ",
-                                            sweep->trials.size()));
+    return absl::NotFoundError(absl::StrCat("no trial \"", names.second, "\" in sweep \"",
+                                            sweep->name, "\", which has ", sweep->trials.size()));
   }
   return Found{sweep, trial};
 }
@@ -43,12 +46,14 @@ std::string Token(std::size_t position, const std::string& listed) {
 }
 absl::StatusOr<Page> ParsePage(int page_size, const std::string& token, const std::string& listed) {
   Page page;
-  if (page_size < 0) return absl::InvalidArgumentError(absl::StrCat("page_size: ", page_size, ", must be >= 0"));
+  if (page_size < 0)
+    return absl::InvalidArgumentError(absl::StrCat("page_size: ", page_size, ", must be >= 0"));
   if (page_size > 0) page.size = static_cast<std::size_t>(std::min(page_size, kLargestPage));
   if (token.empty()) return page;
   const std::vector<std::string> parts = absl::StrSplit(token, '.');
   std::uint64_t position = 0;
-  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &position) || Token(position, listed) != token) {
+  if (parts.size() != 2 || !absl::SimpleAtoi(parts[0], &position) ||
+      Token(position, listed) != token) {
     return absl::InvalidArgumentError(
         absl::StrCat("page_token: \"", token, "\" is not one of this list; begin without a token"));
   }
@@ -58,28 +63,32 @@ absl::StatusOr<Page> ParsePage(int page_size, const std::string& token, const st
 
 absl::Status CheckParent(const std::string& parent) {
   if (parent.empty() || parent == "projects/default") return absl::OkStatus();
-  return absl::NotFoundError(absl::StrCat("parent: \"", parent, "\", the only project is projects/default"));
+  return absl::NotFoundError(
+      absl::StrCat("parent: \"", parent, "\", the only project is projects/default"));
 }
 
-absl::StatusOr<saeloom::v1::Trial> Describe(Core& core, const SweepRecord& sweep, const TrialRecord& trial) {
+absl::StatusOr<saeloom::v1::Trial> Describe(Core& core, const SweepRecord& sweep,
+                                            const TrialRecord& trial) {
   SAE_ASSIGN_OR_RETURN(const Progress progress, core.ProgressOf(sweep, trial));
   return TrialToProto(sweep, trial, core.ReasonOf(sweep, trial), progress);
 }
 
 }  // namespace
 
-absl::StatusOr<PreparedSweep> PrepareCreate(const saeloom::v1::CreateSweepRequest& request, std::size_t max_trials) {
+absl::StatusOr<PreparedSweep> PrepareCreate(const saeloom::v1::CreateSweepRequest& request,
+                                            std::size_t max_trials) {
   SAE_RETURN_IF_ERROR(CheckParent(request.parent()));
   if (!request.has_spec()) return absl::InvalidArgumentError("spec: is missing");
   SAE_ASSIGN_OR_RETURN(config::SweepSpec spec, sae::FromProto(request.spec()));
   return PrepareSweep(spec, max_trials);
 }
 
-absl::Status HandleCreate(Core& core, const saeloom::v1::CreateSweepRequest& request, const PreparedSweep& prepared,
-                          saeloom::v1::Sweep& response) {
+absl::Status HandleCreate(Core& core, const saeloom::v1::CreateSweepRequest& request,
+                          const PreparedSweep& prepared, saeloom::v1::Sweep& response) {
   if (request.validate_only()) {
     if (core.state().sweep(prepared.spec.name) != nullptr) {
-      return absl::AlreadyExistsError(absl::StrCat("name: a sweep \"", prepared.spec.name, "\" exists"));
+      return absl::AlreadyExistsError(
+          absl::StrCat("name: a sweep \"", prepared.spec.name, "\" exists"));
     }
     State scratch;
     SAE_RETURN_IF_ERROR(scratch.Apply({prepared.spec.name, 1, core.Now(), "", prepared.event}));
@@ -87,13 +96,15 @@ absl::Status HandleCreate(Core& core, const saeloom::v1::CreateSweepRequest& req
     return absl::OkStatus();
   }
   SAE_RETURN_IF_ERROR(core.CreateSweep(prepared, request.request_id()));
-  SAE_ASSIGN_OR_RETURN(const std::optional<std::string> made, core.SweepOfRequest(request.request_id()));
+  SAE_ASSIGN_OR_RETURN(const std::optional<std::string> made,
+                       core.SweepOfRequest(request.request_id()));
   const std::string name = made.value_or(prepared.spec.name);
   response = SweepToProto(*core.state().sweep(name), core.head(name));
   return absl::OkStatus();
 }
 
-absl::Status Handle(Core& core, const saeloom::v1::GetSweepRequest& request, saeloom::v1::Sweep& response) {
+absl::Status Handle(Core& core, const saeloom::v1::GetSweepRequest& request,
+                    saeloom::v1::Sweep& response) {
   SAE_ASSIGN_OR_RETURN(const SweepRecord* sweep, FindSweep(core, request.name(), "name"));
   response = SweepToProto(*sweep, core.head(sweep->name));
   return absl::OkStatus();
@@ -102,10 +113,12 @@ absl::Status Handle(Core& core, const saeloom::v1::GetSweepRequest& request, sae
 absl::Status Handle(Core& core, const saeloom::v1::ListSweepsRequest& request,
                     saeloom::v1::ListSweepsResponse& response) {
   SAE_RETURN_IF_ERROR(CheckParent(request.parent()));
-  SAE_ASSIGN_OR_RETURN(const Page page, ParsePage(request.page_size(), request.page_token(), "sweeps"));
+  SAE_ASSIGN_OR_RETURN(const Page page,
+                       ParsePage(request.page_size(), request.page_token(), "sweeps"));
   // Newest first. The token counts from the oldest, so that new sweeps do not shift a page.
   const std::vector<std::string>& order = core.state().sweep_order();
-  std::size_t left = request.page_token().empty() ? order.size() : std::min(page.begin, order.size());
+  std::size_t left =
+      request.page_token().empty() ? order.size() : std::min(page.begin, order.size());
   for (std::size_t i = 0; i < page.size && left > 0; ++i) {
     const std::string& name = order[--left];
     *response.add_sweeps() = SweepToProto(*core.state().sweep(name), core.head(name));
@@ -114,14 +127,16 @@ absl::Status Handle(Core& core, const saeloom::v1::ListSweepsRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Handle(Core& core, const saeloom::v1::CancelSweepRequest& request, saeloom::v1::Sweep& response) {
+absl::Status Handle(Core& core, const saeloom::v1::CancelSweepRequest& request,
+                    saeloom::v1::Sweep& response) {
   SAE_ASSIGN_OR_RETURN(const SweepRecord* sweep, FindSweep(core, request.name(), "name"));
   SAE_RETURN_IF_ERROR(core.CancelSweep(sweep->name));
   response = SweepToProto(*sweep, core.head(sweep->name));
   return absl::OkStatus();
 }
 
-absl::Status Handle(Core& core, const saeloom::v1::GetTrialRequest& request, saeloom::v1::Trial& response) {
+absl::Status Handle(Core& core, const saeloom::v1::GetTrialRequest& request,
+                    saeloom::v1::Trial& response) {
   SAE_ASSIGN_OR_RETURN(const Found found, FindTrial(core, request.name(), "name"));
   SAE_ASSIGN_OR_RETURN(response, Describe(core, *found.first, *found.second));
   AddDetails(*found.second, response);
@@ -132,7 +147,8 @@ absl::Status Handle(Core& core, const saeloom::v1::ListTrialsRequest& request,
                     saeloom::v1::ListTrialsResponse& response) {
   SAE_ASSIGN_OR_RETURN(const SweepRecord* sweep, FindSweep(core, request.parent(), "parent"));
   const std::string listed = absl::StrCat("trials of ", sweep->name);
-  SAE_ASSIGN_OR_RETURN(const Page page, ParsePage(request.page_size(), request.page_token(), listed));
+  SAE_ASSIGN_OR_RETURN(const Page page,
+                       ParsePage(request.page_size(), request.page_token(), listed));
   const std::size_t end = std::min(sweep->trials.size(), page.begin + page.size);
   for (std::size_t i = page.begin; i < end; ++i) {
     SAE_ASSIGN_OR_RETURN(*response.add_trials(), Describe(core, *sweep, sweep->trials[i]));
@@ -165,17 +181,19 @@ absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
                     saeloom::v1::QueryMetricsResponse& response) {
   SAE_ASSIGN_OR_RETURN(const Found found, FindTrial(core, request.trial(), "trial"));
   if (request.max_points() < 0) {
-    return absl::InvalidArgumentError(absl::StrCat("max_points: ", request.max_points(), ", must be >= 0"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("max_points: ", request.max_points(), ", must be >= 0"));
   }
   const std::vector<std::string> metrics(request.metrics().begin(), request.metrics().end());
-  SAE_ASSIGN_OR_RETURN(
-      const std::vector<MetricSeries> series,
-      core.QueryMetrics(*found.first, *found.second, metrics, request.max_points(), request.all_attempts()));
+  SAE_ASSIGN_OR_RETURN(const std::vector<MetricSeries> series,
+                       core.QueryMetrics(*found.first, *found.second, metrics, request.max_points(),
+                                         request.all_attempts()));
   response = SeriesToProto(series);
   return absl::OkStatus();
 }
 
-absl::Status Handle(Core& core, const saeloom::v1::ListWorkersRequest&, saeloom::v1::ListWorkersResponse& response) {
+absl::Status Handle(Core& core, const saeloom::v1::ListWorkersRequest&,
+                    saeloom::v1::ListWorkersResponse& response) {
   for (const auto& [id, worker] : core.workers()) {
     auto* out = response.add_workers();
     out->set_id(id);
@@ -184,7 +202,8 @@ absl::Status Handle(Core& core, const saeloom::v1::ListWorkersRequest&, saeloom:
     out->set_free_slots(worker.ready ? core.FreeSlots(worker) : 0);
     out->set_runs_id(worker.runs_id);
     out->set_state(worker.ready ? "ready" : "lost");
-    if (worker.last_heartbeat != absl::Time()) *out->mutable_last_heartbeat() = ToTimestamp(worker.last_heartbeat);
+    if (worker.last_heartbeat != absl::Time())
+      *out->mutable_last_heartbeat() = ToTimestamp(worker.last_heartbeat);
   }
   return absl::OkStatus();
 }

@@ -21,7 +21,8 @@ SweepServiceImpl::Reactor* SweepServiceImpl::OnCore(Context* context, const char
   return reactor;
 }
 
-SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* context, const v1::CreateSweepRequest* request,
+SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* context,
+                                                         const v1::CreateSweepRequest* request,
                                                          v1::Sweep* response) {
   Reactor* reactor = context->DefaultReactor();
   const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "CreateSweep");
@@ -42,10 +43,11 @@ SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* context, const
   return reactor;
 }
 
-#define SAE_UNARY(Method, Request, Response)                                                               \
-  SweepServiceImpl::Reactor* SweepServiceImpl::Method(Context* context, const v1::Request* request,        \
-                                                      v1::Response* response) {                            \
-    return OnCore(context, #Method, [=](Core& core) { return Handle(core, *request, *response); });        \
+#define SAE_UNARY(Method, Request, Response)                                      \
+  SweepServiceImpl::Reactor* SweepServiceImpl::Method(                            \
+      Context* context, const v1::Request* request, v1::Response* response) {     \
+    return OnCore(context, #Method,                                               \
+                  [=](Core& core) { return Handle(core, *request, *response); }); \
   }
 SAE_UNARY(GetSweep, GetSweepRequest, Sweep)
 SAE_UNARY(ListSweeps, ListSweepsRequest, ListSweepsResponse)
@@ -58,8 +60,8 @@ SAE_UNARY(QueryMetrics, QueryMetricsRequest, QueryMetricsResponse)
 SAE_UNARY(ListWorkers, ListWorkersRequest, ListWorkersResponse)
 #undef SAE_UNARY
 
-SweepServiceImpl::Stream<v1::SweepEvent>* SweepServiceImpl::WatchSweep(Context*,
-                                                                       const v1::WatchSweepRequest* request) {
+SweepServiceImpl::Stream<v1::SweepEvent>* SweepServiceImpl::WatchSweep(
+    Context*, const v1::WatchSweepRequest* request) {
   Coordinator& coordinator = context_.coordinator;
   WatchHub& hub = context_.hubs.watch;
   const std::int64_t id = context_.next_stream++;
@@ -78,7 +80,8 @@ SweepServiceImpl::Stream<v1::SweepEvent>* SweepServiceImpl::WatchSweep(Context*,
   return writer.get();
 }
 
-SweepServiceImpl::Stream<v1::LogChunk>* SweepServiceImpl::TailLogs(Context*, const v1::TailLogsRequest* request) {
+SweepServiceImpl::Stream<v1::LogChunk>* SweepServiceImpl::TailLogs(
+    Context*, const v1::TailLogsRequest* request) {
   Coordinator& coordinator = context_.coordinator;
   LogBroker& hub = context_.hubs.logs;
   const std::int64_t id = context_.next_stream++;
@@ -89,7 +92,8 @@ SweepServiceImpl::Stream<v1::LogChunk>* SweepServiceImpl::TailLogs(Context*, con
         call.Handled(static_cast<absl::StatusCode>(code));
         coordinator.Post([&hub, id](Core& core) { hub.Remove(core, id); });
       });
-  coordinator.Post([&hub, id, writer, request = *request](Core& core) { hub.Add(core, id, request, writer); });
+  coordinator.Post(
+      [&hub, id, writer, request = *request](Core& core) { hub.Add(core, id, request, writer); });
   return writer.get();
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// saeloom.v1.SweepService on the callback API: every handler posts to the core's thread and returns.
-// Thread-safe.
+// saeloom.v1.SweepService on the callback API: every handler posts to the core's thread and
+// returns. Thread-safe.
 
 #include <grpcpp/grpcpp.h>
 
@@ -18,19 +18,26 @@ class SweepServiceImpl final : public saeloom::v1::SweepService::CallbackService
   template <typename T>
   using Stream = grpc::ServerWriteReactor<T>;
 
-  Reactor* CreateSweep(Context*, const saeloom::v1::CreateSweepRequest*, saeloom::v1::Sweep*) override;
+  Reactor* CreateSweep(Context*, const saeloom::v1::CreateSweepRequest*,
+                       saeloom::v1::Sweep*) override;
   Reactor* GetSweep(Context*, const saeloom::v1::GetSweepRequest*, saeloom::v1::Sweep*) override;
-  Reactor* ListSweeps(Context*, const saeloom::v1::ListSweepsRequest*, saeloom::v1::ListSweepsResponse*) override;
-  Reactor* CancelSweep(Context*, const saeloom::v1::CancelSweepRequest*, saeloom::v1::Sweep*) override;
+  Reactor* ListSweeps(Context*, const saeloom::v1::ListSweepsRequest*,
+                      saeloom::v1::ListSweepsResponse*) override;
+  Reactor* CancelSweep(Context*, const saeloom::v1::CancelSweepRequest*,
+                       saeloom::v1::Sweep*) override;
   Reactor* GetTrial(Context*, const saeloom::v1::GetTrialRequest*, saeloom::v1::Trial*) override;
-  Reactor* ListTrials(Context*, const saeloom::v1::ListTrialsRequest*, saeloom::v1::ListTrialsResponse*) override;
-  Reactor* RetryTrials(Context*, const saeloom::v1::RetryTrialsRequest*, saeloom::v1::RetryTrialsResponse*) override;
+  Reactor* ListTrials(Context*, const saeloom::v1::ListTrialsRequest*,
+                      saeloom::v1::ListTrialsResponse*) override;
+  Reactor* RetryTrials(Context*, const saeloom::v1::RetryTrialsRequest*,
+                       saeloom::v1::RetryTrialsResponse*) override;
   Reactor* ListCheckpoints(Context*, const saeloom::v1::ListCheckpointsRequest*,
                            saeloom::v1::ListCheckpointsResponse*) override;
   Reactor* QueryMetrics(Context*, const saeloom::v1::QueryMetricsRequest*,
                         saeloom::v1::QueryMetricsResponse*) override;
-  Reactor* ListWorkers(Context*, const saeloom::v1::ListWorkersRequest*, saeloom::v1::ListWorkersResponse*) override;
-  Stream<saeloom::v1::SweepEvent>* WatchSweep(Context*, const saeloom::v1::WatchSweepRequest*) override;
+  Reactor* ListWorkers(Context*, const saeloom::v1::ListWorkersRequest*,
+                       saeloom::v1::ListWorkersResponse*) override;
+  Stream<saeloom::v1::SweepEvent>* WatchSweep(Context*,
+                                              const saeloom::v1::WatchSweepRequest*) override;
   Stream<saeloom::v1::LogChunk>* TailLogs(Context*, const saeloom::v1::TailLogsRequest*) override;
 
  private:

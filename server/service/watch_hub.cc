@@ -11,7 +11,8 @@ namespace {
 constexpr int kBatchEvents = 256;  // about 50 KiB of points
 
 grpc::Status Draining() {
-  return {grpc::StatusCode::UNAVAILABLE, "the coordinator is stopping; resume with after_seq = the last seq seen"};
+  return {grpc::StatusCode::UNAVAILABLE,
+          "the coordinator is stopping; resume with after_seq = the last seq seen"};
 }
 
 }  // namespace
@@ -23,12 +24,14 @@ void WatchHub::Add(Core& core, std::int64_t id, const std::string& sweep, std::i
     return writer->End({grpc::StatusCode::NOT_FOUND, absl::StrCat("no sweep \"", sweep, "\"")});
   }
   if (after_seq < 0) {
-    return writer->End({grpc::StatusCode::INVALID_ARGUMENT, absl::StrCat("after_seq: ", after_seq, ", must be >= 0")});
+    return writer->End({grpc::StatusCode::INVALID_ARGUMENT,
+                        absl::StrCat("after_seq: ", after_seq, ", must be >= 0")});
   }
   if (after_seq > core.head(sweep)) {
-    return writer->End({grpc::StatusCode::OUT_OF_RANGE,
-                        absl::StrCat("after_seq: ", after_seq, " is beyond the newest event, ", core.head(sweep),
-                                     "; was it read from another coordinator? Begin at 0")});
+    return writer->End(
+        {grpc::StatusCode::OUT_OF_RANGE,
+         absl::StrCat("after_seq: ", after_seq, " is beyond the newest event, ", core.head(sweep),
+                      "; was it read from another coordinator? Begin at 0")});
   }
   Reader& reader = readers_[id];
   reader.sweep = sweep;

@@ -1,6 +1,7 @@
 #pragma once
-// Readers of sweeps' event streams. Each is a cursor over the log: nothing is queued for a reader that does
-// not read. All members run on the core's thread (post to it); writers may be fed from there.
+// Readers of sweeps' event streams. Each is a cursor over the log: nothing is queued for a reader
+// that does not read. All members run on the core's thread (post to it); writers may be fed from
+// there.
 
 #include <cstdint>
 #include <map>

@@ -9,14 +9,19 @@ namespace {
 namespace v1 = saeloom::v1;
 constexpr char kService[] = "saeloom.v1.WorkerService";
 
-/// One Session stream. Frees itself after OnDone; the hub and posted tasks share it. One read and one write
-/// in flight; the next read begins when the message before it was handled.
-class SessionReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>,
-                             public SessionLink {
+/// One Session stream. Frees itself after OnDone; the hub and posted tasks share it. One read and
+/// one write in flight; the next read begins when the message before it was handled.
+class SessionReactor final
+    : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>,
+      public SessionLink {
  public:
-  static grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Make(ServiceContext& context) {
+  static grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Make(
+      ServiceContext& context) {
     std::shared_ptr<SessionReactor> reactor(new SessionReactor(context));
-    reactor->self_ = reactor;
+    {
+      MutexLock lock(reactor->mu_);
+      reactor->self_ = reactor;
+    }
     reactor->Read();
     return reactor.get();
   }
@@ -45,7 +50,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, v
   }
 
   void OnReadDone(bool ok) override {
-    if (!ok) return End(absl::OkStatus());  // the worker has closed its side, or the connection broke
+    if (!ok)
+      return End(absl::OkStatus());  // the worker has closed its side, or the connection broke
     std::shared_ptr<SessionLink> self;
     {
       MutexLock lock(mu_);
@@ -74,7 +80,8 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, v
       code = static_cast<absl::StatusCode>(status_.error_code());
     }
     call_.Handled(code);
-    context_.coordinator.Post([self, hubs = &context_.hubs](Core&) { hubs->sessions.Remove(self.get()); });
+    context_.coordinator.Post(
+        [self, hubs = &context_.hubs](Core&) { hubs->sessions.Remove(self.get()); });
   }
 
  private:
@@ -117,7 +124,7 @@ class SessionReactor final : public grpc::ServerBidiReactor<v1::WorkerMessage, v
 
   ServiceContext& context_;
   const RpcCall call_;
-  v1::WorkerMessage incoming_;     // gRPC's while a read is in flight, else the posted task's
+  v1::WorkerMessage incoming_;       // gRPC's while a read is in flight, else the posted task's
   v1::CoordinatorMessage outgoing_;  // gRPC's while writing_
   Mutex mu_;
   std::shared_ptr<SessionReactor> self_ ABSL_GUARDED_BY(mu_);  // gRPC's share of the ownership
@@ -141,8 +148,9 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
     const auto reply = core.Register(FromProto(*request));
     if (reply.ok()) {
       *response = ToProto(*reply);
-      spdlog::info("worker {} registered: {} slots, runs folder {} ({} known attempts)", request->worker_id(),
-                   request->slots(), request->runs_directory(), request->attempts_size());
+      spdlog::info("worker {} registered: {} slots, runs folder {} ({} known attempts)",
+                   request->worker_id(), request->slots(), request->runs_directory(),
+                   request->attempts_size());
     }
     call.Handled(reply.status().code());
     reactor->Finish(ToGrpc(reply.status()));

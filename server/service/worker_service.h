@@ -12,11 +12,13 @@ class WorkerServiceImpl final : public saeloom::v1::WorkerService::CallbackServi
  public:
   explicit WorkerServiceImpl(ServiceContext& context) : context_(context) {}
 
-  grpc::ServerUnaryReactor* Register(grpc::CallbackServerContext*, const saeloom::v1::RegisterRequest*,
+  grpc::ServerUnaryReactor* Register(grpc::CallbackServerContext*,
+                                     const saeloom::v1::RegisterRequest*,
                                      saeloom::v1::RegisterResponse*) override;
   grpc::ServerBidiReactor<saeloom::v1::WorkerMessage, saeloom::v1::CoordinatorMessage>* Session(
       grpc::CallbackServerContext*) override;
-  grpc::ServerUnaryReactor* ReportBatch(grpc::CallbackServerContext*, const saeloom::v1::ReportBatchRequest*,
+  grpc::ServerUnaryReactor* ReportBatch(grpc::CallbackServerContext*,
+                                        const saeloom::v1::ReportBatchRequest*,
                                         saeloom::v1::ReportBatchResponse*) override;
 
  private:

@@ -1,8 +1,9 @@
 #pragma once
-// Where the event log lives. One transaction holds events of several sweeps, the acknowledged seq of
-// attempts and used request ids: all of it is durable when Commit returns OK, none of it otherwise.
-// Used from one thread at a time. Errors: RESOURCE_EXHAUSTED (no space), UNAVAILABLE (try again),
-// DATA_LOSS (corrupt), FAILED_PRECONDITION (locked, or written by a newer version); each with the remedy.
+// Where the event log lives. One transaction holds events of several sweeps, the acknowledged seq
+// of attempts and used request ids: all of it is durable when Commit returns OK, none of it
+// otherwise. Used from one thread at a time. Errors: RESOURCE_EXHAUSTED (no space), UNAVAILABLE
+// (try again), DATA_LOSS (corrupt), FAILED_PRECONDITION (locked, or written by a newer version);
+// each with the remedy.
 
 #include <cstdint>
 #include <functional>
@@ -49,24 +50,27 @@ class EventStore {
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> BeginEpoch() = 0;
   [[nodiscard]] virtual absl::Status Commit(const Transaction& transaction) = 0;
 
-  /// Lifecycle events of all sweeps in the order of their commits; stops at the first error of `visit`.
+  /// Lifecycle events of all sweeps in the order of their commits; stops at the first error of
+  /// `visit`.
   [[nodiscard]] virtual absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) = 0;
   /// The newest seq of each sweep, telemetry included.
   [[nodiscard]] virtual absl::StatusOr<std::map<std::string, std::int64_t>> Heads() = 0;
   [[nodiscard]] virtual absl::StatusOr<std::vector<Acknowledged>> AllAcknowledged() = 0;
-  [[nodiscard]] virtual absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::optional<UsedRequest>> FindRequest(
+      const std::string& id) = 0;
 
   /// Events of one sweep with seq > after, both kinds, in order; at most `limit`.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after,
+  [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep,
+                                                                   std::int64_t after,
                                                                    int limit) = 0;
   /// Points of one trial with seq > after, in order; at most `limit`.
   [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep,
-                                                                         const std::string& trial, std::int64_t after,
+                                                                         const std::string& trial,
+                                                                         std::int64_t after,
                                                                          int limit) = 0;
   /// Points of one trial with seq < before, newest first; at most `limit`.
-  [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep,
-                                                                                 const std::string& trial,
-                                                                                 std::int64_t before, int limit) = 0;
+  [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(
+      const std::string& sweep, const std::string& trial, std::int64_t before, int limit) = 0;
   /// Bytes it takes, for a metric.
   virtual std::int64_t SizeBytes() = 0;
 };

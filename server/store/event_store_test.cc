@@ -1,10 +1,10 @@
 // One contract, two stores; and what only the file can get wrong.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-#include <sqlite3.h>
-
 #include <filesystem>
 #include <fstream>
+#include <sqlite3.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "server/store/memory_store.h"
 #include "server/store/sqlite_store.h"
@@ -14,7 +14,8 @@ namespace {
 using ::testing::HasSubstr;
 using Seqs = std::vector<std::int64_t>;
 
-LogEvent Event(const std::string& sweep, std::int64_t seq, Body body, const std::string& trial = "") {
+LogEvent Event(const std::string& sweep, std::int64_t seq, Body body,
+               const std::string& trial = "") {
   return {sweep, seq, absl::FromUnixNanos(1'700'000'000'123'456'789 + seq), trial, std::move(body)};
 }
 LogEvent PointAt(const std::string& sweep, std::int64_t seq, const std::string& trial) {
@@ -87,7 +88,8 @@ TEST_P(EventStoreContract, EpochGrowsWithEveryStart) {
 TEST_P(EventStoreContract, BothKindsShareOneSequence) {
   Transaction t;
   t.events = {Event("a", 1, SweepCreated{R"({"name":"a"})", {{}}}), PointAt("a", 2, "0000"),
-              Event("a", 3, AttemptStarting{1}, "0000"), PointAt("a", 4, "0001"), Event("b", 1, CancelRequested{})};
+              Event("a", 3, AttemptStarting{1}, "0000"), PointAt("a", 4, "0001"),
+              Event("b", 1, CancelRequested{})};
   ASSERT_TRUE(store().Commit(t).ok());
   fixture_->Reopen();
   EXPECT_EQ(SeqsOf(store().Read("a", 0, 100).value()), (Seqs{1, 2, 3, 4}));
@@ -101,14 +103,17 @@ TEST_P(EventStoreContract, BothKindsShareOneSequence) {
 }
 
 TEST_P(EventStoreContract, ReplaySeesLifecycleInCommitOrder) {
-  ASSERT_TRUE(store().Commit({{Event("b", 1, CancelRequested{}), PointAt("b", 2, "0000")}, {}, {}}).ok());
+  ASSERT_TRUE(
+      store().Commit({{Event("b", 1, CancelRequested{}), PointAt("b", 2, "0000")}, {}, {}}).ok());
   ASSERT_TRUE(store().Commit({{Event("a", 1, CancelRequested{})}, {}, {}}).ok());
   ASSERT_TRUE(store().Commit({{Event("b", 3, CancelRequested{})}, {}, {}}).ok());
   std::vector<std::string> seen;
-  ASSERT_TRUE(store().Replay([&](const LogEvent& e) {
-    seen.push_back(absl::StrCat(e.sweep, e.seq));
-    return absl::OkStatus();
-  }).ok());
+  ASSERT_TRUE(store()
+                  .Replay([&](const LogEvent& e) {
+                    seen.push_back(absl::StrCat(e.sweep, e.seq));
+                    return absl::OkStatus();
+                  })
+                  .ok());
   EXPECT_EQ(seen, (std::vector<std::string>{"b1", "a1", "b3"}));
   EXPECT_EQ(store().Replay([](const LogEvent&) { return absl::DataLossError("x"); }).code(),
             absl::StatusCode::kDataLoss);
@@ -116,7 +121,8 @@ TEST_P(EventStoreContract, ReplaySeesLifecycleInCommitOrder) {
 
 TEST_P(EventStoreContract, PointsOfOneTrialBothWays) {
   Transaction t;
-  for (std::int64_t seq = 1; seq <= 10; ++seq) t.events.push_back(PointAt("a", seq, seq % 2 == 0 ? "0000" : "0001"));
+  for (std::int64_t seq = 1; seq <= 10; ++seq)
+    t.events.push_back(PointAt("a", seq, seq % 2 == 0 ? "0000" : "0001"));
   ASSERT_TRUE(store().Commit(t).ok());
   EXPECT_EQ(SeqsOf(store().ReadPoints("a", "0000", 2, 3).value()), (Seqs{4, 6, 8}));
   EXPECT_EQ(SeqsOf(store().ReadPointsBackward("a", "0000", INT64_MAX, 2).value()), (Seqs{10, 8}));
@@ -134,7 +140,8 @@ TEST_P(EventStoreContract, ATransactionIsAllOrNothing) {
   EXPECT_EQ(SeqsOf(store().Read("a", 0, 10).value()), Seqs{1});
   EXPECT_TRUE(store().AllAcknowledged().value().empty());
   EXPECT_FALSE(store().FindRequest("id").value().has_value());
-  ASSERT_TRUE(store().Commit({{Event("a", 2, CancelRequested{})}, {}, {}}).ok()) << "and it goes on";
+  ASSERT_TRUE(store().Commit({{Event("a", 2, CancelRequested{})}, {}, {}}).ok())
+      << "and it goes on";
 }
 
 TEST_P(EventStoreContract, AcknowledgedAndRequestsAreKept) {
@@ -158,7 +165,8 @@ class SqliteStoreTest : public ::testing::Test {
   void Sql(const std::string& sql) {
     sqlite3* db = nullptr;
     ASSERT_EQ(sqlite3_open(path_.c_str(), &db), SQLITE_OK);
-    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK) << sqlite3_errmsg(db);
+    ASSERT_EQ(sqlite3_exec(db, sql.c_str(), nullptr, nullptr, nullptr), SQLITE_OK)
+        << sqlite3_errmsg(db);
     sqlite3_close(db);
   }
   absl::Status OpenStatus() { return SqliteStore::Open(path_).status(); }
@@ -208,7 +216,8 @@ TEST_F(SqliteStoreTest, DamageIsSeenAtOpen) {
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss) << status;
   EXPECT_THAT(Message(status), HasSubstr("backup"));
 
-  std::ofstream(path_, std::ios::binary | std::ios::trunc) << "this is no database, and long enough to be read as one";
+  std::ofstream(path_, std::ios::binary | std::ios::trunc)
+      << "this is no database, and long enough to be read as one";
   EXPECT_EQ(OpenStatus().code(), absl::StatusCode::kDataLoss) << OpenStatus();
 }
 

@@ -17,7 +17,8 @@ absl::Status MemoryStore::Commit(const Transaction& transaction) {
   for (const LogEvent& event : transaction.events) {
     const auto sweep = disk_->by_seq.find(event.sweep);
     if (sweep != disk_->by_seq.end() && sweep->second.contains(event.seq)) {
-      return absl::InternalError(absl::StrCat("event log: ", event.sweep, " seq ", event.seq, " exists"));
+      return absl::InternalError(
+          absl::StrCat("event log: ", event.sweep, " seq ", event.seq, " exists"));
     }
   }
   for (const LogEvent& event : transaction.events) {
@@ -58,20 +59,24 @@ absl::StatusOr<std::optional<UsedRequest>> MemoryStore::FindRequest(const std::s
   return it == disk_->requests.end() ? std::nullopt : std::optional(it->second);
 }
 
-absl::StatusOr<std::vector<LogEvent>> MemoryStore::Read(const std::string& sweep, std::int64_t after, int limit) {
+absl::StatusOr<std::vector<LogEvent>> MemoryStore::Read(const std::string& sweep,
+                                                        std::int64_t after, int limit) {
   std::vector<LogEvent> out;
   const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
-  for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit; ++it) {
+  for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit;
+       ++it) {
     out.push_back(disk_->log[it->second]);
   }
   return out;
 }
 
-absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPoints(const std::string& sweep, const std::string& trial,
+absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPoints(const std::string& sweep,
+                                                              const std::string& trial,
                                                               std::int64_t after, int limit) {
   std::vector<LogEvent> out;
   const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
-  for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit; ++it) {
+  for (auto it = seqs.upper_bound(after); it != seqs.end() && static_cast<int>(out.size()) < limit;
+       ++it) {
     const LogEvent& event = disk_->log[it->second];
     if (event.telemetry() && event.trial == trial) out.push_back(event);
   }
@@ -79,11 +84,13 @@ absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPoints(const std::string&
 }
 
 absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPointsBackward(const std::string& sweep,
-                                                                      const std::string& trial, std::int64_t before,
+                                                                      const std::string& trial,
+                                                                      std::int64_t before,
                                                                       int limit) {
   std::vector<LogEvent> out;
   const std::map<std::int64_t, std::size_t>& seqs = SeqsOf(sweep);
-  for (auto it = seqs.lower_bound(before); it != seqs.begin() && static_cast<int>(out.size()) < limit;) {
+  for (auto it = seqs.lower_bound(before);
+       it != seqs.begin() && static_cast<int>(out.size()) < limit;) {
     const LogEvent& event = disk_->log[(--it)->second];
     if (event.telemetry() && event.trial == trial) out.push_back(event);
   }

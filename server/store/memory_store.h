@@ -1,6 +1,7 @@
 #pragma once
-// An event store in memory, for tests and simulation. The contents live in a Disk that outlives the store,
-// so that a test can "restart" over them; the next commits can be made to fail. Not thread-safe.
+// An event store in memory, for tests and simulation. The contents live in a Disk that outlives the
+// store, so that a test can "restart" over them; the next commits can be made to fail. Not
+// thread-safe.
 
 #include <memory>
 
@@ -28,12 +29,17 @@ class MemoryStore final : public EventStore {
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;
   absl::StatusOr<std::vector<Acknowledged>> AllAcknowledged() override;
   absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) override;
-  absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after, int limit) override;
-  absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep, const std::string& trial,
-                                                   std::int64_t after, int limit) override;
-  absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep, const std::string& trial,
+  absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after,
+                                             int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep,
+                                                   const std::string& trial, std::int64_t after,
+                                                   int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep,
+                                                           const std::string& trial,
                                                            std::int64_t before, int limit) override;
-  std::int64_t SizeBytes() override { return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent)); }
+  std::int64_t SizeBytes() override {
+    return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent));
+  }
 
  private:
   const std::map<std::int64_t, std::size_t>& SeqsOf(const std::string& sweep) const;

@@ -2,13 +2,13 @@
 
 #include <sqlite3.h>
 #include <sys/vfs.h>
-
 #include <utility>
 
 namespace sae::server {
 namespace {
 
-constexpr int kApplicationId = 0x5341454c;  // "SAEL": file(1) and we can tell our databases from others
+constexpr int kApplicationId =
+    0x5341454c;  // "SAEL": file(1) and we can tell our databases from others
 
 constexpr char kSchema[] = R"sql(
 CREATE TABLE meta(key TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
@@ -30,7 +30,8 @@ bool OnNetworkFileSystem(const std::string& path) {
   const std::string folder = path.substr(0, path.find_last_of('/') + 1);
   if (statfs(folder.empty() ? "." : folder.c_str(), &fs) != 0) return false;
   const auto type = static_cast<std::uint32_t>(fs.f_type);
-  return type == 0x6969u || type == 0xFF534D42u || type == 0xFE534D42u || type == 0x517Bu;  // NFS, CIFS, SMB2, SMB
+  return type == 0x6969u || type == 0xFF534D42u || type == 0xFE534D42u ||
+         type == 0x517Bu;  // NFS, CIFS, SMB2, SMB
 }
 
 }  // namespace
@@ -40,7 +41,9 @@ class SqliteStore::Query {
  public:
   Query(SqliteStore& store, const std::string& sql) : store_(store) {
     sqlite3_stmt*& cached = store.statements_[sql];
-    if (cached == nullptr) code_ = sqlite3_prepare_v3(store.db_, sql.c_str(), -1, SQLITE_PREPARE_PERSISTENT, &cached, nullptr);
+    if (cached == nullptr)
+      code_ = sqlite3_prepare_v3(store.db_, sql.c_str(), -1, SQLITE_PREPARE_PERSISTENT, &cached,
+                                 nullptr);
     statement_ = cached;
   }
   ~Query() {
@@ -52,7 +55,8 @@ class SqliteStore::Query {
 
   Query& Bind(const std::string& text) {
     // The caller's string outlives the query.
-    sqlite3_bind_text(statement_, ++bound_, text.data(), static_cast<int>(text.size()), SQLITE_STATIC);
+    sqlite3_bind_text(statement_, ++bound_, text.data(), static_cast<int>(text.size()),
+                      SQLITE_STATIC);
     return *this;
   }
   Query& Bind(std::int64_t value) {
@@ -65,7 +69,8 @@ class SqliteStore::Query {
     return code_ == SQLITE_ROW;
   }
   absl::Status status(const std::string& doing) const {
-    return code_ == SQLITE_DONE || code_ == SQLITE_ROW ? absl::OkStatus() : store_.Error(code_, doing);
+    return code_ == SQLITE_DONE || code_ == SQLITE_ROW ? absl::OkStatus()
+                                                       : store_.Error(code_, doing);
   }
   absl::Status Run(const std::string& doing) {
     while (Next()) {
@@ -75,7 +80,10 @@ class SqliteStore::Query {
   std::int64_t Integer(int column) const { return sqlite3_column_int64(statement_, column); }
   std::string Text(int column) const {
     const auto* text = reinterpret_cast<const char*>(sqlite3_column_text(statement_, column));
-    return text == nullptr ? "" : std::string(text, static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
+    return text == nullptr
+               ? ""
+               : std::string(text,
+                             static_cast<std::size_t>(sqlite3_column_bytes(statement_, column)));
   }
   /// Columns: seq, trial, time, kind, body.
   absl::StatusOr<LogEvent> Event(const std::string& sweep) const {
@@ -105,12 +113,14 @@ class SqliteStore::Query {
 };
 
 absl::Status SqliteStore::Error(int code, const std::string& doing) const {
-  const std::string what = absl::StrCat("event log ", path_, ": ", doing, ": ", sqlite3_errmsg(db_));
+  const std::string what =
+      absl::StrCat("event log ", path_, ": ", doing, ": ", sqlite3_errmsg(db_));
   switch (code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
       return absl::FailedPreconditionError(absl::StrCat(
-          "event log ", path_, " is in use by another process; stop that coordinator, or give another --data folder"));
+          "event log ", path_,
+          " is in use by another process; stop that coordinator, or give another --data folder"));
     case SQLITE_NOTADB:
     case SQLITE_CORRUPT:
       return absl::DataLossError(absl::StrCat(
@@ -143,8 +153,10 @@ absl::StatusOr<std::int64_t> SqliteStore::Integer(const std::string& sql) {
 
 absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string& path) {
   if (OnNetworkFileSystem(path)) {
-    return absl::FailedPreconditionError(absl::StrCat(
-        "event log ", path, ": is on a network file system, where SQLite's locks do not hold; give --data on a local disk"));
+    return absl::FailedPreconditionError(
+        absl::StrCat("event log ", path,
+                     ": is on a network file system, where SQLite's locks do not hold; give --data "
+                     "on a local disk"));
   }
   sqlite3* db = nullptr;
   const int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_NOMUTEX;
@@ -170,13 +182,15 @@ absl::Status SqliteStore::Configure() {
   SAE_RETURN_IF_ERROR(Execute("BEGIN EXCLUSIVE; COMMIT"));
   SAE_ASSIGN_OR_RETURN(const std::int64_t synchronous, Integer("PRAGMA synchronous"));
   if (synchronous != 2) {
-    return absl::InternalError(absl::StrCat("event log ", path_, ": synchronous is ", synchronous, ", not FULL"));
+    return absl::InternalError(
+        absl::StrCat("event log ", path_, ": synchronous is ", synchronous, ", not FULL"));
   }
   Query check(*this, "PRAGMA quick_check(1)");
   if (!check.Next()) return check.status("quick_check");
   if (const std::string found = check.Text(0); found != "ok") {
-    return absl::DataLossError(absl::StrCat("event log ", path_, ": corrupt: ", found,
-                                            "; restore it from a backup, or give an empty --data folder"));
+    return absl::DataLossError(
+        absl::StrCat("event log ", path_, ": corrupt: ", found,
+                     "; restore it from a backup, or give an empty --data folder"));
   }
   return absl::OkStatus();
 }
@@ -186,12 +200,13 @@ absl::Status SqliteStore::CheckOrCreateSchema() {
   SAE_ASSIGN_OR_RETURN(const std::int64_t application, Integer("PRAGMA application_id"));
   SAE_ASSIGN_OR_RETURN(const std::int64_t tables, Integer("SELECT count(*) FROM sqlite_schema"));
   if (tables == 0) {
-    return Execute(absl::StrCat("BEGIN IMMEDIATE;", kSchema, "PRAGMA application_id=", kApplicationId,
+    return Execute(absl::StrCat("BEGIN IMMEDIATE;", kSchema,
+                                "PRAGMA application_id=", kApplicationId,
                                 ";PRAGMA user_version=", kSchemaVersion, ";COMMIT"));
   }
   if (application != kApplicationId) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("event log ", path_, ": is a database of another program; give another --data folder"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "event log ", path_, ": is a database of another program; give another --data folder"));
   }
   if (version != kSchemaVersion) {
     return absl::FailedPreconditionError(absl::StrCat(
@@ -211,7 +226,8 @@ absl::Status SqliteStore::Commit(const Transaction& transaction) {
   SAE_RETURN_IF_ERROR(Execute("BEGIN IMMEDIATE"));
   absl::Status status = Write(transaction);
   if (status.ok()) status = Execute("COMMIT");
-  // SQLite may have rolled back by itself (disk full): then this fails, rightly, and says nothing new.
+  // SQLite may have rolled back by itself (disk full): then this fails, rightly, and says nothing
+  // new.
   if (!status.ok() && sqlite3_get_autocommit(db_) == 0) Execute("ROLLBACK").IgnoreError();
   return status;
 }
@@ -221,12 +237,21 @@ absl::Status SqliteStore::WriteEvent(const LogEvent& event) {
   const std::int64_t time = absl::ToUnixNanos(event.time);
   if (event.telemetry()) {
     return Query(*this, "INSERT INTO telemetry VALUES(?,?,?,?,?)")
-        .Bind(event.sweep).Bind(event.seq).Bind(event.trial).Bind(time).Bind(body)
+        .Bind(event.sweep)
+        .Bind(event.seq)
+        .Bind(event.trial)
+        .Bind(time)
+        .Bind(body)
         .Run("write a point");
   }
   const std::string kind = KindOf(event.body);
   return Query(*this, "INSERT INTO events(sweep,seq,trial,time,kind,body) VALUES(?,?,?,?,?,?)")
-      .Bind(event.sweep).Bind(event.seq).Bind(event.trial).Bind(time).Bind(kind).Bind(body)
+      .Bind(event.sweep)
+      .Bind(event.seq)
+      .Bind(event.trial)
+      .Bind(time)
+      .Bind(kind)
+      .Bind(body)
       .Run("write an event");
 }
 
@@ -234,12 +259,18 @@ absl::Status SqliteStore::Write(const Transaction& transaction) {
   for (const LogEvent& event : transaction.events) SAE_RETURN_IF_ERROR(WriteEvent(event));
   for (const Acknowledged& a : transaction.acknowledged) {
     SAE_RETURN_IF_ERROR(Query(*this, "INSERT OR REPLACE INTO acknowledged VALUES(?,?,?,?)")
-                            .Bind(a.sweep).Bind(a.trial).Bind(std::int64_t{a.attempt}).Bind(a.seq)
+                            .Bind(a.sweep)
+                            .Bind(a.trial)
+                            .Bind(std::int64_t{a.attempt})
+                            .Bind(a.seq)
                             .Run("write an acknowledged seq"));
   }
   for (const UsedRequest& r : transaction.requests) {
     SAE_RETURN_IF_ERROR(Query(*this, "INSERT INTO requests VALUES(?,?,?,?)")
-                            .Bind(r.id).Bind(r.method).Bind(r.sweep).Bind(r.response)
+                            .Bind(r.id)
+                            .Bind(r.method)
+                            .Bind(r.sweep)
+                            .Bind(r.response)
                             .Run("write a request id"));
   }
   return absl::OkStatus();
@@ -258,7 +289,8 @@ absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Heads() {
   std::map<std::string, std::int64_t> heads;
   // A sweep's first row is an event, so `events` names them all.
   Query query(*this,
-              "SELECT sweep, max(seq, coalesce((SELECT max(t.seq) FROM telemetry t WHERE t.sweep = e.sweep), 0)) "
+              "SELECT sweep, max(seq, coalesce((SELECT max(t.seq) FROM telemetry t WHERE t.sweep = "
+              "e.sweep), 0)) "
               "FROM (SELECT sweep, max(seq) AS seq FROM events GROUP BY sweep) e");
   while (query.Next()) heads[query.Text(0)] = query.Integer(1);
   SAE_RETURN_IF_ERROR(query.status("read the heads"));
@@ -267,9 +299,11 @@ absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Heads() {
 
 absl::StatusOr<std::vector<Acknowledged>> SqliteStore::AllAcknowledged() {
   std::vector<Acknowledged> all;
-  Query query(*this, "SELECT sweep,trial,attempt,seq FROM acknowledged ORDER BY sweep,trial,attempt");
+  Query query(*this,
+              "SELECT sweep,trial,attempt,seq FROM acknowledged ORDER BY sweep,trial,attempt");
   while (query.Next()) {
-    all.push_back({query.Text(0), query.Text(1), static_cast<int>(query.Integer(2)), query.Integer(3)});
+    all.push_back(
+        {query.Text(0), query.Text(1), static_cast<int>(query.Integer(2)), query.Integer(3)});
   }
   SAE_RETURN_IF_ERROR(query.status("read acknowledged"));
   return all;
@@ -283,28 +317,42 @@ absl::StatusOr<std::optional<UsedRequest>> SqliteStore::FindRequest(const std::s
   return std::nullopt;
 }
 
-absl::StatusOr<std::vector<LogEvent>> SqliteStore::Read(const std::string& sweep, std::int64_t after, int limit) {
+absl::StatusOr<std::vector<LogEvent>> SqliteStore::Read(const std::string& sweep,
+                                                        std::int64_t after, int limit) {
   Query query(*this,
               "SELECT seq,trial,time,kind,body FROM events WHERE sweep=?1 AND seq>?2 UNION ALL "
-              "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=?1 AND seq>?2 ORDER BY 1 LIMIT ?3");
+              "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=?1 AND seq>?2 ORDER "
+              "BY 1 LIMIT ?3");
   return query.Bind(sweep).Bind(after).Bind(std::int64_t{limit}).Events(sweep, "read events");
 }
 
-absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPoints(const std::string& sweep, const std::string& trial,
+absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPoints(const std::string& sweep,
+                                                              const std::string& trial,
                                                               std::int64_t after, int limit) {
-  Query query(*this,
-              "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq>? "
-              "ORDER BY seq LIMIT ?");
-  return query.Bind(sweep).Bind(trial).Bind(after).Bind(std::int64_t{limit}).Events(sweep, "read points");
+  Query query(
+      *this,
+      "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq>? "
+      "ORDER BY seq LIMIT ?");
+  return query.Bind(sweep)
+      .Bind(trial)
+      .Bind(after)
+      .Bind(std::int64_t{limit})
+      .Events(sweep, "read points");
 }
 
 absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPointsBackward(const std::string& sweep,
-                                                                      const std::string& trial, std::int64_t before,
+                                                                      const std::string& trial,
+                                                                      std::int64_t before,
                                                                       int limit) {
-  Query query(*this,
-              "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq<? "
-              "ORDER BY seq DESC LIMIT ?");
-  return query.Bind(sweep).Bind(trial).Bind(before).Bind(std::int64_t{limit}).Events(sweep, "read points");
+  Query query(
+      *this,
+      "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq<? "
+      "ORDER BY seq DESC LIMIT ?");
+  return query.Bind(sweep)
+      .Bind(trial)
+      .Bind(before)
+      .Bind(std::int64_t{limit})
+      .Events(sweep, "read points");
 }
 
 absl::Status SqliteStore::LimitPages(std::int64_t pages) {

@@ -1,6 +1,7 @@
 #pragma once
-// The event log in one SQLite file (docs/formats/event_log.md): one connection, WAL, synchronous=FULL, an
-// exclusive lock for as long as the object lives. Used from one thread at a time. Errors as EventStore's.
+// The event log in one SQLite file (docs/formats/event_log.md): one connection, WAL,
+// synchronous=FULL, an exclusive lock for as long as the object lives. Used from one thread at a
+// time. Errors as EventStore's.
 
 #include <memory>
 #include <string>
@@ -16,8 +17,8 @@ class SqliteStore final : public EventStore {
  public:
   static constexpr int kSchemaVersion = 1;
 
-  /// Opens or creates `path`, whose folder exists. Checks that the file is ours, sound, not newer than this
-  /// version and not in use by another process.
+  /// Opens or creates `path`, whose folder exists. Checks that the file is ours, sound, not newer
+  /// than this version and not in use by another process.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path);
   ~SqliteStore() override;
 
@@ -27,10 +28,13 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;
   absl::StatusOr<std::vector<Acknowledged>> AllAcknowledged() override;
   absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) override;
-  absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after, int limit) override;
-  absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep, const std::string& trial,
-                                                   std::int64_t after, int limit) override;
-  absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep, const std::string& trial,
+  absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after,
+                                             int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep,
+                                                   const std::string& trial, std::int64_t after,
+                                                   int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep,
+                                                           const std::string& trial,
                                                            std::int64_t before, int limit) override;
   std::int64_t SizeBytes() override;
   /// The file may not grow beyond this many pages: beyond it, commits fail as on a full disk.

@@ -1,13 +1,13 @@
 #pragma once
-// A core over a fake clock and an in-memory disk, and workers that speak to it: for tests. A restart is a
-// new core over the same disk. Not thread-safe.
-
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+// A core over a fake clock and an in-memory disk, and workers that speak to it: for tests. A
+// restart is a new core over the same disk. Not thread-safe.
 
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "sae/config/events.h"
 #include "server/core/core.h"
@@ -36,7 +36,8 @@ inline config::SweepSpec MakeSpec(const std::string& name, int trials, int ranks
 }
 
 /// Lines of events.jsonl.
-inline std::string Line(std::int64_t seq, config::EventKind kind, std::int64_t step = 0, std::int64_t from_step = 0) {
+inline std::string Line(std::int64_t seq, config::EventKind kind, std::int64_t step = 0,
+                        std::int64_t from_step = 0) {
   config::Event event;
   event.seq = seq;
   event.time = 1.7e9;
@@ -44,8 +45,10 @@ inline std::string Line(std::int64_t seq, config::EventKind kind, std::int64_t s
   event.step = step;
   event.tokens = step * 1000;
   event.from_step = from_step;
-  if (kind == config::EventKind::kMetrics) event.values["train.loss"] = 1.0 / static_cast<double>(step + 1);
-  if (kind == config::EventKind::kEvaluation) event.values["heldout.fvu"] = 2.0 / static_cast<double>(step + 1);
+  if (kind == config::EventKind::kMetrics)
+    event.values["train.loss"] = 1.0 / static_cast<double>(step + 1);
+  if (kind == config::EventKind::kEvaluation)
+    event.values["heldout.fvu"] = 2.0 / static_cast<double>(step + 1);
   if (kind == config::EventKind::kCheckpoint) event.checkpoint = "step-" + std::to_string(step);
   if (kind == config::EventKind::kFailed) event.message = "it broke";
   return config::ToJsonLine(event);
@@ -70,7 +73,8 @@ class CoreTest : public ::testing::Test {
     ASSERT_TRUE(status.ok()) << status;
     core_->Tick();
   }
-  static RegisterRequest Registration(const std::string& id, int slots, const std::string& runs = "runs-a",
+  static RegisterRequest Registration(const std::string& id, int slots,
+                                      const std::string& runs = "runs-a",
                                       const std::string& incarnation = "1") {
     RegisterRequest request;
     request.worker_id = id;
@@ -103,8 +107,8 @@ class CoreTest : public ::testing::Test {
     }
     return reply.status();
   }
-  AttemptStatus Status(const std::string& trial, int attempt, AttemptStatus::State state, int exit_code = 0,
-                       const std::string& verdict = "") {
+  AttemptStatus Status(const std::string& trial, int attempt, AttemptStatus::State state,
+                       int exit_code = 0, const std::string& verdict = "") {
     AttemptStatus status;
     status.key = {"s", trial, attempt};
     status.state = state;
@@ -113,21 +117,25 @@ class CoreTest : public ::testing::Test {
     status.status_id = ++statuses_;
     return status;
   }
-  AttemptStatus Ended(const std::string& trial, int attempt, int exit_code, const std::string& verdict) {
+  AttemptStatus Ended(const std::string& trial, int attempt, int exit_code,
+                      const std::string& verdict) {
     return Status(trial, attempt, AttemptStatus::State::kEnded, exit_code, verdict);
   }
   /// Waits for the group commit.
-  absl::StatusOr<std::int64_t> Report(const std::string& worker, const AttemptKey& key, std::int64_t first,
-                                      const std::vector<std::string>& lines) {
+  absl::StatusOr<std::int64_t> Report(const std::string& worker, const AttemptKey& key,
+                                      std::int64_t first, const std::vector<std::string>& lines) {
     absl::StatusOr<std::int64_t> out = absl::UnknownError("not answered");
-    core_->Report({SenderOf(worker), key, first, lines}, [&](absl::StatusOr<std::int64_t> a) { out = std::move(a); });
+    core_->Report({SenderOf(worker), key, first, lines},
+                  [&](absl::StatusOr<std::int64_t> a) { out = std::move(a); });
     if (!out.ok() && absl::IsUnknown(out.status())) {
       clock_.Advance(core_->options().group_commit);
       core_->Tick();
     }
     return out;
   }
-  const SweepRecord& Sweep(const std::string& name = "s") const { return *core_->state().sweep(name); }
+  const SweepRecord& Sweep(const std::string& name = "s") const {
+    return *core_->state().sweep(name);
+  }
   const TrialRecord& Trial(int index, const std::string& sweep = "s") const {
     return Sweep(sweep).trials.at(static_cast<std::size_t>(index));
   }

@@ -1,13 +1,14 @@
 #pragma once
-// A worker for tests: registers, holds a session, reports what it is told to. Blocking; not thread-safe.
-
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
+// A worker for tests: registers, holds a session, reports what it is told to. Blocking; not
+// thread-safe.
 
 #include <chrono>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
 
 #include "proto/convert/channel_options.h"
 #include "saeloom/v1/worker_service.grpc.pb.h"
@@ -83,8 +84,8 @@ class RpcWorker {
     logs_.erase(logs_.begin());
     return out;
   }
-  std::int64_t Report(const std::string& sweep, const std::string& trial, int attempt, std::int64_t first_seq,
-                      const std::vector<std::string>& lines) {
+  std::int64_t Report(const std::string& sweep, const std::string& trial, int attempt,
+                      std::int64_t first_seq, const std::vector<std::string>& lines) {
     saeloom::v1::ReportBatchRequest request = Batch();
     request.set_sweep(sweep);
     request.set_trial(trial);
@@ -149,7 +150,9 @@ class RpcWorker {
   std::unique_ptr<saeloom::v1::WorkerService::Stub> stub_;
   saeloom::v1::RegisterResponse registered_;
   grpc::ClientContext session_context_;
-  std::unique_ptr<grpc::ClientReaderWriter<saeloom::v1::WorkerMessage, saeloom::v1::CoordinatorMessage>> session_;
+  std::unique_ptr<
+      grpc::ClientReaderWriter<saeloom::v1::WorkerMessage, saeloom::v1::CoordinatorMessage>>
+      session_;
   std::vector<saeloom::v1::FetchLogs> logs_;
   std::int64_t heartbeat_ = 0;
   std::int64_t status_id_ = 0;

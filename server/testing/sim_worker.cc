@@ -5,7 +5,8 @@
 namespace sae::server::testing {
 using config::EventKind;
 
-void SimWorker::Say(const AttemptKey& key, Attempt& attempt, EventKind kind, std::int64_t from_step) {
+void SimWorker::Say(const AttemptKey& key, Attempt& attempt, EventKind kind,
+                    std::int64_t from_step) {
   config::Event event;
   std::vector<std::string>& lines = disk_->logs[key];
   event.seq = static_cast<std::int64_t>(lines.size()) + 1;
@@ -74,7 +75,8 @@ void SimWorker::Start(const StartCommand& command) {
 
 void SimWorker::TellOlder(const AttemptKey& key) {
   for (const auto& [older, lines] : disk_->logs) {
-    if (older.sweep != key.sweep || older.trial != key.trial || older.attempt >= key.attempt) continue;
+    if (older.sweep != key.sweep || older.trial != key.trial || older.attempt >= key.attempt)
+      continue;
     Attempt& attempt = attempts_[older];
     attempt.running = false;
     attempt.told = attempt.foreign = true;
@@ -120,11 +122,13 @@ void SimWorker::Heartbeat() {
     if (attempt.told) continue;
     AttemptStatus status;
     status.key = key;
-    const bool reported = attempt.acknowledged == static_cast<std::int64_t>(disk_->logs[key].size());
+    const bool reported =
+        attempt.acknowledged == static_cast<std::int64_t>(disk_->logs[key].size());
     if (attempt.running || (!attempt.refused && !reported)) {
       status.state = AttemptStatus::State::kStarting;
     } else {
-      status.state = attempt.refused ? AttemptStatus::State::kRefused : AttemptStatus::State::kEnded;
+      status.state =
+          attempt.refused ? AttemptStatus::State::kRefused : AttemptStatus::State::kEnded;
       status.failure_class = attempt.refused ? FailureClass::kNodeLost : FailureClass::kUnspecified;
       status.exit_code = attempt.exit_code;
       status.verdict = attempt.verdict;
@@ -137,7 +141,8 @@ void SimWorker::Heartbeat() {
   if (world_.core == nullptr || world_.Chance(world_.loss)) return;
   const absl::Duration sent = world_.clock.SinceBoot();
   const auto reply = world_.core->Heartbeat(request);
-  const std::vector<Command> commands = reply.ok() ? world_.core->CommandsFor(id_) : std::vector<Command>{};
+  const std::vector<Command> commands =
+      reply.ok() ? world_.core->CommandsFor(id_) : std::vector<Command>{};
   if (world_.Chance(world_.loss)) return;
   if (!reply.ok()) {
     registered_ = !absl::IsAborted(reply.status());
@@ -145,7 +150,8 @@ void SimWorker::Heartbeat() {
   }
   for (auto& [key, attempt] : attempts_) {
     attempt.lease_until = sent + world_.lease * 0.8;
-    for (const std::int64_t ack : reply->status_acks) attempt.told = attempt.told || (ack != 0 && ack == attempt.status_id);
+    for (const std::int64_t ack : reply->status_acks)
+      attempt.told = attempt.told || (ack != 0 && ack == attempt.status_id);
   }
   for (const Command& command : commands) {
     if (const auto* start = std::get_if<StartCommand>(&command)) Start(*start);
@@ -158,25 +164,31 @@ void SimWorker::ReportLines(const AttemptKey& key, Attempt& attempt) {
   if ((attempt.told && !attempt.foreign) || from >= lines.size() || world_.Chance(0.5)) return;
   // Older lines first: they must be there before this attempt can end.
   for (const auto& [other, older] : attempts_) {
-    const bool same = other.sweep == key.sweep && other.trial == key.trial && other.attempt < key.attempt;
-    if (same && older.foreign && older.acknowledged < static_cast<std::int64_t>(disk_->logs[other].size())) return;
+    const bool same =
+        other.sweep == key.sweep && other.trial == key.trial && other.attempt < key.attempt;
+    if (same && older.foreign &&
+        older.acknowledged < static_cast<std::int64_t>(disk_->logs[other].size()))
+      return;
   }
-  ReportRequest request{Me(), key, attempt.acknowledged + 1,
+  ReportRequest request{Me(),
+                        key,
+                        attempt.acknowledged + 1,
                         {lines.begin() + static_cast<std::ptrdiff_t>(from), lines.end()}};
   if (world_.Chance(world_.loss)) world_.late_reports.push_back(request);
   if (world_.core == nullptr || world_.Chance(world_.loss)) return;
   const bool reply_lost = world_.Chance(world_.loss);
-  world_.core->Report(request, [this, key, reply_lost, epoch = epoch_](const absl::StatusOr<std::int64_t>& reply) {
-    const auto it = attempts_.find(key);
-    if (reply_lost || it == attempts_.end() || epoch != epoch_) return;
-    if (reply.ok()) {
-      it->second.acknowledged = std::max(it->second.acknowledged, *reply);
-    } else if (it->second.foreign && absl::IsAborted(reply.status())) {
-      it->second.foreign = false;  // the trial has left this worker
-    } else if (absl::IsAborted(reply.status()) || absl::IsOutOfRange(reply.status())) {
-      registered_ = false;
-    }
-  });
+  world_.core->Report(
+      request, [this, key, reply_lost, epoch = epoch_](const absl::StatusOr<std::int64_t>& reply) {
+        const auto it = attempts_.find(key);
+        if (reply_lost || it == attempts_.end() || epoch != epoch_) return;
+        if (reply.ok()) {
+          it->second.acknowledged = std::max(it->second.acknowledged, *reply);
+        } else if (it->second.foreign && absl::IsAborted(reply.status())) {
+          it->second.foreign = false;  // the trial has left this worker
+        } else if (absl::IsAborted(reply.status()) || absl::IsOutOfRange(reply.status())) {
+          registered_ = false;
+        }
+      });
 }
 
 void SimWorker::Tick() {

@@ -1,7 +1,7 @@
 #pragma once
-// A worker in a simulation: its daemon, the processes it started and the disk they write, over a network
-// that loses and repeats messages. What it holds as `running` is the ground truth that the coordinator can
-// only guess. Deterministic; not thread-safe.
+// A worker in a simulation: its daemon, the processes it started and the disk they write, over a
+// network that loses and repeats messages. What it holds as `running` is the ground truth that the
+// coordinator can only guess. Deterministic; not thread-safe.
 
 #include <map>
 #include <memory>
@@ -18,8 +18,9 @@ namespace sae::server::testing {
 /// One runs folder, which several workers may share.
 struct SimDisk {
   std::string runs_id;
-  std::map<std::pair<std::string, std::string>, std::int64_t> checkpoints;  ///< newest step of each trial
-  std::map<AttemptKey, std::vector<std::string>> logs;                     ///< events.jsonl
+  std::map<std::pair<std::string, std::string>, std::int64_t>
+      checkpoints;                                      ///< newest step of each trial
+  std::map<AttemptKey, std::vector<std::string>> logs;  ///< events.jsonl
 };
 
 /// The world's rules, changed by the test as it goes.
@@ -27,8 +28,8 @@ struct SimWorld {
   Clock& clock;
   Random& random;
   absl::Duration lease;
-  Core* core = nullptr;  ///< null while the coordinator is down
-  double loss = 0;       ///< of each request and of each reply
+  Core* core = nullptr;     ///< null while the coordinator is down
+  double loss = 0;          ///< of each request and of each reply
   std::int64_t steps = 20;  ///< of a trial
   /// Requests that the network kept: delivered again later, from whoever sent them.
   std::vector<HeartbeatRequest> late_heartbeats;
@@ -61,16 +62,17 @@ class SimWorker {
     bool running = true;
     int slots = 1;
     std::int64_t step = 0;
-    absl::Duration lease_until;       ///< the file `lease`
+    absl::Duration lease_until;  ///< the file `lease`
     std::string verdict;
     int exit_code = 0;
     bool refused = false;
-    bool told = false;                ///< its end was acknowledged: nothing more to say
-    bool foreign = false;             ///< older, of a trial that goes on here: only its lines are told
+    bool told = false;     ///< its end was acknowledged: nothing more to say
+    bool foreign = false;  ///< older, of a trial that goes on here: only its lines are told
     std::int64_t acknowledged = 0;
     std::int64_t status_id = 0;
   };
-  void Say(const AttemptKey& key, Attempt& attempt, config::EventKind kind, std::int64_t from_step = 0);
+  void Say(const AttemptKey& key, Attempt& attempt, config::EventKind kind,
+           std::int64_t from_step = 0);
   void Run(const AttemptKey& key, Attempt& attempt);
   void Start(const StartCommand& command);
   void TellOlder(const AttemptKey& key);
