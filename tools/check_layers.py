@@ -51,7 +51,7 @@ def breaches(root):
                 continue
             path = os.path.relpath(os.path.join(folder, name), root)
             layer = layer_of(path)
-            is_test = "_test." in name or path.startswith(("tests/", "bench/"))
+            is_test = "_test." in name or path.startswith(("tests/", "bench/")) or "/testing/" in path
             with open(os.path.join(root, path), encoding="utf-8") as source:
                 for number, line in enumerate(source, 1):
                     where = f"{path}:{number}"

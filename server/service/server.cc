@@ -3,6 +3,7 @@
 #include <chrono>
 
 #include "absl/strings/numbers.h"
+#include <grpc/support/time.h>
 #include <grpcpp/ext/proto_server_reflection_plugin.h>
 #include <grpcpp/health_check_service_interface.h>
 #include <grpcpp/server_builder.h>
@@ -82,7 +83,9 @@ void Server::Stop(absl::Duration grace) {
       hubs_.logs.Drain();
       hubs_.sessions.Drain();
     });
-    server_->Shutdown(std::chrono::system_clock::now() + absl::ToChronoMilliseconds(grace));
+    // gRPC waits by its own clock, whatever clock is injected here.
+    server_->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                                   gpr_time_from_millis(absl::ToInt64Milliseconds(grace), GPR_TIMESPAN)));
     server_ = nullptr;
   }
   // What is still posted uses the hubs.
