@@ -36,7 +36,10 @@ class CliTest : public ::testing::Test {
   int Run(const std::vector<std::string>& args) {
     t_.out.str("");
     t_.err.str("");
-    return RunCli(args, t_.world);
+    service_.Synchronize();
+    const int code = RunCli(args, t_.world);
+    service_.Synchronize();
+    return code;
   }
   std::string out() const { return t_.out.str(); }
   std::string err() const { return t_.err.str(); }

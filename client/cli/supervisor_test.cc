@@ -115,6 +115,7 @@ class UpTest : public ::testing::Test {
 TEST_F(UpTest, SaysWhereItIsAndEndsEverythingOnCtrlC) {
   Start({"--workers", "2", "--slots", "3"});
   const std::string address = Read(dir_ + "/address");
+  ASSERT_TRUE(Eventually([&] { return !Out().empty(); }));  // printed once the file is there
   EXPECT_EQ(Out(), "SAELOOM_ADDR=" + address);
   ASSERT_TRUE(Eventually([&] {
     return !Read(dir_ + "/worker-0.args").empty() && !Read(dir_ + "/worker-1.args").empty();

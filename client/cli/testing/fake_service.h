@@ -1,6 +1,7 @@
 #pragma once
 // For tests: a SweepService in this process, on a free loopback port, that answers from what the
-// test put in. Thread-safe for the test's use: fill it before calls, or hold `mu`.
+// test put in. Thread-safe for the test's use: fill it between calls, with Synchronize around
+// them, or hold `mu`.
 
 #include <map>
 #include <memory>
@@ -25,6 +26,10 @@ class FakeService final : public saeloom::v1::SweepService::Service {
   }
   ~FakeService() override { server_->Shutdown(); }
   std::string address() const { return "127.0.0.1:" + std::to_string(port_); }
+
+  /// Orders the test's own accesses against those of handlers: call it before and after each client
+  /// call. That the network orders them too is not visible to ThreadSanitizer.
+  void Synchronize() { MutexLock lock(mu); }
 
   Mutex mu;
   grpc::Status error = grpc::Status::OK;    ///< of every unary call
