@@ -22,9 +22,23 @@ std::string ReadProcFile(const std::string& path) {
 
 std::string PathOf(pid_t pid, const char* file) { return absl::StrCat("/proc/", pid, "/", file); }
 
-bool HasMarks(pid_t pid, const std::vector<std::string>& marks) {
+/// A process that is inside execve has no environment for an instant: looked at again, a few times.
+std::string ReadEnvironment(const ProcessInfo& p) {
+  constexpr int kTries = 5;
+  constexpr pid_t kKernelThreads = 2;  // they have none, ever
+  const std::string path = PathOf(p.pid, "environ");
+  std::string all;
+  for (int i = 0; i < kTries && ::access(path.c_str(), R_OK) == 0; ++i) {
+    all = ReadProcFile(path);
+    if (!all.empty() || p.pid == kKernelThreads || p.parent == kKernelThreads) break;
+    ::usleep(500);
+  }
+  return all;
+}
+
+bool HasMarks(const ProcessInfo& p, const std::vector<std::string>& marks) {
   // Entries are separated by NUL; one in front lets a search find whole entries only.
-  const std::string all = std::string(1, '\0') + ReadProcFile(PathOf(pid, "environ"));
+  const std::string all = std::string(1, '\0') + ReadEnvironment(p);
   return std::all_of(marks.begin(), marks.end(), [&](const std::string& mark) {
     return all.find(std::string(1, '\0') + mark + std::string(1, '\0')) != std::string::npos;
   });
@@ -33,7 +47,7 @@ bool HasMarks(pid_t pid, const std::vector<std::string>& marks) {
 bool Matches(const ProcessInfo& p, const ProcessQuery& query) {
   if (!p.alive() || p.pid == ::getpid()) return false;
   if (query.session != 0 && p.session == query.session) return true;
-  return !query.marks.empty() && HasMarks(p.pid, query.marks);
+  return !query.marks.empty() && HasMarks(p, query.marks);
 }
 
 }  // namespace

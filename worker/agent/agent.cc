@@ -53,6 +53,7 @@ absl::Status Agent::Start() {
   }
   // Orphans end before the coordinator hears of this incarnation, so that nothing runs twice.
   AdoptLeftovers();
+  RemoveAbandonedScratch(*options_.env, *options_.clock, options_.gang);
   Publish();
   loop_thread_ = std::thread([this] { Loop(); });
   report_thread_ = std::thread([this] { ReportLoop(); });

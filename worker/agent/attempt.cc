@@ -84,8 +84,7 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(directory()));
   SAE_RETURN_IF_ERROR(env.MakeDirectories(context_.runs->Checkpoints(key_)));
-  SAE_RETURN_IF_ERROR(
-      env.MakeDirectories(ScratchDirectory(context_.gang, key_, context_.runs->runs_id())));
+  SAE_RETURN_IF_ERROR(MakeScratch(env, context_.gang, key_, context_.runs->runs_id()));
   SAE_RETURN_IF_ERROR(context_.runs->MarkOpen(key_));
   sae::config::RunConfig run;
   run.store = start.store();

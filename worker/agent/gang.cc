@@ -1,13 +1,21 @@
 #include "worker/agent/gang.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "absl/strings/str_split.h"
+
 #include "sae/base/hash.h"
+#include "sae/base/procfs.h"
 
 extern char** environ;
 
 namespace saeloom::agent {
 namespace {
+
+constexpr char kOwner[] = "/owner";
+
+std::string ScratchPrefix() { return absl::StrCat("saeloom.", ::getuid(), "."); }
 
 /// What an outer mpirun or srun would tell its own ranks: an inner one must not see it.
 std::vector<std::string> LauncherVariables() {
@@ -59,8 +67,34 @@ std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
                              const std::string& runs_id) {
   // Short: OpenMPI puts Unix sockets below it, whose paths end at 107 bytes.
   const std::string hash = sae::HashToText(sae::Xxh3(key.Text() + "@" + runs_id));
-  return absl::StrCat(options.scratch_root, "/saeloom.", ::getuid(), ".",
-                      hash.substr(hash.find(':') + 1));
+  return absl::StrCat(options.scratch_root, "/", ScratchPrefix(), hash.substr(hash.find(':') + 1));
+}
+
+absl::Status MakeScratch(sae::Env& env, const GangOptions& options, const AttemptKey& key,
+                         const std::string& runs_id) {
+  const std::string directory = ScratchDirectory(options, key, runs_id);
+  SAE_RETURN_IF_ERROR(env.MakeDirectories(directory));
+  std::string owner;
+  for (const std::string& mark : GangMarks(key, runs_id)) owner += mark + "\n";
+  return sae::WriteFileAtomically(env, directory + kOwner, owner);
+}
+
+int RemoveAbandonedScratch(sae::Env& env, sae::Clock& clock, const GangOptions& options) {
+  const auto names = env.List(options.scratch_root);
+  if (!names.ok()) return 0;
+  const std::string prefix = ScratchPrefix();
+  int removed = 0;
+  for (const std::string& name : *names) {
+    const std::string directory = options.scratch_root + "/" + name;
+    struct stat info {};
+    if (name.rfind(prefix, 0) != 0 || ::stat(directory.c_str(), &info) != 0) continue;
+    const std::vector<std::string> marks =
+        absl::StrSplit(env.Read(directory + kOwner).value_or(""), '\n', absl::SkipEmpty());
+    const bool old = clock.Now() - absl::FromTimeT(info.st_mtime) > absl::Minutes(1);
+    if (!old || !sae::FindProcesses({.marks = marks}).empty()) continue;
+    if (env.RemoveAll(directory).ok()) ++removed;
+  }
+  return removed;
 }
 
 }  // namespace saeloom::agent

@@ -9,6 +9,8 @@
 #include <string>
 #include <vector>
 
+#include "sae/base/clock.h"
+#include "sae/base/env.h"
 #include "sae/base/process.h"
 #include "worker/agent/attempt_key.h"
 
@@ -39,5 +41,14 @@ std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& run
 /// another worker can clean up after it.
 std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
                              const std::string& runs_id);
+
+/// Makes it, with a note of whose it is.
+[[nodiscard]] absl::Status MakeScratch(sae::Env& env, const GangOptions& options,
+                                       const AttemptKey& key, const std::string& runs_id);
+
+/// Removes scratch folders of this user whose gangs are gone and whose workers never came back to
+/// do it: they hold memory. One younger than a minute may belong to a gang that is being started.
+/// Returns how many.
+int RemoveAbandonedScratch(sae::Env& env, sae::Clock& clock, const GangOptions& options);
 
 }  // namespace saeloom::agent

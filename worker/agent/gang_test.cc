@@ -5,6 +5,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "worker/agent/testing/temporary_folder.h"
+
 namespace saeloom::agent {
 namespace {
 
@@ -52,6 +54,27 @@ TEST(GangMarks, NameOneAttemptOfOneFolder) {
   EXPECT_EQ(ScratchDirectory(options, kSpec.key, "R"), ScratchDirectory(options, kSpec.key, "R"));
   EXPECT_NE(ScratchDirectory(options, kSpec.key, "R"), ScratchDirectory(options, kSpec.key, "S"));
   EXPECT_LT(ScratchDirectory(options, kSpec.key, "R").size(), 50U);
+}
+
+TEST(RemoveAbandonedScratch, OnlyOldOnesWithoutProcesses) {
+  TemporaryFolder folder;
+  sae::FakeClock clock;  // 2023: the folders are made in its future until it moves
+  clock.JumpWall(sae::RealClock().Now() - clock.Now());
+  const GangOptions options{.scratch_root = folder.path()};
+  const AttemptKey gone{"demo", "0001", 1};
+  ASSERT_TRUE(MakeScratch(sae::RealEnv(), options, kSpec.key, folder.path()).ok());
+  ASSERT_TRUE(MakeScratch(sae::RealEnv(), options, gone, folder.path()).ok());
+  ASSERT_TRUE(sae::RealEnv().MakeDirectories(folder / "somebody-elses").ok());
+  sae::ProcessSpec living{.argv = {"/bin/sleep", "600"}};
+  living.environment = {{"SAELOOM_ATTEMPT", kSpec.key.Text()}, {"SAELOOM_RUNS_ID", folder.path()}};
+  const auto process = sae::Process::Spawn(living);
+  ASSERT_TRUE(process.ok());
+  EXPECT_EQ(RemoveAbandonedScratch(sae::RealEnv(), clock, options), 0) << "too young";
+  clock.JumpWall(absl::Hours(1));
+  EXPECT_EQ(RemoveAbandonedScratch(sae::RealEnv(), clock, options), 1);
+  EXPECT_TRUE(sae::RealEnv().Exists(ScratchDirectory(options, kSpec.key, folder.path())));
+  EXPECT_FALSE(sae::RealEnv().Exists(ScratchDirectory(options, gone, folder.path())));
+  EXPECT_TRUE(sae::RealEnv().Exists(folder / "somebody-elses"));
 }
 
 }  // namespace
