@@ -53,6 +53,7 @@ class BinaryTest : public ::testing::Test {
   }
   ~BinaryTest() override {
     process_.reset();
+    if (HasFailure()) std::fprintf(stderr, "%s\n", Stderr().c_str());
     std::filesystem::remove_all(folder_);
   }
   ProcessSpec Spec(std::vector<std::string> flags) const {

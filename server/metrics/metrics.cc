@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include <grpcpp/grpcpp.h>
+#include <grpc/grpc.h>
 
 namespace sae::server {
 namespace {
@@ -45,7 +45,7 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
     if (spec.type == "counter") Counter(spec.metric);
     if (spec.type == "histogram") histograms_.at(spec.metric)->Add({}, Buckets(spec.metric));
   }
-  Gauge(Metric::kBuildInfo, {{"version", version}, {"grpc", grpc::Version()}}).Set(1);
+  Gauge(Metric::kBuildInfo, {{"version", version}, {"grpc", grpc_version_string()}}).Set(1);
   for (const char* kind : {"epoch", "incarnation", "attempt"})
     Counter(Metric::kFenced, {{"kind", kind}});
 }

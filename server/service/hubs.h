@@ -5,7 +5,7 @@
 
 #include "server/runtime/coordinator.h"
 #include "server/service/log_broker.h"
-#include "server/service/rpc.h"
+#include "server/service/rpc_observer.h"
 #include "server/service/session_hub.h"
 #include "server/service/watch_hub.h"
 

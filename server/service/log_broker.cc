@@ -1,7 +1,6 @@
 #include "server/service/log_broker.h"
 
 #include "server/service/convert.h"
-#include "server/service/rpc.h"
 
 namespace sae::server {
 namespace {
@@ -41,12 +40,12 @@ absl::StatusOr<std::pair<const TrialRecord*, const AttemptRecord*>> Find(const C
 }  // namespace
 
 void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequest& request,
-                    std::shared_ptr<Writer> writer) {
-  if (draining_) return writer->End({grpc::StatusCode::UNAVAILABLE, "the coordinator is stopping"});
+                    std::shared_ptr<Out> out) {
+  if (draining_) return out->End(absl::UnavailableError("the coordinator is stopping"));
   const auto name = ParseTrialName(request.trial(), "trial");
-  if (!name.ok()) return writer->End(ToGrpc(name.status()));
+  if (!name.ok()) return out->End(name.status());
   const auto found = Find(core, name->first, name->second, request.attempt());
-  if (!found.ok()) return writer->End(ToGrpc(found.status()));
+  if (!found.ok()) return out->End(found.status());
   const AttemptRecord& attempt = *found->second;
 
   saeloom::v1::FetchLogs fetch;
@@ -59,17 +58,16 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   fetch.set_follow(request.follow());
   const WorkerEntry* worker = Holder(core, attempt);
   if (worker == nullptr || !sessions_.SendLogRequest(core, worker->id, fetch)) {
-    return writer->End({grpc::StatusCode::UNAVAILABLE,
-                        absl::StrCat("worker ", attempt.worker,
-                                     ", which has the logs, is not connected; they are in ",
-                                     attempt.runs_directory, "/", name->first, "/", name->second,
-                                     "/attempts/", attempt.number)});
+    return out->End(absl::UnavailableError(
+        absl::StrCat("worker ", attempt.worker,
+                     ", which has the logs, is not connected; they are in ", attempt.runs_directory,
+                     "/", name->first, "/", name->second, "/attempts/", attempt.number)));
   }
   Reader& reader = readers_[id];
   reader.worker = worker->id;
   reader.incarnation = worker->incarnation;
   reader.attempt = attempt.number;
-  reader.writer = std::move(writer);
+  reader.out = std::move(out);
 }
 
 void LogBroker::Hungry(std::int64_t id) {
@@ -90,9 +88,9 @@ void LogBroker::Flush(Reader& reader) {
     }
     reader.hungry = false;
     reader.bytes = reader.dropped = 0;
-    reader.writer->Give(std::exchange(reader.waiting, {}));
+    reader.out->Give(std::exchange(reader.waiting, {}));
   }
-  if (reader.end && reader.waiting.empty()) reader.writer->End(grpc::Status::OK);
+  if (reader.end && reader.waiting.empty()) reader.out->End(absl::OkStatus());
 }
 
 void LogBroker::Cancel(Core& core, std::int64_t id, const std::string& worker) {
@@ -140,15 +138,14 @@ void LogBroker::Poll(Core& core) {
                        it->second.incarnation == reader.incarnation;
     if (there || reader.end) continue;
     reader.end = true;
-    reader.writer->End(
-        {grpc::StatusCode::UNAVAILABLE, absl::StrCat("worker ", reader.worker, " has gone")});
+    reader.out->End(absl::UnavailableError(absl::StrCat("worker ", reader.worker, " has gone")));
   }
 }
 
 void LogBroker::Drain() {
   draining_ = true;
   for (auto& [id, reader] : readers_) {
-    reader.writer->End({grpc::StatusCode::UNAVAILABLE, "the coordinator is stopping"});
+    reader.out->End(absl::UnavailableError("the coordinator is stopping"));
   }
 }
 

@@ -10,17 +10,17 @@
 
 #include "saeloom/v1/sweep_service.pb.h"
 #include "server/service/session_hub.h"
-#include "server/service/stream_writer.h"
+#include "server/service/sink.h"
 
 namespace sae::server {
 
 class LogBroker {
  public:
-  using Writer = StreamWriter<saeloom::v1::LogChunk>;
+  using Out = Sink<saeloom::v1::LogChunk>;
   explicit LogBroker(SessionHub& sessions) : sessions_(sessions) {}
 
   void Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequest& request,
-           std::shared_ptr<Writer> writer);
+           std::shared_ptr<Out> out);
   void Hungry(std::int64_t id);
   /// The reader has gone: the worker is told to stop following.
   void Remove(Core& core, std::int64_t id);
@@ -40,7 +40,7 @@ class LogBroker {
     std::size_t bytes = 0;
     std::size_t dropped = 0;
     std::vector<saeloom::v1::LogChunk> waiting;
-    std::shared_ptr<Writer> writer;  // gRPC's reactor, which may end at any time
+    std::shared_ptr<Out> out;  // shared with what carries it, which may end at any time
   };
   static void Flush(Reader& reader);
   void Cancel(Core& core, std::int64_t id, const std::string& worker);

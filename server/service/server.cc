@@ -9,6 +9,8 @@
 #include <grpcpp/server_builder.h>
 
 #include "proto/convert/channel_options.h"
+#include "server/service/sweep_service.h"
+#include "server/service/worker_service.h"
 
 namespace sae::server {
 namespace {
@@ -35,12 +37,20 @@ absl::Status CheckListenAddress(const std::string& address, bool anywhere,
       "127.0.0.1, or say --insecure-bind-anywhere on a network that you trust"));
 }
 
+struct Server::Rpc {
+  explicit Rpc(ServiceContext& context) : sweeps(context), workers(context) {}
+  SweepServiceImpl sweeps;
+  WorkerServiceImpl workers;
+  std::unique_ptr<grpc::Server> server;
+};
+
 Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs)
     : coordinator_(coordinator),
       hubs_(options.watch_heartbeat),
       context_{coordinator, hubs_, rpcs == nullptr ? silent_ : *rpcs},
-      sweeps_(context_),
-      workers_(context_) {}
+      rpc_(std::make_unique<Rpc>(context_)) {}
+
+Server::~Server() { Stop(absl::ZeroDuration()); }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
                                                       Coordinator& coordinator, RpcObserver* rpcs) {
@@ -54,8 +64,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   ApplyServerChannelOptions(builder);
   int port = 0;
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
-  builder.RegisterService(&server->sweeps_);
-  builder.RegisterService(&server->workers_);
+  builder.RegisterService(&server->rpc_->sweeps);
+  builder.RegisterService(&server->rpc_->workers);
 
   Server* raw = server.get();
   coordinator.Post([raw](Core& core) { core.AddObserver(&raw->hubs_.sessions); });
@@ -64,8 +74,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
     raw->hubs_.logs.Poll(core);
     raw->hubs_.sessions.Poll(core);
   });
-  server->server_ = builder.BuildAndStart();
-  if (server->server_ == nullptr || port == 0) {
+  server->rpc_->server = builder.BuildAndStart();
+  if (server->rpc_->server == nullptr || port == 0) {
     return absl::FailedPreconditionError(
         absl::StrCat("--listen: cannot bind ", options.listen,
                      ": the address is in use, or not one of this machine; give "
@@ -76,17 +86,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 }
 
 void Server::Stop(absl::Duration grace) {
-  if (server_ != nullptr) {
-    if (auto* health = server_->GetHealthCheckService()) health->SetServingStatus(false);
+  if (rpc_->server != nullptr) {
+    if (auto* health = rpc_->server->GetHealthCheckService()) health->SetServingStatus(false);
     coordinator_.Post([this](Core&) {
       hubs_.watch.Drain();
       hubs_.logs.Drain();
       hubs_.sessions.Drain();
     });
     // gRPC waits by its own clock, whatever clock is injected here.
-    server_->Shutdown(gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
-                                   gpr_time_from_millis(absl::ToInt64Milliseconds(grace), GPR_TIMESPAN)));
-    server_ = nullptr;
+    rpc_->server->Shutdown(
+        gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
+                     gpr_time_from_millis(absl::ToInt64Milliseconds(grace), GPR_TIMESPAN)));
+    rpc_->server = nullptr;
   }
   // What is still posted uses the hubs.
   coordinator_.Stop();

@@ -6,10 +6,7 @@
 #include <memory>
 #include <string>
 
-#include <grpcpp/server.h>
-
-#include "server/service/sweep_service.h"
-#include "server/service/worker_service.h"
+#include "server/service/hubs.h"
 
 namespace sae::server {
 
@@ -30,7 +27,7 @@ class Server {
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Server>> Start(const ServerOptions& options,
                                                                      Coordinator& coordinator,
                                                                      RpcObserver* rpcs);
-  ~Server() { Stop(absl::ZeroDuration()); }
+  ~Server();
 
   /// host:port with the port that was chosen.
   const std::string& address() const { return address_; }
@@ -45,10 +42,9 @@ class Server {
   Coordinator& coordinator_;
   Hubs hubs_;
   ServiceContext context_;
-  SweepServiceImpl sweeps_;
-  WorkerServiceImpl workers_;
   std::string address_;
-  std::unique_ptr<grpc::Server> server_;
+  struct Rpc;  // gRPC's server and the services: its headers stay out of here
+  std::unique_ptr<Rpc> rpc_;
 };
 
 }  // namespace sae::server

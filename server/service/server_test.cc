@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "proto/convert/sweep_convert.h"
+#include "saeloom/v1/sweep_service.grpc.pb.h"
 #include "server/store/memory_store.h"
 #include "server/testing/core_fixture.h"
 #include "server/testing/rpc_worker.h"

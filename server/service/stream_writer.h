@@ -11,11 +11,13 @@
 #include <grpcpp/support/server_callback.h>
 
 #include "sae/base/mutex.h"
+#include "server/service/sink.h"
+#include "server/service/unary_call.h"
 
 namespace sae::server {
 
 template <typename T>
-class StreamWriter final : public grpc::ServerWriteReactor<T> {
+class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
  public:
   /// `hungry` is called when all that was given is written; `gone` once, at the end. Both from
   /// gRPC's threads, without locks held: they must only post.
@@ -26,8 +28,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<T> {
     return writer;
   }
 
-  /// Writes `batch` (not empty) after what was given before.
-  void Give(std::vector<T> batch) {
+  void Give(std::vector<T> batch) override {
     {
       MutexLock lock(mu_);
       if (ended_ || cancelled_) return;
@@ -35,13 +36,12 @@ class StreamWriter final : public grpc::ServerWriteReactor<T> {
     }
     Pump();
   }
-  /// Ends the RPC once all that was given is written. The first call counts.
-  void End(const grpc::Status& status) {
+  void End(const absl::Status& status) override {
     {
       MutexLock lock(mu_);
       if (ended_) return;
       ended_ = true;
-      status_ = status;
+      status_ = ToGrpc(status);
     }
     Pump();
   }

@@ -1,7 +1,9 @@
 #include "server/service/sweep_service.h"
 
 #include "server/service/convert.h"
+#include "server/service/stream_writer.h"
 #include "server/service/sweep_handlers.h"
+#include "server/service/unary_call.h"
 
 namespace sae::server {
 namespace {
@@ -9,45 +11,36 @@ namespace v1 = saeloom::v1;
 constexpr char kService[] = "saeloom.v1.SweepService";
 }  // namespace
 
-SweepServiceImpl::Reactor* SweepServiceImpl::OnCore(Context* context, const char* method,
+SweepServiceImpl::Reactor* SweepServiceImpl::OnCore(const char* method,
                                                     std::function<absl::Status(Core&)> handle) {
-  Reactor* reactor = context->DefaultReactor();
-  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, method);
-  context_.coordinator.Post([reactor, call, handle = std::move(handle)](Core& core) {
-    const absl::Status status = handle(core);
-    call.Handled(status.code());
-    reactor->Finish(ToGrpc(status));
-  });
-  return reactor;
+  auto* call = new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, method});
+  context_.coordinator.Post(
+      [call, handle = std::move(handle)](Core& core) { call->Answer(handle(core)); });
+  return call;
 }
 
-SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* context,
+SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context*,
                                                          const v1::CreateSweepRequest* request,
                                                          v1::Sweep* response) {
-  Reactor* reactor = context->DefaultReactor();
-  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "CreateSweep");
-  const auto finish = [reactor, call](const absl::Status& status) {
-    call.Handled(status.code());
-    reactor->Finish(ToGrpc(status));
-  };
+  auto* call =
+      new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "CreateSweep"});
   Coordinator& coordinator = context_.coordinator;
-  coordinator.PostSlow([&coordinator, request, response, finish] {
+  coordinator.PostSlow([&coordinator, request, response, call] {
     // Shared because std::function must be copyable; it may be large.
     auto prepared = std::make_shared<absl::StatusOr<PreparedSweep>>(
         PrepareCreate(*request, coordinator.options().core.max_trials));
-    if (!prepared->ok()) return finish(prepared->status());
-    coordinator.Post([request, response, prepared, finish](Core& core) {
-      finish(HandleCreate(core, *request, **prepared, *response));
+    if (!prepared->ok()) return call->Answer(prepared->status());
+    coordinator.Post([request, response, prepared, call](Core& core) {
+      call->Answer(HandleCreate(core, *request, **prepared, *response));
     });
   });
-  return reactor;
+  return call;
 }
 
-#define SAE_UNARY(Method, Request, Response)                                      \
-  SweepServiceImpl::Reactor* SweepServiceImpl::Method(                            \
-      Context* context, const v1::Request* request, v1::Response* response) {     \
-    return OnCore(context, #Method,                                               \
-                  [=](Core& core) { return Handle(core, *request, *response); }); \
+#define SAE_UNARY(Method, Request, Response)                                                \
+  SweepServiceImpl::Reactor* SweepServiceImpl::Method(Context*, const v1::Request* request, \
+                                                      v1::Response* response) {             \
+    return OnCore(#Method, [=](Core& core) { return Handle(core, *request, *response); });  \
   }
 SAE_UNARY(GetSweep, GetSweepRequest, Sweep)
 SAE_UNARY(ListSweeps, ListSweepsRequest, ListSweepsResponse)
@@ -66,7 +59,7 @@ SweepServiceImpl::Stream<v1::SweepEvent>* SweepServiceImpl::WatchSweep(
   WatchHub& hub = context_.hubs.watch;
   const std::int64_t id = context_.next_stream++;
   const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "WatchSweep");
-  const auto writer = WatchHub::Writer::Make(
+  const auto writer = StreamWriter<v1::SweepEvent>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },
       [&coordinator, &hub, id, call](grpc::StatusCode code) {
         call.Handled(static_cast<absl::StatusCode>(code));
@@ -74,7 +67,7 @@ SweepServiceImpl::Stream<v1::SweepEvent>* SweepServiceImpl::WatchSweep(
       });
   coordinator.Post([&hub, id, writer, request = *request](Core& core) {
     const auto sweep = ParseSweepName(request.name(), "name");
-    if (!sweep.ok()) return writer->End(ToGrpc(sweep.status()));
+    if (!sweep.ok()) return writer->End(sweep.status());
     hub.Add(core, id, *sweep, request.after_seq(), writer);
   });
   return writer.get();
@@ -86,7 +79,7 @@ SweepServiceImpl::Stream<v1::LogChunk>* SweepServiceImpl::TailLogs(
   LogBroker& hub = context_.hubs.logs;
   const std::int64_t id = context_.next_stream++;
   const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "TailLogs");
-  const auto writer = LogBroker::Writer::Make(
+  const auto writer = StreamWriter<v1::LogChunk>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },
       [&coordinator, &hub, id, call](grpc::StatusCode code) {
         call.Handled(static_cast<absl::StatusCode>(code));

@@ -42,7 +42,7 @@ class SweepServiceImpl final : public saeloom::v1::SweepService::CallbackService
 
  private:
   /// Answers with what `handle` returns, from the core's thread.
-  Reactor* OnCore(Context* context, const char* method, std::function<absl::Status(Core&)> handle);
+  Reactor* OnCore(const char* method, std::function<absl::Status(Core&)> handle);
 
   ServiceContext& context_;
 };

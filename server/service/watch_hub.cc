@@ -3,40 +3,38 @@
 #include <algorithm>
 
 #include "server/service/convert.h"
-#include "server/service/rpc.h"
 
 namespace sae::server {
 namespace {
 
 constexpr int kBatchEvents = 256;  // about 50 KiB of points
 
-grpc::Status Draining() {
-  return {grpc::StatusCode::UNAVAILABLE,
-          "the coordinator is stopping; resume with after_seq = the last seq seen"};
+absl::Status Draining() {
+  return absl::UnavailableError(
+      "the coordinator is stopping; resume with after_seq = the last seq seen");
 }
 
 }  // namespace
 
 void WatchHub::Add(Core& core, std::int64_t id, const std::string& sweep, std::int64_t after_seq,
-                   std::shared_ptr<Writer> writer) {
-  if (draining_) return writer->End(Draining());
+                   std::shared_ptr<Out> out) {
+  if (draining_) return out->End(Draining());
   if (core.state().sweep(sweep) == nullptr) {
-    return writer->End({grpc::StatusCode::NOT_FOUND, absl::StrCat("no sweep \"", sweep, "\"")});
+    return out->End(absl::NotFoundError(absl::StrCat("no sweep \"", sweep, "\"")));
   }
   if (after_seq < 0) {
-    return writer->End({grpc::StatusCode::INVALID_ARGUMENT,
-                        absl::StrCat("after_seq: ", after_seq, ", must be >= 0")});
+    return out->End(
+        absl::InvalidArgumentError(absl::StrCat("after_seq: ", after_seq, ", must be >= 0")));
   }
   if (after_seq > core.head(sweep)) {
-    return writer->End(
-        {grpc::StatusCode::OUT_OF_RANGE,
-         absl::StrCat("after_seq: ", after_seq, " is beyond the newest event, ", core.head(sweep),
-                      "; was it read from another coordinator? Begin at 0")});
+    return out->End(absl::OutOfRangeError(
+        absl::StrCat("after_seq: ", after_seq, " is beyond the newest event, ", core.head(sweep),
+                     "; was it read from another coordinator? Begin at 0")));
   }
   Reader& reader = readers_[id];
   reader.sweep = sweep;
   reader.cursor = after_seq;
-  reader.writer = std::move(writer);
+  reader.out = std::move(out);
 }
 
 void WatchHub::Hungry(std::int64_t id) {
@@ -59,14 +57,14 @@ void WatchHub::Feed(Core& core, Reader& reader, absl::Duration now) {
     const auto events = core.Read(reader.sweep, reader.cursor, kBatchEvents);
     if (!events.ok()) {
       reader.hungry = false;
-      return reader.writer->End(ToGrpc(events.status()));
+      return reader.out->End(events.status());
     }
     for (const LogEvent& event : *events) batch.push_back(EventToProto(event));
     if (!events->empty()) reader.cursor = events->back().seq;
     stats_.sent += static_cast<std::int64_t>(events->size());
   } else if (HasEnded(core.state().sweep(reader.sweep)->state)) {
     reader.hungry = false;
-    return reader.writer->End(grpc::Status::OK);
+    return reader.out->End(absl::OkStatus());
   } else if (now - reader.last_sent >= heartbeat_) {
     batch.emplace_back();
     batch.back().set_seq(reader.cursor);
@@ -76,12 +74,12 @@ void WatchHub::Feed(Core& core, Reader& reader, absl::Duration now) {
   if (batch.empty()) return;
   reader.hungry = false;
   reader.last_sent = now;
-  reader.writer->Give(std::move(batch));
+  reader.out->Give(std::move(batch));
 }
 
 void WatchHub::Drain() {
   draining_ = true;
-  for (auto& [id, reader] : readers_) reader.writer->End(Draining());
+  for (auto& [id, reader] : readers_) reader.out->End(Draining());
 }
 
 }  // namespace sae::server

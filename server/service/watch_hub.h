@@ -10,13 +10,13 @@
 
 #include "saeloom/v1/sweep_service.pb.h"
 #include "server/core/core.h"
-#include "server/service/stream_writer.h"
+#include "server/service/sink.h"
 
 namespace sae::server {
 
 class WatchHub {
  public:
-  using Writer = StreamWriter<saeloom::v1::SweepEvent>;
+  using Out = Sink<saeloom::v1::SweepEvent>;
   struct Stats {
     std::int64_t streams = 0;
     std::int64_t largest_lag = 0;
@@ -28,7 +28,7 @@ class WatchHub {
 
   /// NOT_FOUND for an unknown sweep and OUT_OF_RANGE for a cursor beyond its head end the stream.
   void Add(Core& core, std::int64_t id, const std::string& sweep, std::int64_t after_seq,
-           std::shared_ptr<Writer> writer);
+           std::shared_ptr<Out> out);
   /// The reader has taken what it was given.
   void Hungry(std::int64_t id);
   void Remove(std::int64_t id) { readers_.erase(id); }
@@ -44,7 +44,7 @@ class WatchHub {
     std::int64_t cursor = 0;
     bool hungry = true;
     absl::Duration last_sent;
-    std::shared_ptr<Writer> writer;  // gRPC's reactor, which may end at any time
+    std::shared_ptr<Out> out;  // shared with what carries it, which may end at any time
   };
   void Feed(Core& core, Reader& reader, absl::Duration now);
 

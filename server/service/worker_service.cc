@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "server/service/convert.h"
+#include "server/service/unary_call.h"
 
 namespace sae::server {
 namespace {
@@ -139,11 +140,10 @@ class SessionReactor final
 
 }  // namespace
 
-grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContext*,
                                                       const v1::RegisterRequest* request,
                                                       v1::RegisterResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "Register");
+  auto* call = new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "Register"});
   context_.coordinator.Post([=](Core& core) {
     const auto reply = core.Register(FromProto(*request));
     if (reply.ok()) {
@@ -152,10 +152,9 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
                    request->worker_id(), request->slots(), request->runs_directory(),
                    request->attempts_size());
     }
-    call.Handled(reply.status().code());
-    reactor->Finish(ToGrpc(reply.status()));
+    call->Answer(reply.status());
   });
-  return reactor;
+  return call;
 }
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerServiceImpl::Session(
@@ -163,16 +162,15 @@ grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerServic
   return SessionReactor::Make(context_);
 }
 
-grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerContext* context,
+grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerContext*,
                                                          const v1::ReportBatchRequest* request,
                                                          v1::ReportBatchResponse* response) {
-  auto* reactor = context->DefaultReactor();
-  const RpcCall call(&context_.rpcs, context_.coordinator.clock(), kService, "ReportBatch");
+  auto* call =
+      new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "ReportBatch"});
   context_.coordinator.Post([=, hubs = &context_.hubs](Core& core) {
     const auto finish = [=](const absl::StatusOr<std::int64_t>& acknowledged) {
       if (acknowledged.ok()) response->set_acknowledged_seq(*acknowledged);
-      call.Handled(acknowledged.status().code());
-      reactor->Finish(ToGrpc(acknowledged.status()));
+      call->Answer(acknowledged.status());
     };
     const ReportRequest report = FromProto(*request);
     if (request->logs_size() == 0) return core.Report(report, finish);
@@ -181,7 +179,7 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerCon
     hubs->logs.Receive(core, request->worker_id(), *request);
     finish(core.acknowledged(report.key));
   });
-  return reactor;
+  return call;
 }
 
 }  // namespace sae::server

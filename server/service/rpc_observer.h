@@ -1,27 +1,15 @@
 #pragma once
-// What every handler needs: statuses across gRPC's border, and counting of calls. Pure, or
-// thread-safe.
+// Counting of calls. Thread-safe.
 
-#include <atomic>
-#include <functional>
-#include <memory>
 #include <string>
+#include <utility>
 
-#include <grpcpp/support/server_callback.h>
-#include <grpcpp/support/status.h>
-
+#include "sae/base/clock.h"
 #include "sae/base/status.h"
-#include "server/runtime/coordinator.h"
 
 namespace sae::server {
 
-/// absl's and gRPC's canonical codes have the same numbers.
-inline grpc::Status ToGrpc(const absl::Status& status) {
-  if (status.ok()) return grpc::Status::OK;
-  return {static_cast<grpc::StatusCode>(status.code()), Message(status)};
-}
-
-/// Hears of every call. Thread-safe.
+/// Hears of every call.
 class RpcObserver {
  public:
   virtual ~RpcObserver() = default;
