@@ -3,17 +3,20 @@
 # `make demo`, `make demo` again, `make test`. Needs root, debootstrap, and this machine's package configuration
 # (copied in: mirrors, certificates, pip's settings). Leaves logs in FOLDER/log; about 60 minutes on two cores.
 #
-#   tools/fresh_machine.sh [--dir FOLDER] [--only setup|demo|test] [--keep]
+#   tools/fresh_machine.sh [--dir FOLDER] [--only setup|demo|test] [--keep] [--ccache FOLDER]
+#
+# --ccache seeds the machine with a copy of a compiler cache: the same steps, without the 10 minutes of compiling.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-dir=/var/tmp/saeloom-fresh only=all keep=0
+dir=/var/tmp/saeloom-fresh only=all keep=0 ccache=""
 while [ $# -gt 0 ]; do
   case "$1" in
     --dir) dir=$2; shift 2 ;;
     --only) only=$2; shift 2 ;;
     --keep) keep=1; shift ;;
-    -h|--help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+    --ccache) ccache=$2; shift 2 ;;
+    -h|--help) sed -n '2,8p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
     *) echo "fresh_machine: unknown option $1" >&2; exit 2 ;;
   esac
 done
@@ -65,6 +68,7 @@ inside() {  # LOG COMMAND: runs in the chroot with a clean environment plus pip'
   [ "$status" = 0 ] || { tail -n 40 "$dir/log/$log.log"; exit "$status"; }
 }
 
+[ -z "$ccache" ] || { mkdir -p "$root/root/.cache" && cp -r "$ccache" "$root/root/.cache/ccache"; }
 inside apt 'apt-get -qq update && apt-get -qq install -y --no-install-recommends git make'
 git bundle create "$root/root/saeloom.bundle" HEAD --quiet 2>/dev/null || git bundle create "$root/root/saeloom.bundle" HEAD
 inside clone 'cd /root && git clone -q saeloom.bundle saeloom && cd saeloom && (git checkout -q HEAD || true) && ls && test ! -e ../shared'
