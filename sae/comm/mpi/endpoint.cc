@@ -219,8 +219,8 @@ absl::Status Endpoint::Wait(const char* operation, Pending* pending) {
   }
 }
 
-std::string Endpoint::Withdraw(Pending* pending) {
-  std::vector<int> missing;
+Endpoint::Absent Endpoint::Withdraw(Pending* pending) {
+  std::vector<int> missing, blocked;
   MutexLock lock(*mpi_lock_);
   for (std::size_t i = 0; i < pending->requests.size(); ++i) {
     MPI_Request& request = pending->requests[i];
@@ -233,14 +233,18 @@ std::string Endpoint::Withdraw(Pending* pending) {
           &request);  // of a receive: local, and then nobody writes the caller's buffer any more
       MPI_Wait(&request, MPI_STATUS_IGNORE);
     } else {
+      blocked.push_back(pending->peers[i]);
       MPI_Request_free(&request);  // a send cannot be taken back
     }
   }
-  std::sort(missing.begin(), missing.end());
-  missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
-  std::string names;
-  for (const int peer : missing) absl::StrAppend(&names, names.empty() ? "" : ", ", peer);
-  return names;
+  const auto names = [](std::vector<int>& peers) {
+    std::sort(peers.begin(), peers.end());
+    peers.erase(std::unique(peers.begin(), peers.end()), peers.end());
+    std::string text;
+    for (const int peer : peers) absl::StrAppend(&text, text.empty() ? "" : ", ", peer);
+    return text;
+  };
+  return {.silent = names(missing), .blocked = names(blocked)};
 }
 
 absl::Status Endpoint::Exchange(const char* operation, const std::vector<Transfer>& transfers) {
@@ -261,12 +265,14 @@ absl::Status Endpoint::Exchange(const char* operation, const std::vector<Transfe
   }
   if (status.ok()) status = Wait(operation, &pending);
   if (status.ok()) return status;
-  const std::string missing = Withdraw(&pending);
+  const Absent absent = Withdraw(&pending);
   if (absl::IsDeadlineExceeded(status)) {
+    // A rank that stops after its own data has arrived is seen only by the data it does not take.
+    const std::string who = absent.silent.empty()
+                                ? absl::StrCat("no data taken by rank ", absent.blocked)
+                                : absl::StrCat("no sign of rank ", absent.silent);
     status = absl::DeadlineExceededError(
-        missing.empty() ? absl::StrCat(operation, ": a peer takes no data: ", status.message())
-                        : absl::StrCat(operation, ": no sign of rank ", missing, " within ",
-                                       absl::FormatDuration(options_.deadline)));
+        absl::StrCat(operation, ": ", who, " within ", absl::FormatDuration(options_.deadline)));
   }
   Fail(status);
   return status;

@@ -61,8 +61,13 @@ class Endpoint {
   absl::Status Wait(const char* operation, Pending* pending);
   absl::Status CheckSizes(const char* operation, const Pending& pending,
                           std::vector<MPI_Status>& statuses);
-  /// Withdraws what can be withdrawn; names the peers whose messages are missing.
-  std::string Withdraw(Pending* pending);
+  /// Ranks, as "1, 3": whose messages are missing, and who has not taken ours.
+  struct Absent {
+    std::string silent;
+    std::string blocked;
+  };
+  /// Withdraws what can be withdrawn.
+  Absent Withdraw(Pending* pending);
   /// This group's failure or an ancestor's, looking for notes that have come in. Needs the lock.
   absl::Status Check() ABSL_EXCLUSIVE_LOCKS_REQUIRED(*mpi_lock_);
   void Fail(absl::Status status);
