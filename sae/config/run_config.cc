@@ -18,35 +18,60 @@ struct IsOptional<std::optional<T>> : std::true_type {};
 
 void AddSae(std::vector<Field>& out, const std::string& p, SaeConfig& c) {
   out.insert(out.end(), {
-      {p + "architecture", &c.architecture, "relu_l1 | topk (batchtopk matryoshka gated jumprelu: not yet)"},
+      {p + "architecture", &c.architecture, "relu_l1 | topk | batchtopk | matryoshka | gated | jumprelu"},
       {p + "latents", &c.latents, "dictionary size n"},
-      {p + "k", &c.k, "topk: active latents a token"},
-      {p + "aux_k", &c.aux_k, "topk: k of AuxK over dead latents; auto, 0 = off"},
-      {p + "aux_alpha", &c.aux_alpha, "topk: weight of AuxK"},
-      {p + "l1_coefficient", &c.l1_coefficient, "relu_l1: lambda for data scaled to E|x|^2 = 1"},
-      {p + "target_l0", &c.target_l0, "control towards this L0; 0 = none"},
+      {p + "k", &c.k, "topk, batchtopk, matryoshka: active latents a token"},
+      {p + "aux_k", &c.aux_k, "topk family: k of AuxK over dead latents; auto, 0 = off"},
+      {p + "aux_alpha", &c.aux_alpha, "topk family: weight of AuxK"},
+      {p + "multi_topk", &c.multi_topk, "topk: add 1/8 of the loss of the 4k largest"},
+      {p + "l1_coefficient", &c.l1_coefficient, "relu_l1, gated: lambda; with target_l0 its start, 0 = calibrated"},
+      {p + "l0_coefficient", &c.l0_coefficient, "jumprelu: lambda; with target_l0 its start, 0 = calibrated"},
+      {p + "target_l0", &c.target_l0, "relu_l1, gated, jumprelu: control lambda towards this L0; 0 = none"},
+      {p + "penalty", &c.penalty, "relu_l1: l1 | l1_norm | lp; jumprelu: l0 | l0_quadratic | tanh; auto"},
+      {p + "p_end", &c.p_end, "lp: exponent at the end"},
+      {p + "tanh_scale", &c.tanh_scale, "tanh: c"},
+      {p + "pre_act_coefficient", &c.pre_act_coefficient, "tanh: weight of ReLU(threshold - z)"},
+      {p + "frequency_coefficient", &c.frequency_coefficient, "jumprelu: weight of firing on over 10% of tokens"},
+      {p + "bandwidth", &c.bandwidth, "jumprelu: width of the window around a threshold; auto"},
+      {p + "threshold_init", &c.threshold_init, "jumprelu: thresholds at the start; auto = quantiles of z"},
+      {p + "threshold_parameter", &c.threshold_parameter, "jumprelu: log | raw"},
+      {p + "threshold_lr", &c.threshold_lr, "jumprelu: learning rate of thresholds; auto"},
+      {p + "prefixes", &c.prefixes, "matryoshka: rising widths, as 128,512,2048; auto"},
+      {p + "prefix_weights", &c.prefix_weights, "matryoshka: mean | sum | mean_with_bias"},
+      {p + "pre_bias", &c.pre_bias, "on | off: subtract b_dec before encoding; auto"},
+      {p + "decoder", &c.decoder, "unit | unit_before | free | on_the_fly; auto"},
+      {p + "input_scale", &c.input_scale, "rms | mean_norm | layer_norm | none"},
+      {p + "loss", &c.loss, "sum | mean | openai | fvu: reduction of squared errors; auto = sum"},
+      {p + "resample", &c.resample, "relu_l1, gated: on | off: give dead latents new directions"},
+      {p + "resample_exponent", &c.resample_exponent, "rows are drawn in proportion to |error|^this"},
       {p + "dead_after_tokens", &c.dead_after_tokens, "a latent that long silent is dead; auto"},
-      {p + "transcoder", &c.transcoder, "predict another hook"},
+      {p + "transcoder", &c.transcoder, "predict the store's targets"},
       {p + "skip", &c.skip, "transcoder with a linear skip"}});
 }
 
 void AddTrain(std::vector<Field>& out, const std::string& p, TrainConfig& c) {
   out.insert(out.end(), {
+      {p + "preset", &c.preset, "none | openai: what auto means for decoder, loss and epsilon"},
       {p + "tokens", &c.tokens, "length of the run"},
       {p + "batch", &c.batch, "global batch in tokens"},
       {p + "lr", &c.lr, "learning rate; auto = 2e-4 / sqrt(n / 16384)"},
-      {p + "beta1", &c.beta1, "Adam"},
+      {p + "beta1", &c.beta1, "Adam; auto = 0.9, 0 for gated and jumprelu"},
       {p + "beta2", &c.beta2, "Adam"},
-      {p + "epsilon", &c.epsilon, "Adam"},
-      {p + "lr_warmup_steps", &c.lr_warmup_steps, "linear warm-up; auto"},
+      {p + "epsilon", &c.epsilon, "Adam; auto = 1e-8"},
+      {p + "lr_warmup", &c.lr_warmup, "linear (0 to 1) | cosine (0.1 to 1)"},
+      {p + "lr_warmup_steps", &c.lr_warmup_steps, "length of the warm-up; auto"},
       {p + "lr_decay_fraction", &c.lr_decay_fraction, "linear decay to 0 over this last share"},
-      {p + "sparsity_warmup_steps", &c.sparsity_warmup_steps, "relu_l1: lambda rises from 0; auto"},
+      {p + "sparsity_warmup_steps", &c.sparsity_warmup_steps, "lambda rises from 0; auto"},
+      {p + "clip", &c.clip, "largest norm of the whole gradient; 0 = off"},
+      {p + "ema", &c.ema, "mu of a mean of parameters, evaluated and exported; 0 = off"},
+      {p + "rows", &c.rows, "dense | lazy | deferred: which rows a step updates"},
+      {p + "selection", &c.selection, "float32 | certified (bf16 screen, exact by a margin)"},
       {p + "seed", &c.seed, "initialisation"},
       {p + "data_seed", &c.data_seed, "order of data; one for a sweep"},
       {p + "eval_every_tokens", &c.eval_every_tokens, "held-out evaluation; auto = tokens / 10"},
       {p + "checkpoint_every_seconds", &c.checkpoint_every_seconds, "and at the end; 0 = at the end only"},
       {p + "log_every_steps", &c.log_every_steps, "metrics event every so many steps"},
-      {p + "reduction", &c.reduction, "fast | fixed"}});
+      {p + "reduction", &c.reduction, "fast | fixed (same bits for every number of ranks that divides 16)"}});
 }
 
 void AddTrial(std::vector<Field>& out, const std::string& p, TrialConfig& c) {
@@ -310,9 +335,10 @@ absl::Status Validate(const TrialConfig& c, std::int64_t d) {
        " is less than one batch of ", c.train.batch);
   need(c.train.lr.value_or(1) > 0 && std::isfinite(c.train.lr.value_or(1)), "train.lr: ", c.train.lr.value_or(1),
        ": needs a positive number or auto");
-  need(c.train.beta1 >= 0 && c.train.beta1 < 1, "train.beta1: ", c.train.beta1, " is not in [0, 1)");
+  need(c.train.beta1.value_or(0) >= 0 && c.train.beta1.value_or(0) < 1, "train.beta1: ", c.train.beta1.value_or(0),
+       " is not in [0, 1)");
   need(c.train.beta2 >= 0 && c.train.beta2 < 1, "train.beta2: ", c.train.beta2, " is not in [0, 1)");
-  need(c.train.epsilon > 0, "train.epsilon: ", c.train.epsilon, " is not positive");
+  need(c.train.epsilon.value_or(1) > 0, "train.epsilon: ", c.train.epsilon.value_or(1), " is not positive");
   need(c.train.lr_decay_fraction >= 0 && c.train.lr_decay_fraction <= 1, "train.lr_decay_fraction: ",
        c.train.lr_decay_fraction, " is not in [0, 1]");
   need(c.train.eval_every_tokens.value_or(1) > 0, "train.eval_every_tokens: needs a positive number or auto");
@@ -326,6 +352,29 @@ absl::Status Validate(const TrialConfig& c, std::int64_t d) {
   return Problems(problems);
 }
 
+absl::StatusOr<std::vector<std::int64_t>> ParsePrefixes(const std::string& text, std::int64_t latents) {
+  std::vector<std::int64_t> out;
+  if (text == "auto") {
+    for (const std::int64_t part : {16, 8, 4, 2, 1}) {
+      const std::int64_t width = latents / part;
+      if (width >= 1 && (out.empty() || width > out.back())) out.push_back(width);
+    }
+    return out;
+  }
+  for (std::size_t begin = 0; begin <= text.size();) {
+    const std::size_t comma = std::min(text.find(',', begin), text.size());
+    const auto width = AsInteger(json(text.substr(begin, comma - begin)));
+    if (!width || *width < 1 || *width > latents || (!out.empty() && *width <= out.back())) {
+      return absl::InvalidArgumentError(absl::StrCat("sae.prefixes: '", text, "': needs auto, or rising widths from 1 to ",
+                                                     latents, " (sae.latents), as 128,512"));
+    }
+    out.push_back(*width);
+    begin = comma + 1;
+  }
+  if (out.back() != latents) out.push_back(latents);
+  return out;
+}
+
 std::int64_t TotalSteps(const TrialConfig& c) {
   return std::max<std::int64_t>(1, static_cast<std::int64_t>(c.train.tokens / static_cast<double>(c.train.batch)));
 }
@@ -334,8 +383,19 @@ TrialConfig Resolve(TrialConfig c, std::int64_t d) {
   const double n = static_cast<double>(c.sae.latents);
   const double steps = static_cast<double>(TotalSteps(c));
   if (!c.train.lr) c.train.lr = 2e-4 / std::sqrt(n / 16384);
+  const bool sparse_gradient = c.sae.architecture == "gated" || c.sae.architecture == "jumprelu";
+  if (!c.train.beta1) c.train.beta1 = sparse_gradient ? 0.0 : 0.9;
+  if (!c.train.epsilon) c.train.epsilon = c.train.preset == "openai" ? 6.25e-10 : 1e-8;
+  if (c.sae.penalty == "auto") c.sae.penalty = c.sae.architecture == "jumprelu" ? "l0" : "l1";
+  const bool free_norms = c.sae.penalty == "l1_norm" || c.sae.penalty == "tanh";
+  if (c.sae.pre_bias == "auto") c.sae.pre_bias = free_norms || c.sae.transcoder ? "off" : "on";
+  if (c.sae.decoder == "auto") {
+    c.sae.decoder = free_norms ? "free" : c.train.preset == "openai" ? "unit_before" : "unit";
+  }
+  if (c.sae.loss == "auto") c.sae.loss = c.train.preset == "openai" ? "openai" : "sum";
   if (!c.sae.aux_k) {
-    c.sae.aux_k = c.sae.architecture == "topk"
+    const std::string& a = c.sae.architecture;
+    c.sae.aux_k = a == "topk" || a == "batchtopk" || a == "matryoshka"
                       ? std::min(PowerOfTwoNear(static_cast<double>(d) / 2), c.sae.latents) : 0;
   }
   if (!c.sae.dead_after_tokens) {

@@ -46,7 +46,7 @@ bool SaeEngine<T>::UsesDense() const {
 template <class T>
 kernels::Adam SaeEngine<T>::AdamNow() const {
   const config::TrainConfig& t = context_.config.train;
-  return kernels::Adam::At(step_ + 1, schedule_.LearningRate(step_), t.beta1, t.beta2, t.epsilon);
+  return kernels::Adam::At(step_ + 1, schedule_.LearningRate(step_), *t.beta1, t.beta2, *t.epsilon);
 }
 
 template <class T>
