@@ -67,6 +67,8 @@ Options OptionsOf(const config::TrialConfig& c) {
                                         {"lazy", RowMode::kLazy},
                                         {"deferred", RowMode::kDeferred}});
   o.pre_bias = c.sae.pre_bias == "on";
+  o.transcoder = c.sae.transcoder;
+  o.skip = c.sae.skip;
   o.certified = c.train.selection == "certified";
   o.fixed_reduction = c.train.reduction == "fixed";
   SetPrefixes(c.sae, &o);

@@ -45,6 +45,8 @@ struct Options {
   ThresholdParameter threshold = ThresholdParameter::kLog;
   RowMode rows = RowMode::kDense;
   bool pre_bias = true;   ///< s
+  bool transcoder = false;
+  bool skip = false;
   bool certified = false;
   bool fixed_reduction = false;
   /// Matryoshka: m_1 < ... < m_G = n and w_1 .. w_G; else {n} and {1}.

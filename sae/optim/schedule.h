@@ -15,8 +15,10 @@ struct Schedule {
   double decay_fraction = 0;  ///< linear decay to 0 over this last share of the steps
   std::int64_t sparsity_warmup_steps = 0;
   double lr = 0;
+  bool cosine = false;  ///< warm-up along a cosine from 0.1 to 1 (Gemma Scope) instead of a line
 
-  /// lr * min(1, (t + 1) / W) * clamp((T - t) / (phi T), 0, 1).
+  /// lr * warm-up * clamp((T - t) / (phi T), 0, 1); warm-up: min(1, (t + 1) / W), or
+  /// 0.1 + 0.9 (1 - cos(pi t / W)) / 2 below W.
   double LearningRate(std::int64_t t) const;
   /// min(1, t / W_s): the share of the sparsity coefficient in force.
   double SparsityShare(std::int64_t t) const;

@@ -9,14 +9,17 @@
 #include "sae/base/parallel.h"
 #include "sae/comm/communicator.h"
 #include "sae/config/run_config.h"
+#include "sae/model/options.h"
 #include "sae/model/shard.h"
 
 namespace sae::train {
 
 struct Context {
   config::TrialConfig config;  ///< resolved
+  model::Options options;
   model::LatentShard shard;
-  std::int64_t d;
+  std::int64_t d;      ///< width of the input
+  std::int64_t d_out;  ///< width of the target; d but for transcoders
   comm::Communicator& communicator;
   ThreadPool& pool;
 };
@@ -32,7 +35,7 @@ struct Phases {
   double select = 0;    ///< global winners, codes, index by latent
   double exchange = 0;  ///< inside collectives
   double decode = 0;    ///< reconstruction and error
-  double aux = 0;       ///< AuxK without its collectives
+  double aux = 0;       ///< AuxK, Multi-TopK, the gate's loss, without their collectives
   double backward = 0;  ///< latent gradients, bias terms
   double update = 0;    ///< gradient rows, Adam
 };

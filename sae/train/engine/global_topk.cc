@@ -60,15 +60,24 @@ absl::Status GlobalTopK<T>::Select(const kernels::EncodeInput<T>& input, std::in
     PhaseTimer timer(phases->exchange);
     SAE_RETURN_IF_ERROR(Exchange(input.tokens, k, offered));
   }
+  Narrow(k, shard_latents, input.first_latent, codes, phases);
+  return absl::OkStatus();
+}
+
+template <class T>
+void GlobalTopK<T>::Narrow(std::int64_t k, std::int64_t shard_latents, std::int64_t first_latent,
+                           kernels::Codes<T>* codes, Phases* phases) {
   PhaseTimer timer(phases->select);
   const std::int32_t* winners = nullptr;
   if (communicator_.size() > 1) {
-    winners_.resize(static_cast<std::size_t>(input.tokens));
-    kernels::CountWinners(shards_, input.tokens, k, communicator_.rank(), winners_.data(), pool_);
+    winners_.resize(static_cast<std::size_t>(own_.tokens));
+    kernels::CountWinners(shards_, own_.tokens, k, communicator_.rank(), winners_.data(), pool_);
+    winners = winners_.data();
+  } else if (k < own_.width) {
+    winners_.assign(static_cast<std::size_t>(own_.tokens), static_cast<std::int32_t>(k));
     winners = winners_.data();
   }
-  kernels::CodesFromTopK(own_, winners, input.first_latent, shard_latents, codes, pool_);
-  return absl::OkStatus();
+  kernels::CodesFromTopK(own_, winners, first_latent, shard_latents, codes, pool_);
 }
 
 template class GlobalTopK<float>;

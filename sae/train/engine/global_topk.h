@@ -28,6 +28,10 @@ class GlobalTopK {
                                     kernels::EncodeWorkspace<T>* workspace,
                                     kernels::Codes<T>* codes, bool* finite, Phases* phases);
 
+  /// Codes of the k first of the last Select (k at most that one's), from its candidates.
+  void Narrow(std::int64_t k, std::int64_t shard_latents, std::int64_t first_latent,
+              kernels::Codes<T>* codes, Phases* phases);
+
  private:
   void Encode(const kernels::EncodeInput<T>& input, std::int64_t width,
               kernels::EncodeWorkspace<T>* workspace, bool* finite);

@@ -1,0 +1,39 @@
+#pragma once
+// Holds the mean L0 at a target by the sparsity coefficient: an integral controller on log lambda.
+// A value with state; not thread-safe. Source: spec algorithms.md 13.2 (SynthSAEBench's autotuner),
+// numerics.md 6 (schedules in shares of the run).
+
+#include <cstdint>
+
+#include "sae/model/state.h"
+
+namespace sae::optim {
+
+class L0Controller {
+ public:
+  /// Acts from `start_step` on, on a run of `total_steps`.
+  L0Controller(double target, std::int64_t total_steps, std::int64_t start_step);
+
+  double lambda() const;
+  /// 0 = not calibrated yet.
+  bool calibrated() const { return calibrated_ != 0; }
+  void Calibrate(double lambda);
+  /// After step `step` (from 0) whose batch had this mean L0.
+  void Observe(std::int64_t step, double l0);
+  /// Mean L0 as the controller sees it.
+  double mean() const { return mean_; }
+  void AddState(model::State* state);
+
+ private:
+  double target_;
+  double slew_;
+  double mean_beta_, rate_beta_;
+  std::int64_t start_step_;
+  std::int64_t calibrated_ = 0;
+  std::int64_t seen_ = 0;
+  double log_lambda_ = 0;
+  double mean_ = 0;
+  double rate_ = 0;
+};
+
+}  // namespace sae::optim

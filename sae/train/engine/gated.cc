@@ -1,0 +1,138 @@
+#include "sae/train/engine/gated.h"
+
+#include <cmath>
+
+#include "sae/kernels/latent_gradient.h"
+#include "sae/kernels/token_pass.h"
+#include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/residual.h"
+
+namespace sae::train {
+namespace {
+std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
+}  // namespace
+
+template <class T>
+Gated<T>::Gated(const Context& context, const model::Parameters<T>& parameters)
+    : context_(context),
+      parameters_(parameters),
+      lower_(Size(context.shard.count)),
+      scale_(lower_.size()),
+      hat_(Size(context.config.train.batch * context.d_out)),
+      a_(hat_.size()) {}
+
+template <class T>
+absl::Status Gated<T>::Encode(const kernels::EncodeInput<T>& input, bool,
+                              kernels::EncodeWorkspace<T>* workspace, Entries<T>* out,
+                              Phases* phases) {
+  PhaseTimer timer(phases->encode);
+  for (std::size_t i = 0; i < lower_.size(); ++i) {
+    lower_[i] = -parameters_.b_enc[i];
+    scale_[i] = std::exp(parameters_.r_mag[i]);
+  }
+  out->finite =
+      kernels::EncodeAbove(input, lower_.data(), T(0), workspace, &out->codes, context_.pool);
+  out->weighted = true;
+  const kernels::Codes<T>& codes = out->codes;
+  out->weights.resize(Size(codes.nnz()));
+  gate_.resize(Size(codes.nnz()));
+  context_.pool.ParallelFor(codes.nnz(), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t at = begin; at < end; ++at) {
+      const auto e = Size(at);
+      const auto i = Size(codes.ids[e]);
+      gate_[e] = codes.values[e] + parameters_.b_enc[i];
+      const T m = scale_[i] * codes.values[e] + parameters_.b_mag[i];
+      out->weights[e] = m > T(0) ? m : T(0);
+    }
+  });
+  return absl::OkStatus();
+}
+
+template <class T>
+absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entries<T>& entries,
+                                          Phases* phases) {
+  const Batch<T>& batch = *in.batch;
+  const std::int64_t d = context_.d_out;
+  const auto factor = static_cast<T>(2 * in.rho);
+  v_.resize(gate_.size());
+  const bool alone = context_.communicator.size() == 1 && !context_.options.fixed_reduction;
+  if (alone && entries.finite) {
+    PhaseTimer timer(phases->aux);
+    kernels::FillRows(parameters_.b_dec.data(), batch.tokens(), d, hat_.data(), context_.pool);
+    kernels::TokenPassInput<T> pass;
+    pass.codes = &entries.codes;
+    pass.f = gate_.data();
+    pass.decoder = parameters_.w_dec.data();
+    pass.row_scale = in.row_scale;
+    pass.target = batch.y();
+    pass.target_scale = batch.scale();
+    pass.factor = factor;
+    pass.d = d;
+    return in.rho * kernels::TokenPass(pass, hat_.data(), a_.data(), v_.data(), context_.pool);
+  }
+  typename Reconstructor<T>::Input r;
+  r.codes = &entries.codes;
+  r.f = gate_.data();
+  r.range = {0, context_.shard.count};
+  r.decoder = parameters_.w_dec.data();
+  r.row_scale = in.row_scale;
+  r.bias = parameters_.b_dec.data();
+  r.finite = entries.finite;
+  SAE_RETURN_IF_ERROR(in.reconstructor->Run(r, hat_.data(), phases));
+  PhaseTimer timer(phases->aux);
+  const double loss = in.rho * Residual(batch.y(), batch.scale(), hat_.data(), batch.tokens(), d,
+                                        factor, a_.data(), context_.pool);
+  kernels::LatentGradient(entries.codes, parameters_.w_dec.data(), a_.data(), d, v_.data(),
+                          context_.pool, in.row_scale);
+  return loss;
+}
+
+template <class T>
+void Gated<T>::LatentBackward(const BackwardInput<T>& in, std::int64_t latent, Entries<T>* entries,
+                              LatentGradients<T>* gradients) const {
+  const auto i = Size(latent);
+  const kernels::LatentIndex& index = entries->index;
+  const T share = static_cast<T>(in.lambda / static_cast<double>(in.batch->tokens()));
+  double d_gate = 0, d_mag = 0, d_scale = 0, d_h = 0;
+  for (std::int64_t q = index.indptr[i]; q < index.indptr[i + 1]; ++q) {
+    const auto e = Size(index.entries[Size(q)]);
+    const T dm = entries->weights[e] > T(0) ? entries->u[e] : T(0);
+    const T dpi = v_[e] + share;
+    const T dh = scale_[i] * dm + dpi;
+    entries->delta[e] = dh;
+    d_gate += static_cast<double>(dpi);
+    d_mag += static_cast<double>(dm);
+    d_scale += static_cast<double>(dm) * static_cast<double>(scale_[i] * entries->codes.values[e]);
+    d_h += static_cast<double>(dh);
+  }
+  gradients->b_enc[i] = static_cast<T>(d_gate);
+  gradients->b_mag[i] = static_cast<T>(d_mag);
+  gradients->r_mag[i] = static_cast<T>(d_scale);
+  gradients->delta_sums[i] = static_cast<T>(d_h);
+}
+
+template <class T>
+absl::StatusOr<PenaltyTerms> Gated<T>::Backward(const BackwardInput<T>& in, Entries<T>* entries,
+                                                LatentGradients<T>* gradients, Phases* phases) {
+  PenaltyTerms out;
+  SAE_ASSIGN_OR_RETURN(out.replicated, GateLoss(in, *entries, phases));
+  PhaseTimer timer(phases->backward);
+  entries->delta.resize(entries->u.size());
+  context_.pool.ParallelFor(context_.shard.count, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) LatentBackward(in, i, entries, gradients);
+  });
+  out.local = in.lambda * PenaltySum(in, *entries) / static_cast<double>(in.batch->tokens());
+  return out;
+}
+
+template <class T>
+double Gated<T>::PenaltySum(const BackwardInput<T>&, const Entries<T>& entries) const {
+  double sum = 0;
+  for (std::int64_t e = 0; e < entries.codes.nnz(); ++e) sum += static_cast<double>(gate_[Size(e)]);
+  return sum;
+}
+
+template class Gated<float>;
+template class Gated<double>;
+
+}  // namespace sae::train

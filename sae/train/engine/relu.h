@@ -1,0 +1,35 @@
+#pragma once
+// ReLU codes with an L1-like penalty: sum f (2023), sum f |d_i| (April 2024), sum f^p (p-annealed).
+// See activation.h. Source: spec algorithms.md 1, 3b.3.
+
+#include <vector>
+
+#include "sae/optim/p_anneal.h"
+#include "sae/train/engine/activation.h"
+
+namespace sae::train {
+
+template <class T>
+class Relu final : public Activation<T> {
+ public:
+  explicit Relu(const Context& context);
+  absl::Status Encode(const kernels::EncodeInput<T>& input, bool training,
+                      kernels::EncodeWorkspace<T>* workspace, Entries<T>* out,
+                      Phases* phases) override;
+  absl::StatusOr<PenaltyTerms> Backward(const BackwardInput<T>& input, Entries<T>* entries,
+                                        LatentGradients<T>* gradients, Phases* phases) override;
+  double PenaltySum(const BackwardInput<T>& input, const Entries<T>& entries) const override;
+  void Commit() override;
+  void AddState(model::State* state) override;
+  void AddMetrics(std::map<std::string, double>* out) const override;
+
+ private:
+  bool anneals() const { return context_.options.penalty == model::Penalty::kLp; }
+  double SumOfPowers(const Entries<T>& entries, double p) const;
+
+  const Context& context_;
+  optim::PAnneal anneal_;
+  double power_sums_[2] = {0, 0};  // of this step, all ranks, per token: with p now, with the next p
+};
+
+}  // namespace sae::train
