@@ -53,8 +53,8 @@ absl::Status EncodeAll(const EncodeFlags& flags, const model::Sae& sae, const da
     out.indices.insert(out.indices.end(), codes->ids.begin(), codes->ids.begin() + codes->nnz());
     out.values.insert(out.values.end(), codes->values.begin(), codes->values.begin() + codes->nnz());
     if (flags.recon) {
-      x_hat.resize(x.size());
-      SAE_RETURN_IF_ERROR(runner->Decode(*codes, x_hat));
+      x_hat.resize(static_cast<std::size_t>(count * sae.width()));
+      SAE_RETURN_IF_ERROR(runner->Decode(*codes, x, x_hat));
       out.x_hat.insert(out.x_hat.end(), x_hat.begin(), x_hat.end());
     }
     std::fprintf(stderr, "\rencode: %lld of %lld rows%s", static_cast<long long>(first + count),
@@ -74,7 +74,7 @@ absl::Status Encode(const EncodeFlags& flags, bool as_json) {
   const auto split = flags.split == "heldout" ? data::Split::kHeldout : data::Split::kTraining;
   const std::int64_t rows = flags.rows > 0 ? std::min(flags.rows, store->rows(split)) : store->rows(split);
   if (rows == 0) return absl::InvalidArgumentError(absl::StrCat("the store has no ", flags.split, " rows"));
-  const std::int64_t dense_bytes = rows * (flags.dense ? sae.latents : 0) * 4 + rows * (flags.recon ? sae.d : 0) * 4;
+  const std::int64_t dense_bytes = rows * (flags.dense ? sae.latents : 0) * 4 + rows * (flags.recon ? sae.width() : 0) * 4;
   SAE_RETURN_IF_ERROR(RequireFreeBytes(env, flags.out, dense_bytes + rows * std::max<std::int64_t>(sae.k, 64) * 8, "encode"));
   Encoded e;
   SAE_RETURN_IF_ERROR(EncodeAll(flags, sae, *store, split, rows, e));
@@ -84,7 +84,7 @@ absl::Status Encode(const EncodeFlags& flags, bool as_json) {
       {"indices", DType::kI32, {nnz}, AsBytes(e.indices.data(), e.indices.size())},
       {"values", DType::kF32, {nnz}, AsBytes(e.values.data(), e.values.size())}};
   if (flags.dense) tensors.push_back({"f", DType::kF32, {rows, sae.latents}, AsBytes(e.dense.data(), e.dense.size())});
-  if (flags.recon) tensors.push_back({"x_hat", DType::kF32, {rows, sae.d}, AsBytes(e.x_hat.data(), e.x_hat.size())});
+  if (flags.recon) tensors.push_back({"x_hat", DType::kF32, {rows, sae.width()}, AsBytes(e.x_hat.data(), e.x_hat.size())});
   const std::string temporary = flags.out + ".tmp";
   absl::Status status = WriteSafetensors(env, temporary, tensors,
                                          {{"latents", std::to_string(sae.latents)}, {"split", flags.split}}).status();
@@ -115,7 +115,7 @@ void AddEncode(CLI::App& app, Invocation& invocation) {
   verb->add_option("--split", flags->split, "training or heldout")->check(CLI::IsMember({"training", "heldout"}));
   verb->add_option("--rows", flags->rows, "the first so many rows; default: all")->check(CLI::NonNegativeNumber);
   verb->add_flag("--dense", flags->dense, "also f [rows, latents]");
-  verb->add_flag("--recon", flags->recon, "also x_hat [rows, d]");
+  verb->add_flag("--recon", flags->recon, "also x_hat [rows, width of the output]; of a transcoder y_hat");
   verb->footer("Example:\n  saeloom encode --sae my-sae --store runs/demo/store --split heldout --out codes.safetensors --recon");
   verb->callback([flags, &invocation] { invocation.status = Encode(*flags, invocation.output == "json"); });
 }

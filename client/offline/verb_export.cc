@@ -32,12 +32,11 @@ absl::Status WriteGolden(const model::Sae& sae, const std::string& store_folder,
   }
   const auto split = store->rows(data::Split::kHeldout) > 0 ? data::Split::kHeldout : data::Split::kTraining;
   rows = std::min(rows, store->rows(split));
-  std::vector<float> x(static_cast<std::size_t>(rows * sae.d)), x_hat(x.size());
+  std::vector<float> x(static_cast<std::size_t>(rows * sae.d)), x_hat(static_cast<std::size_t>(rows * sae.width()));
   SAE_RETURN_IF_ERROR(store->ReadRows(split, 0, x));
   ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
   SAE_ASSIGN_OR_RETURN(const auto runner, model::SaeRunner::Create(sae, pool));
-  SAE_ASSIGN_OR_RETURN(const auto* codes, runner->Encode(x));
-  SAE_RETURN_IF_ERROR(runner->Decode(*codes, x_hat));
+  SAE_ASSIGN_OR_RETURN(const auto* codes, runner->Forward(x, x_hat));
   std::vector<float> f(static_cast<std::size_t>(rows * sae.latents), 0.0F);
   for (std::int64_t b = 0; b < rows; ++b) {
     for (auto e = static_cast<std::size_t>(codes->indptr[static_cast<std::size_t>(b)]);
@@ -48,7 +47,7 @@ absl::Status WriteGolden(const model::Sae& sae, const std::string& store_folder,
   return WriteSafetensors(RealEnv(), path,
                           {{"x", DType::kF32, {rows, sae.d}, AsBytes(x.data(), x.size())},
                            {"f", DType::kF32, {rows, sae.latents}, AsBytes(f.data(), f.size())},
-                           {"x_hat", DType::kF32, {rows, sae.d}, AsBytes(x_hat.data(), x_hat.size())}},
+                           {"x_hat", DType::kF32, {rows, sae.width()}, AsBytes(x_hat.data(), x_hat.size())}},
                           {{"rtol", "1e-5"}})
       .status();
 }

@@ -51,7 +51,7 @@ void ExpectReproduces(const model::Sae& sae, const std::string& golden) {
   }
   for (std::size_t i = 0; i < f.size(); ++i) ASSERT_EQ(dense[i] > 0, f[i] > 0) << "element " << i;
   EXPECT_LE(RelativeError(dense, f), 1e-5);
-  ASSERT_TRUE((*runner)->Decode(**codes, decoded).ok());
+  ASSERT_TRUE((*runner)->Decode(**codes, x, decoded).ok());
   EXPECT_LE(RelativeError(decoded, x_hat), 1e-5);
 }
 

@@ -102,6 +102,34 @@ template <class T>
 }
 
 template <class T>
+bool Moves(std::int64_t d, T beta1, const T* m) {
+  for (std::int64_t j = 0; j < d; ++j) {
+    if (!(std::abs(beta1 * m[j]) < std::numeric_limits<T>::min())) return true;
+  }
+  return false;
+}
+
+template <class T>
+[[gnu::always_inline]] inline void DecayLoop(std::int64_t d, T beta2, std::int64_t steps, T* v) {
+  constexpr std::int64_t kTile = 64;  // stays in registers
+  for (std::int64_t first = 0; first < d; first += kTile) {
+    const std::int64_t width = std::min(kTile, d - first);
+    std::array<T, kTile> tile{};
+    for (std::int64_t j = 0; j < width; ++j) tile[static_cast<std::size_t>(j)] = v[first + j];
+    int any = 1;
+    for (std::int64_t step = 0; step < steps && any != 0; ++step) {
+      any = 0;
+      for (T& value : tile) {
+        value *= beta2;
+        value = value < std::numeric_limits<T>::min() ? T(0) : value;
+        any |= static_cast<int>(value != T(0));
+      }
+    }
+    for (std::int64_t j = 0; j < width; ++j) v[first + j] = tile[static_cast<std::size_t>(j)];
+  }
+}
+
+template <class T>
 [[gnu::always_inline]] inline bool AllZeroLoop(std::int64_t d, const T* x) {
   for (std::int64_t j = 0; j < d; ++j) {
     if (x[j] != T(0)) return false;
@@ -206,6 +234,18 @@ SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, float* 
 SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, double* p, double* m,
                                        double* v) {
   AdamLoop0(d, AdamConstants<double>(adam), p, m, v);
+}
+bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const float* m) {
+  return Moves(d, static_cast<float>(adam.beta1), m);
+}
+bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const double* m) {
+  return Moves(d, adam.beta1, m);
+}
+SAE_CLONES void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, float* v) {
+  DecayLoop(d, static_cast<float>(adam.beta2), steps, v);
+}
+SAE_CLONES void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, double* v) {
+  DecayLoop(d, adam.beta2, steps, v);
 }
 
 }  // namespace sae::kernels

@@ -60,5 +60,11 @@ void AdamRow(std::int64_t d, const Adam& adam, const double* g, double* p, doubl
 /// The same with g = 0.
 void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, float* p, float* m, float* v);
 void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, double* p, double* m, double* v);
+/// Whether that step would move p: some beta1 m is not 0 after its decay.
+bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const float* m);
+bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const double* m);
+/// What `steps` of them do to v: successive multiplications by beta2.
+void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, float* v);
+void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, double* v);
 
 }  // namespace sae::kernels

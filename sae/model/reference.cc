@@ -2,16 +2,12 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 
 #include "sae/base/check.h"
+#include "sae/model/reference_internal.h"
 
 namespace sae::model {
-namespace {
-
-std::size_t At(std::int64_t row, std::int64_t width, std::int64_t column) {
-  return static_cast<std::size_t>(row * width + column);
-}
+namespace reference {
 
 double Dot(const double* a, const double* b, std::int64_t d) {
   double sum = 0;
@@ -19,229 +15,252 @@ double Dot(const double* a, const double* b, std::int64_t d) {
   return sum;
 }
 
-std::int64_t Rows(const ReferenceParameters& p, std::span<const double> x) {
-  SAE_CHECK(p.d > 0 && static_cast<std::int64_t>(x.size()) % p.d == 0);
-  return static_cast<std::int64_t>(x.size()) / p.d;
+std::vector<double> Directions(const Pass& pass, std::span<const double> stored) {
+  std::vector<double> rows(stored.begin(), stored.end());
+  if (pass.o.decoder != DecoderMode::kOnTheFly) return rows;
+  for (std::int64_t i = 0; i < pass.p.n; ++i) {
+    double* row = &rows[At(i, pass.d_out, 0)];
+    const double norm = std::max(std::sqrt(Dot(row, row, pass.d_out)), 0x1.0p-24);
+    for (std::int64_t j = 0; j < pass.d_out; ++j) row[j] /= norm;
+  }
+  return rows;
 }
 
-// W_dec^T f, plus b_dec where `bias` is not null.
-std::vector<double> Decode(const ReferenceParameters& p, const std::vector<double>& f,
-                           const double* bias) {
-  const std::int64_t rows = static_cast<std::int64_t>(f.size()) / p.n;
-  std::vector<double> out(static_cast<std::size_t>(rows * p.d), 0.0);
-  for (std::int64_t b = 0; b < rows; ++b) {
-    for (std::int64_t j = 0; j < p.d; ++j) {
-      double sum = bias != nullptr ? bias[j] : 0;
-      for (std::int64_t i = 0; i < p.n; ++i) sum += f[At(b, p.n, i)] * p.w_dec[At(i, p.d, j)];
-      out[At(b, p.d, j)] = sum;
+std::vector<double> Decode(const Pass& pass, const std::vector<double>& f, std::int64_t prefix,
+                           std::span<const double> rows, std::span<const double> bias, bool skip) {
+  const ReferenceParameters& p = pass.p;
+  std::vector<double> out(At(pass.rows * pass.d_out));
+  for (std::int64_t b = 0; b < pass.rows; ++b) {
+    for (std::int64_t j = 0; j < pass.d_out; ++j) {
+      double sum = bias[At(j)];
+      for (std::int64_t i = 0; i < prefix; ++i)
+        sum += f[At(b, p.n, i)] * rows[At(i, pass.d_out, j)];
+      if (skip && !p.w_skip.empty())
+        sum += Dot(&p.w_skip[At(j, p.d, 0)], &pass.x[At(b, p.d, 0)], p.d);
+      out[At(b, pass.d_out, j)] = sum;
     }
   }
   return out;
 }
 
-// The generic backward: G = dL/dx_hat [B, d], codes f and delta = dL/dz [B, n]; adds to `g`.
-void Backward(const ReferenceParameters& p, std::span<const double> x, const std::vector<double>& G,
-              const std::vector<double>& f, const std::vector<double>& delta,
-              ReferenceParameters& g) {
-  const std::int64_t rows = Rows(p, x);
-  for (std::int64_t b = 0; b < rows; ++b) {
+std::vector<double> Along(const Pass& pass, const std::vector<double>& G) {
+  const std::int64_t d = pass.d_out;
+  std::vector<double> u(At(pass.rows * pass.p.n));
+  for (std::int64_t b = 0; b < pass.rows; ++b) {
+    for (std::int64_t i = 0; i < pass.p.n; ++i)
+      u[At(b, pass.p.n, i)] = Dot(&pass.direction[At(i, d, 0)], &G[At(b, d, 0)], d);
+  }
+  return u;
+}
+
+void AddDecoderGradient(Pass& pass, const std::vector<double>& G, const std::vector<double>& f,
+                        std::int64_t prefix) {
+  ReferenceParameters& g = pass.r.gradient;
+  for (std::int64_t b = 0; b < pass.rows; ++b) {
+    for (std::int64_t j = 0; j < pass.d_out; ++j) {
+      const double G_bj = G[At(b, pass.d_out, j)];
+      g.b_dec[At(j)] += G_bj;
+      for (std::int64_t i = 0; i < prefix; ++i)
+        g.w_dec[At(i, pass.d_out, j)] += f[At(b, pass.p.n, i)] * G_bj;
+    }
+  }
+}
+
+double AddReconstruction(Pass& pass, const std::vector<double>& f, std::int64_t prefix,
+                         double weight, std::vector<double>* u) {
+  const ReferenceParameters& p = pass.p;
+  const std::vector<double> x_hat = Decode(pass, f, prefix, pass.direction, p.b_dec, true);
+  std::vector<double> G(x_hat.size());
+  double loss = 0;
+  for (std::size_t i = 0; i < x_hat.size(); ++i) {
+    const double e = x_hat[i] - pass.y[i];
+    loss += pass.r.rho * e * e;
+    G[i] = 2 * weight * pass.r.rho * e;
+  }
+  AddDecoderGradient(pass, G, f, prefix);
+  for (std::int64_t b = 0; b < pass.rows && !p.w_skip.empty(); ++b) {
+    for (std::int64_t j = 0; j < pass.d_out; ++j) {
+      for (std::int64_t c = 0; c < p.d; ++c)
+        pass.r.gradient.w_skip[At(j, p.d, c)] += G[At(b, pass.d_out, j)] * pass.x[At(b, p.d, c)];
+    }
+  }
+  *u = Along(pass, G);
+  for (std::int64_t b = 0; b < pass.rows; ++b) {
+    for (std::int64_t i = prefix; i < p.n; ++i) (*u)[At(b, p.n, i)] = 0;
+  }
+  return loss;
+}
+
+void AddNormGradient(Pass& pass, std::int64_t latent, double coefficient) {
+  if (pass.norm[At(latent)] == 0) return;
+  for (std::int64_t j = 0; j < pass.d_out; ++j) {
+    pass.r.gradient.w_dec[At(latent, pass.d_out, j)] +=
+        coefficient * pass.direction[At(latent, pass.d_out, j)] / pass.norm[At(latent)];
+  }
+}
+
+namespace {
+
+void CheckSizes(const ReferenceParameters& p, std::span<const double> x, std::span<const double> y,
+                const ReferenceOptions& o) {
+  const std::size_t n = At(p.n), d = At(p.d), out = At(p.out());
+  SAE_CHECK(p.n > 0 && p.d > 0 && x.size() % d == 0 && y.size() == x.size() / d * out);
+  SAE_CHECK(p.w_enc.size() == n * d && p.b_enc.size() == n);
+  SAE_CHECK(p.w_dec.size() == n * out && p.b_dec.size() == out);
+  SAE_CHECK(p.w_skip.empty() || p.w_skip.size() == out * d);
+  SAE_CHECK_MSG(!o.pre_bias || out == d, "pre_bias needs d_out %zu = d %zu", out, d);
+  if (o.architecture == Architecture::kGated) SAE_CHECK(p.b_mag.size() == n && p.r_mag.size() == n);
+  if (o.architecture == Architecture::kJumpRelu) SAE_CHECK(p.threshold.size() == n);
+}
+
+// delta = dL/dz: what it gives W_enc, and b_dec by the pre-bias. b_enc: Gated has its own rule.
+void AddEncoderGradient(Pass& pass) {
+  const ReferenceParameters& p = pass.p;
+  ReferenceParameters& g = pass.r.gradient;
+  const double s = pass.o.pre_bias ? 1 : 0;
+  for (std::int64_t b = 0; b < pass.rows; ++b) {
     for (std::int64_t i = 0; i < p.n; ++i) {
-      const double fi = f[At(b, p.n, i)];
-      const double di = delta[At(b, p.n, i)];
-      g.b_enc[static_cast<std::size_t>(i)] += di;
+      const double delta = pass.delta[At(b, p.n, i)];
+      if (pass.o.architecture != Architecture::kGated) g.b_enc[At(i)] += delta;
       for (std::int64_t j = 0; j < p.d; ++j) {
-        g.w_dec[At(i, p.d, j)] += G[At(b, p.d, j)] * fi;
-        g.w_enc[At(i, p.d, j)] += di * (x[At(b, p.d, j)] - p.b_dec[static_cast<std::size_t>(j)]);
-        g.b_dec[static_cast<std::size_t>(j)] -= di * p.w_enc[At(i, p.d, j)];
+        const double shift = pass.o.pre_bias ? p.b_dec[At(j)] : 0;
+        g.w_enc[At(i, p.d, j)] += delta * (pass.x[At(b, p.d, j)] - shift);
+        if (pass.o.pre_bias) g.b_dec[At(j)] -= s * delta * p.w_enc[At(i, p.d, j)];
       }
     }
-    for (std::int64_t j = 0; j < p.d; ++j) g.b_dec[static_cast<std::size_t>(j)] += G[At(b, p.d, j)];
   }
 }
 
-// delta = d_i . G_b + direct where f > 0, else 0.
-std::vector<double> Delta(const ReferenceParameters& p, const std::vector<double>& G,
-                          const std::vector<double>& f, double direct) {
-  const std::int64_t rows = static_cast<std::int64_t>(f.size()) / p.n;
-  std::vector<double> delta(f.size(), 0.0);
-  for (std::int64_t b = 0; b < rows; ++b) {
-    for (std::int64_t i = 0; i < p.n; ++i) {
-      if (f[At(b, p.n, i)] > 0)
-        delta[At(b, p.n, i)] = Dot(&p.w_dec[At(i, p.d, 0)], &G[At(b, p.d, 0)], p.d) + direct;
-    }
+// From the gradient of d_i = v_i / |v_i| to that of v_i: (g - (g . d) d) / |v|.
+void ThroughNormalisation(Pass& pass) {
+  for (std::int64_t i = 0; i < pass.p.n; ++i) {
+    const std::size_t at = At(i, pass.d_out, 0);
+    const double* v = &pass.p.w_dec[at];
+    const double* dir = &pass.direction[at];
+    double* g = &pass.r.gradient.w_dec[at];
+    const double norm = std::max(std::sqrt(Dot(v, v, pass.d_out)), 0x1.0p-24);
+    const double along = Dot(g, dir, pass.d_out);
+    for (std::int64_t j = 0; j < pass.d_out; ++j) g[j] = (g[j] - along * dir[j]) / norm;
   }
-  return delta;
 }
 
-// Per token the k largest of z, those above 0; latents outside `mask` count as 0.
-std::vector<double> SelectedCodes(const ReferenceParameters& p, const std::vector<double>& z,
-                                  std::int64_t k, const std::vector<bool>* mask) {
-  const std::int64_t rows = static_cast<std::int64_t>(z.size()) / p.n;
-  std::vector<double> codes(z.size(), 0.0);
-  std::vector<double> row(static_cast<std::size_t>(p.n));
-  for (std::int64_t b = 0; b < rows; ++b) {
-    for (std::int64_t i = 0; i < p.n; ++i) {
-      const bool in = mask == nullptr || (*mask)[static_cast<std::size_t>(i)];
-      row[static_cast<std::size_t>(i)] = in ? z[At(b, p.n, i)] : 0.0;
-    }
-    for (const std::int64_t i : ReferenceTopK(row, k))
-      codes[At(b, p.n, i)] = std::max(row[static_cast<std::size_t>(i)], 0.0);
-  }
-  return codes;
-}
-
-struct AuxTarget {
-  std::vector<double> target;  // t [B, d]
-  double variance = 0;         // V
-};
-
-AuxTarget MakeAuxTarget(const ReferenceParameters& p, std::span<const double> x,
-                        std::span<const double> x_hat, std::span<const double> b_dec) {
-  const std::int64_t rows = Rows(p, x);
-  AuxTarget out;
-  out.target.resize(x.size());
-  std::vector<double> mean(static_cast<std::size_t>(p.d), 0.0);
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const std::size_t j = i % static_cast<std::size_t>(p.d);
-    out.target[i] = x[i] - x_hat[i] + b_dec[j];
-    mean[j] += out.target[i] / static_cast<double>(rows);
-  }
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double c = out.target[i] - mean[i % static_cast<std::size_t>(p.d)];
-    out.variance += c * c / static_cast<double>(x.size());
-  }
-  return out;
-}
-
-void AddAux(const ReferenceParameters& p, std::span<const double> x, const std::vector<double>& z,
-            const ReferenceTopKOptions& o, ReferenceResult& r) {
-  const std::span<const double> held_x_hat =
-      o.frozen_x_hat.empty() ? std::span<const double>(r.x_hat) : o.frozen_x_hat;
-  const std::span<const double> held_b_dec =
-      o.frozen_b_dec.empty() ? std::span<const double>(p.b_dec) : o.frozen_b_dec;
-  r.aux_codes = SelectedCodes(p, z, o.aux_k, &o.dead);
-  const AuxTarget t = MakeAuxTarget(p, x, held_x_hat, held_b_dec);
-  if (!(t.variance > 0) || !std::isfinite(t.variance)) return;
-  const std::vector<double> e_hat = Decode(p, r.aux_codes, p.b_dec.data());
-  std::vector<double> G(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double ea = e_hat[i] - t.target[i];
-    r.aux += o.aux_scale * ea * ea / t.variance;
-    G[i] = 2 * o.aux_scale * ea / t.variance;
-  }
-  Backward(p, x, G, r.aux_codes, Delta(p, G, r.aux_codes, 0), r.gradient);
+double MeanL0(const Pass& pass) {
+  const auto positive =
+      std::count_if(pass.r.codes.begin(), pass.r.codes.end(), [](double f) { return f > 0; });
+  return static_cast<double>(positive) / static_cast<double>(pass.rows);
 }
 
 }  // namespace
+}  // namespace reference
 
-ReferenceParameters ZerosLike(const ReferenceParameters& p) {
-  return {p.n,
-          p.d,
-          std::vector<double>(p.w_enc.size()),
-          std::vector<double>(p.b_enc.size()),
-          std::vector<double>(p.w_dec.size()),
-          std::vector<double>(p.b_dec.size())};
+ReferenceResult ReferenceForwardBackward(const ReferenceParameters& p, std::span<const double> x,
+                                         std::span<const double> y, const ReferenceOptions& o) {
+  using namespace reference;  // NOLINT: the steps of this very definition
+  CheckSizes(p, x, y, o);
+  Pass pass{p, o, x, y};
+  pass.rows = static_cast<std::int64_t>(x.size()) / p.d;
+  pass.d_out = p.out();
+  pass.direction = Directions(pass, p.w_dec);
+  for (std::int64_t i = 0; i < p.n; ++i) {
+    const double* row = &pass.direction[At(i, pass.d_out, 0)];
+    pass.norm.push_back(std::sqrt(Dot(row, row, pass.d_out)));
+  }
+  pass.delta.assign(At(pass.rows * p.n), 0.0);
+  pass.r.gradient = ZerosLike(p);
+  pass.r.rho = o.rho > 0 ? o.rho : ReferenceRho(o.loss, y, pass.d_out, o.sample_variance);
+  pass.r.pre_activations = ReferencePreActivations(p, x, o.pre_bias);
+  switch (o.architecture) {
+    case Architecture::kReluL1:
+      ForwardRelu(pass);
+      break;
+    case Architecture::kTopK:
+    case Architecture::kBatchTopK:
+    case Architecture::kMatryoshka:
+      ForwardRanked(pass);
+      break;
+    case Architecture::kGated:
+      ForwardGated(pass);
+      break;
+    case Architecture::kJumpRelu:
+      ForwardJumpRelu(pass);
+      break;
+  }
+  AddEncoderGradient(pass);
+  if (o.decoder == DecoderMode::kOnTheFly) ThroughNormalisation(pass);
+  ReferenceResult& r = pass.r;
+  r.l0 = MeanL0(pass);
+  r.loss = r.main + r.multi + r.sparsity + r.pre_act + r.frequency + r.aux;
+  return std::move(pass.r);
 }
 
-std::vector<double> ReferencePreActivations(const ReferenceParameters& p,
-                                            std::span<const double> x) {
-  const std::int64_t rows = Rows(p, x);
-  std::vector<double> z(static_cast<std::size_t>(rows * p.n));
-  for (std::int64_t b = 0; b < rows; ++b) {
-    for (std::int64_t i = 0; i < p.n; ++i) {
-      double sum = p.b_enc[static_cast<std::size_t>(i)];
-      for (std::int64_t j = 0; j < p.d; ++j) {
-        sum += p.w_enc[At(i, p.d, j)] * (x[At(b, p.d, j)] - p.b_dec[static_cast<std::size_t>(j)]);
-      }
-      z[At(b, p.n, i)] = sum;
+double ReferenceRho(LossReduction loss, std::span<const double> y, std::int64_t d_out,
+                    double sample_variance) {
+  const std::int64_t rows = static_cast<std::int64_t>(y.size()) / d_out;
+  const auto tokens = static_cast<double>(rows);
+  switch (loss) {
+    case LossReduction::kSum:
+      return 1 / tokens;
+    case LossReduction::kMean:
+      return 1 / (tokens * static_cast<double>(d_out));
+    case LossReduction::kOpenAi:
+      SAE_CHECK_MSG(sample_variance > 0, "openai: sample_variance is %g", sample_variance);
+      return 1 / (tokens * sample_variance);
+    case LossReduction::kFvu:
+      break;
+  }
+  double total = 0;
+  for (std::int64_t j = 0; j < d_out; ++j) {
+    double mean = 0;
+    for (std::int64_t b = 0; b < rows; ++b) mean += y[reference::At(b, d_out, j)] / tokens;
+    for (std::int64_t b = 0; b < rows; ++b) {
+      const double c = y[reference::At(b, d_out, j)] - mean;
+      total += c * c;
     }
   }
-  return z;
+  return 1 / total;
 }
 
-std::vector<std::int64_t> ReferenceTopK(std::span<const double> row, std::int64_t k) {
-  std::vector<std::int64_t> order(row.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::stable_sort(order.begin(), order.end(), [&](std::int64_t a, std::int64_t b) {
-    return row[static_cast<std::size_t>(a)] > row[static_cast<std::size_t>(b)];
-  });
-  order.resize(std::min(row.size(), static_cast<std::size_t>(k)));
-  std::sort(order.begin(), order.end());
-  return order;
+double ReferenceAuxScale(double alpha, LossReduction loss, std::int64_t rows, std::int64_t d_out,
+                         double sample_variance) {
+  const double mean = alpha / static_cast<double>(rows * d_out);
+  switch (loss) {
+    case LossReduction::kSum:
+      return mean * sample_variance;
+    case LossReduction::kMean:
+      return mean * sample_variance / static_cast<double>(d_out);
+    case LossReduction::kOpenAi:
+    case LossReduction::kFvu:
+      break;
+  }
+  return mean;
+}
+
+ReferenceParameters ZerosLike(const ReferenceParameters& p) {
+  ReferenceParameters zeros = p;
+  for (const auto member : kReferenceMembers)
+    std::fill((zeros.*member).begin(), (zeros.*member).end(), 0.0);
+  return zeros;
 }
 
 ReferenceResult ReferenceReluL1(const ReferenceParameters& p, std::span<const double> x,
                                 double lambda) {
-  const auto rows = static_cast<double>(Rows(p, x));
-  ReferenceResult r;
-  r.gradient = ZerosLike(p);
-  r.codes = ReferencePreActivations(p, x);
-  for (double& f : r.codes) f = std::max(f, 0.0);
-  r.x_hat = Decode(p, r.codes, p.b_dec.data());
-  std::vector<double> G(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double e = r.x_hat[i] - x[i];
-    r.main += e * e / rows;
-    G[i] = 2 * e / rows;
-  }
-  r.sparsity = lambda * std::accumulate(r.codes.begin(), r.codes.end(), 0.0) / rows;
-  r.loss = r.main + r.sparsity;
-  Backward(p, x, G, r.codes, Delta(p, G, r.codes, lambda / rows), r.gradient);
-  return r;
+  ReferenceOptions o;
+  o.architecture = Architecture::kReluL1;
+  o.coefficient = lambda;
+  return ReferenceForwardBackward(p, x, x, o);
 }
 
 ReferenceResult ReferenceTopKAux(const ReferenceParameters& p, std::span<const double> x,
-                                 const ReferenceTopKOptions& o) {
-  ReferenceResult r;
-  r.gradient = ZerosLike(p);
-  const std::vector<double> z = ReferencePreActivations(p, x);
-  r.codes = SelectedCodes(p, z, o.k, nullptr);
-  r.x_hat = Decode(p, r.codes, p.b_dec.data());
-  std::vector<double> G(x.size());
-  for (std::size_t i = 0; i < x.size(); ++i) {
-    const double e = r.x_hat[i] - x[i];
-    r.main += o.main_scale * e * e;
-    G[i] = 2 * o.main_scale * e;
-  }
-  Backward(p, x, G, r.codes, Delta(p, G, r.codes, 0), r.gradient);
-  if (o.aux_k > 0 && std::find(o.dead.begin(), o.dead.end(), true) != o.dead.end())
-    AddAux(p, x, z, o, r);
-  r.loss = r.main + r.aux;
-  return r;
-}
-
-void ReferenceProject(const ReferenceParameters& p, std::vector<double>& g) {
-  for (std::int64_t i = 0; i < p.n; ++i) {
-    const double* row = &p.w_dec[At(i, p.d, 0)];
-    const double squared = Dot(row, row, p.d);
-    if (squared == 0) continue;
-    const double along = Dot(&g[At(i, p.d, 0)], row, p.d) / squared;
-    for (std::int64_t j = 0; j < p.d; ++j) g[At(i, p.d, j)] -= along * row[j];
-  }
-}
-
-void ReferenceUpdate(ReferenceParameters& p, ReferenceParameters g, ReferenceParameters& m,
-                     ReferenceParameters& v, const ReferenceAdam& a, std::int64_t t) {
-  ReferenceProject(p, g.w_dec);
-  const double c1 = 1 - std::pow(a.beta1, static_cast<double>(t));
-  const double c2 = 1 - std::pow(a.beta2, static_cast<double>(t));
-  const auto step = [&](std::vector<double>& w, const std::vector<double>& gw,
-                        std::vector<double>& mw, std::vector<double>& vw) {
-    for (std::size_t i = 0; i < w.size(); ++i) {
-      mw[i] = a.beta1 * mw[i] + (1 - a.beta1) * gw[i];
-      vw[i] = a.beta2 * vw[i] + (1 - a.beta2) * gw[i] * gw[i];
-      w[i] -= a.lr * (mw[i] / c1) / (std::sqrt(vw[i] / c2) + a.epsilon);
-    }
-  };
-  step(p.w_enc, g.w_enc, m.w_enc, v.w_enc);
-  step(p.b_enc, g.b_enc, m.b_enc, v.b_enc);
-  step(p.w_dec, g.w_dec, m.w_dec, v.w_dec);
-  step(p.b_dec, g.b_dec, m.b_dec, v.b_dec);
-  for (std::int64_t i = 0; i < p.n; ++i) {
-    double* row = &p.w_dec[At(i, p.d, 0)];
-    const double norm = std::max(std::sqrt(Dot(row, row, p.d)), 0x1.0p-24);
-    for (std::int64_t j = 0; j < p.d; ++j) row[j] /= norm;
-  }
+                                 const ReferenceTopKOptions& options) {
+  ReferenceOptions o;
+  o.k = options.k;
+  o.aux_k = options.aux_k;
+  o.dead = options.dead;
+  o.rho = options.main_scale;
+  o.aux_scale = options.aux_scale;
+  o.frozen_x_hat = options.frozen_x_hat;
+  o.frozen_b_dec = options.frozen_b_dec;
+  return ReferenceForwardBackward(p, x, x, o);
 }
 
 }  // namespace sae::model
