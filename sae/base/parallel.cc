@@ -10,8 +10,6 @@
 namespace sae {
 
 struct ThreadPool::Impl {
-  using Body = std::function<void(std::int64_t, std::int64_t, int)>;
-
   Mutex mu;
   CondVar changed;
   const Body* body ABSL_GUARDED_BY(mu) = nullptr;
@@ -22,7 +20,7 @@ struct ThreadPool::Impl {
   int size = 1;
   std::vector<std::thread> threads;
 
-  static void RunPart(const Body& body, std::int64_t count, int worker, int size) {
+  static void RunPart(Body body, std::int64_t count, int worker, int size) {
     const std::int64_t begin = count * worker / size;
     const std::int64_t end = count * (worker + 1) / size;
     if (begin < end) body(begin, end, worker);
@@ -67,7 +65,7 @@ ThreadPool::~ThreadPool() {
 
 int ThreadPool::size() const { return impl_->size; }
 
-void ThreadPool::ParallelFor(std::int64_t count, const Impl::Body& body) {
+void ThreadPool::ParallelFor(std::int64_t count, Body body) {
   if (count <= 0) return;
   if (impl_->size == 1 || count == 1) {
     body(0, count, 0);

@@ -3,8 +3,9 @@
 // not depend on timing: results that are sums inside one index are bitwise the same for any thread count.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+
+#include <absl/functional/function_ref.h>
 
 namespace sae {
 
@@ -16,10 +17,10 @@ class ThreadPool {
   ThreadPool(const ThreadPool&) = delete;
   ThreadPool& operator=(const ThreadPool&) = delete;
   int size() const;
+  using Body = absl::FunctionRef<void(std::int64_t begin, std::int64_t end, int worker)>;
   /// Calls body(begin, end, worker) for consecutive parts of [0, count), at most one part a thread, and
-  /// waits. One caller at a time; `body` must not throw and must not call ParallelFor.
-  void ParallelFor(std::int64_t count,
-                   const std::function<void(std::int64_t begin, std::int64_t end, int worker)>& body);
+  /// waits. One caller at a time; `body` must not throw and must not call ParallelFor. Allocates nothing.
+  void ParallelFor(std::int64_t count, Body body);
 
  private:
   struct Impl;

@@ -175,10 +175,7 @@ absl::StatusOr<StoreManifest> CreateSyntheticStore(const SyntheticSpec& spec,
   options.d = o.d;
   options.expected_rows = spec.rows;
   options.source.kind = "synthetic";
-  options.source.notes["generator"] =
-      absl::StrCat("d=", o.d, ",features=", o.features, ",rows=", spec.rows, ",seed=", o.seed,
-                   ",p_max=", o.p_max, ",p_min=", o.p_min, ",zipf=", o.zipf, ",mu=", o.mu,
-                   ",sigma=", o.sigma, ",bias_norm=", o.bias_norm);
+  options.source.notes["generator"] = ToText(spec);
   SAE_ASSIGN_OR_RETURN(auto writer, StoreWriter::Create(options, env));
   std::vector<float> rows;
   for (std::int64_t first = 0; first < spec.rows; first += 1024) {

@@ -1,32 +1,22 @@
 #pragma once
-// Activations with known features (the elementary generator of sparse autoencoder toys, Sharkey et
-// al. 2022): x = sum_i a_i F_i + bias, a_i = 1[fire with p_i] * ReLU(mu + sigma * N(0, 1)), F_i
-// unit rows. Frequencies follow Zipf's law from p_max down to p_min. Row r is f(seed, r): order,
-// batches and Seek do not matter. One thread at a time. Errors: INVALID_ARGUMENT for options that
-// make no sense.
+// Activations with known features: x = sum_i a_i F_i + bias, F_i unit rows, a_i the feature's
+// magnitude where it fires. The parts: synthetic_dictionary.h, synthetic_firing.h (probabilities,
+// correlation, hierarchy), synthetic_magnitudes.h; what to make: synthetic_options.h. Row r is
+// f(seed, r): order, batches and Seek do not matter. One thread at a time. Errors: INVALID_ARGUMENT
+// for options that make no sense.
 
 #include <cstdint>
 #include <memory>
 #include <span>
-#include <string>
 #include <vector>
 
 #include "sae/base/status.h"
 #include "sae/data/activation_source.h"
+#include "sae/data/synthetic_firing.h"
+#include "sae/data/synthetic_magnitudes.h"
+#include "sae/data/synthetic_options.h"
 
 namespace sae::data {
-
-struct SyntheticOptions {
-  std::int64_t d = 64;
-  std::int64_t features = 256;  ///< N; orthonormal when N <= d, else random unit directions
-  std::uint64_t seed = 0;
-  double p_max = 0.1;    ///< firing probability of the most frequent feature
-  double p_min = 0.005;  ///< and of the rarest
-  double zipf = 0.5;     ///< exponent s of rank^-s, mapped affinely onto [p_min, p_max]
-  double mu = 1.0;
-  double sigma = 0.25;
-  double bias_norm = 0.5;
-};
 
 class SyntheticSource final : public ActivationSource {
  public:
@@ -41,8 +31,12 @@ class SyntheticSource final : public ActivationSource {
   /// The true dictionary [features, d], the bias [d] and the firing probabilities [features].
   const std::vector<float>& dictionary() const { return dictionary_; }
   const std::vector<float>& bias() const { return bias_; }
-  const std::vector<double>& probabilities() const { return probabilities_; }
-  /// The true code of a row: amplitudes [features].
+  const std::vector<double>& probabilities() const { return firing_.probabilities(); }
+  /// Parent of each feature, -1 = none.
+  const std::vector<std::int64_t>& parents() const { return hierarchy_.parents(); }
+  const SyntheticFiring& firing() const { return firing_; }
+  const SyntheticMagnitudes& magnitudes() const { return magnitudes_; }
+  /// The true code of a row: amplitudes [features], 0 where a feature does not fire.
   std::vector<float> Amplitudes(std::int64_t row) const;
 
  private:
@@ -50,17 +44,11 @@ class SyntheticSource final : public ActivationSource {
   void FillRow(std::int64_t row, std::span<float> out) const;
 
   const SyntheticOptions options_;
-  std::vector<float> dictionary_, bias_;
-  std::vector<double> probabilities_;
+  const std::vector<float> dictionary_, bias_;
+  const SyntheticFiring firing_;
+  const SyntheticMagnitudes magnitudes_;
+  const SyntheticHierarchy hierarchy_;
   std::int64_t position_ = 0;
 };
-
-/// "d=64,features=256,rows=50000,seed=0" with any of d, features, rows, seed, p_max, p_min, zipf,
-/// mu, sigma, bias_norm. An unknown key is an error that names the nearest.
-struct SyntheticSpec {
-  SyntheticOptions options;
-  std::int64_t rows = 50000;
-};
-[[nodiscard]] absl::StatusOr<SyntheticSpec> ParseSyntheticSpec(const std::string& text);
 
 }  // namespace sae::data

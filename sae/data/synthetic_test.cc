@@ -2,24 +2,19 @@
 
 #include <cmath>
 
-#include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 namespace sae::data {
 namespace {
-using ::testing::HasSubstr;
 
-std::unique_ptr<SyntheticSource> Make(const SyntheticOptions& options) {
-  auto source = SyntheticSource::Create(options);
-  EXPECT_TRUE(source.ok()) << source.status();
-  return *std::move(source);
+std::unique_ptr<SyntheticSource> Make(const std::string& text) {
+  auto spec = ParseSyntheticSpec(text);
+  EXPECT_TRUE(spec.ok()) << spec.status();
+  return SyntheticSource::Create(spec->options).value();
 }
 
 TEST(SyntheticTest, RowsAreTheSumOfTheirFeaturesAndTheBias) {
-  SyntheticOptions o;
-  o.d = 16;
-  o.features = 40;
-  auto source = Make(o);
+  auto source = Make("d=16,features=40");
   std::vector<float> rows(20 * 16);
   ASSERT_TRUE(source->Seek(100).ok());
   ASSERT_TRUE(source->Next(rows).ok());
@@ -35,69 +30,68 @@ TEST(SyntheticTest, RowsAreTheSumOfTheirFeaturesAndTheBias) {
   }
 }
 
-TEST(SyntheticTest, FewFeaturesAreOrthonormalAndManyAreUnit) {
-  for (const std::int64_t n : {16, 50}) {
-    SyntheticOptions o;
-    o.d = 16;
-    o.features = n;
-    auto source = Make(o);
-    for (std::int64_t i = 0; i < n; ++i) {
-      for (std::int64_t j = 0; j <= i; ++j) {
-        double dot = 0;
-        for (std::int64_t c = 0; c < 16; ++c) {
-          dot += static_cast<double>(source->dictionary()[static_cast<std::size_t>(i * 16 + c)]) *
-                 source->dictionary()[static_cast<std::size_t>(j * 16 + c)];
-        }
-        if (i == j) {
-          EXPECT_NEAR(dot, 1, 1e-5);
-        } else if (n <= 16) {
-          EXPECT_NEAR(dot, 0, 1e-5);
-        }
-      }
-    }
+// Rows are a function of the seed and their number: stores made earlier can be made again.
+TEST(SyntheticTest, FirstRowStaysWhatItWas) {
+  auto source = Make("d=4,features=8,p=0.5");
+  std::vector<float> row(4);
+  ASSERT_TRUE(source->Next(row).ok());
+  const std::vector<float> a = source->Amplitudes(0);
+  Random random(HashCounter(0, 0, 3));
+  for (std::size_t i = 0; i < 8; ++i) {
+    const bool fires = random.Uniform() < 0.5;
+    const double want = fires ? std::max(0.0, 1 + 0.25 * random.Normal()) : 0;
+    EXPECT_EQ(a[i], static_cast<float>(want)) << i;
   }
 }
 
-TEST(SyntheticTest, FiringRatesAreTheProbabilities) {
-  SyntheticOptions o;
-  o.d = 8;
-  o.features = 12;
-  o.p_max = 0.4;
-  o.p_min = 0.02;
-  o.sigma = 0;
-  auto source = Make(o);
-  EXPECT_DOUBLE_EQ(source->probabilities().front(), 0.4);
-  EXPECT_DOUBLE_EQ(source->probabilities().back(), 0.02);
+TEST(SyntheticTest, UniformMagnitudesFillTheirRange) {
+  const auto source = Make("preset=toy_a");
+  double sum = 0, squares = 0;
+  int count = 0;
+  for (std::int64_t r = 0; r < 5000; ++r) {
+    for (const float v : source->Amplitudes(r)) {
+      if (v == 0) continue;
+      EXPECT_TRUE(v >= 0.5F && v <= 1.5F);
+      sum += v;
+      squares += static_cast<double>(v) * v;
+      ++count;
+    }
+  }
+  EXPECT_NEAR(count / 5000.0, 3.2, 5 * std::sqrt(32 * 0.09 / 5000));
+  EXPECT_NEAR(sum / count, 1, 5 * std::sqrt(1.0 / 12 / count));
+  EXPECT_NEAR(squares / count, 13.0 / 12, 0.02);
+}
+
+TEST(SyntheticTest, MagnitudesRunFromFirstToLastWithTheirOwnSpreads) {
+  const auto source = Make("d=4,features=5,mu=5,mu_end=4,sigma=0.5,sigma_spread=0.5");
+  const SyntheticMagnitudes& m = source->magnitudes();
+  EXPECT_EQ(m.mean(), (std::vector<double>{5, 4.75, 4.5, 4.25, 4}));
+  for (const double s : m.sigma()) EXPECT_GE(s, 0);
+  EXPECT_NE(m.sigma()[0], m.sigma()[1]);
+}
+
+TEST(SyntheticTest, AbsorptionToyIsAParentWithOneChildAndTwoOthers) {
+  auto source = Make("preset=absorption");
   const int rows = 20000;
-  std::vector<int> fired(12);
-  for (int r = 0; r < rows; ++r) {
+  int parent = 0, child = 0, other = 0;
+  for (std::int64_t r = 0; r < rows; ++r) {
     const auto a = source->Amplitudes(r);
-    for (std::size_t i = 0; i < 12; ++i) {
-      EXPECT_TRUE(a[i] == 0.0F || a[i] == 1.0F);
-      fired[i] += a[i] > 0 ? 1 : 0;
-    }
+    for (const float v : a) EXPECT_TRUE(v == 0 || v == 1);
+    EXPECT_TRUE(a[0] > 0 || a[1] == 0);
+    parent += a[0] > 0;
+    child += a[1] > 0;
+    other += a[2] > 0;
   }
-  for (std::size_t i = 0; i < 12; ++i) {
-    const double p = source->probabilities()[i];
-    EXPECT_NEAR(fired[i] / static_cast<double>(rows), p, 5 * std::sqrt(p * (1 - p) / rows)) << i;
-  }
+  EXPECT_NEAR(parent, 0.25 * rows, 5 * std::sqrt(0.25 * 0.75 * rows));
+  EXPECT_NEAR(child, 0.05 * rows, 5 * std::sqrt(0.05 * 0.95 * rows));
+  EXPECT_NEAR(other, 0.05 * rows, 5 * std::sqrt(0.05 * 0.95 * rows));
 }
 
-TEST(SyntheticTest, SpecIsParsedAndMistakesAreNamed) {
-  auto spec = ParseSyntheticSpec("d=32,features=100,rows=77,seed=9,p_max=0.5,zipf=1.5");
-  ASSERT_TRUE(spec.ok()) << spec.status();
-  EXPECT_EQ(spec->options.d, 32);
-  EXPECT_EQ(spec->options.features, 100);
-  EXPECT_EQ(spec->rows, 77);
-  EXPECT_EQ(spec->options.seed, 9U);
-  EXPECT_EQ(spec->options.p_max, 0.5);
-  EXPECT_EQ(spec->options.zipf, 1.5);
-  EXPECT_THAT(Message(ParseSyntheticSpec("feature=3").status()),
-              HasSubstr("did you mean 'features'?"));
-  EXPECT_THAT(Message(ParseSyntheticSpec("d=x").status()), HasSubstr("'d=x' is not KEY=NUMBER"));
-  EXPECT_FALSE(ParseSyntheticSpec("d=0").ok());
-  EXPECT_FALSE(ParseSyntheticSpec("rows=0").ok());
-  EXPECT_FALSE(ParseSyntheticSpec("p_max=0.001").ok());
+TEST(SyntheticTest, BadPositionsAndPartsOfRowsAreRefused) {
+  auto source = Make("d=4,features=8");
+  std::vector<float> rows(6);
+  EXPECT_EQ(source->Next(rows).code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_EQ(source->Seek(-1).code(), absl::StatusCode::kInvalidArgument);
 }
 
 }  // namespace

@@ -54,19 +54,10 @@ void Biases(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
   }
 }
 
-/// z = scale * z + c over whole rows of the chunk: one loop, the same for every place in it.
-template <class T>
-void ScaleAndShift(T scale, const T* __restrict c, std::int64_t rows, T* __restrict z) {
-  for (std::int64_t r = 0; r < rows; ++r) {
-    T* row = z + r * kLatentsPerChunk;
-    for (std::int64_t j = 0; j < kLatentsPerChunk; ++j) row[j] = scale * row[j] + c[j];
-  }
-}
-
 template <class T>
 void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t block, int worker,
                  typename EncodeWorkspace<T>::Worker& buffers,
-                 const std::function<void(const Chunk<T>&)>& sink) {
+                 absl::FunctionRef<void(const Chunk<T>&)> sink) {
   const std::int64_t token = block * kTokensPerChunk;
   const std::int64_t tokens = std::min(kTokensPerChunk, input.tokens - token);
   const T* x = TokenRows(input, token, tokens, buffers.x);
@@ -77,7 +68,6 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
     Biases(input, first, latents, buffers.c);
     GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents,
              input.d, x, input.d, w, input.d, buffers.z.data(), kLatentsPerChunk);
-    ScaleAndShift(input.scale, buffers.c.data(), tokens, buffers.z.data());
     Chunk<T> chunk;
     chunk.block = block;
     chunk.token = token;
@@ -87,6 +77,9 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
     chunk.latents = latents;
     chunk.z = buffers.z.data();
     chunk.ld = kLatentsPerChunk;
+    chunk.c = buffers.c.data();
+    chunk.scale = input.scale;
+    chunk.first = first == 0;
     chunk.last = first + latents == count;
     chunk.worker = worker;
     sink(chunk);
@@ -97,7 +90,7 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
 
 template <class T>
 void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, ThreadPool& pool,
-                  const std::function<void(const Chunk<T>&)>& sink) {
+                  absl::FunctionRef<void(const Chunk<T>&)> sink) {
   SAE_CHECK_MSG(input.tokens >= 0 && input.d > 0 && input.latents >= 0 && input.subset_size >= 0,
                 "encode %ld tokens x %ld, %ld latents", static_cast<long>(input.tokens),
                 static_cast<long>(input.d), static_cast<long>(input.latents));
@@ -119,15 +112,16 @@ void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, 
   pool.ParallelFor(latents, [=](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t i = begin; i < end; ++i) {
       const double shift = b_dec == nullptr ? 0 : DotDouble(d, w + i * d, b_dec);
-      c[i] = static_cast<T>(static_cast<double>(b_enc[i]) - shift);
+      const double bias = b_enc == nullptr ? 0 : static_cast<double>(b_enc[i]);
+      c[i] = static_cast<T>(bias - shift);
     }
   });
 }
 
 template void EncodeChunks(const EncodeInput<float>&, EncodeWorkspace<float>*, ThreadPool&,
-                           const std::function<void(const Chunk<float>&)>&);
+                           absl::FunctionRef<void(const Chunk<float>&)>);
 template void EncodeChunks(const EncodeInput<double>&, EncodeWorkspace<double>*, ThreadPool&,
-                           const std::function<void(const Chunk<double>&)>&);
+                           absl::FunctionRef<void(const Chunk<double>&)>);
 template void FoldBias(const float*, const float*, const float*, std::int64_t, std::int64_t, float*,
                        ThreadPool&);
 template void FoldBias(const double*, const double*, const double*, std::int64_t, std::int64_t,

@@ -10,15 +10,19 @@
 // (SAE_CHECK). Sources: sae algorithms 0.1, 3.9; numerics 1-3.
 
 #include <cstdint>
-#include <functional>
 #include <vector>
+
+#include <absl/functional/function_ref.h>
 
 #include "sae/base/parallel.h"
 #include "sae/kernels/aligned.h"
 #include "sae/kernels/codes.h"
+#include "sae/kernels/filter.h"
 #include "sae/kernels/topk.h"
 
 namespace sae::kernels {
+
+class Screen;
 
 template <class T>
 struct EncodeInput {
@@ -34,30 +38,35 @@ struct EncodeInput {
   /// GEMM.
   const std::int32_t* subset = nullptr;
   std::int64_t subset_size = 0;
+  /// float only; null: select by float32 pre-activations (screen.h).
+  const Screen* screen = nullptr;
 };
 
 /// Buffers of one encoder; grown on first use.
 template <class T>
 struct EncodeWorkspace {
   struct Worker {
-    AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of z
-    std::vector<std::int32_t> hits;
-    std::vector<Scored<T>> candidates;  ///< top-k: of the block's tokens
+    AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of products
+    AlignedVector<T> values;      ///< top-k: a list for each of the block's tokens
+    AlignedVector<std::int32_t> ids;
     std::vector<std::int64_t> counts;
-    std::vector<T> thresholds;
+    std::vector<T> floors;
+    std::vector<Scored<T>> order;
   };
-  struct Block {  ///< positive codes of one token block, grouped by chunk
-    std::vector<std::int32_t> ids;
-    std::vector<std::int32_t> tokens;
-    std::vector<T> values;
+  struct Block {  ///< entries of one token block, chunk by chunk, token by token
+    AlignedVector<T> values;
+    AlignedVector<std::int32_t> ids;
+    std::int64_t size = 0;
+    std::vector<std::int32_t> counts;  ///< chunks x tokens of the block
   };
   std::vector<Worker> workers;
   std::vector<Block> blocks;
 };
 
-/// One chunk: z[r * ld + j] is token `token + r`'s pre-activation of the latent latent_ids[j]
-/// (local, ascending over j and over chunks). Called in ascending chunk order for each block of
-/// tokens, all chunks of a block by the same thread; `block` = token / kTokensPerChunk.
+/// One chunk: z[r * ld + j] is token `token + r`'s product x . w of the latent latent_ids[j]
+/// (local, ascending over j and over chunks), and scale * z + c[j] its pre-activation (filter.h).
+/// Called in ascending chunk order for each block of tokens, all chunks of a block by the same
+/// thread; `block` = token / kTokensPerChunk.
 template <class T>
 struct Chunk {
   std::int64_t block = 0;
@@ -68,26 +77,43 @@ struct Chunk {
   std::int64_t latents = 0;
   const T* z = nullptr;
   std::int64_t ld = 0;
-  bool last = false;  ///< the block's last chunk
+  const T* c = nullptr;
+  T scale = T(1);
+  bool first = false;  ///< of the block's chunks
+  bool last = false;
   int worker = 0;
 };
+
+/// Row r of a chunk, with ids counted from `first_id`.
+template <class T>
+FilterRow<T> RowOf(const Chunk<T>& chunk, std::int64_t r, std::int64_t first_id) {
+  return {chunk.z + r * chunk.ld, chunk.c, chunk.latents, chunk.scale,
+          static_cast<std::int32_t>(first_id)};
+}
 
 /// The driver, for architectures that select in their own way. `sink` must not throw.
 template <class T>
 void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, ThreadPool& pool,
-                  const std::function<void(const Chunk<T>&)>& sink);
+                  absl::FunctionRef<void(const Chunk<T>&)> sink);
 
-/// The min(k, latents) largest pre-activations of each token, before any ReLU. 1 <= k.
+/// The min(k, latents) largest pre-activations of each token, before any ReLU. 1 <= k. In
+/// `TopKOrder::kById` the winners come by ascending id, which CodesFromTopK turns into codes
+/// without sorting: for a single shard.
 template <class T>
 [[nodiscard]] bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k,
-                              EncodeWorkspace<T>* workspace, TopK<T>* out, ThreadPool& pool);
+                              EncodeWorkspace<T>* workspace, TopK<T>* out, ThreadPool& pool,
+                              TopKOrder order = TopKOrder::kByValue);
 
-/// ReLU: every z > 0, local ids ascending. `out` grows as needed.
+/// Every pre-activation z > lower[i] (local latent i; > floor for all where `lower` is null), local
+/// ids ascending, values = z. ReLU: floor 0; JumpReLU: its threshold, or the lower edge of its
+/// window; Gated: c without the gate's bias and lower = -b_gate. Not of a subset. `out` and the
+/// workspace grow as needed.
 template <class T>
-[[nodiscard]] bool EncodePositive(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace,
-                                  Codes<T>* out, ThreadPool& pool);
+[[nodiscard]] bool EncodeAbove(const EncodeInput<T>& input, const T* lower, T floor,
+                               EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool);
 
-/// c_i = b_enc_i - s W_i . b_dec in float64, rounded once. b_dec null: s = 0 (no pre-bias).
+/// c_i = b_enc_i - s W_i . b_dec in float64, rounded once. b_dec null: s = 0 (no pre-bias). b_enc
+/// null: 0.
 template <class T>
 void FoldBias(const T* w, const T* b_enc, const T* b_dec, std::int64_t latents, std::int64_t d,
               T* c, ThreadPool& pool);

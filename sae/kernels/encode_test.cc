@@ -7,67 +7,16 @@
 
 #include <gtest/gtest.h>
 
-#include "sae/kernels/test_data.h"
+#include "sae/kernels/encode_test_data.h"
 
 namespace sae::kernels {
 namespace {
 
-struct Shape {
-  std::int64_t tokens, latents, d, k;
-};
-
-template <class T>
-struct Problem {
-  std::vector<T> x, w, c;
-  EncodeInput<T> input;
-
-  Problem(const Shape& s, std::vector<T> x_in, std::vector<T> w_in, std::vector<T> c_in)
-      : x(std::move(x_in)), w(std::move(w_in)), c(std::move(c_in)) {
-    input.x = x.data();
-    input.tokens = s.tokens;
-    input.d = s.d;
-    input.w = w.data();
-    input.c = c.data();
-    input.latents = s.latents;
-  }
-  Problem(const Problem&) = delete;
-
-  static Problem Random(const Shape& s) {
-    return Problem(s, testing::Normal<T>(3, s.tokens * s.d), testing::Normal<T>(4, s.latents * s.d),
-                   testing::Normal<T>(5, s.latents));
-  }
-  /// Integers: every z is exact, and there are many ties.
-  static Problem Ties(const Shape& s) {
-    return Problem(s, testing::Integers<T>(3, s.tokens * s.d, 3),
-                   testing::Integers<T>(4, s.latents * s.d, 2),
-                   testing::Integers<T>(5, s.latents, 1));
-  }
-};
-
-template <class T>
-double PlainZ(const EncodeInput<T>& in, std::int64_t token, std::int64_t latent) {
-  double sum = 0;
-  for (std::int64_t j = 0; j < in.d; ++j) {
-    sum +=
-        static_cast<double>(in.x[token * in.d + j]) * static_cast<double>(in.w[latent * in.d + j]);
-  }
-  return static_cast<double>(in.scale) * sum + static_cast<double>(in.c[latent]);
-}
-
-/// The whole order of one token by a plain sort of all pre-activations.
-template <class T>
-std::vector<Scored<double>> PlainOrder(const EncodeInput<T>& in, std::int64_t token) {
-  std::vector<Scored<double>> all;
-  for (std::int64_t i = 0; i < in.latents; ++i) {
-    all.push_back({PlainZ(in, token, i), static_cast<std::int32_t>(in.first_latent + i)});
-  }
-  std::stable_sort(all.begin(), all.end(),
-                   [](const auto& a, const auto& b) { return a.value > b.value; });
-  return all;
-}
-
-const Shape kShapes[] = {{1, 1, 1, 1},     {3, 7, 5, 2},       {5, 511, 3, 511}, {513, 20, 7, 4},
-                         {2, 513, 4, 900}, {700, 1100, 6, 37}, {4, 1300, 33, 64}};
+using testing::kShapes;
+using testing::PlainOrder;
+using testing::PlainZ;
+using testing::Problem;
+using testing::Shape;
 
 template <class T>
 void TopKEqualsPlainSort() {
@@ -271,58 +220,7 @@ TEST(EncodeTopK, NanIsReported) {
     TopK<float> top;
     Codes<float> codes;
     EXPECT_FALSE(EncodeTopK(problem.input, s.k, &workspace, &top, pool));
-    EXPECT_FALSE(EncodePositive(problem.input, &workspace, &codes, pool));
-  }
-}
-
-template <class T>
-void PositiveEqualsPlain(bool exact) {
-  EncodeWorkspace<T> workspace;  // shared: shapes grow and shrink
-  Codes<T> codes;
-  for (const Shape& s : kShapes) {
-    Problem<T> problem = exact ? Problem<T>::Ties(s) : Problem<T>::Random(s);
-    for (const int threads : {1, 2, 3}) {
-      ThreadPool pool(threads);
-      ASSERT_TRUE(EncodePositive(problem.input, &workspace, &codes, pool));
-      ASSERT_EQ(codes.tokens, s.tokens);
-      ASSERT_EQ(codes.latents, s.latents);
-      std::size_t e = 0;
-      for (std::int64_t b = 0; b < s.tokens; ++b) {
-        ASSERT_EQ(codes.indptr[static_cast<std::size_t>(b)], static_cast<std::int64_t>(e));
-        for (std::int64_t i = 0; i < s.latents; ++i) {
-          const double z = PlainZ(problem.input, b, i);
-          if (!exact && std::abs(z) < 1e-4) continue;
-          if (z <= 0) continue;
-          while (!exact && e < codes.ids.size() && codes.ids[e] < i) ++e;  // near 0 either is right
-          ASSERT_LT(e, codes.ids.size());
-          ASSERT_EQ(codes.ids[e], i);
-          ASSERT_NEAR(codes.values[e], z, exact ? 0 : 2e-5);
-          ++e;
-        }
-        if (!exact) e = static_cast<std::size_t>(codes.indptr[static_cast<std::size_t>(b) + 1]);
-      }
-      ASSERT_EQ(codes.nnz(), static_cast<std::int64_t>(e));
-    }
-  }
-}
-
-TEST(EncodePositive, FloatExact) { PositiveEqualsPlain<float>(true); }
-TEST(EncodePositive, DoubleExact) { PositiveEqualsPlain<double>(true); }
-TEST(EncodePositive, FloatRandom) { PositiveEqualsPlain<float>(false); }
-
-TEST(EncodePositive, BitsDoNotDependOnThreads) {
-  const Shape s{1600, 900, 40, 0};
-  Problem<float> problem = Problem<float>::Random(s);
-  Codes<float> first;
-  for (const int threads : {1, 2, 3}) {
-    ThreadPool pool(threads);
-    EncodeWorkspace<float> workspace;
-    Codes<float> codes;
-    ASSERT_TRUE(EncodePositive(problem.input, &workspace, &codes, pool));
-    if (threads == 1) first = codes;
-    EXPECT_EQ(codes.indptr, first.indptr);
-    EXPECT_EQ(codes.ids, first.ids);
-    EXPECT_EQ(codes.values, first.values);
+    EXPECT_FALSE(EncodeAbove<float>(problem.input, nullptr, 0, &workspace, &codes, pool));
   }
 }
 
@@ -345,6 +243,13 @@ TEST(FoldBias, SubtractsThePreBiasInFloat64) {
   }
   FoldBias<float>(w.data(), b_enc.data(), nullptr, n, d, c.data(), pool);
   EXPECT_EQ(c, b_enc);
+  FoldBias<float>(w.data(), nullptr, nullptr, n, d, c.data(), pool);
+  EXPECT_EQ(c, std::vector<float>(b_enc.size(), 0.0F));
+  std::vector<float> shifted(c.size());
+  std::vector<float> zero(c.size(), 0.0F);
+  FoldBias<float>(w.data(), nullptr, b_dec.data(), n, d, c.data(), pool);
+  FoldBias(w.data(), zero.data(), b_dec.data(), n, d, shifted.data(), pool);
+  EXPECT_EQ(c, shifted);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
-// The top-k selector: candidates above a running threshold are appended; a full list is cut back to
-// its k first, whose last value is the new threshold. Latents arrive in ascending order, so a later
-// value equal to the threshold loses its tie and `>` is exact.
+// The top-k selector: entries that reach a running floor are appended to the token's list; a full
+// list is cut back to its k first, which raises the floor. Latents arrive in ascending order and a
+// cut keeps the order, so a later value equal to the k-th loses its tie and the list stays sorted
+// by id.
 #include <algorithm>
 #include <atomic>
 #include <limits>
@@ -8,7 +9,6 @@
 #include "sae/base/check.h"
 #include "sae/kernels/encode.h"
 #include "sae/kernels/gemm.h"
-#include "sae/kernels/row_ops.h"
 
 namespace sae::kernels {
 namespace {
@@ -21,11 +21,12 @@ class TopKSelector {
   TopKSelector(std::int64_t first_latent, std::int64_t offered, TopK<T>* out)
       : first_latent_(first_latent),
         k_(out->width),
-        room_(std::min(offered, 2 * out->width + 64)),
+        full_(k_ + std::max<std::int64_t>(k_, 96)),
+        room_(std::min(offered, full_ + kLatentsPerChunk) + kFilterSlack),
         out_(out) {}
 
   void Take(const Chunk<T>& chunk, Worker& worker) {
-    if (chunk.latent == 0) Begin(worker);
+    if (chunk.first) Begin(worker);
     bool nan = false;
     for (std::int64_t r = 0; r < chunk.tokens; ++r) TakeRow(chunk, r, worker, &nan);
     if (chunk.last) {
@@ -40,51 +41,68 @@ class TopKSelector {
  private:
   void Begin(Worker& worker) {
     constexpr auto kTokens = static_cast<std::size_t>(kTokensPerChunk);
-    worker.candidates.resize(kTokens * static_cast<std::size_t>(room_));
+    const std::size_t entries = kTokens * static_cast<std::size_t>(room_);
+    if (worker.values.size() < entries) worker.values.resize(entries);
+    if (worker.ids.size() < entries) worker.ids.resize(entries);
     worker.counts.assign(kTokens, 0);
-    worker.thresholds.assign(kTokens, -std::numeric_limits<T>::infinity());
-    worker.hits.resize(static_cast<std::size_t>(kLatentsPerChunk));
+    worker.floors.assign(kTokens, -std::numeric_limits<T>::infinity());
   }
 
   void TakeRow(const Chunk<T>& chunk, std::int64_t r, Worker& worker, bool* nan) {
-    const T* z = chunk.z + r * chunk.ld;
-    T& threshold = worker.thresholds[static_cast<std::size_t>(r)];
+    T& floor = worker.floors[static_cast<std::size_t>(r)];
     std::int64_t& count = worker.counts[static_cast<std::size_t>(r)];
-    Scored<T>* list = worker.candidates.data() + r * room_;
-    const std::int64_t hits = CollectAbove(chunk.latents, z, threshold, worker.hits.data(), nan);
-    for (std::int64_t h = 0; h < hits; ++h) {
-      const std::int32_t j = worker.hits[static_cast<std::size_t>(h)];
-      if (!(z[j] > threshold)) continue;  // it rose since
-      if (count == room_) {
-        KeepTop(list, count, k_);
-        count = k_;
-        threshold = list[k_ - 1].value;
-        if (!(z[j] > threshold)) continue;
-      }
-      const std::int64_t latent =
-          chunk.latent_ids == nullptr ? chunk.latent + j : chunk.latent_ids[j];
-      list[count++] = {z[j], static_cast<std::int32_t>(first_latent_ + latent)};
+    T* values = worker.values.data() + r * room_;
+    std::int32_t* ids = worker.ids.data() + r * room_;
+    const bool listed = chunk.latent_ids != nullptr;
+    const std::int64_t hits = FilterFrom(RowOf(chunk, r, listed ? 0 : first_latent_ + chunk.latent),
+                                         floor, values + count, ids + count, nan);
+    if (listed) {
+      for (std::int64_t h = count; h < count + hits; ++h)
+        ids[h] = static_cast<std::int32_t>(first_latent_ + chunk.latent_ids[ids[h]]);
     }
+    count += hits;
+    if (count > full_) count = CutToTop(values, ids, count, k_, &floor);
   }
 
-  /// Sorted into `out_`; false where fewer than k values are comparable.
+  /// Into `out_`, in its order; false where fewer than k values are comparable.
   bool Finish(std::int64_t token, std::int64_t r, Worker& worker) {
-    const std::int64_t count = worker.counts[static_cast<std::size_t>(r)];
-    Scored<T>* list = worker.candidates.data() + r * room_;
-    const std::int64_t found = std::min(count, k_);
-    if (found > 0) KeepTop(list, count, found);
-    std::sort(list, list + found, Before<T>);
-    T* values = out_->values.data() + token * k_;
-    std::int32_t* ids = out_->ids.data() + token * k_;
-    for (std::int64_t j = 0; j < k_; ++j) {
-      values[j] = j < found ? list[j].value : -std::numeric_limits<T>::infinity();
-      ids[j] = j < found ? list[j].id : static_cast<std::int32_t>(first_latent_);
+    std::int64_t count = worker.counts[static_cast<std::size_t>(r)];
+    T* values = worker.values.data() + r * room_;
+    std::int32_t* ids = worker.ids.data() + r * room_;
+    if (count > k_) {
+      T floor;
+      count = CutToTop(values, ids, count, k_, &floor);
     }
-    return found == k_;
+    T* to_values = out_->values.data() + token * k_;
+    std::int32_t* to_ids = out_->ids.data() + token * k_;
+    if (out_->order == TopKOrder::kById) {
+      std::copy(values, values + count, to_values);
+      std::copy(ids, ids + count, to_ids);
+    } else if (count <= kRankSort) {
+      RankByValue(values, ids, count, to_values, to_ids);
+    } else {
+      Sort(values, ids, count, worker, to_values, to_ids);
+    }
+    std::fill(to_values + count, to_values + k_, -std::numeric_limits<T>::infinity());
+    std::fill(to_ids + count, to_ids + k_, static_cast<std::int32_t>(first_latent_));
+    return count == k_;
+  }
+
+  void Sort(const T* values, const std::int32_t* ids, std::int64_t count, Worker& worker,
+            T* to_values, std::int32_t* to_ids) {
+    worker.order.resize(static_cast<std::size_t>(count));
+    for (std::int64_t j = 0; j < count; ++j)
+      worker.order[static_cast<std::size_t>(j)] = {values[j], ids[j]};
+    std::sort(worker.order.begin(), worker.order.end(), Before<T>);
+    for (std::int64_t j = 0; j < count; ++j) {
+      to_values[j] = worker.order[static_cast<std::size_t>(j)].value;
+      to_ids[j] = worker.order[static_cast<std::size_t>(j)].id;
+    }
   }
 
   const std::int64_t first_latent_;
   const std::int64_t k_;
+  const std::int64_t full_;  ///< a longer list is cut
   const std::int64_t room_;
   TopK<T>* const out_;
   std::atomic<bool> nan_{false};
@@ -94,11 +112,12 @@ class TopKSelector {
 
 template <class T>
 bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>* workspace,
-                TopK<T>* out, ThreadPool& pool) {
+                TopK<T>* out, ThreadPool& pool, TopKOrder order) {
   SAE_CHECK_MSG(k >= 1, "k = %ld", static_cast<long>(k));
   const std::int64_t offered = input.subset == nullptr ? input.latents : input.subset_size;
   out->tokens = input.tokens;
   out->width = std::min(k, offered);
+  out->order = order;
   out->values.resize(static_cast<std::size_t>(out->tokens * out->width));
   out->ids.resize(static_cast<std::size_t>(out->tokens * out->width));
   if (out->width == 0) return true;
@@ -110,8 +129,8 @@ bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>*
 }
 
 template bool EncodeTopK(const EncodeInput<float>&, std::int64_t, EncodeWorkspace<float>*,
-                         TopK<float>*, ThreadPool&);
+                         TopK<float>*, ThreadPool&, TopKOrder);
 template bool EncodeTopK(const EncodeInput<double>&, std::int64_t, EncodeWorkspace<double>*,
-                         TopK<double>*, ThreadPool&);
+                         TopK<double>*, ThreadPool&, TopKOrder);
 
 }  // namespace sae::kernels

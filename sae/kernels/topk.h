@@ -13,13 +13,17 @@
 
 namespace sae::kernels {
 
-/// Per token `width` winners in the order above. Row b: values[b * width ...], ids[b * width ...].
+enum class TopKOrder { kByValue, kById };
+
+/// Per token `width` winners in the order above, or by ascending id. Row b: values[b * width ...],
+/// ids[b * width ...].
 template <class T>
 struct TopK {
   std::int64_t tokens = 0;
   std::int64_t width = 0;         ///< min(k, latents offered)
   std::vector<T> values;          ///< tokens x width
   std::vector<std::int32_t> ids;  ///< tokens x width: global latent ids
+  TopKOrder order = TopKOrder::kByValue;
 };
 
 /// One shard's candidates as they come out of an all-gather: tokens x width, in the order above.

@@ -27,7 +27,8 @@ std::vector<double> Directions(const Pass& pass, std::span<const double> stored)
 }
 
 std::vector<double> Decode(const Pass& pass, const std::vector<double>& f, std::int64_t prefix,
-                           std::span<const double> rows, std::span<const double> bias, bool skip) {
+                           std::span<const double> rows, std::span<const double> bias,
+                           std::span<const double> skip) {
   const ReferenceParameters& p = pass.p;
   std::vector<double> out(At(pass.rows * pass.d_out));
   for (std::int64_t b = 0; b < pass.rows; ++b) {
@@ -35,8 +36,7 @@ std::vector<double> Decode(const Pass& pass, const std::vector<double>& f, std::
       double sum = bias[At(j)];
       for (std::int64_t i = 0; i < prefix; ++i)
         sum += f[At(b, p.n, i)] * rows[At(i, pass.d_out, j)];
-      if (skip && !p.w_skip.empty())
-        sum += Dot(&p.w_skip[At(j, p.d, 0)], &pass.x[At(b, p.d, 0)], p.d);
+      if (!skip.empty()) sum += Dot(&skip[At(j, p.d, 0)], &pass.x[At(b, p.d, 0)], p.d);
       out[At(b, pass.d_out, j)] = sum;
     }
   }
@@ -69,7 +69,7 @@ void AddDecoderGradient(Pass& pass, const std::vector<double>& G, const std::vec
 double AddReconstruction(Pass& pass, const std::vector<double>& f, std::int64_t prefix,
                          double weight, std::vector<double>* u) {
   const ReferenceParameters& p = pass.p;
-  const std::vector<double> x_hat = Decode(pass, f, prefix, pass.direction, p.b_dec, true);
+  const std::vector<double> x_hat = Decode(pass, f, prefix, pass.direction, p.b_dec, p.w_skip);
   std::vector<double> G(x_hat.size());
   double loss = 0;
   for (std::size_t i = 0; i < x_hat.size(); ++i) {

@@ -75,10 +75,12 @@ struct ReferenceOptions {
   double bias_weight = 0;              ///< matryoshka: of R at prefix 0 (b_dec, and skip)
 
   /// Where finite differences hold the stop-gradient values; empty = live. x_hat [B, d_out] and
-  /// b_dec [d_out] for AuxK's target, W_dec [n, d_out] (as stored) and b_dec for Gated's auxiliary.
+  /// b_dec [d_out] for AuxK's target; W_dec [n, d_out] (as stored), b_dec and W_skip for Gated's
+  /// auxiliary.
   std::span<const double> frozen_x_hat;
   std::span<const double> frozen_b_dec;
   std::span<const double> frozen_w_dec;
+  std::span<const double> frozen_w_skip;
 };
 
 struct ReferenceResult {

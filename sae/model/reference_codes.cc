@@ -73,7 +73,7 @@ void ForwardRanked(Pass& pass) {
       if (f > 0 && (r.min_kept == 0 || f < r.min_kept)) r.min_kept = f;
     }
   }
-  r.x_hat = Decode(pass, r.codes, pass.p.n, pass.direction, pass.p.b_dec, true);
+  r.x_hat = Decode(pass, r.codes, pass.p.n, pass.direction, pass.p.b_dec, pass.p.w_skip);
   std::vector<double> u;
   if (o.architecture == Architecture::kMatryoshka) {
     AddPrefixes(pass);
@@ -127,7 +127,7 @@ void AddAuxK(Pass& pass) {
   const AuxTarget t = MakeAuxTarget(pass);
   if (!(t.variance > 0) || !std::isfinite(t.variance)) return;
   const std::vector<double> e_hat =
-      Decode(pass, r.aux_codes, pass.p.n, pass.direction, pass.p.b_dec, false);
+      Decode(pass, r.aux_codes, pass.p.n, pass.direction, pass.p.b_dec, {});
   std::vector<double> G(e_hat.size());
   for (std::size_t i = 0; i < e_hat.size(); ++i) {
     const double ea = e_hat[i] - t.target[i];

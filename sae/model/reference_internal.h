@@ -33,9 +33,10 @@ struct Pass {
 /// Directions of `stored` rows [n, d_out]: themselves, or v / |v| on the fly.
 std::vector<double> Directions(const Pass& pass, std::span<const double> stored);
 
-/// sum_{i < prefix} f_i rows_i + bias, plus W_skip x where `skip`.
+/// sum_{i < prefix} f_i rows_i + bias, plus `skip` x where it is not empty.
 std::vector<double> Decode(const Pass& pass, const std::vector<double>& f, std::int64_t prefix,
-                           std::span<const double> rows, std::span<const double> bias, bool skip);
+                           std::span<const double> rows, std::span<const double> bias,
+                           std::span<const double> skip);
 
 /// Per token the k largest of z, those above 0; latents outside `mask` count as 0.
 std::vector<double> SelectTopK(const Pass& pass, std::int64_t k, const std::vector<bool>* mask);

@@ -13,7 +13,7 @@ namespace {
 constexpr double kLpFloor = 1e-12;
 
 void DecodeAll(Pass& pass) {
-  pass.r.x_hat = Decode(pass, pass.r.codes, pass.p.n, pass.direction, pass.p.b_dec, true);
+  pass.r.x_hat = Decode(pass, pass.r.codes, pass.p.n, pass.direction, pass.p.b_dec, pass.p.w_skip);
 }
 
 // The penalty's value and derivative at a code f > 0 of a latent whose decoder row has norm N.
@@ -70,7 +70,7 @@ void ForwardRelu(Pass& pass) {
 }
 
 // h = W_enc (x - s b_dec); pi = h + b_enc; m = exp(r) h + b_mag; f = 1[pi > 0] ReLU(m);
-// p = ReLU(pi); x_hat_aux = sg(W_dec) p + sg(b_dec).
+// p = ReLU(pi); x_hat_aux = sg(W_dec) p + sg(b_dec + W_skip x).
 // L = R(x_hat - y) + lambda mean_b sum p + R(x_hat_aux - y).
 void ForwardGated(Pass& pass) {
   const ReferenceOptions& o = pass.o;
@@ -94,11 +94,13 @@ void ForwardGated(Pass& pass) {
   std::vector<double> u;
   r.main = o.gated_main_weight * AddReconstruction(pass, r.codes, p.n, o.gated_main_weight, &u);
 
-  const std::vector<double> held =
-      Directions(pass, o.frozen_w_dec.empty() ? std::span(p.w_dec) : o.frozen_w_dec);
+  const auto held = [](std::span<const double> frozen, const std::vector<double>& live) {
+    return frozen.empty() ? std::span<const double>(live) : frozen;
+  };
+  const std::vector<double> directions = Directions(pass, held(o.frozen_w_dec, p.w_dec));
   const std::vector<double> auxiliary =
-      Decode(pass, r.aux_codes, p.n, held,
-             o.frozen_b_dec.empty() ? std::span(p.b_dec) : o.frozen_b_dec, true);
+      Decode(pass, r.aux_codes, p.n, directions, held(o.frozen_b_dec, p.b_dec),
+             held(o.frozen_w_skip, p.w_skip));
   std::vector<double> A(auxiliary.size());
   for (std::size_t i = 0; i < A.size(); ++i) {
     const double e = auxiliary[i] - pass.y[i];

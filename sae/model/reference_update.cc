@@ -147,6 +147,7 @@ ReferenceParameters ReferenceGatedAsJumpRelu(const ReferenceParameters& p) {
   out.b_enc = p.b_mag;
   out.b_mag.clear();
   out.r_mag.clear();
+  out.threshold.clear();
   for (std::int64_t i = 0; i < p.n; ++i) {
     const double factor = std::exp(p.r_mag[At(i)]);
     for (std::int64_t j = 0; j < p.d; ++j) out.w_enc[At(i, p.d, j)] *= factor;

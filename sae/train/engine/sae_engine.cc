@@ -135,7 +135,8 @@ absl::Status SaeEngine<T>::Encode(std::int64_t tokens) {
                             offered_, &workspace_, &codes_, &finite_, &phases_);
   }
   PhaseTimer timer(phases_.encode);
-  finite_ = kernels::EncodePositive(EncodeInputOf(tokens), &workspace_, &codes_, context_.pool);
+  finite_ = kernels::EncodeAbove<T>(EncodeInputOf(tokens), nullptr, T(0), &workspace_, &codes_,
+                                    context_.pool);
   return absl::OkStatus();
 }
 
