@@ -11,12 +11,13 @@
 namespace sae::train {
 
 template <class T>
-AuxK<T>::AuxK(const Context& context, std::int64_t batch)
+AuxK<T>::AuxK(const Context& context, Reconstructor<T>& reconstructor)
     : context_(context),
+      reconstructor_(reconstructor),
       selector_(context.communicator, context.pool),
       offered_(static_cast<std::size_t>(context.communicator.size())),
-      g_(static_cast<std::size_t>(batch * context.d)),
-      means_(static_cast<std::size_t>(context.d)) {
+      g_(static_cast<std::size_t>(context.config.train.batch * context.d_out)),
+      means_(static_cast<std::size_t>(context.d_out)) {
   dead_.reserve(static_cast<std::size_t>(context.shard.count));
 }
 
@@ -35,29 +36,8 @@ absl::StatusOr<bool> AuxK<T>::FindDead(const std::int64_t* since, Phases* phases
 }
 
 template <class T>
-absl::Status AuxK<T>::Reconstruct(const Input& in, bool finite, Phases* phases) {
-  const auto values = static_cast<std::size_t>(in.encode.tokens * context_.d);
-  {
-    PhaseTimer timer(phases->aux);
-    std::fill_n(g_.begin(), values, T(0));
-    kernels::SparseDecodeParams<T> decode;
-    decode.indptr = codes_.indptr.data();
-    decode.ids = codes_.ids.data();
-    decode.values = codes_.values.data();
-    decode.decoder = in.parameters->w_dec.data();
-    decode.output = g_.data();
-    decode.tokens = in.encode.tokens;
-    decode.d = context_.d;
-    kernels::cpu::SparseDecode(decode, context_.pool);
-    if (!finite) std::fill_n(g_.begin(), values, std::numeric_limits<T>::quiet_NaN());
-  }
-  if (context_.communicator.size() == 1) return absl::OkStatus();
-  PhaseTimer timer(phases->exchange);
-  return context_.communicator.AllReduceSum(std::span<T>(g_.data(), values));
-}
-
-template <class T>
-absl::Status AuxK<T>::Run(const Input& in, kernels::EncodeWorkspace<T>* workspace, Phases* phases) {
+absl::Status AuxK<T>::Select(const Input& in, kernels::EncodeWorkspace<T>* workspace,
+                             Phases* phases) {
   active_ = false;
   loss_ = 0;
   SAE_ASSIGN_OR_RETURN(const bool any, FindDead(in.tokens_since_fired, phases));
@@ -65,27 +45,47 @@ absl::Status AuxK<T>::Run(const Input& in, kernels::EncodeWorkspace<T>* workspac
   kernels::EncodeInput<T> encode = in.encode;
   encode.subset = dead_.data();
   encode.subset_size = static_cast<std::int64_t>(dead_.size());
-  bool finite = true;
   Phases inner;
+  finite_ = true;
   const absl::Status selected =
       selector_.Select(encode, *context_.config.sae.aux_k, context_.shard.count, offered_,
-                       workspace, &codes_, &finite, &inner);
+                       workspace, &codes_, &finite_, &inner);
   phases->aux += inner.encode + inner.select;
   phases->exchange += inner.exchange;
   SAE_RETURN_IF_ERROR(selected);
-  SAE_RETURN_IF_ERROR(Reconstruct(in, finite, phases));
   PhaseTimer timer(phases->aux);
-  const std::int64_t tokens = in.encode.tokens;
-  const double variance = ResidualVariance(in.encode.x, in.encode.scale, in.x_hat, tokens,
-                                           context_.d, means_.data(), context_.pool);
+  kernels::BuildLatentIndex(codes_, &index_);
+  active_ = true;
+  return absl::OkStatus();
+}
+
+template <class T>
+absl::Status AuxK<T>::Run(const Input& in, Phases* phases) {
+  if (!active_) return absl::OkStatus();
+  active_ = false;
+  typename Reconstructor<T>::Input r;
+  r.codes = &codes_;
+  r.f = codes_.values.data();
+  r.range = {0, context_.shard.count};
+  r.decoder = in.parameters->w_dec.data();
+  r.row_scale = in.row_scale;
+  r.finite = finite_;
+  Phases inner;
+  SAE_RETURN_IF_ERROR(reconstructor_.Run(r, g_.data(), &inner));
+  phases->aux += inner.decode;
+  phases->exchange += inner.exchange;
+  PhaseTimer timer(phases->aux);
+  const Batch<T>& batch = *in.batch;
+  const std::int64_t d = context_.d_out;
+  const double variance = ResidualVariance(batch.y(), batch.scale(), in.x_hat, batch.tokens(), d,
+                                           means_.data(), context_.pool);
   if (!(variance > 0) || !std::isfinite(variance)) return absl::OkStatus();
-  const double scale = in.alpha_variance / (static_cast<double>(tokens * context_.d) * variance);
-  loss_ = scale * AuxResidual(in.encode.x, in.encode.scale, in.x_hat, tokens, context_.d,
+  const double scale = in.alpha_variance / (static_cast<double>(batch.tokens() * d) * variance);
+  loss_ = scale * AuxResidual(batch.y(), batch.scale(), in.x_hat, batch.tokens(), d,
                               static_cast<T>(2 * scale), g_.data(), context_.pool);
   delta_.resize(static_cast<std::size_t>(codes_.nnz()));
-  kernels::LatentGradient(codes_, in.parameters->w_dec.data(), g_.data(), context_.d, delta_.data(),
-                          context_.pool);
-  kernels::BuildLatentIndex(codes_, &index_);
+  kernels::LatentGradient(codes_, in.parameters->w_dec.data(), g_.data(), d, delta_.data(),
+                          context_.pool, in.row_scale);
   active_ = true;
   return absl::OkStatus();
 }

@@ -4,6 +4,7 @@
 
 #include "sae/kernels/gemm.h"
 #include "sae/train/engine/residual.h"
+#include "sae/train/engine/transpose.h"
 
 namespace sae::train {
 namespace {
@@ -18,39 +19,23 @@ std::int64_t BlockOf(std::int64_t batch, std::int64_t count) {
 
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-// out[c, r] = in[r, c]; ld_out >= rows.
-template <class T>
-void Transpose(const T* in, std::int64_t rows, std::int64_t columns, T* out, std::int64_t ld_out,
-               ThreadPool& pool) {
-  constexpr std::int64_t kTile = 32;
-  pool.ParallelFor((columns + kTile - 1) / kTile, [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t tile = begin; tile < end; ++tile) {
-      const std::int64_t c_end = std::min(columns, (tile + 1) * kTile);
-      for (std::int64_t r0 = 0; r0 < rows; r0 += kTile) {
-        const std::int64_t r_end = std::min(rows, r0 + kTile);
-        for (std::int64_t c = tile * kTile; c < c_end; ++c) {
-          for (std::int64_t r = r0; r < r_end; ++r) out[c * ld_out + r] = in[r * columns + c];
-        }
-      }
-    }
-  });
-}
-
 }  // namespace
 
 template <class T>
-DenseRelu<T>::DenseRelu(const Context& context, std::int64_t batch)
+DenseRelu<T>::DenseRelu(const Context& context)
     : context_(context),
       count_(context.shard.count),
-      block_(BlockOf(batch, context.shard.count)),
-      words_((batch + 63) / 64),
+      block_(BlockOf(context.config.train.batch, context.shard.count)),
+      words_((context.config.train.batch + 63) / 64),
       f_(Size(block_ * count_)),
       f_t_(Size(block_ * count_)),
       delta_t_(Size(block_ * count_)),
       decoder_t_(Size(context.d * count_)),
       rows_t_(Size(context.d * block_)),
       product_(Size(count_ * context.d)),
-      gradient_(count_, context.d),
+      w_enc_gradient_(Size(count_ * context.d)),
+      w_dec_gradient_(w_enc_gradient_.size()),
+      b_enc_gradient_(Size(count_)),
       bias_sums_(Size(count_)),
       l1_sums_(Size(count_)),
       active_(Size(count_)),
@@ -156,8 +141,8 @@ template <class T>
 void DenseRelu<T>::FinishGradient(const Input& in) {
   const std::int64_t d = context_.d;
   for (std::int64_t i = 0; i < count_; ++i) {
-    const T sum = gradient_.b_enc[Size(i)] = static_cast<T>(bias_sums_[Size(i)]);
-    T* row = gradient_.w_enc.data() + i * d;
+    const T sum = b_enc_gradient_[Size(i)] = static_cast<T>(bias_sums_[Size(i)]);
+    T* row = w_enc_gradient_.data() + i * d;
     for (std::int64_t j = 0; j < d; ++j) row[j] -= sum * in.parameters->b_dec[Size(j)];
     fired_[Size(i)] = active_[Size(i)] > 0 ? 1 : 0;
   }
@@ -173,7 +158,7 @@ absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const 
   std::fill(active_.begin(), active_.end(), 0);
   std::fill(mask_.begin(), mask_.end(), 0);
   Transpose(in.parameters->w_dec.data(), count_, d, decoder_t_.data(), count_, context_.pool);
-  const T factor = T(2) / static_cast<T>(in.tokens);
+  const auto factor = static_cast<T>(2 * in.rho);
   for (std::int64_t token = 0; token < in.tokens; token += block_) {
     const std::int64_t tokens = std::min(block_, in.tokens - token);
     {
@@ -188,8 +173,8 @@ absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const 
     sums.squared_error +=
         Residual(x, in.scale, x_hat + token * d, tokens, d, factor, g_block, context_.pool);
     LatentGradients(in, tokens, g_block);
-    Accumulate(f_t_, tokens, g_block, T(1), token == 0, &gradient_.w_dec);
-    Accumulate(delta_t_, tokens, x, in.scale, token == 0, &gradient_.w_enc);
+    Accumulate(f_t_, tokens, g_block, T(1), token == 0, &w_dec_gradient_);
+    Accumulate(delta_t_, tokens, x, in.scale, token == 0, &w_enc_gradient_);
   }
   FinishGradient(in);
   for (std::int64_t i = 0; i < count_; ++i) {

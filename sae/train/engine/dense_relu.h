@@ -22,13 +22,14 @@ inline constexpr double kDenseDensity = 0.15;
 template <class T>
 class DenseRelu {
  public:
-  DenseRelu(const Context& context, std::int64_t batch);
+  explicit DenseRelu(const Context& context);
 
   struct Input {
     const T* x = nullptr;  ///< tokens x d, raw units
     T scale = 1;           ///< 1 / S
     std::int64_t tokens = 0;
     const T* c = nullptr;  ///< folded biases, one a latent
+    double rho = 0;        ///< R(e) = rho sum e^2
     T l1 = 0;              ///< dL1 / df = lambda / B
     const model::Parameters<T>* parameters = nullptr;
   };
@@ -42,8 +43,10 @@ class DenseRelu {
   [[nodiscard]] absl::StatusOr<Sums> ForwardBackward(const Input& input, T* x_hat, T* g,
                                                      Phases* phases);
 
-  /// dL/dW_enc, dL/dW_dec, dL/db_enc of this shard; not projected. b_dec is not touched.
-  model::Parameters<T>& gradient() { return gradient_; }
+  /// dL/dW_enc, dL/dW_dec [count, d] and dL/db_enc [count] of this shard; not projected.
+  T* w_enc_gradient() { return w_enc_gradient_.data(); }
+  T* w_dec_gradient() { return w_dec_gradient_.data(); }
+  kernels::AlignedVector<T>& b_enc_gradient() { return b_enc_gradient_; }
   /// One value a latent: did it fire in this batch.
   const std::vector<std::uint8_t>& fired() const { return fired_; }
   bool active(std::int64_t token, std::int64_t latent) const {
@@ -71,7 +74,7 @@ class DenseRelu {
   kernels::AlignedVector<T> decoder_t_;  // d x count
   kernels::AlignedVector<T> rows_t_;     // d x block
   kernels::AlignedVector<T> product_;    // count x d
-  model::Parameters<T> gradient_;
+  kernels::AlignedVector<T> w_enc_gradient_, w_dec_gradient_, b_enc_gradient_;
   std::vector<double> bias_sums_, l1_sums_;
   std::vector<std::int64_t> active_;
   std::vector<std::uint8_t> fired_;

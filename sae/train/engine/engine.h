@@ -3,8 +3,7 @@
 // call the same functions with the same rows. T = float in production, double in the reference
 // tests. One thread calls; the engine uses the pool it is given. Allocates in Create, not in Step.
 // Errors of the communicator pass through; a non-finite loss is FAILED_PRECONDITION naming step and
-// value. Sources: spec algorithms.md sections 0, 1, 3 (Bricken 2023; Gao et al. 2024, arXiv
-// 2406.04093).
+// value. Sources: spec algorithms.md sections 0-4, 7.
 
 #include <cstdint>
 #include <map>
@@ -26,12 +25,15 @@ class Engine {
  public:
   virtual ~Engine() = default;
 
-  /// Before the first step of a fresh run: input scale S (E|x/S|^2 = 1), b_dec = geometric median,
-  /// transposed init, loss constants, from `sample` (rows x d, raw units; the same on every rank).
-  /// Not after a load.
+  /// Values of one row that the functions below take: d, or d + d_out for a transcoder ([x | y]).
+  virtual std::int64_t row_width() const = 0;
+
+  /// Before the first step of a fresh run: input scale S, b_dec = geometric median of x (transcoder:
+  /// mean of y), initial directions, loss constants, thresholds, from `sample` (rows x row_width,
+  /// raw units; the same on every rank). Not after a load.
   [[nodiscard]] virtual absl::Status Initialise(std::span<const float> sample) = 0;
 
-  /// One optimizer step on the global batch `rows` (batch x d, raw units).
+  /// One optimizer step on the global batch `rows` (batch x row_width, raw units).
   [[nodiscard]] virtual absl::Status Step(std::span<const float> rows) = 0;
 
   /// Of the last step, for a metrics event: "train.loss", "train.fvu", "train.l0",
@@ -42,8 +44,8 @@ class Engine {
 
   /// Held-out evaluation: any number of batches (each at most the training batch), then the values
   /// "heldout.loss|fvu|explained_variance|l0|dead_fraction|gamma|cosine". Parameters do not change.
-  /// `mean` (d values, raw units) is the store's mean of training rows: gamma is taken on centred
-  /// data.
+  /// `mean` (d_out values, raw units) is the store's mean of training rows (transcoder: targets):
+  /// gamma is taken on centred data.
   virtual void BeginEvaluation(std::span<const float> mean) = 0;
   [[nodiscard]] virtual absl::Status EvaluateBatch(std::span<const float> rows) = 0;
   [[nodiscard]] virtual absl::StatusOr<std::map<std::string, double>> FinishEvaluation() = 0;
@@ -64,11 +66,11 @@ class Engine {
   virtual void set_dense_density(double density) = 0;
 };
 
-/// `config` is resolved and valid; `communicator.size() == config.ranks`. Borrows communicator and
-/// pool.
+/// `config` is resolved and valid; `communicator.size() == config.ranks`. d_out: width of the
+/// targets of a transcoder; d for every other trial. Borrows communicator and pool.
 template <class T>
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(
-    const config::TrialConfig& config, std::int64_t d, comm::Communicator& communicator,
-    ThreadPool& pool);
+    const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+    comm::Communicator& communicator, ThreadPool& pool);
 
 }  // namespace sae::train

@@ -1,27 +1,33 @@
 #pragma once
-// The one implementation of Engine: TopK with AuxK, and ReLU-L1, on the generic sparse backward,
-// latents sharded over the ranks of a communicator. See engine.h for the contract. Numerics:
-// pre-activations as scale * (W x) + c, c folded in float64; reconstruction in T, summed over ranks
-// in rank order; loss and metric sums, and the sums over ranks of b_dec's gradient, in float64.
+// The one implementation of Engine, for every architecture: chunked encode with selection, sparse
+// decode, generic sparse backward by latent, fused row update; latents sharded over the ranks of a
+// communicator. What differs between architectures is in Activation. See engine.h for the contract.
+// Numerics: pre-activations as scale * (W x) + c, c folded in float64; reconstruction in T; loss and
+// metric sums, and the sums over ranks of b_dec's gradient, in float64.
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "sae/kernels/aligned.h"
-#include "sae/kernels/codes.h"
-#include "sae/kernels/encode.h"
-#include "sae/kernels/row_update.h"
+#include "sae/kernels/row_step.h"
+#include "sae/kernels/screen.h"
 #include "sae/model/metrics.h"
 #include "sae/model/parameters.h"
 #include "sae/optim/adam.h"
+#include "sae/optim/ema.h"
+#include "sae/optim/l0_controller.h"
 #include "sae/optim/schedule.h"
+#include "sae/train/engine/activation.h"
 #include "sae/train/engine/auxk.h"
 #include "sae/train/engine/dense_relu.h"
 #include "sae/train/engine/engine.h"
-#include "sae/train/engine/global_topk.h"
+#include "sae/train/engine/main_loss.h"
+#include "sae/train/engine/resample.h"
+#include "sae/train/engine/wide_loss.h"
 
 namespace sae::train {
 
@@ -30,6 +36,7 @@ class SaeEngine final : public Engine<T> {
  public:
   explicit SaeEngine(const Context& context);
 
+  std::int64_t row_width() const override { return batch_.row_width(); }
   absl::Status Initialise(std::span<const float> sample) override;
   absl::Status Step(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> LastMetrics() override;
@@ -46,91 +53,111 @@ class SaeEngine final : public Engine<T> {
  private:
   struct Losses {
     double main = 0;
-    double l1 = 0;
+    double penalty = 0;
     double aux = 0;
-    double total() const { return main + l1 + aux; }
+    double total() const { return main + penalty + aux; }
   };
   /// Sums over all ranks that a step needs, in one collective.
   struct StepSums {
     double active = 0;
-    double l1 = 0;
+    double penalty = 0;
     double dead = 0;
   };
 
-  T inverse_scale() const { return static_cast<T>(1 / input_scale_); }
   [[nodiscard]] absl::Status CheckReady(std::span<const float> rows, const char* what) const;
-  void Load(std::span<const float> rows);
-  kernels::EncodeInput<T> EncodeInputOf(std::int64_t tokens) const;
-  /// Fills codes_ (of x_, `tokens` rows).
-  [[nodiscard]] absl::Status Encode(std::int64_t tokens);
-  /// x_hat_ from codes_, summed over ranks, b_dec added once.
-  [[nodiscard]] absl::Status Decode(std::int64_t tokens);
+  // Initialisation (sae_engine_init.cc).
+  [[nodiscard]] absl::Status MeasureInput(std::span<const float> sample);
   [[nodiscard]] absl::Status ScaleEncoder();
+  [[nodiscard]] absl::Status InitialiseThresholds(std::span<const float> sample);
+  double InitialPenalty() const;
 
+  // Parts of a step (sae_engine_step.cc, sae_engine_update.cc).
+  kernels::EncodeInput<T> EncodeInputOf();
+  /// entries_ of the batch.
+  [[nodiscard]] absl::Status Encode(bool training);
+  void UpdateNorms();
+  typename MainLoss<T>::Input MainInput(double rho) const;
+  BackwardInput<T> BackwardInputOf(double rho, double mean_l0);
+  double LossScale() const;
+  [[nodiscard]] absl::StatusOr<double> MeanL0();
+  void CatchUpTouched(const kernels::LatentIndex& index);
+  void CatchUpAll();
   bool UsesDense() const;
   [[nodiscard]] absl::Status SparseStep();
   [[nodiscard]] absl::Status DenseStep();
   template <class Fired>
   void CountTokensSinceFired(const Fired& fired);
-  [[nodiscard]] absl::Status RunAux();
-  /// sum over tokens of delta, per latent, main and aux.
-  void SumDelta();
-  /// b_dec's gradient, from g_, the aux term and `delta_sums` reduced over ranks.
-  [[nodiscard]] absl::Status ReduceStep(const T* delta_sums, StepSums local);
+  [[nodiscard]] absl::Status RunAux(double rho);
+  void CollectTerms();
+  [[nodiscard]] absl::Status ReduceStep(const T* delta_sums, PenaltyTerms penalty, double active);
+  /// The factor of clipping; 1 without.
+  [[nodiscard]] absl::StatusOr<double> GradientScale(const kernels::RowGradientInput<T>& input);
+  kernels::RowGradientInput<T> RowInput();
+  kernels::RowUpdateOptions RowOptions(double gradient_scale) const;
+  kernels::RowParameters<T> Rows();
+  void UpdateVectors(double gradient_scale);
   [[nodiscard]] absl::Status CheckLoss() const;
-  kernels::Adam AdamNow() const;
-  void FinishStep();
-  double L1Now() const;
-  /// last_reconstruction_ of the last step, while x_ and x_hat_ still hold it.
+  kernels::Adam AdamAt(std::int64_t t) const;
+  [[nodiscard]] absl::Status FinishStep();
+  double LambdaNow();
+  void CalibrateLambda();
+  /// last_reconstruction_ of the last step, while the batch and x_hat still hold it.
   void MeasureLastStep();
 
   const Context context_;
-  const std::int64_t batch_;
-  const bool topk_;
+  const std::int64_t batch_size_;
   const optim::Schedule schedule_;
   double dense_density_ = kDenseDensity;
 
   model::Parameters<T> parameters_;
   optim::Moments<T> moments_;
+  std::unique_ptr<optim::Ema<T>> ema_;
+  std::unique_ptr<model::Parameters<T>> swapped_;  // evaluation with ema: the live ones aside
+  std::optional<optim::L0Controller> controller_;
   std::vector<std::int64_t> since_fired_;
+  std::vector<std::int64_t> last_step_;  // lazy and deferred rows
   std::int64_t step_ = 0;
   std::int64_t tokens_ = 0;
-  std::int64_t
-      last_active_;         // codes f > 0 of the last step, all ranks: chooses the next step's path
-  double input_scale_ = 0;  // 0 = not initialised
+  std::int64_t last_active_;  // codes f > 0 of the last step, all ranks: chooses the next step's path
+  double input_scale_ = 0;    // 0 = not initialised
   double sample_variance_ = 0;
 
-  kernels::AlignedVector<T> x_, x_hat_, g_;  // batch x d
-  std::vector<T> c_;
+  Batch<T> batch_;
+  Reconstructor<T> reconstructor_;
+  std::unique_ptr<Activation<T>> activation_;
+  MainLoss<T> main_;
+  Entries<T> entries_;
+  std::unique_ptr<AuxK<T>> aux_;
+  std::unique_ptr<WideLoss<T>> wide_;
+  std::unique_ptr<DenseRelu<T>> dense_;
+  std::unique_ptr<Resampler<T>> resampler_;
+  std::unique_ptr<kernels::Screen> screen_;
   kernels::EncodeWorkspace<T> workspace_;
-  GlobalTopK<T> selector_;
-  std::vector<std::int64_t> offered_;
-  kernels::Codes<T> codes_;
-  kernels::LatentIndex index_;
-  std::vector<T> delta_, delta_sums_, column_;
+  std::vector<T> c_;
+  std::vector<T> norms_, row_scale_;
+  LatentGradients<T> gradients_;
   kernels::RowWorkspace<T> row_workspace_;
   std::vector<kernels::GradientTerm<T>> terms_;
-  std::vector<double> reduce_;  // d + 3
-  std::vector<T> bias_gradient_;
-  std::unique_ptr<AuxK<T>> aux_;
-  std::unique_ptr<DenseRelu<T>> dense_;
-  bool finite_ = true;
+  std::vector<double> encoder_sums_;  // d: the encoder's term of b_dec's gradient
+  std::vector<T> bias_gradient_, column_, x_sum_;
+  std::vector<std::int32_t> touched_;
 
   Phases phases_;
   Losses losses_;
   StepSums sums_;
-  std::int64_t last_tokens_ =
-      0;  // rows of x_ and x_hat_ that belong to the last step; 0 = overwritten
+  std::int64_t last_tokens_ = 0;  // rows of the batch that belong to the last step; 0 = overwritten
   bool last_dense_ = false;
   bool measured_ = false;  // last_reconstruction_ is of the last step
   double last_lr_ = 0;
-  double last_l1_coefficient_ = 0;
+  double last_lambda_ = 0;
+  double last_norm_ = 0;
   model::ReconstructionMetrics last_reconstruction_;
 
   model::ReconstructionAccumulator evaluation_;
+  kernels::AlignedVector<T> raw_, raw_hat_;  // evaluation
   std::vector<std::uint8_t> evaluation_fired_;
   double evaluation_active_ = 0;
-  double evaluation_l1_ = 0;
+  double evaluation_penalty_ = 0;
 };
 
 }  // namespace sae::train
