@@ -143,6 +143,9 @@ absl::Status ReadStoreManifest(config::SweepSpec& spec, const World& world) {
         absl::StrCat("store: ", path, " is not a store's manifest: has no width d"));
   }
   spec.store_d = manifest["d"].get<std::int64_t>();
+  // Absent in a store without targets.
+  const bool targets = manifest.contains("target_d") && manifest["target_d"].is_number_integer();
+  spec.store_target_d = targets ? manifest["target_d"].get<std::int64_t>() : 0;
   spec.store_hash = HashToText(Xxh3(*text));
   return absl::OkStatus();
 }

@@ -19,7 +19,7 @@ namespace sae::cli {
 [[nodiscard]] absl::StatusOr<config::SweepSpec> LoadSpec(const std::string& file,
                                                          const World& world);
 
-/// Fills store_hash and store_d from the store's manifest.json.
+/// Fills store_hash, store_d and store_target_d from the store's manifest.json.
 [[nodiscard]] absl::Status ReadStoreManifest(config::SweepSpec& spec, const World& world);
 
 }  // namespace sae::cli

@@ -53,13 +53,18 @@ struct Totals {
   std::int64_t checkpoints = 0;  ///< bytes, with two kept and a third being written
 };
 
+std::int64_t RankBytes(const Plan& plan, const config::TrialConfig& config) {
+  return config::EstimateMemory(config, plan.spec.store_d, plan.spec.store_target_d).total();
+}
+
 Totals Sum(const Plan& plan) {
   Totals t;
   for (const config::TrialPoint& p : plan.points) {
     t.tokens += p.config.train.tokens;
     t.slots = std::max(t.slots, p.config.ranks);
-    t.memory = std::max(t.memory, config::EstimateMemory(p.config, plan.spec.store_d).total());
-    t.checkpoints += 3 * config::EstimateCheckpointBytes(p.config, plan.spec.store_d);
+    t.memory = std::max(t.memory, RankBytes(plan, p.config));
+    t.checkpoints +=
+        3 * config::EstimateCheckpointBytes(p.config, plan.spec.store_d, plan.spec.store_target_d);
   }
   return t;
 }
@@ -78,14 +83,14 @@ std::string PlanText(const Plan& plan, bool all) {
     const config::TrialConfig& c = plan.points[i].config;
     table.Add({config::TrialId(static_cast<std::int64_t>(i)), PointText(plan.points[i]),
                absl::StrCat(c.ranks), absl::StrCat(config::TotalSteps(c)), Count(c.train.tokens),
-               width_known ? Bytes(static_cast<double>(
-                                 config::EstimateMemory(c, plan.spec.store_d).total()))
-                           : "?"});
+               width_known ? Bytes(static_cast<double>(RankBytes(plan, c))) : "?"});
   }
-  std::string out = absl::StrCat("sweep ", plan.spec.name, ": ", plan.points.size(), " trials (",
-                                 plan.spec.search, ")\nstore ", plan.spec.store,
-                                 width_known ? absl::StrCat(", width ", plan.spec.store_d) : "",
-                                 "\n\n", table.Text());
+  std::string out = absl::StrCat(
+      "sweep ", plan.spec.name, ": ", plan.points.size(), " trials (", plan.spec.search,
+      ")\nstore ", plan.spec.store, width_known ? absl::StrCat(", width ", plan.spec.store_d) : "",
+      plan.spec.store_target_d > 0 ? absl::StrCat(", targets of width ", plan.spec.store_target_d)
+                                   : "",
+      "\n\n", table.Text());
   if (shown < plan.points.size())
     absl::StrAppend(&out, "… ", plan.points.size() - shown, " more: --all shows them\n");
   const Totals t = Sum(plan);
@@ -106,9 +111,13 @@ std::string PlanText(const Plan& plan, bool all) {
 
 std::string PlanJson(const Plan& plan) {
   const Totals t = Sum(plan);
-  json out = {{"name", plan.spec.name},       {"store", plan.spec.store},
-              {"store_d", plan.spec.store_d}, {"search", plan.spec.search},
-              {"slots_per_trial", t.slots},   {"tokens", t.tokens}};
+  json out = {{"name", plan.spec.name},
+              {"store", plan.spec.store},
+              {"store_d", plan.spec.store_d},
+              {"store_target_d", plan.spec.store_target_d},
+              {"search", plan.spec.search},
+              {"slots_per_trial", t.slots},
+              {"tokens", t.tokens}};
   if (plan.spec.store_d > 0) {
     out["memory_per_rank"] = t.memory;
     out["checkpoint_bytes"] = t.checkpoints;
@@ -124,8 +133,7 @@ std::string PlanJson(const Plan& plan) {
                   {"parameters", parameters},
                   {"slots", p.config.ranks},
                   {"steps", config::TotalSteps(p.config)}};
-    if (plan.spec.store_d > 0)
-      trial["memory_per_rank"] = config::EstimateMemory(p.config, plan.spec.store_d).total();
+    if (plan.spec.store_d > 0) trial["memory_per_rank"] = RankBytes(plan, p.config);
     out["trials"].push_back(std::move(trial));
   }
   return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";

@@ -220,6 +220,7 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
   spec.store = proto.store();
   spec.store_hash = proto.store_hash();
   spec.store_d = proto.store_d();
+  spec.store_target_d = proto.store_target_d();
   SAE_ASSIGN_OR_RETURN(spec.trial, FromProto(proto.trial()));
   for (int i = 0; i < proto.parameters_size(); ++i) {
     config::ParameterSet set;
@@ -244,13 +245,14 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
 
 saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   // The binding lists every field: one more in the struct stops the build here.
-  const auto& [name, store, store_hash, store_d, trial, parameters, metric, minimize, constraints,
-               search, max_trials, search_seed, max_concurrent] = spec;
+  const auto& [name, store, store_hash, store_d, store_target_d, trial, parameters, metric,
+               minimize, constraints, search, max_trials, search_seed, max_concurrent] = spec;
   saeloom::v1::SweepSpec proto;
   proto.set_name(name);
   proto.set_store(store);
   proto.set_store_hash(store_hash);
   proto.set_store_d(store_d);
+  proto.set_store_target_d(store_target_d);
   *proto.mutable_trial() = ToProto(trial);
   for (const config::ParameterSet& set : parameters) {
     saeloom::v1::ParameterSet* out = proto.add_parameters();

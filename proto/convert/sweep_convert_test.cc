@@ -79,8 +79,9 @@ TEST(SweepConvert, SweepSpecHasTheFieldsThatToProtoWrites) {
   std::set<std::string> names;
   const auto* d = saeloom::v1::SweepSpec::descriptor();
   for (int i = 0; i < d->field_count(); ++i) names.insert(d->field(i)->name());
-  EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d", "trial",
-                                          "parameters", "objective", "search", "max_concurrent"}));
+  EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d",
+                                          "store_target_d", "trial", "parameters", "objective",
+                                          "search", "max_concurrent"}));
 }
 
 TEST(SweepConvert, TrialRoundTripKeepsEveryField) {
@@ -115,6 +116,7 @@ config::SweepSpec Full() {
   s.store = "/data/store";
   s.store_hash = "xxh3:0123456789abcdef";
   s.store_d = 576;
+  s.store_target_d = 320;
   s.trial = EveryFieldSet();
   s.parameters = {{{"sae.k", Parameter::Kind::kValues, {"8", "\"auto\"", "0.5", "true"}, 0, 0, 0},
                    {"train.lr", Parameter::Kind::kLogUniform, {}, 1e-5, 1e-3, 0}},

@@ -14,7 +14,7 @@
 
 namespace sae::config {
 
-/// Names of `sae.architecture`. Those not yet built are refused by Validate with UNIMPLEMENTED's words.
+/// Names of `sae.architecture`.
 const std::vector<std::string>& Architectures();
 /// Names of metrics that the trainer emits (see docs/metrics in ARCHITECTURE.md): objective, constraints.
 const std::vector<std::string>& Metrics();
@@ -123,18 +123,22 @@ std::vector<Field> Fields(RunConfig& config);
 std::string ToJson(const TrialConfig& config);
 std::string ToJson(const RunConfig& config);
 
-/// All problems that can be seen without the store. `d` > 0 adds those that need the width.
-[[nodiscard]] absl::Status Validate(const TrialConfig& config, std::int64_t d = 0);
+/// All problems that can be seen without the store. `d` > 0 adds those that need the store: its width
+/// and the width of its targets (0 = it has none). Accepts what Resolve returns for a valid config.
+[[nodiscard]] absl::Status Validate(const TrialConfig& config, std::int64_t d = 0, std::int64_t target_d = 0);
 
 /// sae.prefixes: "auto" (n/16, n/8, n/4, n/2, n; those below 1 left out) or rising widths as
 /// "128,512,2048"; n is appended where it is not the last. m_1 < ... < m_G = latents.
 [[nodiscard]] absl::StatusOr<std::vector<std::int64_t>> ParsePrefixes(const std::string& text, std::int64_t latents);
 
-/// `config` with every auto field set, for a store of width d.
+/// `config` with every auto field set, for a store of width d. What only data can tell stays auto:
+/// sae.threshold_init, sae.bandwidth (but for tanh) and sae.threshold_lr of raw thresholds.
 TrialConfig Resolve(TrialConfig config, std::int64_t d);
 std::int64_t TotalSteps(const TrialConfig& config);
 
-/// Bytes one rank needs, by part. Float32 engine: parameters, Adam moments, codes, batch buffers.
+/// Bytes one rank needs at most, by part. `optimizer`: Adam's moments, the mean of parameters (train.ema),
+/// counters of latents and of lazy rows. `codes`: sparse codes with their gradients. `buffers`: rows of a
+/// batch, Matryoshka's errors, blocks of a fixed reduction, the dense phase, the screen of `certified`.
 struct MemoryEstimate {
   std::int64_t parameters = 0;
   std::int64_t optimizer = 0;
@@ -142,8 +146,9 @@ struct MemoryEstimate {
   std::int64_t buffers = 0;
   std::int64_t total() const { return parameters + optimizer + codes + buffers; }
 };
-MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d);
+/// `target_d`: of the store; it counts for transcoders only.
+MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::int64_t target_d = 0);
 /// Bytes on disk of one checkpoint of this trial.
-std::int64_t EstimateCheckpointBytes(const TrialConfig& config, std::int64_t d);
+std::int64_t EstimateCheckpointBytes(const TrialConfig& config, std::int64_t d, std::int64_t target_d = 0);
 
 }  // namespace sae::config

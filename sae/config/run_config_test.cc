@@ -15,8 +15,6 @@ TrialConfig Good() {
   return c;
 }
 
-std::string Why(const TrialConfig& c) { return Message(Validate(c, 576)); }
-
 TEST(RunConfig, JsonRoundTripKeepsEveryField) {
   RunConfig c;
   // Give every field a value of its own, so that a field that ToJson or Parse forgets shows.
@@ -76,35 +74,6 @@ TEST(RunConfig, SetFieldByPath) {
   EXPECT_EQ(c.sae.k, 8);
   EXPECT_THAT(Message(SetField(c, "sae.kk", "8")), HasSubstr("did you mean sae.k?"));
   EXPECT_THAT(Message(SetField(c, "sae.architecture", "3")), HasSubstr("is not a string"));
-}
-
-TEST(Validate, GoodConfigPasses) { EXPECT_TRUE(Validate(Good(), 576).ok()) << Why(Good()); }
-
-TEST(Validate, ReportsEveryProblemAtOnce) {
-  TrialConfig c = Good();
-  c.sae.k = 4096;
-  c.ranks = 3;
-  c.train.batch = 0;
-  const std::string why = Why(c);
-  EXPECT_THAT(why, HasSubstr("sae.k: 4096 is more than sae.latents 2048"));
-  EXPECT_THAT(why, HasSubstr("ranks: 3 does not divide sae.latents 2048"));
-  EXPECT_THAT(why, HasSubstr("train.batch: 0"));
-}
-
-TEST(Validate, ArchitectureNotBuiltYetIsRefused) {
-  TrialConfig c = Good();
-  c.sae.architecture = "gated";
-  EXPECT_THAT(Why(c), HasSubstr("gated is not built yet"));
-  c.sae.architecture = "topkk";
-  EXPECT_THAT(Why(c), HasSubstr("did you mean topk?"));
-}
-
-TEST(EstimateMemory, CountsParametersAndMoments) {
-  TrialConfig c = Good();
-  c.ranks = 2;
-  const MemoryEstimate m = EstimateMemory(c, 576);
-  EXPECT_EQ(m.parameters, (1024 * (2 * 576 + 1) + 576) * 4);
-  EXPECT_EQ(m.optimizer, 2 * m.parameters + 1024 * 8);
 }
 
 }  // namespace

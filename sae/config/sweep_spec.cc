@@ -156,10 +156,11 @@ class Parser {
   void Store(const json& j) {
     if (j.is_string()) {
       spec_.store = j.get<std::string>();
-    } else if (Keys(j, "store", {"path", "hash", "d"})) {
+    } else if (Keys(j, "store", {"path", "hash", "d", "target_d"})) {
       String(j, "path", "store.path", spec_.store);
       String(j, "hash", "store.hash", spec_.store_hash);
       Integer(j, "d", "store.d", spec_.store_d);
+      Integer(j, "target_d", "store.target_d", spec_.store_target_d);
     }
   }
 
@@ -542,7 +543,7 @@ void CheckTrials(const SweepSpec& spec, const std::vector<TrialPoint>& points, P
   std::vector<std::string> order;
   std::unordered_map<std::string, Seen> seen;
   for (std::size_t i = 0; i < points.size(); ++i) {
-    const absl::Status s = Validate(points[i].config, spec.store_d);
+    const absl::Status s = Validate(points[i].config, spec.store_d, spec.store_target_d);
     if (s.ok()) continue;
     for (const auto& part : absl::StrSplit(s.message(), "; ")) {
       auto [it, fresh] = seen.emplace(std::string(part), Seen{0, i});
@@ -617,6 +618,7 @@ std::string ToJson(const SweepSpec& spec) {
   root["store"] = spec.store;
   if (!spec.store_hash.empty() || spec.store_d != 0) {
     root["store"] = {{"path", spec.store}, {"hash", spec.store_hash}, {"d", spec.store_d}};
+    if (spec.store_target_d != 0) root["store"]["target_d"] = spec.store_target_d;
   }
   root["trial"] = json::parse(ToJson(spec.trial), nullptr, false);
   if (!spec.parameters.empty()) root["parameters"] = json::array();
@@ -650,6 +652,8 @@ absl::Status Validate(const SweepSpec& spec) {
     problems.Add("store: '", spec.store, "' is not absolute: workers run elsewhere");
   }
   if (spec.store_d < 0) problems.Add("store.d: ", spec.store_d, " is negative");
+  if (spec.store_target_d < 0)
+    problems.Add("store.target_d: ", spec.store_target_d, " is negative");
   if (spec.max_concurrent < 0)
     problems.Add("maxConcurrent: ", spec.max_concurrent, " is negative: 0 means as many as fit");
   CheckMetric(spec.objective_metric, "objective.metric", problems);

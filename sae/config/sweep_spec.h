@@ -34,9 +34,10 @@ struct Constraint {
 
 struct SweepSpec {
   std::string name;
-  std::string store;         ///< absolute
-  std::string store_hash;    ///< XXH3 text of the store's manifest.json, recorded at submit
-  std::int64_t store_d = 0;  ///< width, read from the manifest at submit; 0 = unknown
+  std::string store;                ///< absolute
+  std::string store_hash;           ///< XXH3 text of the store's manifest.json, recorded at submit
+  std::int64_t store_d = 0;         ///< width, read from the manifest at submit; 0 = unknown
+  std::int64_t store_target_d = 0;  ///< likewise, of its targets; 0 = it has none
   TrialConfig trial;
   std::vector<ParameterSet> parameters;  ///< a union of grids; empty = one trial
   std::string objective_metric = "heldout.fvu";
@@ -68,8 +69,8 @@ std::string ToText(const TrialPoint& point);
 /// maxConcurrent. An axis is {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}.
 /// Unknown keys are errors that name the nearest known one. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
-/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash and store_d stand under `store`
-/// as {path, hash, d} when set, and ParseSweepSpec takes both forms.)
+/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash, store_d and store_target_d
+/// stand under `store` as {path, hash, d, target_d} when set, and ParseSweepSpec takes both forms.)
 std::string ToJson(const SweepSpec& spec);
 
 /// Every problem: names, ranges, each expanded trial's Validate (with its assignments named),

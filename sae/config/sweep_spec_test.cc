@@ -73,6 +73,7 @@ TEST(SweepSpec, JsonRoundTripOfEveryField) {
   SweepSpec s = Demo();
   s.store_hash = "xxh3:0123456789abcdef";
   s.store_d = 576;
+  s.store_target_d = 320;
   s.parameters[1].push_back(Range("train.lr", Parameter::Kind::kLogUniform, 1e-5, 1e-3));
   s.parameters[1].push_back(Range("train.seed", Parameter::Kind::kIntUniform, 0, 4, 2));
   s.parameters[0].push_back(Range("sae.aux_alpha", Parameter::Kind::kUniform, 0, 1, 0.25));
@@ -86,6 +87,7 @@ TEST(SweepSpec, JsonRoundTripOfEveryField) {
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(ToJson(*back), ToJson(s));
   EXPECT_EQ(back->store_d, 576);
+  EXPECT_EQ(back->store_target_d, 320);
   EXPECT_EQ(back->max_trials, 5);
   EXPECT_FALSE(back->minimize);
 }
@@ -140,6 +142,32 @@ TEST(SweepSpec, NotJsonIsAnErrorAndNumbersTooLargeAreToo) {
   EXPECT_THAT(ParseError("{"), HasSubstr("not JSON"));
   EXPECT_THAT(ParseError("[]"), HasSubstr("not a map"));
   EXPECT_THAT(ParseError(R"({"maxConcurrent": 1e999})"), HasSubstr("not JSON"));
+}
+
+TEST(SweepSpec, TranscodersNeedAStoreWithTargets) {
+  SweepSpec s = Demo();
+  s.parameters = {{Values("sae.k", {"8"}), Values("sae.transcoder", {"false", "true"})}};
+  EXPECT_TRUE(Validate(s).ok()) << "the store is not known yet";
+  s.store_d = 576;
+  EXPECT_THAT(Why(s), HasSubstr("trial.sae.transcoder: true: the store has no targets"));
+  EXPECT_THAT(Why(s), HasSubstr("saeloom harvest --hook HOOK --target-hook HOOK` (in trial 0001: "
+                                "sae.k=8 sae.transcoder=true)"));
+  s.store_target_d = 576;
+  EXPECT_TRUE(Validate(s).ok()) << Why(s);
+  s.store_target_d = -1;
+  EXPECT_THAT(Why(s), HasSubstr("store.target_d: -1 is negative"));
+}
+
+TEST(SweepSpec, AUnionHoldsEveryArchitecture) {
+  SweepSpec s = Demo();
+  s.parameters = {{Values("sae.architecture", {"\"topk\"", "\"batchtopk\"", "\"matryoshka\""}),
+                   Values("sae.k", {"32", "64"})},
+                  {Values("sae.architecture", {"\"relu_l1\"", "\"gated\"", "\"jumprelu\""}),
+                   Values("sae.target_l0", {"32", "64"})}};
+  EXPECT_TRUE(Validate(s).ok()) << Why(s);
+  EXPECT_EQ(ExpandTrials(s)->size(), 12U);
+  s.trial.sae.target_l0 = 32;  // for all: the ranked ones say no
+  EXPECT_THAT(Why(s), HasSubstr("trial.sae.target_l0: 32: topk sets its L0 itself"));
 }
 
 TEST(SweepSpec, HarvestAndUnbuiltSearchesAreUnimplemented) {
@@ -225,7 +253,7 @@ TEST(SweepSpec, GridsCountRangesWithAStep) {
   ASSERT_TRUE(points.ok()) << points.status();
   ASSERT_EQ(points->size(), 12U);
   EXPECT_EQ(ToText((*points)[1]), "train.beta1=0 train.seed=3");
-  EXPECT_NEAR((*points)[11].config.train.beta1, 0.3, 1e-12);
+  EXPECT_NEAR(*(*points)[11].config.train.beta1, 0.3, 1e-12);
   s.parameters[0][0].step = 0;
   EXPECT_THAT(Why(s), HasSubstr("parameters.train.beta1.step: missing: a grid needs a step"));
   s.parameters[0][0] = Range("train.lr", Parameter::Kind::kLogUniform, 1e-5, 1e-3, 0.1);
@@ -277,8 +305,8 @@ TEST(SweepSpec, RandomDrawsDependOnSeedAndIndexAlone) {
     EXPECT_GE(*c.train.lr, 1e-5);
     EXPECT_LE(*c.train.lr, 1e-3);
     EXPECT_EQ(c.sae.k % 8, 0);
-    EXPECT_GE(c.train.beta1, 0.5);
-    EXPECT_LT(c.train.beta1, 0.9);
+    EXPECT_GE(*c.train.beta1, 0.5);
+    EXPECT_LT(*c.train.beta1, 0.9);
     ks.insert(c.sae.k);
     seeds.insert(c.train.seed);
   }

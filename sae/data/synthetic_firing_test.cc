@@ -181,7 +181,8 @@ TEST(SyntheticFiring, ChildrenScaleWithTheirParent) {
   }
 }
 
-// Property 84. The published L0 is about 34, 25 of them among the first 4096 features.
+// The published L0 is about 34, 25 of them among the first 4096 features.
+// Property 84.
 TEST(SyntheticFiring, SixteenThousandFeaturesHaveThePublishedL0) {
   const auto source = Make("preset=synthsaebench_16k,d=2,orthogonalise_steps=0");
   EXPECT_EQ(source->parents()[127], -1);

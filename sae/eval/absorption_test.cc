@@ -47,7 +47,7 @@ AbsorptionReport Measure(bool absorbing) {
   return a.Result();
 }
 
-// Property 72, on known truth.
+// Property 72.
 TEST(Absorption, TheTrueDictionaryAbsorbsNothing) {
   const AbsorptionReport r = Measure(false);
   EXPECT_GT(r.active, 800);
@@ -56,7 +56,7 @@ TEST(Absorption, TheTrueDictionaryAbsorbsNothing) {
   EXPECT_EQ(r.recall_with_child, 1);
 }
 
-// Property 72, on known truth.
+// Property 72.
 TEST(Absorption, AnAbsorbingDictionaryAbsorbsTheParentOnEveryRowOfTheChild) {
   const AbsorptionReport r = Measure(true);
   EXPECT_NEAR(r.rate, 0.2, 0.05);  // P(child | parent)

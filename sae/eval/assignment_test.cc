@@ -42,8 +42,8 @@ Assignment BruteForce(const std::vector<double>& w, std::int64_t rows, std::int6
   return out;
 }
 
-// Property 80. Small whole weights tie often: totals are exact and the lowest partners are asked
-// for.
+// Small whole weights tie often: totals are exact and the lowest partners are asked for.
+// Property 80.
 TEST(AssignMax, IsTheBestOfAllAssignmentsAndTheLowestOnTies) {
   Random random(1);
   for (std::int64_t rows = 1; rows <= 7; ++rows) {

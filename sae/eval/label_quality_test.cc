@@ -14,8 +14,9 @@ TEST(LabelQuality, PrecisionFallsWithTheBaseRate) {
   EXPECT_EQ(PrecisionAtBaseRate(0.7, 0, 0.01), 1);
 }
 
-// Property 82. The latent of the parent feature, labelled with its child: every child is found, one
-// in five firings is one, and examples of the strongest activations show nothing else.
+// The latent of the parent feature, labelled with its child: every child is found, one in five
+// firings is one, and examples of the strongest activations show nothing else.
+// Property 82.
 TEST(LabelQuality, AParentsLatentLabelledAsItsChildHasRecallOneAndPrecisionOneInFive) {
   const auto source =
       data::SyntheticSource::Create(data::SyntheticPreset("absorption").value()).value();

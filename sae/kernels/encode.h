@@ -47,11 +47,15 @@ template <class T>
 struct EncodeWorkspace {
   struct Worker {
     AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of products
-    AlignedVector<T> values;      ///< top-k: a list for each of the block's tokens
+    AlignedVector<T> values;  ///< top-k: a list for each of the block's tokens; largest: one list
     AlignedVector<std::int32_t> ids;
-    std::vector<std::int64_t> counts;
+    std::vector<std::int64_t> counts;  ///< top-k
     std::vector<T> floors;
     std::vector<Scored<T>> order;
+    AlignedVector<std::int32_t> tokens;  ///< largest
+    std::int64_t size = 0;
+    T floor = T(0);
+    std::vector<std::uint64_t> places;  ///< of entries tied at a cut
   };
   struct Block {  ///< entries of one token block, chunk by chunk, token by token
     AlignedVector<T> values;
@@ -61,6 +65,7 @@ struct EncodeWorkspace {
   };
   std::vector<Worker> workers;
   std::vector<Block> blocks;
+  std::vector<std::int64_t> next;
 };
 
 /// One chunk: z[r * ld + j] is token `token + r`'s product x . w of the latent latent_ids[j]
@@ -111,6 +116,15 @@ template <class T>
 template <class T>
 [[nodiscard]] bool EncodeAbove(const EncodeInput<T>& input, const T* lower, T floor,
                                EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool);
+
+/// BatchTopK's candidates: a superset of this shard's `count` >= 1 first entries among all
+/// z > max(0, floor) of the batch, in the order: larger value, then lower (token, latent); exactly
+/// those with z > max(0, floor) where there are at most `count`. Each thread keeps fewer than
+/// 2 count, so memory is O(threads x count); which others are among them depends on the number of
+/// threads. CSR by token, local ids ascending, values = z. Not of a subset.
+template <class T>
+[[nodiscard]] bool EncodeLargest(const EncodeInput<T>& input, std::int64_t count, T floor,
+                                 EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool);
 
 /// c_i = b_enc_i - s W_i . b_dec in float64, rounded once. b_dec null: s = 0 (no pre-bias). b_enc
 /// null: 0.

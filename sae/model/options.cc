@@ -42,12 +42,14 @@ Options OptionsOf(const config::TrialConfig& c) {
                                        {"matryoshka", Architecture::kMatryoshka},
                                        {"gated", Architecture::kGated},
                                        {"jumprelu", Architecture::kJumpRelu}});
-  o.penalty = Pick<Penalty>(c.sae.penalty, {{"l1", Penalty::kL1},
-                                            {"l1_norm", Penalty::kL1Norm},
-                                            {"lp", Penalty::kLp},
-                                            {"l0", Penalty::kL0},
-                                            {"l0_quadratic", Penalty::kL0Quadratic},
-                                            {"tanh", Penalty::kTanh}});
+  if (!o.ranked()) {
+    o.penalty = Pick<Penalty>(c.sae.penalty, {{"l1", Penalty::kL1},
+                                              {"l1_norm", Penalty::kL1Norm},
+                                              {"lp", Penalty::kLp},
+                                              {"l0", Penalty::kL0},
+                                              {"l0_quadratic", Penalty::kL0Quadratic},
+                                              {"tanh", Penalty::kTanh}});
+  }
   o.decoder = Pick<DecoderMode>(c.sae.decoder, {{"unit", DecoderMode::kUnit},
                                                 {"unit_before", DecoderMode::kUnitBefore},
                                                 {"free", DecoderMode::kFree},

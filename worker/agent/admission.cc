@@ -13,7 +13,12 @@ namespace {
 constexpr std::int64_t kCheckpointsOnDisk = 3;
 constexpr std::int64_t kOtherFiles = 32 << 20;
 
-absl::StatusOr<std::int64_t> CheckStore(sae::Env& env, const saeloom::v1::StartAttempt& start) {
+struct StoreWidths {
+  std::int64_t d = 0;
+  std::int64_t target_d = 0;  ///< 0 = no targets
+};
+
+absl::StatusOr<StoreWidths> CheckStore(sae::Env& env, const saeloom::v1::StartAttempt& start) {
   const std::string path = start.store() + "/manifest.json";
   auto manifest = env.Read(path);
   if (!manifest.ok()) {
@@ -32,7 +37,10 @@ absl::StatusOr<std::int64_t> CheckStore(sae::Env& env, const saeloom::v1::StartA
     return absl::FailedPreconditionError(
         absl::StrCat(path, " is no manifest of an activation store"));
   }
-  return json["d"].get<std::int64_t>();
+  // Absent in a store without targets.
+  const bool targets = json.contains("target_d") && json["target_d"].is_number_integer();
+  return StoreWidths{json["d"].get<std::int64_t>(),
+                     targets ? json["target_d"].get<std::int64_t>() : 0};
 }
 
 }  // namespace
@@ -44,10 +52,11 @@ absl::StatusOr<sae::config::TrialConfig> Admit(sae::Env& env,
   SAE_RETURN_IF_ERROR(sae::ValidateName(start.sweep(), "sweep"));
   SAE_RETURN_IF_ERROR(sae::ValidateName(start.trial(), "trial"));
   SAE_ASSIGN_OR_RETURN(auto config, sae::FromProto(start.config()));
-  SAE_ASSIGN_OR_RETURN(const std::int64_t d, CheckStore(env, start));
-  SAE_RETURN_IF_ERROR(sae::config::Validate(config, d));
+  SAE_ASSIGN_OR_RETURN(const StoreWidths store, CheckStore(env, start));
+  SAE_RETURN_IF_ERROR(sae::config::Validate(config, store.d, store.target_d));
   const std::int64_t need =
-      kCheckpointsOnDisk * sae::config::EstimateCheckpointBytes(config, d) + kOtherFiles;
+      kCheckpointsOnDisk * sae::config::EstimateCheckpointBytes(config, store.d, store.target_d) +
+      kOtherFiles;
   SAE_RETURN_IF_ERROR(sae::RequireFreeBytes(env, runs_directory, need, "the trial's checkpoints"));
   return config;
 }

@@ -1,0 +1,113 @@
+// What a trial takes in memory and on disk, before it runs.
+
+#include <algorithm>
+
+#include "sae/config/run_config.h"
+
+namespace sae::config {
+namespace {
+
+constexpr std::int64_t kFloat = 4;
+constexpr std::int64_t kEntry =
+    16;  ///< bytes of an entry of the codes: by token, by latent, gradient
+constexpr std::int64_t kChunk = 512;         ///< tokens and latents of a chunk of the encoder
+constexpr std::int64_t kVirtualBlocks = 16;  ///< of a fixed reduction
+/// Share of latents above which a step is dense, so that no more of them stand in sparse codes.
+constexpr double kSwitchDensity = 0.05;
+
+struct Shape {
+  std::int64_t latents = 0;  ///< of this rank
+  std::int64_t d = 0, d_out = 0, batch = 0;
+  bool ranked = false;  ///< topk, batchtopk, matryoshka
+};
+
+Shape ShapeOf(const TrialConfig& c, std::int64_t d, std::int64_t target_d) {
+  Shape s;
+  s.latents = c.sae.latents / std::max<std::int64_t>(c.ranks, 1);
+  s.d = d;
+  s.d_out = c.sae.transcoder && target_d > 0 ? target_d : d;
+  s.batch = c.train.batch;
+  s.ranked = c.sae.architecture == "topk" || c.sae.architecture == "batchtopk" ||
+             c.sae.architecture == "matryoshka";
+  return s;
+}
+
+/// Floats of one set of parameters: two matrices, vectors of latents, what all ranks hold alike.
+std::int64_t Parameters(const SaeConfig& sae, const Shape& s, std::int64_t latents) {
+  const std::int64_t vectors = sae.architecture == "gated"      ? 3   // b_enc, b_mag, r_mag
+                               : sae.architecture == "jumprelu" ? 2   // b_enc, threshold
+                                                                : 1;  // b_enc
+  const std::int64_t skip = sae.skip ? s.d_out * s.d : 0;
+  return latents * (s.d + s.d_out + vectors) + s.d_out + skip;
+}
+
+/// Values, both moments, and the mean of parameters where one is kept.
+std::int64_t Copies(const TrainConfig& train) { return train.ema > 0 ? 4 : 3; }
+
+std::int64_t Codes(const TrialConfig& c, const Shape& s) {
+  std::int64_t width = 0;  // entries a token
+  if (s.ranked) {
+    const std::int64_t decoded = c.sae.multi_topk ? 5 * c.sae.k : c.sae.k;
+    width = std::min(s.latents, decoded) + std::min(s.latents, c.sae.aux_k.value_or(0));
+  } else {
+    width = std::max<std::int64_t>(
+        1, static_cast<std::int64_t>(kSwitchDensity * static_cast<double>(s.latents)));
+    // Gated: codes and open gates. JumpReLU: codes and the window around the threshold.
+    if (c.sae.architecture != "relu_l1") width *= 2;
+  }
+  return s.batch * width * kEntry;
+}
+
+/// Blocks of tokens x latents in both passes and two gradients of the size of the matrices.
+std::int64_t DensePhase(const Shape& s) {
+  const std::int64_t chunks = std::max<std::int64_t>(
+      1, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, s.latents * kChunk));
+  const std::int64_t block = std::min(s.batch, kChunk * chunks);
+  return (3 * block * s.latents + 2 * s.latents * (s.d + s.d_out) + block * s.d_out) * kFloat +
+         s.batch * s.latents / 8;
+}
+
+std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
+  // Input, target where it is another; reconstruction and error, and AuxK's.
+  std::int64_t rows = s.d + (c.sae.transcoder ? s.d_out : 0) + 2 * s.d_out;
+  if (c.sae.aux_k.value_or(0) > 0 || c.sae.multi_topk || c.sae.architecture == "gated") {
+    rows += 2 * s.d_out;
+  }
+  if (c.sae.architecture == "matryoshka") {
+    const auto prefixes = ParsePrefixes(c.sae.prefixes, c.sae.latents);
+    if (prefixes.ok()) rows += static_cast<std::int64_t>(prefixes->size()) * s.d_out;
+  }
+  if (c.train.reduction == "fixed") rows += kVirtualBlocks * s.d_out;
+  std::int64_t bytes = s.batch * rows * kFloat + kChunk * kChunk * kFloat;
+  if (!s.ranked) bytes += DensePhase(s);
+  if (c.train.selection == "certified") {
+    // bf16 copies of encoder and batch; two norms of each row for the margin.
+    bytes += (s.latents + s.batch) * (2 * s.d + 2 * kFloat);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::int64_t target_d) {
+  const TrialConfig c = Resolve(config, d);
+  const Shape s = ShapeOf(c, d, target_d);
+  const std::int64_t parameters = Parameters(c.sae, s, s.latents);
+  MemoryEstimate m;
+  m.parameters = parameters * kFloat;
+  m.optimizer = (Copies(c.train) - 1) * parameters * kFloat + s.latents * 8;
+  if (c.train.rows == "lazy") m.optimizer += 2 * s.latents * 8;  // last step of each row
+  if (c.train.rows == "deferred") m.optimizer += s.latents * 8;  // of decoder rows
+  m.codes = Codes(c, s);
+  m.buffers = Buffers(c, s);
+  return m;
+}
+
+std::int64_t EstimateCheckpointBytes(const TrialConfig& c, std::int64_t d, std::int64_t target_d) {
+  const Shape s = ShapeOf(c, d, target_d);
+  constexpr std::int64_t kHeaders = 1 << 16;
+  return Copies(c.train) * Parameters(c.sae, s, c.sae.latents) * kFloat + c.sae.latents * 8 +
+         kHeaders;
+}
+
+}  // namespace sae::config

@@ -1,0 +1,114 @@
+#include <gtest/gtest.h>
+
+#include "sae/config/run_config.h"
+
+namespace sae::config {
+namespace {
+
+constexpr std::int64_t kD = 576, kN = 2048, kB = 2048;
+
+TrialConfig Base(const std::string& architecture = "topk") {
+  TrialConfig c;
+  c.sae.architecture = architecture;
+  c.sae.latents = kN;
+  c.sae.k = 32;
+  c.sae.aux_k = 0;
+  c.sae.target_l0 = architecture == "topk" ? 0 : 32;
+  c.train.tokens = 5e5;
+  return c;
+}
+
+TEST(EstimateMemory, CountsParametersAndMomentsOfOneRank) {
+  TrialConfig c = Base();
+  c.ranks = 2;
+  const MemoryEstimate m = EstimateMemory(c, kD);
+  EXPECT_EQ(m.parameters, (kN / 2 * (2 * kD + 1) + kD) * 4);
+  EXPECT_EQ(m.optimizer, 2 * m.parameters + kN / 2 * 8);
+  EXPECT_EQ(m.total(), m.parameters + m.optimizer + m.codes + m.buffers);
+}
+
+TEST(EstimateMemory, GatedAndJumpReluHaveMoreVectors) {
+  const std::int64_t plain = EstimateMemory(Base("relu_l1"), kD).parameters;
+  EXPECT_EQ(EstimateMemory(Base("gated"), kD).parameters, plain + 2 * kN * 4);
+  EXPECT_EQ(EstimateMemory(Base("jumprelu"), kD).parameters, plain + kN * 4);
+}
+
+TEST(EstimateMemory, AMeanOfParametersIsACopyMore) {
+  TrialConfig c = Base();
+  const MemoryEstimate without = EstimateMemory(c, kD);
+  const std::int64_t on_disk = EstimateCheckpointBytes(c, kD);
+  c.train.ema = 0.999;
+  EXPECT_EQ(EstimateMemory(c, kD).optimizer, without.optimizer + without.parameters);
+  EXPECT_EQ(EstimateCheckpointBytes(c, kD), on_disk + without.parameters);
+}
+
+TEST(EstimateMemory, LazyAndDeferredRowsCountTheirSteps) {
+  TrialConfig c = Base();
+  const std::int64_t dense = EstimateMemory(c, kD).optimizer;
+  c.train.rows = "lazy";
+  EXPECT_EQ(EstimateMemory(c, kD).optimizer, dense + 2 * kN * 8);
+  c.train.rows = "deferred";
+  EXPECT_EQ(EstimateMemory(c, kD).optimizer, dense + kN * 8);
+}
+
+TEST(EstimateMemory, MatryoshkaHasAnErrorMatrixForEachPrefix) {
+  TrialConfig c = Base("batchtopk");
+  c.sae.target_l0 = 0;
+  const std::int64_t without = EstimateMemory(c, kD).buffers;
+  c.sae.architecture = "matryoshka";
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, without + 5 * kB * kD * 4);
+  c.sae.prefixes = "128,512";
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, without + 3 * kB * kD * 4);
+}
+
+TEST(EstimateMemory, AFixedReductionKeepsSixteenReconstructions) {
+  TrialConfig c = Base();
+  const std::int64_t fast = EstimateMemory(c, kD).buffers;
+  c.train.reduction = "fixed";
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, fast + 16 * kB * kD * 4);
+}
+
+TEST(EstimateMemory, CertifiedKeepsBf16CopiesAndNorms) {
+  TrialConfig c = Base();
+  const std::int64_t plain = EstimateMemory(c, kD).buffers;
+  c.train.selection = "certified";
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, plain + (kN + kB) * (2 * kD + 8));
+}
+
+TEST(EstimateMemory, AuxKAndMultiTopKDecodeTwice) {
+  TrialConfig c = Base();
+  const MemoryEstimate plain = EstimateMemory(c, kD);
+  EXPECT_EQ(plain.codes, kB * 32 * 16);
+  c.sae.aux_k = 256;
+  EXPECT_EQ(EstimateMemory(c, kD).codes, kB * (32 + 256) * 16);
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, plain.buffers + 2 * kB * kD * 4);
+  c.sae.aux_k.reset();  // auto: 256
+  EXPECT_EQ(EstimateMemory(c, kD).codes, kB * (32 + 256) * 16);
+  c.sae.aux_k = 0;
+  c.sae.multi_topk = true;
+  EXPECT_EQ(EstimateMemory(c, kD).codes, kB * 5 * 32 * 16);
+}
+
+TEST(EstimateMemory, UnrankedArchitecturesMayHaveADensePhase) {
+  const std::int64_t gradients = 2 * kN * 2 * kD * 4;
+  for (const char* architecture : {"relu_l1", "gated", "jumprelu"}) {
+    EXPECT_GT(EstimateMemory(Base(architecture), kD).buffers, gradients) << architecture;
+  }
+  EXPECT_LT(EstimateMemory(Base(), kD).buffers, 8 * kB * kD * 4);
+}
+
+TEST(EstimateMemory, ATranscodersDecoderHasTheWidthOfTheTargets) {
+  TrialConfig c = Base();
+  c.sae.transcoder = true;
+  EXPECT_EQ(EstimateMemory(c, kD, 100).parameters, (kN * (kD + 100 + 1) + 100) * 4);
+  const std::int64_t on_disk = EstimateCheckpointBytes(c, kD, 100);
+  c.sae.skip = true;
+  EXPECT_EQ(EstimateMemory(c, kD, 100).parameters, (kN * (kD + 100 + 1) + 100 + 100 * kD) * 4);
+  EXPECT_EQ(EstimateCheckpointBytes(c, kD, 100), on_disk + 3 * 100 * kD * 4);
+  c.sae.skip = c.sae.transcoder = false;
+  EXPECT_EQ(EstimateMemory(c, kD, 100).parameters, (kN * (2 * kD + 1) + kD) * 4)
+      << "targets that are not asked for";
+}
+
+}  // namespace
+}  // namespace sae::config
