@@ -143,7 +143,7 @@ void DenseRelu<T>::FinishGradient(const Input& in) {
   for (std::int64_t i = 0; i < count_; ++i) {
     const T sum = b_enc_gradient_[Size(i)] = static_cast<T>(bias_sums_[Size(i)]);
     T* row = w_enc_gradient_.data() + i * d;
-    for (std::int64_t j = 0; j < d; ++j) row[j] -= sum * in.parameters->b_dec[Size(j)];
+    for (std::int64_t j = 0; context_.options.pre_bias && j < d; ++j) row[j] -= sum * in.parameters->b_dec[Size(j)];
     fired_[Size(i)] = active_[Size(i)] > 0 ? 1 : 0;
   }
 }

@@ -89,6 +89,7 @@ class SaeEngine final : public Engine<T> {
   void CountTokensSinceFired(const Fired& fired);
   [[nodiscard]] absl::Status RunAux(double rho);
   void CollectTerms();
+  void AddBiasOnlyTerm();
   [[nodiscard]] absl::Status ReduceStep(const T* delta_sums, PenaltyTerms penalty, double active);
   /// The factor of clipping; 1 without.
   [[nodiscard]] absl::StatusOr<double> GradientScale(const kernels::RowGradientInput<T>& input);
@@ -100,7 +101,6 @@ class SaeEngine final : public Engine<T> {
   kernels::Adam AdamAt(std::int64_t t) const;
   [[nodiscard]] absl::Status FinishStep();
   double LambdaNow();
-  void CalibrateLambda();
   /// last_reconstruction_ of the last step, while the batch and x_hat still hold it.
   void MeasureLastStep();
 
@@ -139,7 +139,7 @@ class SaeEngine final : public Engine<T> {
   kernels::RowWorkspace<T> row_workspace_;
   std::vector<kernels::GradientTerm<T>> terms_;
   std::vector<double> encoder_sums_;  // d: the encoder's term of b_dec's gradient
-  std::vector<T> bias_gradient_, column_, x_sum_;
+  std::vector<T> bias_gradient_, column_, column_sums_, x_sum_;
   std::vector<std::int32_t> touched_;
 
   Phases phases_;

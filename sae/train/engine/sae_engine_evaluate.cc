@@ -16,36 +16,50 @@ std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 template <class T>
 void SaeEngine<T>::BeginEvaluation(std::span<const float> mean) {
   MeasureLastStep();
+  CatchUpAll();
   last_tokens_ = 0;
   std::vector<double> centre(mean.begin(), mean.end());
-  centre.resize(Size(context_.d), 0.0);
-  for (double& c : centre) c /= input_scale_;
+  centre.resize(Size(context_.d_out), 0.0);
   evaluation_ = model::ReconstructionAccumulator(centre);
+  raw_.resize(Size(batch_size_ * context_.d_out));
+  raw_hat_.resize(raw_.size());
   std::fill(evaluation_fired_.begin(), evaluation_fired_.end(), 0);
   evaluation_active_ = 0;
-  evaluation_l1_ = 0;
+  evaluation_penalty_ = 0;
 }
 
 template <class T>
 absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(CheckReady(rows, "evaluation"));
-  const std::int64_t tokens = static_cast<std::int64_t>(rows.size()) / context_.d;
   const Phases of_step = phases_;
-  Load(rows);
-  SAE_RETURN_IF_ERROR(Encode(tokens));
-  SAE_RETURN_IF_ERROR(Decode(tokens));
-  phases_ = of_step;
-  if (finite_) {
-    evaluation_active_ += static_cast<double>(codes_.nnz());
-    for (std::int64_t e = 0; e < codes_.nnz(); ++e) {
-      evaluation_fired_[Size(codes_.ids[Size(e)])] = 1;
-      evaluation_l1_ += static_cast<double>(codes_.values[Size(e)]);
-    }
+  batch_.Load(rows);
+  // With `ema` the mean parameters stand in for the live ones during a batch.
+  if (ema_ != nullptr) {
+    ema_->CopyTo(swapped_.get(), parameters_);
+    std::swap(*swapped_, parameters_);
   }
-  // In the scaled units of x_hat; g_ is free between steps.
-  for (std::size_t i = 0; i < rows.size(); ++i) g_[i] = inverse_scale() * x_[i];
-  evaluation_.Add(std::span<const T>(g_.data(), rows.size()),
-                  std::span<const T>(x_hat_.data(), rows.size()));
+  UpdateNorms();
+  absl::Status status = Encode(false);
+  if (status.ok()) status = main_.Forward(MainInput(1), entries_, &phases_);
+  if (status.ok() && entries_.finite) {
+    for (std::int64_t e = 0; e < entries_.codes.nnz(); ++e) {
+      if (entries_.f()[e] > T(0)) evaluation_fired_[Size(entries_.codes.ids[Size(e)])] = 1;
+    }
+    evaluation_active_ += static_cast<double>(entries_.active());
+    evaluation_penalty_ += activation_->PenaltySum(BackwardInputOf(1, 0), entries_);
+  }
+  if (ema_ != nullptr) std::swap(*swapped_, parameters_);
+  phases_ = of_step;
+  SAE_RETURN_IF_ERROR(status);
+  const std::int64_t tokens = batch_.tokens();
+  const std::size_t size = Size(tokens * context_.d_out);
+  std::copy_n(main_.x_hat(), size, raw_hat_.begin());
+  batch_.ToRaw(input_scale_, raw_hat_.data());
+  for (std::int64_t b = 0; b < tokens; ++b) {
+    const float* row = rows.data() + b * row_width() + (row_width() - context_.d_out);
+    std::copy_n(row, context_.d_out, raw_.begin() + b * context_.d_out);
+  }
+  evaluation_.Add(std::span<const T>(raw_.data(), size), std::span<const T>(raw_hat_.data(), size));
   return absl::OkStatus();
 }
 
@@ -61,7 +75,7 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
   for (std::int64_t i = 0; i < context_.shard.count; ++i) {
     dead += evaluation_fired_[Size(i)] == 0 && since_fired_[Size(i)] >= recent ? 1 : 0;
   }
-  std::array<double, 3> sums = {evaluation_active_, evaluation_l1_, static_cast<double>(dead)};
+  std::array<double, 3> sums = {evaluation_active_, evaluation_penalty_, static_cast<double>(dead)};
   SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
   if (!std::isfinite(r.squared_error)) {
     return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_,
@@ -69,10 +83,13 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
                                                       ": look for non-finite held-out rows"));
   }
   const auto rows = static_cast<double>(r.rows);
-  const double l1 = topk_ ? 0 : context_.config.sae.l1_coefficient * sums[1] / rows;
+  // In scaled units, as the training loss: sum over d, mean over tokens.
+  const double main = r.squared_error / (input_scale_ * input_scale_);
+  const bool quadratic = context_.options.penalty == model::Penalty::kL0Quadratic;
+  const double penalty = quadratic ? 0 : LambdaNow() * sums[1] / rows;
   return std::map<std::string, double>{
-      {"heldout.loss", r.squared_error + l1},
-      {"heldout.main_loss", r.squared_error},
+      {"heldout.loss", main + penalty},
+      {"heldout.main_loss", main},
       {"heldout.fvu", r.fvu},
       {"heldout.explained_variance", r.explained_variance},
       {"heldout.l0", sums[0] / rows},

@@ -1,6 +1,7 @@
 // Initial values: input scale, directions, encoder scale, thresholds.
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <limits>
 
 #include "sae/base/random.h"
@@ -12,6 +13,24 @@
 namespace sae::train {
 namespace {
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
+
+// The value that `rank` others of the row exceed; reorders the row.
+template <class T>
+double UpperQuantile(std::span<T> row, std::int64_t rank) {
+  const auto at = row.begin() + std::min<std::ptrdiff_t>(rank, std::ssize(row) - 1);
+  std::nth_element(row.begin(), at, row.end(), std::greater<T>());
+  return static_cast<double>(*at);
+}
+
+template <class T>
+double StandardDeviation(std::span<const T> row) {
+  double sum = 0, squares = 0;
+  for (const T v : row) sum += static_cast<double>(v);
+  const double mean = sum / static_cast<double>(row.size());
+  for (const T v : row) squares += std::pow(static_cast<double>(v) - mean, 2);
+  return std::sqrt(squares / static_cast<double>(row.size()));
+}
+
 }  // namespace
 
 // S, the loss constants and b_dec, from the sample's inputs and targets.
@@ -183,8 +202,8 @@ absl::Status SaeEngine<T>::InitialiseThresholds(std::span<const float> sample) {
         const auto i = Size(first + j);
         T* row = z.data() + j * rows;
         for (std::int64_t b = 0; b < rows; ++b) row[b] = batch_.scale() * row[b] + c_[i];
-        theta[i] = model::UpperQuantile(std::span<T>(row, Size(rows)), rank);
-        sd[i] = model::StandardDeviation(std::span<const T>(row, Size(rows)));
+        theta[i] = UpperQuantile(std::span<T>(row, Size(rows)), rank);
+        sd[i] = StandardDeviation(std::span<const T>(row, Size(rows)));
       }
     });
   }
@@ -205,14 +224,7 @@ absl::Status SaeEngine<T>::InitialiseThresholds(std::span<const float> sample) {
   return absl::OkStatus();
 }
 
-#define SAE_INSTANTIATE(T)                                                        \
-  template absl::Status SaeEngine<T>::MeasureInput(std::span<const float>);       \
-  template absl::Status SaeEngine<T>::Initialise(std::span<const float>);         \
-  template double SaeEngine<T>::InitialPenalty() const;                           \
-  template absl::Status SaeEngine<T>::ScaleEncoder();                             \
-  template absl::Status SaeEngine<T>::InitialiseThresholds(std::span<const float>)
-SAE_INSTANTIATE(float);
-SAE_INSTANTIATE(double);
-#undef SAE_INSTANTIATE
+template class SaeEngine<float>;
+template class SaeEngine<double>;
 
 }  // namespace sae::train

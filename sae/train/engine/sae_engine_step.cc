@@ -1,307 +1,286 @@
-// One optimizer step, sparse and dense, and its metrics.
+// The forward and the backward of one optimizer step, sparse and dense; what follows is in
+// sae_engine_update.cc.
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+#include <span>
+#include <type_traits>
 
-#include "sae/kernels/latent_gradient.h"
+#include "sae/kernels/row_ops.h"
 #include "sae/kernels/vector_ops.h"
-#include "sae/train/engine/residual.h"
 #include "sae/train/engine/sae_engine.h"
 
 namespace sae::train {
 namespace {
-
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
-
-// out[i] += sum of values over the entries of latent i, in float64, rounded once.
-template <class T>
-void AddByLatent(const kernels::LatentIndex& index, const T* values, std::vector<T>& out,
-                 ThreadPool& pool) {
-  pool.ParallelFor(
-      static_cast<std::int64_t>(out.size()), [&](std::int64_t begin, std::int64_t end, int) {
-        for (std::int64_t i = begin; i < end; ++i) {
-          double sum = 0;
-          for (std::int64_t q = index.indptr[Size(i)]; q < index.indptr[Size(i) + 1]; ++q) {
-            sum += static_cast<double>(values[index.entries[Size(q)]]);
-          }
-          out[Size(i)] += static_cast<T>(sum);
-        }
-      });
-}
-
 }  // namespace
 
 template <class T>
-double SaeEngine<T>::L1Now() const {
-  return topk_ ? 0 : context_.config.sae.l1_coefficient * schedule_.SparsityShare(step_);
+kernels::EncodeInput<T> SaeEngine<T>::EncodeInputOf() {
+  kernels::EncodeInput<T> in;
+  in.x = batch_.x();
+  in.tokens = batch_.tokens();
+  in.d = context_.d;
+  in.w = parameters_.w_enc.data();
+  in.c = c_.data();
+  in.latents = context_.shard.count;
+  in.scale = batch_.scale();
+  in.first_latent = context_.shard.Global(0);
+  if constexpr (std::is_same_v<T, float>) in.screen = screen_.get();
+  return in;
+}
+
+template <class T>
+absl::Status SaeEngine<T>::Encode(bool training) {
+  {
+    PhaseTimer timer(phases_.encode);
+    const bool bias = activation_->folds_encoder_bias();
+    kernels::FoldBias(parameters_.w_enc.data(), bias ? parameters_.b_enc.data() : nullptr,
+                      context_.options.pre_bias ? parameters_.b_dec.data() : nullptr,
+                      context_.shard.count, context_.d, c_.data(), context_.pool);
+    if constexpr (std::is_same_v<T, float>) {
+      if (screen_ != nullptr) {
+        screen_->Prepare(parameters_.w_enc.data(), context_.pool);
+        screen_->PrepareTokens(batch_.x(), batch_.tokens(), context_.pool);
+      }
+    }
+  }
+  return activation_->Encode(EncodeInputOf(), training, &workspace_, &entries_, &phases_);
+}
+
+// |W_dec_i| where a penalty needs them, 1 / |v_i| where directions are normalised on the fly.
+template <class T>
+void SaeEngine<T>::UpdateNorms() {
+  if (norms_.empty() && row_scale_.empty()) return;
+  PhaseTimer timer(phases_.backward);
+  const std::int64_t d = context_.d_out;
+  constexpr double kFloor = 0x1.0p-24;
+  context_.pool.ParallelFor(context_.shard.count, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      const double norm = std::sqrt(kernels::SumOfSquares(d, parameters_.w_dec.data() + i * d));
+      if (!norms_.empty()) norms_[Size(i)] = static_cast<T>(norm);
+      if (!row_scale_.empty()) row_scale_[Size(i)] = static_cast<T>(1 / std::max(norm, kFloor));
+    }
+  });
+}
+
+// rho of R(e) = rho sum e^2; FVU's depends on the batch.
+template <class T>
+double SaeEngine<T>::LossScale() const {
+  const double tokens = static_cast<double>(batch_.tokens() > 0 ? batch_.tokens() : batch_size_);
+  const double d = static_cast<double>(context_.d_out);
+  switch (context_.options.loss) {
+    case model::LossReduction::kMean: return 1 / (tokens * d);
+    case model::LossReduction::kOpenAi:
+      return sample_variance_ > 0 ? 1 / (tokens * sample_variance_) : 1 / (tokens * d);
+    case model::LossReduction::kFvu: {
+      if (batch_.tokens() == 0) return 1 / (tokens * std::max(sample_variance_, 1e-30));
+      std::vector<double> mean(Size(context_.d_out), 0.0);
+      double squares = 0;
+      for (std::int64_t b = 0; b < batch_.tokens(); ++b) {
+        for (std::size_t j = 0; j < mean.size(); ++j) {
+          const auto v = static_cast<double>(batch_.scale() *
+                                             batch_.y()[Size(b) * mean.size() + j]);
+          mean[j] += v;
+          squares += v * v;
+        }
+      }
+      for (const double m : mean) squares -= m * m / tokens;
+      return squares > 0 ? 1 / squares : 1 / tokens;
+    }
+    case model::LossReduction::kSum: break;
+  }
+  return 1 / tokens;
+}
+
+template <class T>
+typename MainLoss<T>::Input SaeEngine<T>::MainInput(double rho) const {
+  typename MainLoss<T>::Input in;
+  in.batch = &batch_;
+  in.parameters = &parameters_;
+  in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
+  in.rho = rho;
+  return in;
+}
+
+template <class T>
+BackwardInput<T> SaeEngine<T>::BackwardInputOf(double rho, double mean_l0) {
+  BackwardInput<T> in;
+  in.batch = &batch_;
+  in.parameters = &parameters_;
+  in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
+  in.norms = norms_.empty() ? nullptr : norms_.data();
+  in.reconstructor = &reconstructor_;
+  in.rho = rho;
+  in.lambda = LambdaNow();
+  in.mean_l0 = mean_l0;
+  return in;
+}
+
+// The sparsity coefficient of this step.
+template <class T>
+double SaeEngine<T>::LambdaNow() {
+  if (context_.options.ranked()) return 0;
+  const config::SaeConfig& sae = context_.config.sae;
+  const bool jump = context_.options.architecture == model::Architecture::kJumpRelu;
+  const double given = jump ? sae.l0_coefficient : sae.l1_coefficient;
+  return (controller_ ? controller_->lambda() : given) * schedule_.SparsityShare(step_);
+}
+
+// The quadratic penalty looks at all ranks' L0 before the backward.
+template <class T>
+absl::StatusOr<double> SaeEngine<T>::MeanL0() {
+  if (context_.options.penalty != model::Penalty::kL0Quadratic) return 0;
+  std::int64_t active = entries_.active();
+  PhaseTimer timer(phases_.exchange);
+  SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<std::int64_t>(&active, 1)));
+  return static_cast<double>(active) / static_cast<double>(batch_.tokens());
 }
 
 template <class T>
 bool SaeEngine<T>::UsesDense() const {
-  if (topk_) return false;
-  const double entries = static_cast<double>(batch_) * static_cast<double>(context_.shard.latents);
-  return static_cast<double>(last_active_) >= dense_density_ * entries;
-}
-
-template <class T>
-kernels::Adam SaeEngine<T>::AdamNow() const {
-  const config::TrainConfig& t = context_.config.train;
-  return kernels::Adam::At(step_ + 1, schedule_.LearningRate(step_), *t.beta1, t.beta2, *t.epsilon);
+  if (dense_density_ > 1 || context_.options.architecture != model::Architecture::kReluL1)
+    return false;
+  const model::Options& o = context_.options;
+  const bool plain = o.penalty == model::Penalty::kL1 && o.rows == model::RowMode::kDense &&
+                     (o.decoder == model::DecoderMode::kUnit ||
+                      o.decoder == model::DecoderMode::kFree) &&
+                     !o.fixed_reduction && !o.transcoder && !o.certified &&
+                     context_.config.train.clip == 0;
+  const double entries = static_cast<double>(batch_size_) *
+                         static_cast<double>(context_.shard.latents);
+  return plain && static_cast<double>(last_active_) >= dense_density_ * entries;
 }
 
 template <class T>
 absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(CheckReady(rows, "step"));
-  if (static_cast<std::int64_t>(rows.size()) != batch_ * context_.d) {
+  if (static_cast<std::int64_t>(rows.size()) != batch_size_ * row_width()) {
     return absl::InvalidArgumentError(absl::StrCat("step: ", rows.size(),
                                                    " values: a step takes the whole batch of ",
-                                                   batch_, " rows of width ", context_.d));
+                                                   batch_size_, " rows of width ", row_width()));
   }
   phases_ = {};
   losses_ = {};
-  finite_ = true;
   last_tokens_ = 0;
-  Load(rows);
+  batch_.Load(rows);
+  UpdateNorms();
   last_dense_ = UsesDense();
   SAE_RETURN_IF_ERROR(last_dense_ ? DenseStep() : SparseStep());
-  FinishStep();
-  return absl::OkStatus();
+  return FinishStep();
 }
 
 template <class T>
 template <class Fired>
 void SaeEngine<T>::CountTokensSinceFired(const Fired& fired) {
   for (std::int64_t i = 0; i < context_.shard.count; ++i) {
-    since_fired_[Size(i)] = fired(i) ? 0 : since_fired_[Size(i)] + batch_;
+    since_fired_[Size(i)] = fired(i) ? 0 : since_fired_[Size(i)] + batch_size_;
   }
 }
 
 template <class T>
-absl::Status SaeEngine<T>::RunAux() {
+absl::Status SaeEngine<T>::RunAux(double rho) {
+  if (wide_ != nullptr) {
+    SAE_RETURN_IF_ERROR(wide_->Run(MainInput(rho), activation_->wide(), &phases_));
+    losses_.aux += wide_->loss();
+  }
   if (aux_ == nullptr) return absl::OkStatus();
   typename AuxK<T>::Input in;
-  in.encode = EncodeInputOf(batch_);
+  in.encode = EncodeInputOf();
+  in.batch = &batch_;
   in.tokens_since_fired = since_fired_.data();
   in.parameters = &parameters_;
-  in.x_hat = x_hat_.data();
-  in.alpha_variance = context_.config.sae.aux_alpha * sample_variance_;
-  SAE_RETURN_IF_ERROR(aux_->Run(in, &workspace_, &phases_));
-  losses_.aux = aux_->loss();
+  in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
+  in.x_hat = main_.x_hat();
+  // R(x - mean x) on the initial sample.
+  double variance = sample_variance_;
+  if (context_.options.loss == model::LossReduction::kMean)
+    variance /= static_cast<double>(context_.d_out);
+  if (context_.options.loss == model::LossReduction::kOpenAi ||
+      context_.options.loss == model::LossReduction::kFvu)
+    variance = 1;
+  in.alpha_variance = context_.config.sae.aux_alpha * variance;
+  SAE_RETURN_IF_ERROR(aux_->Select(in, &workspace_, &phases_));
+  if (aux_->active()) CatchUpTouched(aux_->index());
+  SAE_RETURN_IF_ERROR(aux_->Run(in, &phases_));
+  losses_.aux += aux_->loss();
   return absl::OkStatus();
-}
-
-template <class T>
-void SaeEngine<T>::SumDelta() {
-  std::fill(delta_sums_.begin(), delta_sums_.end(), T(0));
-  AddByLatent(index_, delta_.data(), delta_sums_, context_.pool);
-  if (aux_ != nullptr && aux_->active())
-    AddByLatent(aux_->index(), aux_->delta(), delta_sums_, context_.pool);
-}
-
-template <class T>
-absl::Status SaeEngine<T>::ReduceStep(const T* delta_sums, StepSums local) {
-  const std::int64_t d = context_.d;
-  {
-    PhaseTimer timer(phases_.backward);
-    kernels::WeightedColumnSums(delta_sums, parameters_.w_enc.data(), context_.shard.count, d,
-                                column_.data(), context_.pool);
-    std::copy(column_.begin(), column_.end(), reduce_.begin());
-    const std::int64_t dead_after = DeadAfter(context_.config);
-    reduce_[Size(d)] = local.active;
-    reduce_[Size(d) + 1] = local.l1;
-    reduce_[Size(d) + 2] = static_cast<double>(std::count_if(
-        since_fired_.begin(), since_fired_.end(), [&](std::int64_t t) { return t >= dead_after; }));
-  }
-  {
-    PhaseTimer timer(phases_.exchange);
-    SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(reduce_)));
-  }
-  sums_ = {reduce_[Size(d)], reduce_[Size(d) + 1], reduce_[Size(d) + 2]};
-  losses_.l1 = L1Now() * sums_.l1 / static_cast<double>(batch_);
-  PhaseTimer timer(phases_.backward);
-  kernels::ColumnSums(g_.data(), batch_, d, bias_gradient_.data(), context_.pool);
-  if (aux_ != nullptr && aux_->active()) {
-    kernels::ColumnSums(aux_->g(), batch_, d, column_.data(), context_.pool);
-    for (std::int64_t j = 0; j < d; ++j) bias_gradient_[Size(j)] += column_[Size(j)];
-  }
-  for (std::int64_t j = 0; j < d; ++j) bias_gradient_[Size(j)] -= static_cast<T>(reduce_[Size(j)]);
-  return absl::OkStatus();
-}
-
-template <class T>
-absl::Status SaeEngine<T>::CheckLoss() const {
-  if (std::isfinite(losses_.total())) return absl::OkStatus();
-  return absl::FailedPreconditionError(
-      absl::StrCat("step ", step_, ": the loss is ", losses_.total(), " (reconstruction ",
-                   losses_.main, ", L1 ", losses_.l1, ", AuxK ", losses_.aux,
-                   "): lower train.lr, or look for huge or non-finite rows"));
 }
 
 template <class T>
 absl::Status SaeEngine<T>::SparseStep() {
-  SAE_RETURN_IF_ERROR(Encode(batch_));
-  SAE_RETURN_IF_ERROR(Decode(batch_));
+  const double rho = LossScale();
+  SAE_RETURN_IF_ERROR(Encode(true));
   {
-    PhaseTimer timer(phases_.decode);
-    const double squares = Residual(x_.data(), inverse_scale(), x_hat_.data(), batch_, context_.d,
-                                    T(2) / static_cast<T>(batch_), g_.data(), context_.pool);
-    losses_.main = squares / static_cast<double>(batch_);
+    PhaseTimer timer(phases_.select);
+    kernels::BuildLatentIndex(entries_.codes, &entries_.index);
   }
+  CatchUpTouched(entries_.index);
+  SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho), &entries_, &phases_));
+  losses_.main = main_.loss();
   if (!std::isfinite(losses_.main)) return CheckLoss();
   {
     PhaseTimer timer(phases_.select);
-    kernels::BuildLatentIndex(codes_, &index_);
-    CountTokensSinceFired([&](std::int64_t i) { return !index_.empty(i); });
+    const T* f = entries_.f();
+    const kernels::LatentIndex& index = entries_.index;
+    CountTokensSinceFired([&](std::int64_t i) {
+      for (std::int64_t q = index.indptr[Size(i)]; q < index.indptr[Size(i) + 1]; ++q) {
+        if (f[index.entries[Size(q)]] > T(0)) return true;
+      }
+      return false;
+    });
   }
-  SAE_RETURN_IF_ERROR(RunAux());
-  StepSums local;
-  {
-    PhaseTimer timer(phases_.backward);
-    delta_.resize(Size(codes_.nnz()));
-    kernels::LatentGradient(codes_, parameters_.w_dec.data(), g_.data(), context_.d, delta_.data(),
-                            context_.pool);
-    const T l1 = static_cast<T>(L1Now() / static_cast<double>(batch_));
-    if (l1 != 0) {
-      for (T& delta : delta_) delta += l1;
-    }
-    SumDelta();
-    local.active = static_cast<double>(codes_.nnz());
-    if (!topk_)
-      local.l1 = std::accumulate(codes_.values.begin(), codes_.values.begin() + codes_.nnz(), 0.0);
-  }
-  SAE_RETURN_IF_ERROR(ReduceStep(delta_sums_.data(), local));
+  SAE_RETURN_IF_ERROR(RunAux(rho));
+  SAE_ASSIGN_OR_RETURN(const double mean_l0, MeanL0());
+  SAE_ASSIGN_OR_RETURN(const PenaltyTerms penalty,
+                       activation_->Backward(BackwardInputOf(rho, mean_l0), &entries_, &gradients_,
+                                             &phases_));
+  CollectTerms();
+  SAE_RETURN_IF_ERROR(ReduceStep(gradients_.delta_sums.data(), penalty,
+                                 static_cast<double>(entries_.active())));
   SAE_RETURN_IF_ERROR(CheckLoss());
+  const kernels::RowGradientInput<T> input = RowInput();
+  SAE_ASSIGN_OR_RETURN(const double scale, GradientScale(input));
   PhaseTimer timer(phases_.update);
-  terms_.clear();
-  terms_.push_back({&index_, codes_.values.data(), delta_.data(), g_.data()});
-  if (aux_ != nullptr && aux_->active()) {
-    terms_.push_back({&aux_->index(), aux_->codes().values.data(), aux_->delta(), aux_->g()});
-  }
-  const kernels::RowGradientInput<T> input{
-      context_.shard.count,     context_.d, x_.data(), inverse_scale(),
-      parameters_.b_dec.data(), terms_};
-  kernels::RowUpdate(input, {AdamNow(), true, 1}, optim::RowsOf(parameters_, moments_),
-                     &row_workspace_, context_.pool);
+  if (ema_ != nullptr) ema_->Observe(parameters_, context_.pool);
+  kernels::RowUpdate(input, RowOptions(scale), Rows(), &row_workspace_, context_.pool);
+  UpdateVectors(scale);
   return absl::OkStatus();
 }
 
 template <class T>
 absl::Status SaeEngine<T>::DenseStep() {
+  if (dense_ == nullptr) dense_ = std::make_unique<DenseRelu<T>>(context_);
   {
     PhaseTimer timer(phases_.encode);
-    kernels::FoldBias(parameters_.w_enc.data(), parameters_.b_enc.data(), parameters_.b_dec.data(),
+    kernels::FoldBias(parameters_.w_enc.data(), parameters_.b_enc.data(),
+                      context_.options.pre_bias ? parameters_.b_dec.data() : nullptr,
                       context_.shard.count, context_.d, c_.data(), context_.pool);
   }
   typename DenseRelu<T>::Input in;
-  in.x = x_.data();
-  in.scale = inverse_scale();
-  in.tokens = batch_;
+  in.x = batch_.x();
+  in.scale = batch_.scale();
+  in.tokens = batch_size_;
   in.c = c_.data();
-  in.l1 = static_cast<T>(L1Now() / static_cast<double>(batch_));
+  in.rho = LossScale();
+  in.l1 = static_cast<T>(LambdaNow() / static_cast<double>(batch_size_));
   in.parameters = &parameters_;
   SAE_ASSIGN_OR_RETURN(const auto sums,
-                       dense_->ForwardBackward(in, x_hat_.data(), g_.data(), &phases_));
-  losses_.main = sums.squared_error / static_cast<double>(batch_);
+                       dense_->ForwardBackward(in, main_.x_hat(), main_.g(), &phases_));
+  losses_.main = in.rho * sums.squared_error;
   CountTokensSinceFired([&](std::int64_t i) { return dense_->fired()[Size(i)] != 0; });
-  SAE_RETURN_IF_ERROR(
-      ReduceStep(dense_->gradient().b_enc.data(), {static_cast<double>(sums.active), sums.l1, 0}));
+  terms_.clear();
+  const PenaltyTerms penalty{LambdaNow() * sums.l1 / static_cast<double>(batch_size_), 0};
+  SAE_RETURN_IF_ERROR(ReduceStep(dense_->b_enc_gradient().data(), penalty,
+                                 static_cast<double>(sums.active)));
   SAE_RETURN_IF_ERROR(CheckLoss());
   PhaseTimer timer(phases_.update);
-  optim::UpdateFromDense(AdamNow(), dense_->gradient(), parameters_, moments_, context_.pool);
+  if (ema_ != nullptr) ema_->Observe(parameters_, context_.pool);
+  optim::UpdateFromDense(AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
+                         dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_,
+                         context_.pool);
+  gradients_.b_enc = dense_->b_enc_gradient();
+  UpdateVectors(1);
   return absl::OkStatus();
-}
-
-template <class T>
-void SaeEngine<T>::FinishStep() {
-  optim::UpdateDecoderBias(AdamNow(), bias_gradient_.data(), parameters_, moments_);
-  last_active_ = static_cast<std::int64_t>(sums_.active);
-  last_lr_ = schedule_.LearningRate(step_);
-  last_l1_coefficient_ = L1Now();
-  ++step_;
-  tokens_ += batch_;
-  last_tokens_ = batch_;
-  measured_ = false;
-}
-
-template <class T>
-void SaeEngine<T>::MeasureLastStep() {
-  if (measured_ || last_tokens_ == 0) return;
-  std::vector<T> scaled(x_.size());
-  std::vector<double> mean(Size(context_.d), 0.0);
-  for (std::size_t i = 0; i < x_.size(); ++i) {
-    scaled[i] = inverse_scale() * x_[i];
-    mean[i % mean.size()] += static_cast<double>(scaled[i]) / static_cast<double>(batch_);
-  }
-  model::ReconstructionAccumulator accumulator(mean);
-  accumulator.Add(std::span<const T>(scaled), std::span<const T>(x_hat_));
-  last_reconstruction_ = accumulator.Result();
-  measured_ = true;
-}
-
-template <class T>
-absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
-  MeasureLastStep();
-  if (!measured_)
-    return absl::FailedPreconditionError("metrics: no step has been made yet: call Step first");
-  const auto n = static_cast<double>(context_.shard.latents);
-  const model::ReconstructionMetrics& r = last_reconstruction_;
-  std::map<std::string, double> out = {{"train.loss", losses_.total()},
-                                       {"train.main_loss", losses_.main},
-                                       {"train.fvu", r.fvu},
-                                       {"train.explained_variance", r.explained_variance},
-                                       {"train.gamma", r.gamma},
-                                       {"train.cosine", r.cosine},
-                                       {"train.l0", sums_.active / static_cast<double>(batch_)},
-                                       {"train.dead_fraction", sums_.dead / n},
-                                       {"lr", last_lr_},
-                                       {"ms.encode", phases_.encode},
-                                       {"ms.select", phases_.select},
-                                       {"ms.exchange", phases_.exchange},
-                                       {"ms.decode", phases_.decode},
-                                       {"ms.backward", phases_.backward},
-                                       {"ms.update", phases_.update}};
-  if (topk_) {
-    out["train.aux_loss"] = losses_.aux;
-    out["ms.aux"] = phases_.aux;
-  } else {
-    out["train.l1_loss"] = losses_.l1;
-    out["l1_coefficient"] = last_l1_coefficient_;
-    out["dense_step"] = last_dense_ ? 1 : 0;
-  }
-  return out;
-}
-
-template <class T>
-absl::StatusOr<std::vector<std::vector<std::int64_t>>> SaeEngine<T>::LastSelection() {
-  if (last_tokens_ == 0)
-    return absl::FailedPreconditionError("selection: no step since the start or an evaluation");
-  std::vector<std::int64_t> own;  // (token, global id) pairs, token by token
-  for (std::int64_t b = 0; b < batch_; ++b) {
-    const auto add = [&](std::int64_t local) {
-      own.push_back(b);
-      own.push_back(context_.shard.Global(local));
-    };
-    if (last_dense_) {
-      for (std::int64_t i = 0; i < context_.shard.count; ++i) {
-        if (dense_->active(b, i)) add(i);
-      }
-    } else {
-      for (std::int64_t e = codes_.indptr[Size(b)]; e < codes_.indptr[Size(b) + 1]; ++e)
-        add(codes_.ids[Size(e)]);
-    }
-  }
-  std::vector<std::int64_t> counts(Size(context_.communicator.size()));
-  const auto size = static_cast<std::int64_t>(own.size());
-  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&size, 1),
-                                                      std::span<std::int64_t>(counts)));
-  std::vector<std::int64_t> all(
-      Size(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
-  SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGatherV(own.data(), all.data(), counts, DType::kI64));
-  std::vector<std::vector<std::int64_t>> out(Size(batch_));
-  for (std::size_t i = 0; i < all.size(); i += 2) out[Size(all[i])].push_back(all[i + 1]);
-  for (auto& ids : out) std::sort(ids.begin(), ids.end());
-  return out;
 }
 
 template class SaeEngine<float>;
