@@ -73,4 +73,12 @@ template <class T>
     const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
     comm::Communicator& communicator, ThreadPool& pool);
 
+/// Of an SAE: inputs and outputs of one width.
+template <class T>
+[[nodiscard]] absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(
+    const config::TrialConfig& config, std::int64_t d, comm::Communicator& communicator,
+    ThreadPool& pool) {
+  return CreateEngine<T>(config, d, d, communicator, pool);
+}
+
 }  // namespace sae::train

@@ -148,24 +148,36 @@ inline std::vector<double> Doubles(const SavedState& s, const std::string& name)
   return out;
 }
 
-/// The state of a fresh float64 engine with these parameters.
+/// The state of a fresh float64 engine with these parameters. `log_threshold`: as the config says.
 inline SavedState StateOf(const model::ReferenceParameters& p, double input_scale,
                           double sample_variance, const std::vector<std::int64_t>& since_fired,
-                          std::int64_t last_active) {
+                          std::int64_t last_active, bool log_threshold = true) {
   SavedState s;
   const model::ReferenceParameters zeros = model::ZerosLike(p);
   for (const auto& [suffix, q] : {std::pair<std::string, const model::ReferenceParameters*>{"", &p},
                                   {".adam_m", &zeros},
-                                  {".adam_v", &zeros}}) {
+                                  {".adam_v", &zeros},
+                                  {".ema", &zeros}}) {
     s.tensors["W_enc" + suffix] = Bytes(q->w_enc);
     s.tensors["W_dec" + suffix] = Bytes(q->w_dec);
     s.tensors["b_enc" + suffix] = Bytes(q->b_enc);
     s.tensors["b_dec" + suffix] = Bytes(q->b_dec);
+    s.tensors["b_mag" + suffix] = Bytes(q->b_mag);
+    s.tensors["r_mag" + suffix] = Bytes(q->r_mag);
+    s.tensors["W_skip" + suffix] = Bytes(q->w_skip);
+    std::vector<double> theta = q->threshold;
+    for (double& v : theta) v = log_threshold && q == &p ? std::log(v) : v;
+    s.tensors[(log_threshold ? "log_threshold" : "threshold") + suffix] = Bytes(theta);
   }
   const char* fired = reinterpret_cast<const char*>(since_fired.data());
   s.tensors["tokens_since_fired"] = {fired, fired + since_fired.size() * sizeof(std::int64_t)};
   s.integers = {{"step", 0}, {"tokens", 0}, {"last_active", last_active}};
-  s.doubles = {{"input_scale", input_scale}, {"sample_variance", sample_variance}};
+  s.doubles = {{"input_scale", input_scale},
+               {"sample_variance", sample_variance},
+               {"ema_weight", 0},
+               {"batch_threshold", 0},
+               {"batch_threshold_weight", 0},
+               {"bandwidth", 0}};
   return s;
 }
 
