@@ -1,9 +1,14 @@
 #pragma once
-// SAELens v6 folders: cfg.json and sae_weights.safetensors (W_enc [d, n], W_dec [n, d], b_enc, b_dec, float32).
-// Writing gives inference SAEs that SAELens 6.54 loads; reading takes `standard` and `topk`. A decoder-norm
-// rescaling of topk is folded on reading (W_enc, b_enc times |row|, W_dec divided), which gives the same codes.
-// Pure functions. Errors: INVALID_ARGUMENT (a field that does not fit: named), UNIMPLEMENTED (architectures and
-// run-time normalisations that are not built yet), DATA_LOSS.
+// SAELens v6 folders: cfg.json and sae_weights.safetensors (W_enc [d, n], W_dec [n, d_out], b_enc or the gated
+// biases, b_dec, threshold, W_skip [d_out, d], float32). docs/formats/saelens.md has the table of architectures.
+// Reading takes standard, topk, jumprelu, gated, transcoder, skip_transcoder, jumprelu_transcoder and
+// jumprelu_skip_transcoder, and the training checkpoints of batchtopk and matryoshka_batchtopk. Writing gives
+// inference SAEs that SAELens 6.54 loads: batchtopk and matryoshka as jumprelu; gated transcoders as
+// jumprelu_transcoder. Decoder norms are folded (codes times |row|), but topk's, whose selection they would change; a
+// norm-aware topk's (rescale_acts_by_decoder_norm) are folded on reading.
+// Pure functions. Errors: INVALID_ARGUMENT (a field that does not fit: named), FAILED_PRECONDITION (batchtopk
+// before its first threshold), UNIMPLEMENTED (what one of the two sides cannot hold: says why, and what to do),
+// DATA_LOSS.
 
 #include <string>
 

@@ -34,18 +34,23 @@ struct LatentIndex {
   std::vector<std::int64_t> indptr;   ///< latents + 1
   std::vector<std::int32_t> tokens;   ///< nnz
   std::vector<std::int64_t> entries;  ///< nnz
+  std::vector<std::int64_t> scratch;  ///< of BuildLatentIndex
   bool empty(std::int64_t latent) const {
     return indptr[static_cast<std::size_t>(latent)] == indptr[static_cast<std::size_t>(latent) + 1];
   }
 };
 
-/// Stable counting sort by latent: the result is a function of `codes` alone.
+/// Stable counting sort by latent: the result is a function of `codes` alone, whatever the pool.
+template <class T>
+void BuildLatentIndex(const Codes<T>& codes, LatentIndex* out, ThreadPool& pool);
+/// The same on the calling thread.
 template <class T>
 void BuildLatentIndex(const Codes<T>& codes, LatentIndex* out);
 
 /// Codes of a top-k selection: of token b the first counts[b] entries of `selection` (all of them
-/// where `counts` is null), global ids minus `first_latent`, f = max(z, 0); entries with z <= 0 are
-/// left out (their f, act' and every gradient are 0).
+/// where `counts` is null, as it must be for a selection ordered by id), global ids minus
+/// `first_latent`, f = max(z, 0); entries with z <= 0 are left out (their f, act' and every
+/// gradient are 0).
 template <class T>
 void CodesFromTopK(const TopK<T>& selection, const std::int32_t* counts, std::int64_t first_latent,
                    std::int64_t latents, Codes<T>* out, ThreadPool& pool);

@@ -13,6 +13,14 @@ TEST(BuildLatentIndex, EqualsASearch) {
     const Codes<float> codes = testing::RandomCodes<float>(2, tokens, latents, density);
     LatentIndex index;
     BuildLatentIndex(codes, &index);
+    for (const int threads : {1, 2, 3, 5}) {
+      ThreadPool pool(threads);
+      LatentIndex parallel;
+      BuildLatentIndex(codes, &parallel, pool);
+      EXPECT_EQ(parallel.indptr, index.indptr) << threads;
+      EXPECT_EQ(parallel.tokens, index.tokens) << threads;
+      EXPECT_EQ(parallel.entries, index.entries) << threads;
+    }
     ASSERT_EQ(index.latents, latents);
     std::size_t q = 0;
     for (std::int32_t i = 0; i < latents; ++i) {
@@ -72,6 +80,45 @@ TEST(CodesFromTopK, AppliesReluAndSortsById) {
     EXPECT_EQ(codes.indptr, (std::vector<std::int64_t>{0, 1, 2, 2}));
     EXPECT_EQ(codes.ids, (std::vector<std::int32_t>{7, 9}));
     EXPECT_EQ(codes.values, (std::vector<float>{5, 3}));
+  }
+}
+
+TEST(CodesFromTopK, WinnersByIdNeedNoSorting) {
+  TopK<float> top;
+  top.tokens = 2;
+  top.width = 3;
+  top.order = TopKOrder::kById;
+  top.values = {2, -1, 5, -3, 0, 4};
+  top.ids = {101, 103, 107, 100, 101, 109};
+  ThreadPool pool(2);
+  Codes<float> codes;
+  CodesFromTopK<float>(top, nullptr, 100, 10, &codes, pool);
+  EXPECT_EQ(codes.indptr, (std::vector<std::int64_t>{0, 2, 3}));
+  EXPECT_EQ(codes.ids, (std::vector<std::int32_t>{1, 7, 9}));
+  EXPECT_EQ(codes.values, (std::vector<float>{2, 5, 4}));
+}
+
+// Long rows take another way to the same result.
+TEST(CodesFromTopK, SortsRowsOfAnyLength) {
+  for (const std::int64_t width : {1, 2, 40, 1024, 1025, 3000}) {
+    TopK<double> top;
+    top.tokens = 2;
+    top.width = width;
+    for (std::int64_t j = 0; j < 2 * width; ++j) {
+      top.values.push_back(static_cast<double>(2 * width - j));
+      const std::int64_t id = (j % width * 7919 + j / width) % width;
+      top.ids.push_back(static_cast<std::int32_t>(50 + id));
+    }
+    ThreadPool pool(2);
+    Codes<double> codes;
+    CodesFromTopK<double>(top, nullptr, 50, width, &codes, pool);
+    ASSERT_EQ(codes.nnz(), 2 * width);
+    for (std::size_t j = 0; j < top.ids.size(); ++j) {
+      const std::size_t row = j / static_cast<std::size_t>(width) * static_cast<std::size_t>(width);
+      const auto at = row + static_cast<std::size_t>(top.ids[j] - 50);
+      EXPECT_EQ(codes.ids[at], top.ids[j] - 50);
+      EXPECT_EQ(codes.values[at], top.values[j]);
+    }
   }
 }
 

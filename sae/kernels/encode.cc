@@ -6,6 +6,7 @@
 #include "sae/base/check.h"
 #include "sae/kernels/gemm.h"
 #include "sae/kernels/row_ops.h"
+#include "sae/kernels/screen_dot.h"
 
 namespace sae::kernels {
 namespace {
@@ -54,6 +55,24 @@ void Biases(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
   }
 }
 
+/// One chunk of products; with a screen, of pre-activations by the reference.
+template <class T>
+void Multiply(const EncodeInput<T>& input, std::int64_t tokens, const T* x, std::int64_t latents,
+              const T* w, AlignedVector<T>& c, T* z) {
+  if constexpr (std::is_same_v<T, float>) {
+    if (input.screen != nullptr) {
+      ReferenceTile(tokens, latents, input.d, x, w, z, kLatentsPerChunk);
+      for (std::int64_t r = 0; r < tokens; ++r) {
+        ReferenceZ(latents, input.scale, c.data(), z + r * kLatentsPerChunk);
+      }
+      std::fill(c.begin(), c.end(), -0.0F);
+      return;
+    }
+  }
+  GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents, input.d,
+           x, input.d, w, input.d, z, kLatentsPerChunk);
+}
+
 template <class T>
 void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t block, int worker,
                  typename EncodeWorkspace<T>::Worker& buffers,
@@ -66,8 +85,7 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
     const std::int64_t latents = std::min(kLatentsPerChunk, count - first);
     const T* w = LatentRows(input, first, latents, buffers.w);
     Biases(input, first, latents, buffers.c);
-    GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents,
-             input.d, x, input.d, w, input.d, buffers.z.data(), kLatentsPerChunk);
+    Multiply(input, tokens, x, latents, w, buffers.c, buffers.z.data());
     Chunk<T> chunk;
     chunk.block = block;
     chunk.token = token;
@@ -78,7 +96,7 @@ void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
     chunk.z = buffers.z.data();
     chunk.ld = kLatentsPerChunk;
     chunk.c = buffers.c.data();
-    chunk.scale = input.scale;
+    chunk.scale = input.screen == nullptr ? input.scale : T(1);
     chunk.first = first == 0;
     chunk.last = first + latents == count;
     chunk.worker = worker;

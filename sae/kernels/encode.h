@@ -10,6 +10,7 @@
 // (SAE_CHECK). Sources: sae algorithms 0.1, 3.9; numerics 1-3.
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
 #include <absl/functional/function_ref.h>
@@ -23,6 +24,7 @@
 namespace sae::kernels {
 
 class Screen;
+struct CertifiedWorkspace;
 
 template <class T>
 struct EncodeInput {
@@ -38,7 +40,9 @@ struct EncodeInput {
   /// GEMM.
   const std::int32_t* subset = nullptr;
   std::int64_t subset_size = 0;
-  /// float only; null: select by float32 pre-activations (screen.h).
+  /// float only; null: select by float32 pre-activations. Else z is ReferenceZ of ReferenceDot
+  /// (screen_dot.h), computed where the screen, prepared for this x and w, leaves a doubt
+  /// (certified.h); of a subset, and in EncodeChunks, all of it is computed.
   const Screen* screen = nullptr;
 };
 
@@ -66,10 +70,12 @@ struct EncodeWorkspace {
   std::vector<Worker> workers;
   std::vector<Block> blocks;
   std::vector<std::int64_t> next;
+  std::shared_ptr<CertifiedWorkspace> certified;  ///< with a screen: made on first use
 };
 
 /// One chunk: z[r * ld + j] is token `token + r`'s product x . w of the latent latent_ids[j]
-/// (local, ascending over j and over chunks), and scale * z + c[j] its pre-activation (filter.h).
+/// (local, ascending over j and over chunks), and scale * z + c[j] its pre-activation (filter.h);
+/// with a screen z is the pre-activation itself, scale 1 and c -0.
 /// Called in ascending chunk order for each block of tokens, all chunks of a block by the same
 /// thread; `block` = token / kTokensPerChunk.
 template <class T>

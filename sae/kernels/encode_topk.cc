@@ -5,8 +5,10 @@
 #include <algorithm>
 #include <atomic>
 #include <limits>
+#include <type_traits>
 
 #include "sae/base/check.h"
+#include "sae/kernels/certified.h"
 #include "sae/kernels/encode.h"
 #include "sae/kernels/gemm.h"
 
@@ -121,6 +123,10 @@ bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>*
   out->values.resize(static_cast<std::size_t>(out->tokens * out->width));
   out->ids.resize(static_cast<std::size_t>(out->tokens * out->width));
   if (out->width == 0) return true;
+  if constexpr (std::is_same_v<T, float>) {
+    if (input.screen != nullptr && input.subset == nullptr)
+      return CertifiedTopK(input, workspace, out, pool);
+  }
   TopKSelector<T> selector(input.first_latent, offered, out);
   EncodeChunks<T>(input, workspace, pool, [&](const Chunk<T>& chunk) {
     selector.Take(chunk, workspace->workers[static_cast<std::size_t>(chunk.worker)]);

@@ -1,0 +1,240 @@
+#include "sae/kernels/screen.h"
+
+#include <algorithm>
+#include <cmath>
+#include <dnnl.hpp>
+#include <limits>
+
+#include "sae/base/check.h"
+#include "sae/kernels/gemm.h"
+#include "sae/kernels/one_omp_thread.h"
+#include "sae/kernels/row_ops.h"
+
+namespace sae::kernels {
+namespace {
+
+constexpr double kUp = 1 + 0x1p-20;  // covers what float64 sums and float32 bounds round away
+
+double Gamma(std::int64_t m) {
+  const double mu = static_cast<double>(m) * 0x1p-23;
+  SAE_CHECK_MSG(mu < 0.5, "rows of %ld", static_cast<long>(m));
+  return mu / (1 - mu);
+}
+
+/// Above v: kUp outweighs the rounding of a normal number, the last term that of a subnormal one.
+float Up(double v) {
+  const double bound = v * kUp + 0x1p-140;
+  return bound < 0x1p126 ? static_cast<float>(bound) : std::numeric_limits<float>::infinity();
+}
+
+std::int64_t RoundedUp(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+using dnnl::memory;
+
+}  // namespace
+
+bool HasBf16() {
+  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
+  constexpr auto kWanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
+  return (isa & kWanted) == kWanted;
+}
+
+/// oneDNN's side: one primitive for the one chunk shape, and what each thread executes it with.
+struct Screen::Bf16 {
+  struct Worker {
+    explicit Worker(const Bf16& b)
+        : stream(b.engine),
+          x(b.matmul_desc.src_desc(), b.engine, DNNL_MEMORY_NONE),
+          w(b.matmul_desc.weights_desc(), b.engine, DNNL_MEMORY_NONE),
+          z(b.matmul_desc.dst_desc(), b.engine, DNNL_MEMORY_NONE),
+          scratch(b.matmul_desc.scratchpad_desc(), b.engine),
+          plain(b.plain_desc, b.engine, DNNL_MEMORY_NONE),
+          pack_scratch(b.pack_desc.scratchpad_desc(), b.engine),
+          rows(static_cast<std::size_t>(kScreenLatents * b.padded)) {}
+    dnnl::stream stream;
+    memory x, w, z, scratch, plain, pack_scratch;
+    AlignedVector<std::uint16_t> rows;  ///< one chunk of encoder rows, not packed
+  };
+
+  Bf16(std::int64_t latents, std::int64_t d)
+      : padded(RoundedUp(d, 32)), engine(dnnl::engine::kind::cpu, 0) {
+    const OneOmpThread one;  // the primitive is laid out for that many
+    const memory::desc x_desc({kScreenTokens, padded}, memory::data_type::bf16,
+                              memory::format_tag::ab);
+    const memory::desc w_desc({padded, kScreenLatents}, memory::data_type::bf16,
+                              memory::format_tag::any);
+    const memory::desc z_desc({kScreenTokens, kScreenLatents}, memory::data_type::f32,
+                              memory::format_tag::ab);
+    dnnl::primitive_attr attr;
+    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+    matmul_desc = {dnnl::matmul::desc(x_desc, w_desc, z_desc), attr, engine};
+    matmul = dnnl::matmul(matmul_desc);
+    plain_desc = {{padded, kScreenLatents}, memory::data_type::bf16, memory::format_tag::ba};
+    pack_desc = {engine, plain_desc, engine, matmul_desc.weights_desc(), attr};
+    pack = dnnl::reorder(pack_desc);
+    stride = RoundedUp(static_cast<std::int64_t>(matmul_desc.weights_desc().get_size()), 64);
+    packed.resize(
+        static_cast<std::size_t>(RoundedUp(latents, kScreenLatents) / kScreenLatents * stride));
+  }
+
+  const std::int64_t padded;  ///< row length: zeros behind d add nothing
+  dnnl::engine engine;
+  dnnl::matmul::primitive_desc matmul_desc;
+  dnnl::matmul matmul;
+  memory::desc plain_desc;
+  dnnl::reorder::primitive_desc pack_desc;
+  dnnl::reorder pack;
+  std::int64_t stride = 0;              ///< bytes of a packed chunk
+  AlignedVector<std::uint8_t> packed;   ///< all encoder rows
+  AlignedVector<std::uint16_t> tokens;  ///< whole blocks x padded
+  std::vector<std::unique_ptr<Worker>> workers;
+};
+
+Screen::Screen(std::int64_t latents, std::int64_t d, bool bf16) : latents_(latents), d_(d) {
+  SAE_CHECK_MSG(latents > 0 && d > 0, "screen of %ld latents x %ld", static_cast<long>(latents),
+                static_cast<long>(d));
+  if (bf16 && HasBf16()) impl_ = std::make_unique<Bf16>(latents, d);
+}
+
+Screen::~Screen() = default;
+
+void Screen::RoundChunk(std::int64_t chunk, int worker) {
+  const std::int64_t first = chunk * kScreenLatents;
+  const std::int64_t rows = std::min(kScreenLatents, latents_ - first);
+  Bf16::Worker& own = *impl_->workers[static_cast<std::size_t>(worker)];
+  for (std::int64_t i = 0; i < rows; ++i) {
+    const RoundedNorms squares =
+        RoundRow(d_, w_ + (first + i) * d_, impl_->padded, own.rows.data() + i * impl_->padded);
+    latent_norms_[static_cast<std::size_t>(first + i)] = {std::sqrt(squares.exact) * kUp,
+                                                          std::sqrt(squares.residual) * kUp};
+  }
+  std::fill(own.rows.begin() + rows * impl_->padded, own.rows.end(), std::uint16_t{0});
+  own.plain.set_data_handle(own.rows.data());
+  own.w.set_data_handle(impl_->packed.data() + chunk * impl_->stride);
+  impl_->pack.execute(
+      own.stream,
+      {{DNNL_ARG_FROM, own.plain}, {DNNL_ARG_TO, own.w}, {DNNL_ARG_SCRATCHPAD, own.pack_scratch}});
+}
+
+void Screen::Prepare(const float* w, ThreadPool& pool) {
+  w_ = w;
+  workers_ = std::max(workers_, pool.size());
+  latent_norms_.resize(static_cast<std::size_t>(latents_));
+  if (impl_ == nullptr) {
+    pool.ParallelFor(latents_, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        latent_norms_[static_cast<std::size_t>(i)] = {std::sqrt(SumOfSquares(d_, w + i * d_)) * kUp,
+                                                      0};
+      }
+    });
+    return;
+  }
+  while (impl_->workers.size() < static_cast<std::size_t>(workers_)) {
+    impl_->workers.push_back(std::make_unique<Bf16::Worker>(*impl_));
+  }
+  pool.ParallelFor(chunks(), [&](std::int64_t begin, std::int64_t end, int worker) {
+    const OneOmpThread one;
+    for (std::int64_t chunk = begin; chunk < end; ++chunk) RoundChunk(chunk, worker);
+  });
+}
+
+void Screen::PrepareTokens(const float* x, std::int64_t tokens, ThreadPool& pool) {
+  SAE_CHECK_MSG(tokens >= 0, "%ld tokens", static_cast<long>(tokens));
+  x_ = x;
+  tokens_ = tokens;
+  token_norms_.resize(static_cast<std::size_t>(tokens));
+  if (impl_ != nullptr) {
+    const auto room = static_cast<std::size_t>(blocks() * kScreenTokens * impl_->padded);
+    if (impl_->tokens.size() < room) impl_->tokens.resize(room);
+  }
+  pool.ParallelFor(tokens, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t t = begin; t < end; ++t) {
+      RoundedNorms squares;
+      if (impl_ == nullptr) {
+        squares.exact = SumOfSquares(d_, x + t * d_);
+      } else {
+        squares = RoundRow(d_, x + t * d_, impl_->padded, impl_->tokens.data() + t * impl_->padded);
+      }
+      token_norms_[static_cast<std::size_t>(t)] = {std::sqrt(squares.exact) * kUp,
+                                                   std::sqrt(squares.residual) * kUp};
+    }
+  });
+}
+
+void Screen::Product(std::int64_t block, std::int64_t chunk, int worker, float* z) const {
+  const std::int64_t token = block * kScreenTokens;
+  const std::int64_t latent = chunk * kScreenLatents;
+  if (impl_ == nullptr) {
+    GemmTile(std::min(kScreenTokens, tokens_ - token), std::min(kScreenLatents, latents_ - latent),
+             d_, x_ + token * d_, d_, w_ + latent * d_, d_, z, kScreenLatents);
+    return;
+  }
+  const OneOmpThread one;
+  Bf16::Worker& own = *impl_->workers[static_cast<std::size_t>(worker)];
+  own.x.set_data_handle(impl_->tokens.data() + token * impl_->padded);
+  own.w.set_data_handle(impl_->packed.data() + chunk * impl_->stride);
+  own.z.set_data_handle(z);
+  impl_->matmul.execute(own.stream, {{DNNL_ARG_SRC, own.x},
+                                     {DNNL_ARG_WEIGHTS, own.w},
+                                     {DNNL_ARG_DST, own.z},
+                                     {DNNL_ARG_SCRATCHPAD, own.scratch}});
+}
+
+void Screen::Bounds(float scale, const float* c, ScreenBounds* out) const {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const double s = std::abs(static_cast<double>(scale));
+  const double gamma_s = Gamma(d_);
+  const double gamma_r = Gamma(ReferenceDepth(d_));
+  const double flush = static_cast<double>(d_) * 0x1p-126;
+  double most_w = 0;
+  double most_c = 0;
+  for (std::int64_t i = 0; i < latents_; ++i) {
+    const Norms& n = latent_norms_[static_cast<std::size_t>(i)];
+    const double w = n.exact + n.residual;
+    const double bias = std::abs(static_cast<double>(c[i]));
+    if (!(w <= most_w)) most_w = w;  // NaN stays
+    if (!(bias <= most_c)) most_c = bias;
+    if (std::isnan(w) || std::isnan(bias)) most_w = kInfinity;
+  }
+  // Coefficients of r_i and w_i; the last two terms cover both roundings of scale * dot + c.
+  double ratio = 0;
+  double most_x = 0;
+  std::vector<double> of_w(token_norms_.size());
+  std::vector<double> of_r(token_norms_.size());
+  out->slope.resize(token_norms_.size());
+  for (std::size_t t = 0; t < token_norms_.size(); ++t) {
+    const Norms& n = token_norms_[t];
+    const double x = n.exact + n.residual;
+    const double size = most_w * (x + 1) * (s + 1) + most_c;
+    if (!(size < 0x1p100)) {
+      out->slope[t] = kInfinity;
+      continue;
+    }
+    out->slope[t] = 0;
+    most_x = std::max(most_x, x);
+    of_r[t] = s * (x * (1 + gamma_s + 0x1p-22) + flush);
+    of_w[t] = s * (n.residual + (gamma_s + gamma_r + 0x1p-22) * x + flush);
+    ratio = std::max(ratio, of_w[t] / of_r[t]);
+  }
+  // One coefficient a token: slope (r_i + ratio w_i), ratio the largest of the batch but no more
+  // than a rounding to bf16 explains (tokens of subnormal values only exceed that).
+  ratio = impl_ == nullptr ? 1 : std::min(ratio, 0x1p-7);
+  for (std::size_t t = 0; t < out->slope.size(); ++t) {
+    if (out->slope[t] != 0) continue;
+    out->slope[t] = Up(impl_ == nullptr ? of_w[t] : std::max(of_r[t], of_w[t] / ratio));
+  }
+  const auto room = static_cast<std::size_t>(chunks() * kScreenLatents);
+  out->c.assign(room, std::numeric_limits<float>::quiet_NaN());
+  out->q.assign(room, 0.0F);
+  out->g.assign(room, 0.0F);
+  for (std::int64_t i = 0; i < latents_; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    const Norms& n = latent_norms_[at];
+    out->c[at] = c[i];
+    out->q[at] = Up(n.residual + ratio * n.exact);
+    out->g[at] =
+        Up(std::abs(static_cast<double>(c[i])) * 0x1p-22 + s * flush * (most_x + 4) + 0x1p-140);
+  }
+}
+
+}  // namespace sae::kernels
