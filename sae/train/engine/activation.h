@@ -15,6 +15,7 @@
 #include "sae/train/engine/batch.h"
 #include "sae/train/engine/entries.h"
 #include "sae/train/engine/reconstructor.h"
+#include "sae/train/engine/skip.h"
 
 namespace sae::train {
 
@@ -35,6 +36,7 @@ struct BackwardInput {
   const T* row_scale = nullptr;  ///< [count] or null
   const T* norms = nullptr;      ///< |W_dec_i|, [count]; where a penalty needs them
   Reconstructor<T>* reconstructor = nullptr;
+  Skip<T>* skip = nullptr;
   double rho = 0;
   double lambda = 0;   ///< sparsity coefficient in force
   double mean_l0 = 0;  ///< of this batch, over all ranks; l0_quadratic only

@@ -158,7 +158,8 @@ Case MakeCase(const Variant& variant, int ranks, bool fixed) {
   c.p.b_enc = draw(kLatents, 0.1);
   c.p.w_dec = draw(kLatents * variant.d_out, 0.5);
   c.p.b_dec = draw(variant.d_out, 0.2);
-  if (c.options.decoder == model::DecoderMode::kUnit) {
+  if (c.options.decoder == model::DecoderMode::kUnit ||
+      c.options.decoder == model::DecoderMode::kUnitBefore) {
     for (std::int64_t i = 0; i < kLatents; ++i) {
       const auto row = std::span(c.p.w_dec).subspan(static_cast<std::size_t>(i * variant.d_out),
                                                     static_cast<std::size_t>(variant.d_out));
@@ -254,7 +255,7 @@ struct Outcome {
   std::vector<double> losses;
 };
 
-Outcome Run(const Case& c, std::int64_t d_out) {
+Outcome RunSteps(const Case& c, std::int64_t d_out) {
   Outcome out;
   Mutex mutex;
   SavedState start = testing::StateOf(c.p, kScale, kVariance, c.since, 0,
@@ -311,7 +312,7 @@ TEST_P(EngineArchitectures, StepsMatchTheReference) {
   const Case c = MakeCase(variant, ranks, fixed);
   std::vector<double> losses;
   const model::ReferenceState want = Walk(c, &losses);
-  const Outcome out = Run(c, c.p.out());
+  const Outcome out = RunSteps(c, c.p.out());
   ASSERT_EQ(out.losses.size(), losses.size());
   for (std::size_t t = 0; t < losses.size(); ++t) EXPECT_NEAR(out.losses[t], losses[t], 1e-11) << t;
   ExpectParameters(out.state, want.p, 1e-10, "");
@@ -329,9 +330,9 @@ INSTANTIATE_TEST_SUITE_P(
     All, EngineArchitectures,
     ::testing::Combine(::testing::ValuesIn(Variants()), ::testing::Values(1, 2, 4),
                        ::testing::Bool()),
-    [](const ::testing::TestParamInfo<Parameter>& info) {
-      return absl::StrCat(std::get<0>(info.param).name, "_", std::get<1>(info.param),
-                          std::get<2>(info.param) ? "_fixed" : "_fast");
+    [](const ::testing::TestParamInfo<Parameter>& test) {
+      return absl::StrCat(std::get<0>(test.param).name, "_", std::get<1>(test.param),
+                          std::get<2>(test.param) ? "_fixed" : "_fast");
     });
 
 }  // namespace

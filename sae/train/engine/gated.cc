@@ -59,6 +59,7 @@ absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entr
   if (alone && entries.finite) {
     PhaseTimer timer(phases->aux);
     kernels::FillRows(parameters_.b_dec.data(), batch.tokens(), d, hat_.data(), context_.pool);
+    in.skip->Add(batch, parameters_.w_skip, hat_.data());
     kernels::TokenPassInput<T> pass;
     pass.codes = &entries.codes;
     pass.f = gate_.data();
@@ -80,6 +81,7 @@ absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entr
   r.finite = entries.finite;
   SAE_RETURN_IF_ERROR(in.reconstructor->Run(r, hat_.data(), phases));
   PhaseTimer timer(phases->aux);
+  in.skip->Add(batch, parameters_.w_skip, hat_.data());
   const double loss = in.rho * Residual(batch.y(), batch.scale(), hat_.data(), batch.tokens(), d,
                                         factor, a_.data(), context_.pool);
   kernels::LatentGradient(entries.codes, parameters_.w_dec.data(), a_.data(), d, v_.data(),

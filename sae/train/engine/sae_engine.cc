@@ -148,7 +148,7 @@ absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfi
                                                         std::int64_t d, std::int64_t d_out,
                                                         comm::Communicator& communicator,
                                                         ThreadPool& pool) {
-  SAE_RETURN_IF_ERROR(config::Validate(config, d));
+  SAE_RETURN_IF_ERROR(config::Validate(config, d, config.sae.transcoder ? d_out : 0));
   if (d < 1 || d_out < 1)
     return absl::InvalidArgumentError(
         absl::StrCat("engine: width ", d, " to ", d_out, ": needs 1 or more"));

@@ -110,6 +110,7 @@ BackwardInput<T> SaeEngine<T>::BackwardInputOf(double rho, double mean_l0) {
   in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
   in.norms = norms_.empty() ? nullptr : norms_.data();
   in.reconstructor = &reconstructor_;
+  in.skip = &main_.skip();
   in.rho = rho;
   in.lambda = LambdaNow();
   in.mean_l0 = mean_l0;
@@ -241,7 +242,7 @@ absl::Status SaeEngine<T>::SparseStep() {
   const kernels::RowGradientInput<T> input = RowInput();
   SAE_ASSIGN_OR_RETURN(const double scale, GradientScale(input));
   PhaseTimer timer(phases_.update);
-  if (ema_ != nullptr) ema_->Observe(parameters_, context_.pool);
+  ObserveMean();
   kernels::RowUpdate(input, RowOptions(scale), Rows(), &row_workspace_, context_.pool);
   UpdateVectors(scale);
   return absl::OkStatus();
@@ -274,7 +275,7 @@ absl::Status SaeEngine<T>::DenseStep() {
                                  static_cast<double>(sums.active)));
   SAE_RETURN_IF_ERROR(CheckLoss());
   PhaseTimer timer(phases_.update);
-  if (ema_ != nullptr) ema_->Observe(parameters_, context_.pool);
+  ObserveMean();
   optim::UpdateFromDense(AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
                          dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_,
                          context_.pool);

@@ -234,6 +234,20 @@ void SaeEngine<T>::UpdateVectors(double scale) {
   update(&P::b_dec, bias_gradient_.data(), adam);
 }
 
+// The running mean takes the parameters before Adam; in OpenAI's order with unit decoder rows.
+template <class T>
+void SaeEngine<T>::ObserveMean() {
+  if (ema_ == nullptr) return;
+  if (context_.options.decoder == model::DecoderMode::kUnitBefore) {
+    const std::int64_t d = context_.d_out;
+    context_.pool.ParallelFor(context_.shard.count, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i)
+        kernels::RenormaliseRow(d, parameters_.w_dec.data() + i * d);
+    });
+  }
+  ema_->Observe(parameters_, context_.pool);
+}
+
 template <class T>
 absl::Status SaeEngine<T>::CheckLoss() const {
   if (std::isfinite(losses_.total())) return absl::OkStatus();
