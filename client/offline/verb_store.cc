@@ -19,7 +19,7 @@ using data::ActivationStore;
 using data::StoreManifest;
 
 struct CreateFlags {
-  std::string from, tensor, synthetic, out, dtype = "bf16", order = "shuffled";
+  std::string from, tensor, targets, synthetic, out, dtype = "bf16", order = "shuffled";
   double heldout = 0.02;
   std::uint64_t seed = 0;
   std::int64_t memory_mib = 256, shard_mib = 1024;
@@ -33,14 +33,20 @@ std::int64_t TotalBytes(const StoreManifest& m) {
   return bytes;
 }
 
+double Norm(const std::vector<double>& values) {
+  double squares = 0;
+  for (const double v : values) squares += v * v;
+  return std::sqrt(squares);
+}
+
 /// The manifest without the mean's d values, and what a reader computes from it.
 Json Summary(const ActivationStore& store) {
   const StoreManifest& m = store.manifest();
   Json j = Json::parse(ManifestToJson(m));
-  double mean_norm_squared = 0;
-  for (const double v : m.mean) mean_norm_squared += v * v;
   j.erase("mean");
-  j["mean_norm"] = std::sqrt(mean_norm_squared);
+  j.erase("target_mean");
+  j["mean_norm"] = Norm(m.mean);
+  if (m.target_d > 0) j["target_mean_norm"] = Norm(m.target_mean);
   j["directory"] = store.directory();
   j["bytes"] = TotalBytes(m);
   j["manifest_hash"] = store.manifest_hash();
@@ -74,6 +80,11 @@ void PrintStore(const ActivationStore& store) {
   std::printf("size        %.1f MiB in %zu shards and %zu of held-out rows\n",
               static_cast<double>(TotalBytes(m)) / 1048576.0, m.shards.size(),
               m.heldout_shards.size());
+  if (m.target_d > 0) {
+    std::printf("targets     %lld x %s of the same rows%s\n", static_cast<long long>(m.target_d),
+                data::StoreDTypeName(m.dtype).c_str(),
+                m.source.target_hook.empty() ? "" : (", " + m.source.target_hook).c_str());
+  }
   std::printf(
       "beside      %s%s%s\n", m.has_tokens ? "token ids and positions" : "no token ids",
       m.has_documents ? ", documents" : "",
@@ -81,6 +92,10 @@ void PrintStore(const ActivationStore& store) {
   PrintSource(m);
   std::printf("statistics  mean squared norm %.6g, norm of the mean %.6g\n", m.mean_squared_norm,
               j["mean_norm"].get<double>());
+  if (m.target_d > 0) {
+    std::printf("of targets  mean squared norm %.6g, norm of the mean %.6g\n",
+                m.target_mean_squared_norm, j["target_mean_norm"].get<double>());
+  }
   std::printf("manifest    %s\n", store.manifest_hash().c_str());
 }
 
@@ -139,7 +154,8 @@ absl::Status Create(const CreateFlags& flags, bool as_json) {
                            data::ParseSyntheticSpec(flags.synthetic));
       SAE_RETURN_IF_ERROR(data::CreateSyntheticStore(spec, std::move(writer)).status());
     } else {
-      data::ImportOptions import{flags.from, flags.tensor, std::move(writer), nullptr};
+      data::ImportOptions import{flags.from, flags.tensor, flags.targets, std::move(writer),
+                                 nullptr};
       import.progress = [&](std::int64_t done, std::int64_t total) { read.Update(done, total);
     };
     SAE_RETURN_IF_ERROR(data::ImportStore(std::move(import)).status());
@@ -156,6 +172,8 @@ void AddCreate(CLI::App& store, Invocation& invocation) {
                    "X.npy, or X.safetensors: a matrix [rows, d] or [contexts, tokens, d]");
   verb->add_option("--tensor", flags->tensor,
                    "which tensor of a safetensors file (default: activations, or the only matrix)");
+  verb->add_option("--targets", flags->targets,
+                   "which tensor of a safetensors file a transcoder is to predict (default: none)");
   verb->add_option("--synthetic", flags->synthetic,
                    "rows with known features: d=64,features=256,rows=50000,seed=0 and p_max, "
                    "p_min, zipf, mu, sigma, bias_norm");

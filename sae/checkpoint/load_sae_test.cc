@@ -134,7 +134,8 @@ void ExpectSameFunction(const Sae& loaded, const Sae& scaled, double scale) {
     const model::ReferenceCodes want = model::ReferenceEncode(scaled, x);
     for (std::size_t i = 0; i < kLatents; ++i) {
       ASSERT_GT(want.margin[i], 1e-6);  // of these seeds
-      ASSERT_NEAR(f[b * kLatents + i], scale * want.f[i], 1e-5 * scale * (1 + want.f[i])) << "token " << b << ", " << i;
+      ASSERT_NEAR(f[b * kLatents + i], scale * want.f[i], 1e-5 * scale * (1 + want.f[i]))
+          << "token " << b << ", latent " << i << ", margin " << want.margin[i];
     }
     const std::vector<double> y_want = model::ReferenceDecode(scaled, x, want.f);
     for (std::size_t j = 0; j < y_want.size(); ++j) {

@@ -5,6 +5,7 @@
 
 #include "sae/base/check.h"
 #include "sae/base/safetensors.h"
+#include "sae/data/raw_file.h"
 
 namespace sae::data {
 
@@ -21,7 +22,8 @@ ShardWriter::ShardWriter(Env& env, std::string directory, std::string prefix, Ro
       directory_(std::move(directory)),
       prefix_(std::move(prefix)),
       layout_(layout),
-      rows_per_shard_(std::max<std::int64_t>(1, shard_bytes / layout.activation_bytes())),
+      rows_per_shard_(std::max<std::int64_t>(
+          1, shard_bytes / (layout.activation_bytes() + layout.target_bytes()))),
       rows_left_(total_rows),
       columns_(layout.columns().size()) {}
 
@@ -32,8 +34,12 @@ absl::Status ShardWriter::Add(std::span<const std::byte> record) {
   }
   const auto activations = static_cast<std::size_t>(layout_.activation_bytes());
   SAE_RETURN_IF_ERROR(file_->Append(record.first(activations)));
+  const auto targets = static_cast<std::size_t>(layout_.target_bytes());
+  if (targets > 0) {
+    SAE_RETURN_IF_ERROR(targets_->Append(record.subspan(activations, targets)));
+  }
   for (std::size_t c = 0; c < columns_.size(); ++c) {
-    const auto value = record.subspan(activations + 4 * c, 4);
+    const auto value = record.subspan(activations + targets + 4 * c, 4);
     columns_[c].insert(columns_[c].end(), value.begin(), value.end());
   }
   --rows_left_;
@@ -49,13 +55,34 @@ absl::Status ShardWriter::BeginShard() {
   SAE_ASSIGN_OR_RETURN(file_, HashedFile::Create(env_, directory_ + "/" + name));
   std::vector<TensorToWrite> tensors = {
       {"activations", layout_.dtype, {shard_rows_left_, layout_.d}, {}}};
+  if (layout_.target_d > 0) {
+    tensors.push_back({"targets", layout_.dtype, {shard_rows_left_, layout_.target_d}, {}});
+    SAE_ASSIGN_OR_RETURN(targets_, HashedFile::Create(env_, TargetsPath()));
+  }
   for (const auto& column : layout_.columns())
     tensors.push_back({column, DType::kI32, {shard_rows_left_}, {}});
   SAE_ASSIGN_OR_RETURN(const std::string header, SafetensorsHeader(tensors));
   return file_->Append(AsBytes(header.data(), header.size()));
 }
 
+absl::Status ShardWriter::AppendTargets() {
+  SAE_RETURN_IF_ERROR(targets_->Finish());
+  targets_.reset();
+  SAE_ASSIGN_OR_RETURN(const RawFile file, RawFile::Open(TargetsPath()));
+  constexpr std::int64_t kBlock = std::int64_t{1} << 20;
+  std::vector<std::byte> block;
+  for (std::int64_t at = 0; at < file.size(); at += kBlock) {
+    block.resize(static_cast<std::size_t>(std::min(kBlock, file.size() - at)));
+    SAE_RETURN_IF_ERROR(file.ReadAt(at, block));
+    SAE_RETURN_IF_ERROR(file_->Append(block));
+  }
+  return env_.RemoveAll(TargetsPath());
+}
+
 absl::Status ShardWriter::EndShard() {
+  if (targets_ != nullptr) {
+    SAE_RETURN_IF_ERROR(AppendTargets());
+  }
   for (auto& column : columns_) {
     SAE_RETURN_IF_ERROR(file_->Append(column));
     column.clear();

@@ -18,8 +18,8 @@ bool IsFloating(DType t) {
 struct ImportSource {
   std::unique_ptr<NpyReader> npy;
   std::unique_ptr<SafetensorsReader> safetensors;
-  TensorView matrix;
-  std::int64_t rows = 0, d = 0;
+  TensorView matrix, targets;
+  std::int64_t rows = 0, d = 0, target_d = 0;
   std::vector<std::int32_t> token_ids, positions, documents;
 };
 
@@ -89,6 +89,20 @@ absl::Status CheckMatrix(const std::string& path, ImportSource& source) {
   return absl::OkStatus();
 }
 
+absl::Status OpenTargets(const ImportOptions& options, ImportSource& source) {
+  SAE_ASSIGN_OR_RETURN(source.targets, source.safetensors->Get(options.targets));
+  const auto& shape = source.targets.shape;
+  const bool matrix = IsFloating(source.targets.dtype) &&
+                      (shape.size() == 2 || shape.size() == 3) && shape.back() > 0;
+  if (!matrix || source.targets.elements() / shape.back() != source.rows) {
+    return absl::InvalidArgumentError(
+        absl::StrCat(options.from, ": the targets, tensor '", options.targets, "', must be ",
+                     source.rows, " rows of floating values, as many as the activations"));
+  }
+  source.target_d = shape.back();
+  return absl::OkStatus();
+}
+
 absl::StatusOr<ImportSource> OpenSource(const ImportOptions& options) {
   ImportSource source;
   const bool is_npy = options.from.ends_with(".npy");
@@ -97,9 +111,9 @@ absl::StatusOr<ImportSource> OpenSource(const ImportOptions& options) {
         absl::StrCat("cannot import '", options.from, "': it must end in .npy or .safetensors"));
   }
   if (is_npy) {
-    if (!options.tensor.empty())
+    if (!options.tensor.empty() || !options.targets.empty())
       return absl::InvalidArgumentError(
-          "--tensor is for .safetensors files; a .npy file holds one array");
+          "--tensor and --targets are for .safetensors files; a .npy file holds one array");
     SAE_ASSIGN_OR_RETURN(source.npy, NpyReader::Open(options.from));
     source.matrix = source.npy->view();
   } else {
@@ -107,6 +121,9 @@ absl::StatusOr<ImportSource> OpenSource(const ImportOptions& options) {
   }
   SAE_RETURN_IF_ERROR(CheckMatrix(options.from, source));
   if (is_npy) return source;
+  if (!options.targets.empty()) {
+    SAE_RETURN_IF_ERROR(OpenTargets(options, source));
+  }
   SAE_RETURN_IF_ERROR(
       ReadImportColumn(*source.safetensors, "token_ids", source.rows, source.token_ids));
   SAE_RETURN_IF_ERROR(
@@ -149,19 +166,22 @@ std::span<const std::int32_t> Part(const std::vector<std::int32_t>& column, std:
 absl::StatusOr<StoreManifest> ImportStore(ImportOptions options, Env& env) {
   SAE_ASSIGN_OR_RETURN(const ImportSource source, OpenSource(options));
   options.writer.d = source.d;
+  options.writer.target_d = source.target_d;
   options.writer.expected_rows = source.rows;
   options.writer.source.kind = "import";
   options.writer.source.model = options.from;
   SAE_ASSIGN_OR_RETURN(auto writer, StoreWriter::Create(options.writer, env));
   const std::int64_t block = std::max<std::int64_t>(1, (std::int64_t{1} << 20) / source.d);
-  std::vector<float> rows;
+  std::vector<float> rows, targets;
   for (std::int64_t first = 0; first < source.rows; first += block) {
     const std::int64_t n = std::min(block, source.rows - first);
+    targets.resize(static_cast<std::size_t>(n * source.target_d));
+    if (source.target_d > 0) CopyFloats(source.targets, first * source.target_d, targets);
     rows.resize(static_cast<std::size_t>(n * source.d));
     CopyFloats(source.matrix, first * source.d, rows);
     const absl::Status status =
         writer->Append({rows, Part(source.token_ids, first, n), Part(source.positions, first, n),
-                        Part(source.documents, first, n)});
+                        Part(source.documents, first, n), targets});
     if (!status.ok()) return Annotate(status, ToAbsl(options.from));
     if (options.progress) options.progress(first + n, source.rows);
   }

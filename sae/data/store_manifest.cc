@@ -26,6 +26,7 @@ Json OriginToJson(const StoreOrigin& o) {
   text("model", o.model);
   text("model_hash", o.model_hash);
   text("hook", o.hook);
+  text("target_hook", o.target_hook);
   if (o.context > 0) out["context"] = o.context;
   text("packing", o.packing);
   text("compute", o.compute);
@@ -51,6 +52,7 @@ StoreOrigin OriginFromJson(const Json& j) {
   o.model = j.value("model", "");
   o.model_hash = j.value("model_hash", "");
   o.hook = j.value("hook", "");
+  o.target_hook = j.value("target_hook", "");
   o.context = j.value("context", std::int64_t{0});
   o.packing = j.value("packing", "");
   o.compute = j.value("compute", "");
@@ -87,6 +89,13 @@ absl::Status CheckManifest(const StoreManifest& m, const std::string& path) {
   if (static_cast<std::int64_t>(m.mean.size()) != m.d) {
     return Damaged(path, absl::StrCat("mean has ", m.mean.size(), " values, d is ", m.d));
   }
+  if (m.target_d < 0) return Damaged(path, absl::StrCat("target_d is ", m.target_d));
+  if (static_cast<std::int64_t>(m.target_mean.size()) != m.target_d) {
+    return Damaged(path, absl::StrCat("target_mean has ", m.target_mean.size(),
+                                      " values, target_d is ", m.target_d));
+  }
+  if (!std::isfinite(m.target_mean_squared_norm))
+    return Damaged(path, "target_mean_squared_norm is not finite");
   if (!std::isfinite(m.mean_squared_norm)) return Damaged(path, "mean_squared_norm is not finite");
   SAE_RETURN_IF_ERROR(CheckShards(path, "shards", m.shards, m.rows));
   SAE_RETURN_IF_ERROR(CheckShards(path, "heldout shards", m.heldout_shards, m.heldout_rows));
@@ -137,10 +146,15 @@ std::string ManifestToJson(const StoreManifest& m) {
             {"heldout", heldout}};
   if (!m.texts.file.empty()) j["texts"] = ShardToJson(m.texts);
   if (!m.extras.empty()) j["extras"] = ShardsToJson(m.extras);
+  if (m.target_d > 0) {
+    j["target_d"] = m.target_d;
+    j["target_mean_squared_norm"] = m.target_mean_squared_norm;
+  }
   j["mean_squared_norm"] = m.mean_squared_norm;
   std::string text = j.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
-  // The mean has d values: one line, not d.
+  // A mean has d values: one line, not d.
   text.resize(text.size() - 2);
+  if (m.target_d > 0) absl::StrAppend(&text, ",\n  \"target_mean\": ", Json(m.target_mean).dump());
   return absl::StrCat(text, ",\n  \"mean\": ", Json(m.mean).dump(), "\n}\n");
 }
 
@@ -173,6 +187,11 @@ absl::StatusOr<StoreManifest> ManifestFromJson(const std::string& json, const st
     if (j.contains("extras")) m.extras = ShardsFromJson(j.at("extras"));
     m.mean_squared_norm = j.at("mean_squared_norm").get<double>();
     m.mean = j.at("mean").get<std::vector<double>>();
+    if (j.contains("target_d")) {
+      m.target_d = j.at("target_d").get<std::int64_t>();
+      m.target_mean_squared_norm = j.at("target_mean_squared_norm").get<double>();
+      m.target_mean = j.at("target_mean").get<std::vector<double>>();
+    }
   } catch (const nlohmann::json::exception& error) {
     return Damaged(path, error.what());
   }

@@ -26,10 +26,11 @@ struct StoreShard {
 
 /// Where the rows came from; a field that does not apply stays empty or 0.
 struct StoreOrigin {
-  std::string kind;        ///< harvest | import | synthetic
-  std::string model;       ///< name of the model, or the file the rows were imported from
-  std::string model_hash;  ///< HashToText of the model file
-  std::string hook;        ///< blocks.8.hook_resid_post
+  std::string kind;         ///< harvest | import | synthetic
+  std::string model;        ///< name of the model, or the file the rows were imported from
+  std::string model_hash;   ///< HashToText of the model file
+  std::string hook;         ///< blocks.8.hook_resid_post
+  std::string target_hook;  ///< of the targets: blocks.8.hook_mlp_out
   std::int64_t context = 0;
   std::string packing;  ///< mask | concat | none
   std::string compute;  ///< f32 | bf16
@@ -42,6 +43,7 @@ struct StoreOrigin {
 struct StoreManifest {
   int format_version = kStoreFormatVersion;
   std::int64_t d = 0;
+  std::int64_t target_d = 0;  ///< width of the targets beside the rows; 0 = there are none
   DType dtype = DType::kBf16;
   std::int64_t rows = 0;  ///< training rows: the sum over `shards`
   std::vector<StoreShard> shards;
@@ -58,6 +60,9 @@ struct StoreManifest {
   StoreOrigin source;
   double mean_squared_norm = 0;  ///< over training rows as stored
   std::vector<double> mean;      ///< [d], over training rows as stored
+  /// The same of the targets; 0 and empty without them.
+  double target_mean_squared_norm = 0;
+  std::vector<double> target_mean;
 };
 
 /// bf16 | f16 | f32.

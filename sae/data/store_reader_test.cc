@@ -212,11 +212,21 @@ TEST(ManifestTest, RoundTripsEveryField) {
   m.has_tokens = m.has_documents = true;
   m.texts = {"texts.jsonl.zst", 3, 99, "xxh3:1"};
   m.extras = {{"dictionary.safetensors", 2, 64, "xxh3:3"}};
-  m.source = {
-      "harvest", "SmolLM2",           "xxh3:2",         "blocks.8.hook_resid_post", 256, "mask",
-      "f32",     {{"position_0", 3}}, {{"corpus", "x"}}};
+  m.source = {"harvest",
+              "SmolLM2",
+              "xxh3:2",
+              "blocks.8.ln2.hook_normalized",
+              "blocks.8.hook_mlp_out",
+              256,
+              "mask",
+              "f32",
+              {{"position_0", 3}},
+              {{"corpus", "x"}}};
   m.mean_squared_norm = 1.0 / 3.0;
   m.mean = {0.1, -2e-17};
+  m.target_d = 3;
+  m.target_mean_squared_norm = 2.0 / 3.0;
+  m.target_mean = {1, 0.3, -5};
   const std::string json = ManifestToJson(m);
   auto back = ManifestFromJson(json, "m");
   ASSERT_TRUE(back.ok()) << back.status();
@@ -226,6 +236,23 @@ TEST(ManifestTest, RoundTripsEveryField) {
   EXPECT_EQ(back->source.dropped, m.source.dropped);
   EXPECT_EQ(back->texts.rows, 3);
   EXPECT_EQ(back->extras.size(), 1U);
+  EXPECT_EQ(back->source.target_hook, "blocks.8.hook_mlp_out");
+  EXPECT_EQ(back->target_d, 3);
+  EXPECT_EQ(back->target_mean, m.target_mean);
+  EXPECT_EQ(back->target_mean_squared_norm, m.target_mean_squared_norm);
+  m.target_mean.pop_back();
+  EXPECT_THAT(Message(ManifestFromJson(ManifestToJson(m), "m").status()),
+              HasSubstr("target_mean has 2 values, target_d is 3"));
+}
+
+TEST(ManifestTest, WithoutTargetsItHasNoSuchKeys) {
+  StoreManifest m;
+  m.d = 1;
+  m.rows = 1;
+  m.shards = {{"shard-00000.safetensors", 1, 4096, "xxh3:0"}};
+  m.mean = {0};
+  EXPECT_EQ(ManifestToJson(m).find("target"), std::string::npos);
+  EXPECT_EQ(ManifestFromJson(ManifestToJson(m), "m")->target_d, 0);
 }
 
 }  // namespace

@@ -21,7 +21,8 @@ struct WindowId {
 struct Window {
   WindowId id;
   absl::Status status;
-  std::vector<std::byte> bytes;  ///< its extents end to end, as stored
+  std::vector<std::byte> bytes;    ///< its extents end to end, as stored
+  std::vector<std::byte> targets;  ///< of the same rows; empty where they are not wanted
   std::vector<Extent> extents;
   std::vector<std::int32_t> row_order;  ///< as PassOrder::RowOrder
   std::int64_t rows = 0;
@@ -31,8 +32,9 @@ struct Window {
 
 class StoreSource::Impl {
  public:
-  Impl(std::shared_ptr<const ActivationStore> store, std::uint64_t seed, PassOrderOptions options)
-      : store_(std::move(store)), seed_(seed), options_(options) {
+  Impl(std::shared_ptr<const ActivationStore> store, std::uint64_t seed, PassOrderOptions options,
+       RowKind kind)
+      : store_(std::move(store)), seed_(seed), options_(options), kind_(kind) {
     for (const StoreShard& shard : store_->shards(Split::kTraining))
       shard_rows_.push_back(shard.rows);
     reader_ = std::thread([this] { ReadAhead(); });
@@ -50,7 +52,7 @@ class StoreSource::Impl {
   absl::Status Next(std::span<float> out);
   absl::Status Seek(std::int64_t position);
   std::int64_t position() const { return position_; }
-  std::int64_t d() const { return store_->d(); }
+  std::int64_t d() const { return store_->width(kind_); }
 
  private:
   PassOrder Order(std::int64_t pass) const {
@@ -69,6 +71,8 @@ class StoreSource::Impl {
                                                       : WindowId{id.pass + 1, 0};
   }
   Window Load(WindowId id, const PassOrder& order) const;
+  absl::Status LoadTensor(const Window& window, StoreTensor tensor,
+                          std::vector<std::byte>& bytes) const;
   void ReadAhead();
   /// Makes `id` the current window and asks for the one after it.
   absl::Status Enter(WindowId id);
@@ -77,6 +81,7 @@ class StoreSource::Impl {
   const std::shared_ptr<const ActivationStore> store_;
   const std::uint64_t seed_;
   const PassOrderOptions options_;
+  const RowKind kind_;
   std::vector<std::int64_t> shard_rows_;
 
   // The caller's side.
@@ -101,15 +106,26 @@ Window StoreSource::Impl::Load(WindowId id, const PassOrder& order) const {
   w.extents.assign(extents.begin(), extents.end());
   w.rows = order.WindowRows(id.window);
   w.row_order = order.RowOrder(id.window);
-  w.bytes.resize(static_cast<std::size_t>(w.rows * store_->row_bytes()));
-  std::span<std::byte> rest = w.bytes;
-  for (const Extent& e : w.extents) {
-    const auto n = static_cast<std::size_t>(e.rows * store_->row_bytes());
-    w.status = store_->ReadShardBytes(Split::kTraining, e.shard, e.first_row, rest.first(n));
-    if (!w.status.ok()) break;
-    rest = rest.subspan(n);
+  w.status = store_->CheckHas(kind_);
+  if (w.status.ok()) w.status = LoadTensor(w, StoreTensor::kActivations, w.bytes);
+  if (w.status.ok() && kind_ == RowKind::kWithTargets) {
+    w.status = LoadTensor(w, StoreTensor::kTargets, w.targets);
   }
   return w;
+}
+
+absl::Status StoreSource::Impl::LoadTensor(const Window& window, StoreTensor tensor,
+                                           std::vector<std::byte>& bytes) const {
+  const std::int64_t row = store_->row_bytes(tensor);
+  bytes.resize(static_cast<std::size_t>(window.rows * row));
+  std::span<std::byte> rest = bytes;
+  for (const Extent& e : window.extents) {
+    const auto n = static_cast<std::size_t>(e.rows * row);
+    SAE_RETURN_IF_ERROR(
+        store_->ReadShardBytes(Split::kTraining, e.shard, e.first_row, rest.first(n), tensor));
+    rest = rest.subspan(n);
+  }
+  return absl::OkStatus();
 }
 
 void StoreSource::Impl::ReadAhead() {
@@ -161,19 +177,26 @@ absl::Status StoreSource::Impl::Enter(WindowId id) {
 absl::Status StoreSource::Impl::CopyRow(std::int64_t index, std::span<float> out) const {
   const std::int64_t row =
       current_.row_order.empty() ? index : current_.row_order[static_cast<std::size_t>(index)];
-  const auto n = static_cast<std::size_t>(store_->row_bytes());
   std::int64_t in_extent = row;
   auto extent = current_.extents.begin();
   for (; in_extent >= extent->rows; ++extent) in_extent -= extent->rows;
-  return store_->Decode(Split::kTraining, extent->shard, extent->first_row + in_extent,
-                        std::span(current_.bytes).subspan(static_cast<std::size_t>(row) * n, n),
-                        out);
+  const auto decode = [&](StoreTensor tensor, const std::vector<std::byte>& bytes,
+                          std::span<float> values) {
+    const auto n = static_cast<std::size_t>(store_->row_bytes(tensor));
+    return store_->Decode(Split::kTraining, extent->shard, extent->first_row + in_extent,
+                          std::span(bytes).subspan(static_cast<std::size_t>(row) * n, n), values,
+                          tensor);
+  };
+  const auto width = static_cast<std::size_t>(store_->d());
+  SAE_RETURN_IF_ERROR(decode(StoreTensor::kActivations, current_.bytes, out.first(width)));
+  if (kind_ == RowKind::kActivations) return absl::OkStatus();
+  return decode(StoreTensor::kTargets, current_.targets, out.subspan(width));
 }
 
 absl::Status StoreSource::Impl::Next(std::span<float> out) {
   if (static_cast<std::int64_t>(out.size()) % d() != 0) {
     return absl::InvalidArgumentError(
-        absl::StrCat("a batch of ", out.size(), " values is not whole rows of d = ", d()));
+        absl::StrCat("a batch of ", out.size(), " values is not whole rows of ", d()));
   }
   const auto width = static_cast<std::size_t>(d());
   for (; !out.empty(); out = out.subspan(width)) {
@@ -207,8 +230,8 @@ absl::Status StoreSource::Impl::Seek(std::int64_t position) {
 }
 
 StoreSource::StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed,
-                         PassOrderOptions options)
-    : impl_(std::make_unique<Impl>(std::move(store), data_seed, options)) {}
+                         PassOrderOptions options, RowKind kind)
+    : impl_(std::make_unique<Impl>(std::move(store), data_seed, options, kind)) {}
 StoreSource::~StoreSource() = default;
 std::int64_t StoreSource::d() const { return impl_->d(); }
 absl::Status StoreSource::Next(std::span<float> rows) { return impl_->Next(rows); }

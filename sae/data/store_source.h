@@ -17,13 +17,16 @@ namespace sae::data {
 
 class StoreSource final : public ActivationSource {
  public:
-  /// The store is shared with whoever reads held-out rows and statistics.
+  /// The store is shared with whoever reads held-out rows and statistics. `kind`: what a row is;
+  /// the order of rows is the same for both. Targets that the store lacks are FAILED_PRECONDITION
+  /// from Next.
   StoreSource(std::shared_ptr<const ActivationStore> store, std::uint64_t data_seed,
-              PassOrderOptions options = {});
+              PassOrderOptions options = {}, RowKind kind = RowKind::kActivations);
   ~StoreSource() override;
   StoreSource(const StoreSource&) = delete;
   StoreSource& operator=(const StoreSource&) = delete;
 
+  /// ActivationStore::width of the kind.
   std::int64_t d() const override;
   [[nodiscard]] absl::Status Next(std::span<float> rows) override;
   std::int64_t Position() const override;

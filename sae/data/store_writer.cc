@@ -29,6 +29,7 @@ absl::Status CheckOptions(const StoreWriterOptions& o) {
     absl::StrAppend(&problems, problems.empty() ? "" : "; ", text);
   };
   if (o.d < 1) problem(absl::StrCat("d is ", o.d, ", must be at least 1"));
+  if (o.target_d < 0) problem(absl::StrCat("target_d is ", o.target_d, ", must be 0 or more"));
   if (StoreDTypeName(o.dtype) == "unsupported") problem("dtype must be bf16, f16 or f32");
   if (!(o.heldout_fraction >= 0 && o.heldout_fraction < 1)) {
     problem(absl::StrCat("held-out fraction ", o.heldout_fraction, " is not in [0, 1)"));
@@ -49,6 +50,35 @@ std::int64_t BucketCount(const StoreWriterOptions& o, std::int64_t rows,
       std::bit_ceil(static_cast<std::uint64_t>(std::clamp<std::int64_t>(wanted, 16, 4096))));
 }
 
+/// Sums for the mean and the mean squared norm of values as stored: after rounding to the dtype.
+class Moments {
+ public:
+  explicit Moments(std::int64_t width)
+      : sum_(static_cast<std::size_t>(width), 0.0), decoded_(static_cast<std::size_t>(width)) {}
+
+  void Add(const std::byte* row, DType dtype) {
+    DecodeValues(row, dtype, decoded_);
+    double squares = 0;
+    for (std::size_t c = 0; c < sum_.size(); ++c) {
+      const double v = decoded_[c];
+      sum_[c] += v;
+      squares += v * v;
+    }
+    squares_ += squares;
+  }
+  std::vector<double> Mean(std::int64_t rows) const {
+    std::vector<double> mean = sum_;
+    for (double& v : mean) v /= static_cast<double>(rows);
+    return mean;
+  }
+  double MeanSquaredNorm(std::int64_t rows) const { return squares_ / static_cast<double>(rows); }
+
+ private:
+  std::vector<double> sum_;
+  double squares_ = 0;
+  std::vector<float> decoded_;
+};
+
 bool IsHeldout(std::uint64_t seed, std::int64_t unit, double fraction) {
   return static_cast<double>(Xxh3(AsBytes(&unit, 1), seed)) < std::ldexp(fraction, 64);
 }
@@ -56,9 +86,13 @@ bool IsHeldout(std::uint64_t seed, std::int64_t unit, double fraction) {
 }  // namespace
 
 std::int64_t EstimateStoreBytes(const StoreWriterOptions& o, std::int64_t rows) {
-  const std::int64_t record = o.d * SizeOf(o.dtype) + kColumnBytes;
+  const std::int64_t values = (o.d + o.target_d) * SizeOf(o.dtype);
+  const std::int64_t record = values + kColumnBytes;
+  // Targets of the shard being written stand beside it until it ends.
+  const std::int64_t waiting =
+      std::min(rows, o.shard_bytes / values + 1) * o.target_d * SizeOf(o.dtype);
   const std::int64_t final_bytes =
-      rows * record + (rows * o.d * SizeOf(o.dtype) / o.shard_bytes + 2) * kShardOverhead;
+      rows * record + (rows * values / o.shard_bytes + 2) * kShardOverhead + waiting;
   if (rows * (record + 8) <= o.memory_bytes / 2) return final_bytes + o.expected_text_bytes;
   // Buckets are removed as shards grow: at any time one copy of the rows, plus the bucket being
   // read. Keys of 8 bytes a row stand only in the buckets.
@@ -72,8 +106,8 @@ class StoreWriter::Impl {
       : options_(std::move(options)),
         env_(env),
         partial_(std::move(partial)),
-        sum_(static_cast<std::size_t>(options_.d), 0.0),
-        decoded_(static_cast<std::size_t>(options_.d)) {}
+        moments_(options_.d),
+        target_moments_(options_.target_d) {}
 
   absl::Status Append(const StoreRows& rows);
   absl::Status AddText(const StoreText& text);
@@ -91,6 +125,8 @@ class StoreWriter::Impl {
   absl::Status CheckBatch(const StoreRows& rows, std::int64_t count);
   void Begin(const StoreRows& rows);
   absl::Status AppendRow(const StoreRows& rows, std::int64_t i);
+  /// Into the record; `what` is for messages.
+  absl::Status Encode(std::span<const float> values, const char* what, std::byte* out) const;
   absl::Status CheckUsable() const;
   absl::StatusOr<std::vector<StoreShard>> WriteSplit(ExternalSorter& sorter,
                                                      const std::string& prefix);
@@ -103,9 +139,7 @@ class StoreWriter::Impl {
   std::optional<RowLayout> layout_;
   std::optional<ExternalSorter> training_, heldout_;
   std::vector<std::byte> record_;
-  std::vector<double> sum_;
-  double sum_squares_ = 0;
-  std::vector<float> decoded_;
+  Moments moments_, target_moments_;
   std::int64_t written_ = 0, to_write_ = 0;
   absl::Status failed_;
   StoreManifest manifest_;
@@ -124,6 +158,11 @@ absl::Status StoreWriter::Impl::CheckBatch(const StoreRows& rows, std::int64_t c
     return absl::InvalidArgumentError(
         absl::StrCat(size, " values are not whole rows of d = ", options_.d));
   }
+  if (const auto targets = static_cast<std::int64_t>(rows.targets.size());
+      targets != count * options_.target_d) {
+    return absl::InvalidArgumentError(absl::StrCat(targets, " values of targets for ", count,
+                                                   " rows of target_d = ", options_.target_d));
+  }
   const auto column = [&](std::span<const std::int32_t> values, bool wanted,
                           const char* name) -> absl::Status {
     const auto have = static_cast<std::int64_t>(values.size());
@@ -138,7 +177,8 @@ absl::Status StoreWriter::Impl::CheckBatch(const StoreRows& rows, std::int64_t c
 }
 
 void StoreWriter::Impl::Begin(const StoreRows& rows) {
-  layout_ = RowLayout{options_.d, options_.dtype, !rows.token_ids.empty(), !rows.documents.empty()};
+  layout_ = RowLayout{options_.d, options_.target_d, options_.dtype, !rows.token_ids.empty(),
+                      !rows.documents.empty()};
   record_.resize(static_cast<std::size_t>(layout_->bytes()));
   const auto sorter = [&](const std::string& name, std::int64_t memory, std::int64_t expected) {
     ExternalSorterOptions o{partial_->path() + "/" + name, layout_->bytes(), memory, 0};
@@ -162,20 +202,27 @@ void StoreWriter::Impl::Begin(const StoreRows& rows) {
   heldout_.emplace(sorter("heldout-bucket-", heldout_memory, expected_heldout), env_);
 }
 
+absl::Status StoreWriter::Impl::Encode(std::span<const float> values, const char* what,
+                                       std::byte* out) const {
+  const std::int64_t bad = EncodeValues(values, options_.dtype, out);
+  if (bad < 0) return absl::OkStatus();
+  const float value = values[static_cast<std::size_t>(bad)];
+  return absl::InvalidArgumentError(absl::StrCat(
+      "row ", rows_, ", column ", bad, " of the ", what, " is ", value,
+      std::isfinite(value)
+          ? absl::StrCat(", which does not fit ", StoreDTypeName(options_.dtype), ": use f32")
+          : ": a store takes finite values only, drop the row or repair its source"));
+}
+
 absl::Status StoreWriter::Impl::AppendRow(const StoreRows& rows, std::int64_t i) {
   const auto d = static_cast<std::size_t>(options_.d);
   const auto at = static_cast<std::size_t>(i);
-  const auto values = rows.activations.subspan(at * d, d);
-  const std::int64_t bad = EncodeValues(values, options_.dtype, record_.data());
-  if (bad >= 0) {
-    const float value = values[static_cast<std::size_t>(bad)];
-    return absl::InvalidArgumentError(absl::StrCat(
-        "row ", rows_, ", column ", bad, " of the activations is ", value,
-        std::isfinite(value)
-            ? absl::StrCat(", which does not fit ", StoreDTypeName(options_.dtype), ": use f32")
-            : ": a store takes finite values only, drop the row or repair its source"));
-  }
-  std::size_t offset = static_cast<std::size_t>(layout_->activation_bytes());
+  const auto target_d = static_cast<std::size_t>(options_.target_d);
+  const auto activation_bytes = static_cast<std::size_t>(layout_->activation_bytes());
+  std::byte* const targets = record_.data() + activation_bytes;
+  SAE_RETURN_IF_ERROR(Encode(rows.activations.subspan(at * d, d), "activations", record_.data()));
+  SAE_RETURN_IF_ERROR(Encode(rows.targets.subspan(at * target_d, target_d), "targets", targets));
+  std::size_t offset = activation_bytes + static_cast<std::size_t>(layout_->target_bytes());
   const auto put = [&](std::int32_t value) {
     std::memcpy(record_.data() + offset, &value, 4);
     offset += 4;
@@ -191,15 +238,9 @@ absl::Status StoreWriter::Impl::AppendRow(const StoreRows& rows, std::int64_t i)
   const std::int64_t unit = layout_->has_documents ? rows.documents[at] : rows_;
   ++rows_;
   if (IsHeldout(options_.seed, unit, options_.heldout_fraction)) return heldout_->Add(key, record_);
-  // Statistics are of the values that training will see: after rounding to the store's dtype.
-  DecodeValues(record_.data(), options_.dtype, decoded_);
-  double squares = 0;
-  for (std::size_t c = 0; c < d; ++c) {
-    const double v = decoded_[c];
-    sum_[c] += v;
-    squares += v * v;
-  }
-  sum_squares_ += squares;
+  // Statistics are of the values that training will see.
+  moments_.Add(record_.data(), options_.dtype);
+  if (target_d > 0) target_moments_.Add(targets, options_.dtype);
   return training_->Add(key, record_);
 }
 
@@ -251,6 +292,7 @@ absl::StatusOr<std::vector<StoreShard>> StoreWriter::Impl::WriteSplit(ExternalSo
 void StoreWriter::Impl::FillManifest() {
   StoreManifest& m = manifest_;
   m.d = options_.d;
+  m.target_d = options_.target_d;
   m.dtype = options_.dtype;
   m.rows = training_->count();
   m.heldout_rows = heldout_->count();
@@ -261,10 +303,11 @@ void StoreWriter::Impl::FillManifest() {
   m.has_tokens = layout_->has_tokens;
   m.has_documents = layout_->has_documents;
   m.source = options_.source;
-  const auto n = static_cast<double>(m.rows);
-  m.mean_squared_norm = sum_squares_ / n;
-  m.mean = sum_;
-  for (double& v : m.mean) v /= n;
+  m.mean_squared_norm = moments_.MeanSquaredNorm(m.rows);
+  m.mean = moments_.Mean(m.rows);
+  if (m.target_d == 0) return;
+  m.target_mean_squared_norm = target_moments_.MeanSquaredNorm(m.rows);
+  m.target_mean = target_moments_.Mean(m.rows);
 }
 
 absl::Status StoreWriter::Impl::WriteFiles() {

@@ -27,6 +27,7 @@ namespace sae::data {
 struct StoreWriterOptions {
   std::string directory;
   std::int64_t d = 0;
+  std::int64_t target_d = 0;       ///< width of the targets beside each row; 0 = none
   DType dtype = DType::kBf16;      ///< kBf16, kF16 or kF32
   std::uint64_t seed = 0;          ///< of the shuffle and of the held-out choice
   double heldout_fraction = 0.02;  ///< in [0, 1)
@@ -51,6 +52,7 @@ struct StoreRows {
   std::span<const std::int32_t> token_ids;  ///< the token at whose place the row was taken
   std::span<const std::int32_t> positions;  ///< index of that token in its document's token ids
   std::span<const std::int32_t> documents;  ///< id given to AddText
+  std::span<const float> targets = {};      ///< [rows, target_d], of transcoders
 };
 
 class StoreWriter {

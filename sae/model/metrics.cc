@@ -74,6 +74,7 @@ ReconstructionMetrics ReconstructionAccumulator::Result() const {
   ReconstructionMetrics m;
   m.rows = rows_;
   m.squared_error = error_ / rows;
+  m.mean_squared_error = m.squared_error / static_cast<double>(centre_.size());
   m.fvu = error_ / total;
   m.explained_variance = 1 - m.fvu;
   m.explained_variance_centred = 1 - (error_ - residual_shift) / total;
@@ -94,6 +95,15 @@ std::vector<std::int64_t> DensityHistogram(std::span<const std::int64_t> fires, 
     ++counts[static_cast<std::size_t>(std::clamp<std::int64_t>(bin, 0, bins - 1))];
   }
   return counts;
+}
+
+double DeadFraction(std::span<const std::int64_t> fires) {
+  const auto dead = std::count(fires.begin(), fires.end(), 0);
+  return static_cast<double>(dead) / static_cast<double>(fires.size());
+}
+
+double LossRecovered(double clean, double spliced, double ablated) {
+  return (ablated - spliced) / (ablated - clean);
 }
 
 }  // namespace sae::model

@@ -14,7 +14,8 @@ namespace sae::model {
 
 struct ReconstructionMetrics {
   std::int64_t rows = 0;
-  double squared_error = 0;  ///< mean over rows of |x - x_hat|^2
+  double squared_error = 0;       ///< mean over rows of |x - x_hat|^2
+  double mean_squared_error = 0;  ///< mean over rows and columns of (x - x_hat)^2
   double fvu = 0;
   double explained_variance = 0;
   double explained_variance_centred =
@@ -54,5 +55,12 @@ class ReconstructionAccumulator {
 /// itself.
 std::vector<std::int64_t> DensityHistogram(std::span<const std::int64_t> fires, std::int64_t tokens,
                                            double width);
+
+/// Latents that never fired over all latents; NaN for none. State how many tokens were counted.
+double DeadFraction(std::span<const std::int64_t> fires);
+
+/// (Z - S) / (Z - C) of cross-entropies: C of the model, S with x_hat spliced in, Z with zeros (or
+/// the mean) in its place. Meaningless where Z is near C: print all three.
+double LossRecovered(double clean, double spliced, double ablated);
 
 }  // namespace sae::model

@@ -6,6 +6,7 @@
 #include "gtest/gtest.h"
 
 #include "sae/base/random.h"
+#include "sae/model/reference_testing.h"
 
 namespace sae::model {
 namespace {
@@ -33,6 +34,7 @@ ReconstructionMetrics Measure(const std::vector<double>& centre, const std::vect
   return acc.Result();
 }
 
+// Property 62.
 TEST(Metrics, IdentityIsPerfect) {
   const std::vector<double> x = Draw(1, 3);
   const ReconstructionMetrics m = Measure(MeanOf(x), x, x);
@@ -43,6 +45,7 @@ TEST(Metrics, IdentityIsPerfect) {
   EXPECT_EQ(m.rows, static_cast<std::int64_t>(kRows));
 }
 
+// Property 63.
 TEST(Metrics, MeanPredictorHasFvuOne) {
   const std::vector<double> x = Draw(2, 3);
   const std::vector<double> mean = MeanOf(x);
@@ -53,6 +56,7 @@ TEST(Metrics, MeanPredictorHasFvuOne) {
   EXPECT_NEAR(Measure(mean, x, x_hat).fvu, 1, 1e-12);
 }
 
+// Property 64.
 TEST(Metrics, GammaOfScaledDataIsTheScaleAndUndoingItNeverHurts) {
   const std::vector<double> x = Draw(3, 5);
   const std::vector<double> c = MeanOf(x);
@@ -72,6 +76,7 @@ TEST(Metrics, GammaOfScaledDataIsTheScaleAndUndoingItNeverHurts) {
   EXPECT_LE(after.squared_error, before.squared_error);
 }
 
+// Property 65.
 TEST(Metrics, CentredResidualExplainsAtLeastAsMuch) {
   const std::vector<double> x = Draw(5, 1);
   std::vector<double> x_hat = Draw(6, 1.5);
@@ -85,6 +90,7 @@ TEST(Metrics, CentredResidualExplainsAtLeastAsMuch) {
   EXPECT_NEAR(m.explained_variance_centred, m.explained_variance, 1e-12);
 }
 
+// Property 66.
 TEST(Metrics, AnySplitOfTheRowsGivesTheSameNumbers) {
   const std::vector<double> x = Draw(7, 100);
   const std::vector<double> x_hat = Draw(8, 100);
@@ -104,6 +110,7 @@ TEST(Metrics, AnySplitOfTheRowsGivesTheSameNumbers) {
   EXPECT_NEAR(split.squared_error / whole.squared_error, 1, 1e-12);
 }
 
+// Property 68.
 TEST(Metrics, DensityHistogramCountsEveryLatent) {
   const std::vector<std::int64_t> fires = {0, 0, 1, 10, 1000, 1000};
   const std::vector<std::int64_t> h = DensityHistogram(fires, 1000, 0.25);
@@ -111,6 +118,66 @@ TEST(Metrics, DensityHistogramCountsEveryLatent) {
   EXPECT_EQ(std::accumulate(h.begin(), h.end(), std::int64_t{0}), 6);
   EXPECT_EQ(h.front(), 2);
   EXPECT_EQ(h.back(), 2);
+}
+
+// Property 67.
+TEST(Metrics, LossRecoveredReproducesPublishedRows) {
+  const struct {
+    double ablated, spliced, clean, recovered;
+  } rows[] = {{19.5891, 3.0281, 2.5426, .9715},
+              {19.5891, 2.7775, 2.5426, .9862},
+              {13.0766, 4.7141, 4.6936, .99755}};
+  for (const auto& r : rows)
+    EXPECT_NEAR(LossRecovered(r.clean, r.spliced, r.ablated), r.recovered, 1e-4);
+}
+
+// Property 62.
+TEST(Metrics, LossRecoveredIsOneForTheIdentityAndZeroForTheAblation) {
+  EXPECT_EQ(LossRecovered(2.5, 2.5, 19.5), 1);
+  EXPECT_EQ(LossRecovered(2.5, 19.5, 19.5), 0);
+}
+
+// Property 83.
+TEST(Metrics, DeadLatentsPutInRaiseTheDeadFractionExactly) {
+  GoldenRun run = GoldenRelu();
+  run.options.coefficient = 0;
+  const auto dead_fraction = [](const GoldenRun& r) {
+    const ReferenceResult result = testing::Evaluate(r);
+    std::vector<std::int64_t> fires(static_cast<std::size_t>(r.p.n));
+    for (std::size_t i = 0; i < result.codes.size(); ++i)
+      fires[i % fires.size()] += result.codes[i] > 0;
+    return DeadFraction(fires);
+  };
+  ASSERT_EQ(dead_fraction(run), 0);
+  for (int dead = 1; dead <= 6; ++dead) {
+    ++run.p.n;
+    run.p.b_enc.push_back(-100);
+    for (auto* rows : {&run.p.w_enc, &run.p.w_dec}) rows->insert(rows->end(), {0.5, 0.5, 0.5, 0.5});
+    EXPECT_EQ(dead_fraction(run), dead / (10.0 + dead));
+  }
+}
+
+TEST(Metrics, ExplainedVarianceIsAboutTheMeanNotAboutZero) {
+  // A constant far from 0 explains nothing, although its error is small beside |x|^2.
+  std::vector<double> x = Draw(9, 0), far = x;
+  for (double& v : far) v += 100;
+  const std::vector<double> zeros(x.size(), 0.0), hundreds(x.size(), 100.0);
+  const double near = Measure(std::vector<double>(kWidth, 0.0), x, zeros).explained_variance;
+  EXPECT_NEAR(Measure(std::vector<double>(kWidth, 90.0), far, hundreds).explained_variance, near,
+              1e-10);
+  EXPECT_LT(near, 0.01);
+}
+
+TEST(Metrics, ErrorsAreMeansThatNoNumberOfRowsScales) {
+  const std::vector<double> x = Draw(10, 1), x_hat = Draw(11, 1), c = MeanOf(x);
+  const ReconstructionMetrics once = Measure(c, x, x_hat);
+  EXPECT_DOUBLE_EQ(once.mean_squared_error * kWidth, once.squared_error);
+  std::vector<double> twice = x, twice_hat = x_hat;
+  twice.insert(twice.end(), x.begin(), x.end());
+  twice_hat.insert(twice_hat.end(), x_hat.begin(), x_hat.end());
+  const ReconstructionMetrics doubled = Measure(c, twice, twice_hat);
+  EXPECT_NEAR(doubled.squared_error, once.squared_error, 1e-12);
+  EXPECT_NEAR(doubled.fvu, once.fvu, 1e-12);
 }
 
 }  // namespace

@@ -129,8 +129,9 @@ struct SaeRunner::Impl {
   const Sae& sae;
   ThreadPool& pool;
   Activation activation;
-  std::vector<float> c;
-  std::vector<float> gain;  ///< exp(r_mag)
+  std::vector<float> c;      ///< z = scale * (W x) + c; gated: h
+  std::vector<float> lower;  ///< z, gated h, must be above it; empty: 0
+  std::vector<float> gain;   ///< exp(r_mag)
   kernels::AlignedVector<float> normalised;
   kernels::EncodeWorkspace<float> workspace;
   kernels::TopK<float> selection;
@@ -138,9 +139,13 @@ struct SaeRunner::Impl {
 
   Impl(const Sae& s, ThreadPool& p, Activation a)
       : sae(s), pool(p), activation(a), c(static_cast<std::size_t>(s.latents)) {
-    kernels::FoldBias<float>(sae.w_enc.data(), sae.b_enc.data(), sae.pre_bias ? sae.b_dec.data() : nullptr, sae.latents,
-                             sae.d, c.data(), pool);
-    gain.reserve(sae.r_mag.size());
+    const bool gated = activation == Activation::kGated;
+    kernels::FoldBias<float>(sae.w_enc.data(), gated ? nullptr : sae.b_enc.data(),
+                             sae.pre_bias ? sae.b_dec.data() : nullptr, sae.latents, sae.d, c.data(), pool);
+    for (const float t : sae.threshold) lower.push_back(std::max(t, 0.0F));
+    for (const float b : sae.b_enc) {
+      if (gated) lower.push_back(-b);
+    }
     for (const float r : sae.r_mag) gain.push_back(static_cast<float>(std::exp(double{r})));
   }
 
@@ -161,15 +166,15 @@ struct SaeRunner::Impl {
 
   bool Select(const kernels::EncodeInput<float>& input) {
     if (activation == Activation::kTopK) {
-      const bool finite = kernels::EncodeTopK(input, sae.k, &workspace, &selection, pool);
+      const bool finite =
+          kernels::EncodeTopK(input, sae.k, &workspace, &selection, pool, kernels::TopKOrder::kById);
       kernels::CodesFromTopK(selection, static_cast<const std::int32_t*>(nullptr), 0, sae.latents, &codes, pool);
       return finite;
     }
-    const bool finite = kernels::EncodePositive(input, &workspace, &codes, pool);
-    if (activation == Activation::kJumpRelu) {
-      KeepPositive(&codes, [&](std::size_t i, float z) { return z > sae.threshold[i] ? z : 0.0F; });
-    } else if (activation == Activation::kGated) {
-      KeepPositive(&codes, [&](std::size_t i, float z) { return gain[i] * (z - sae.b_enc[i]) + sae.b_mag[i]; });
+    const float* bounds = lower.empty() ? nullptr : lower.data();
+    const bool finite = kernels::EncodeAbove<float>(input, bounds, 0.0F, &workspace, &codes, pool);
+    if (activation == Activation::kGated) {
+      KeepPositive(&codes, [&](std::size_t i, float h) { return gain[i] * h + sae.b_mag[i]; });
     }
     return finite;
   }
