@@ -27,8 +27,12 @@ absl::StatusOr<StorePointer> OpenStore(const config::RunConfig& config) {
   if (store->rows(data::Split::kTraining) == 0) {
     return absl::InvalidArgumentError(absl::StrCat("store ", config.store, " has no training rows"));
   }
-  SAE_RETURN_IF_ERROR(config::Validate(config.trial, store->d()));
+  SAE_RETURN_IF_ERROR(config::Validate(config.trial, store->d(), store->target_d()));
   return StorePointer(std::move(store));
+}
+
+data::RowKind KindOf(const config::TrialConfig& trial) {
+  return trial.sae.transcoder ? data::RowKind::kWithTargets : data::RowKind::kActivations;
 }
 
 absl::Status PrepareDisk(Env& env, const std::string& checkpoints, const config::TrialConfig& trial, std::int64_t d) {
@@ -44,6 +48,7 @@ std::map<std::string, std::string> SourceOf(const data::StoreManifest& manifest)
                                     {"model", s.model},
                                     {"model_hash", s.model_hash},
                                     {"hook", s.hook},
+                                    {"hook_out", s.target_hook},
                                     {"packing", s.packing},
                                     {"context", s.context > 0 ? absl::StrCat(s.context) : ""}}) {
     if (!value.empty()) out[name] = value;
@@ -62,10 +67,12 @@ TrainerOptions OptionsFor(const config::RunConfig& config, const config::TrialCo
   o.instruction_set = InstructionSet();
   o.sample_rows = store->rows(data::Split::kTraining);
   o.heldout_rows = store->rows(data::Split::kHeldout);
-  o.read_heldout = [store](std::int64_t first, std::span<float> rows) {
-    return store->ReadRows(data::Split::kHeldout, first, rows);
+  o.d = store->d();
+  o.read_heldout = [store, kind = KindOf(trial)](std::int64_t first, std::span<float> rows) {
+    return store->ReadRows(data::Split::kHeldout, first, rows, kind);
   };
-  o.mean.assign(store->manifest().mean.begin(), store->manifest().mean.end());
+  const auto& mean = trial.sae.transcoder ? store->manifest().target_mean : store->manifest().mean;
+  o.mean.assign(mean.begin(), mean.end());
   return o;
 }
 
@@ -102,9 +109,10 @@ absl::StatusOr<Outcome> RunTrial(const config::RunConfig& config, const RunTrial
   if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, store->d());
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));
   ThreadPool pool(static_cast<int>(config.run.threads));
-  absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(trial, store->d(), communicator, pool);
+  absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(
+      trial, store->d(), trial.sae.transcoder ? store->target_d() : store->d(), communicator, pool);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, engine.status()));
-  data::StoreSource source(store, static_cast<std::uint64_t>(trial.train.data_seed));
+  data::StoreSource source(store, static_cast<std::uint64_t>(trial.train.data_seed), {}, KindOf(trial));
   TrainerParts trainer_parts;
   trainer_parts.env = parts.env;
   trainer_parts.clock = parts.clock;

@@ -32,6 +32,7 @@ double ValueOr(const std::map<std::string, double>& values, const std::string& n
 Trainer::Trainer(TrainerParts parts, TrainerOptions options)
     : parts_(std::move(parts)), options_(std::move(options)), total_steps_(config::TotalSteps(options_.config)) {
   batch_.resize(static_cast<std::size_t>(options_.config.train.batch * parts_.source->d()));
+  if (options_.d == 0) options_.d = parts_.source->d();
   options_.heldout_rows = std::min(options_.heldout_rows, kMaxHeldoutRows);
   options_.sample_rows = std::min(options_.sample_rows, kMaxSampleRows);
 }
@@ -79,7 +80,7 @@ absl::Status Trainer::Begin() {
 }
 
 absl::Status Trainer::Resume(const checkpoint::Latest& latest) {
-  SAE_RETURN_IF_ERROR(CheckSameRun(latest.manifest, options_, parts_.source->d()));
+  SAE_RETURN_IF_ERROR(CheckSameRun(latest.manifest, options_, options_.d));
   const std::string folder = options_.checkpoints + "/" + latest.name;
   SAE_RETURN_IF_ERROR(checkpoint::LoadCheckpoint(*parts_.env, *parts_.communicator, folder, latest.manifest,
                                                  parts_.engine->state()));
@@ -196,7 +197,7 @@ absl::Status Trainer::Save(int keep) {
   checkpoint::Info info;
   info.step = parts_.engine->step();
   info.tokens = parts_.engine->tokens();
-  info.d = parts_.source->d();
+  info.d = options_.d;
   info.data_position = position_;
   info.config = options_.config;
   info.store = options_.store;

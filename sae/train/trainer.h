@@ -55,10 +55,12 @@ struct TrainerOptions {
   std::string store_hash;
   std::map<std::string, std::string> source;
   std::string instruction_set;
+  /// Width of the inputs; 0 = that of the source's rows (which of a transcoder hold targets too).
+  std::int64_t d = 0;
   std::int64_t sample_rows = 0;
   std::int64_t heldout_rows = 0;
   std::function<absl::Status(std::int64_t first, std::span<float> rows)> read_heldout;
-  /// Mean training row, raw units.
+  /// Mean training row (transcoder: mean target), raw units.
   std::vector<float> mean;
 };
 

@@ -1,33 +1,13 @@
 #include "sae/train/engine/batch.h"
 
-#include <cmath>
+#include <algorithm>
+
+#include "sae/model/init.h"
 
 namespace sae::train {
 namespace {
-constexpr double kEpsilon = 1e-5;
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 }  // namespace
-
-template <class T>
-void NormaliseRows(std::int64_t count, std::int64_t d, T* rows, double* mean, double* deviation,
-                   ThreadPool& pool) {
-  pool.ParallelFor(count, [=](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t b = begin; b < end; ++b) {
-      T* row = rows + b * d;
-      double sum = 0, squares = 0;
-      for (std::int64_t j = 0; j < d; ++j) sum += static_cast<double>(row[j]);
-      mean[b] = sum / static_cast<double>(d);
-      for (std::int64_t j = 0; j < d; ++j) {
-        const double v = static_cast<double>(row[j]) - mean[b];
-        squares += v * v;
-      }
-      deviation[b] = d > 1 ? std::sqrt(squares / static_cast<double>(d - 1)) : 0;
-      const double inverse = 1 / (deviation[b] + kEpsilon);
-      for (std::int64_t j = 0; j < d; ++j)
-        row[j] = static_cast<T>((static_cast<double>(row[j]) - mean[b]) * inverse);
-    }
-  });
-}
 
 template <class T>
 Batch<T>::Batch(const Context& context)
@@ -54,8 +34,15 @@ void Batch<T>::Load(std::span<const float> rows) {
       std::copy(row + d, row + d + d_out, y_.begin() + b * d_out);
     }
   });
-  if (!mean_.empty())
-    NormaliseRows(tokens_, d, x_.data(), mean_.data(), deviation_.data(), context_.pool);
+  if (mean_.empty()) return;
+  context_.pool.ParallelFor(tokens_, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const std::span<T> row(x_.data() + b * d, Size(d));
+      const model::RowNorm norm = model::NormaliseRow(std::span<const T>(row), row);
+      mean_[Size(b)] = norm.mean;
+      deviation_[Size(b)] = norm.deviation;
+    }
+  });
 }
 
 template <class T>
@@ -73,7 +60,5 @@ void Batch<T>::ToRaw(double input_scale, T* rows) const {
 
 template class Batch<float>;
 template class Batch<double>;
-template void NormaliseRows(std::int64_t, std::int64_t, float*, double*, double*, ThreadPool&);
-template void NormaliseRows(std::int64_t, std::int64_t, double*, double*, double*, ThreadPool&);
 
 }  // namespace sae::train

@@ -44,9 +44,4 @@ class Batch {
   std::vector<double> mean_, deviation_;  // of each token, layer_norm
 };
 
-/// Each row of `rows` [count, d] minus its mean, over its unbiased standard deviation + 1e-5.
-template <class T>
-void NormaliseRows(std::int64_t count, std::int64_t d, T* rows, double* mean, double* deviation,
-                   ThreadPool& pool);
-
 }  // namespace sae::train

@@ -66,9 +66,14 @@ class SaeEngine final : public Engine<T> {
 
   [[nodiscard]] absl::Status CheckReady(std::span<const float> rows, const char* what) const;
   // Initialisation (sae_engine_init.cc).
-  [[nodiscard]] absl::Status MeasureInput(std::span<const float> sample);
+  struct Sample {
+    std::int64_t rows = 0;
+    std::vector<float> x, y;  ///< rows x d; rows x d_out of a transcoder
+  };
+  [[nodiscard]] absl::StatusOr<Sample> Split(std::span<const float> sample) const;
+  [[nodiscard]] absl::Status MeasureInput(const Sample& sample);
   [[nodiscard]] absl::Status ScaleEncoder();
-  [[nodiscard]] absl::Status InitialiseThresholds(std::span<const float> sample);
+  [[nodiscard]] absl::Status InitialiseThresholds(const Sample& sample);
   double InitialPenalty() const;
 
   // Parts of a step (sae_engine_step.cc, sae_engine_update.cc).

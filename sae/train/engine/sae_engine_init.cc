@@ -14,82 +14,52 @@ namespace sae::train {
 namespace {
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-// The value that `rank` others of the row exceed; reorders the row.
-template <class T>
-double UpperQuantile(std::span<T> row, std::int64_t rank) {
-  const auto at = row.begin() + std::min<std::ptrdiff_t>(rank, std::ssize(row) - 1);
-  std::nth_element(row.begin(), at, row.end(), std::greater<T>());
-  return static_cast<double>(*at);
-}
-
-template <class T>
-double StandardDeviation(std::span<const T> row) {
-  double sum = 0, squares = 0;
-  for (const T v : row) sum += static_cast<double>(v);
-  const double mean = sum / static_cast<double>(row.size());
-  for (const T v : row) squares += std::pow(static_cast<double>(v) - mean, 2);
-  return std::sqrt(squares / static_cast<double>(row.size()));
-}
-
 }  // namespace
 
-// S, the loss constants and b_dec, from the sample's inputs and targets.
+// Inputs and targets of the sample apart.
 template <class T>
-absl::Status SaeEngine<T>::MeasureInput(std::span<const float> sample) {
+absl::StatusOr<typename SaeEngine<T>::Sample> SaeEngine<T>::Split(
+    std::span<const float> sample) const {
   const std::int64_t d = context_.d, width = row_width();
-  const auto rows = static_cast<std::int64_t>(sample.size()) / width;
-  if (rows < 1 || static_cast<std::int64_t>(sample.size()) % width != 0) {
+  Sample out;
+  out.rows = static_cast<std::int64_t>(sample.size()) / width;
+  if (out.rows < 1 || static_cast<std::int64_t>(sample.size()) % width != 0) {
     return absl::InvalidArgumentError(absl::StrCat("initial sample: ", sample.size(),
                                                    " values are not rows of width ", width));
   }
-  std::vector<float> x(Size(rows * d)), y;
-  for (std::int64_t b = 0; b < rows; ++b)
-    std::copy_n(sample.begin() + b * width, d, x.begin() + b * d);
-  if (context_.options.input_scale == model::InputScale::kLayerNorm) {
-    std::vector<double> mean(Size(rows)), deviation(Size(rows));
-    NormaliseRows(rows, d, x.data(), mean.data(), deviation.data(), context_.pool);
+  out.x.resize(Size(out.rows * d));
+  out.y.resize(Size(out.rows * (width - d)));
+  for (std::int64_t b = 0; b < out.rows; ++b) {
+    const auto row = sample.begin() + b * width;
+    std::copy_n(row, d, out.x.begin() + b * d);
+    std::copy_n(row + d, width - d, out.y.begin() + b * (width - d));
   }
-  SAE_ASSIGN_OR_RETURN(model::SampleStatistics s, model::MeasureSample(x, d));
-  double scale = s.input_scale;
-  if (context_.options.input_scale == model::InputScale::kMeanNorm) {
-    double norms = 0;
-    for (std::int64_t b = 0; b < rows; ++b)
-      norms += std::sqrt(kernels::SumOfSquares(d, x.data() + b * d));
-    scale = norms / static_cast<double>(rows) / std::sqrt(static_cast<double>(d));
-  } else if (context_.options.input_scale != model::InputScale::kRms) {
-    scale = 1;
-  }
-  std::vector<double> bias = s.bias;
-  for (double& v : bias) v *= s.input_scale / scale;
-  sample_variance_ = s.variance * std::pow(s.input_scale / scale, 2);
+  return out;
+}
+
+// S, the loss constants and b_dec, and the first directions.
+template <class T>
+absl::Status SaeEngine<T>::MeasureInput(const Sample& sample) {
+  model::SampleOptions options;
+  options.input_scale = context_.options.input_scale;
   if (context_.options.transcoder) {
-    const std::int64_t d_out = context_.d_out;
-    bias.assign(Size(d_out), 0);
-    double squares = 0;
-    for (std::int64_t b = 0; b < rows; ++b) {
-      for (std::int64_t j = 0; j < d_out; ++j) {
-        const double v = static_cast<double>(sample[Size(b * width + d + j)]) / scale;
-        bias[Size(j)] += v / static_cast<double>(rows);
-        squares += v * v / static_cast<double>(rows);
-      }
-    }
-    for (const double m : bias) squares -= m * m;
-    if (!std::isfinite(squares)) {
-      return absl::InvalidArgumentError(
-          "initial sample: a target is not finite: drop such rows when the store is made");
-    }
-    sample_variance_ = std::max(0.0, squares);
+    options.targets = sample.y;
+    options.d_out = context_.d_out;
   }
-  input_scale_ = scale;
-  batch_.set_input_scale(scale);
+  SAE_ASSIGN_OR_RETURN(const model::SampleStatistics s,
+                       model::MeasureSample(sample.x, context_.d, options));
+  input_scale_ = s.input_scale;
+  sample_variance_ = s.variance;
+  batch_.set_input_scale(input_scale_);
   model::InitialiseParameters(static_cast<std::uint64_t>(context_.config.train.seed),
-                              context_.shard, bias, !context_.options.transcoder, &parameters_);
+                              context_.shard, s.bias, !context_.options.transcoder, &parameters_);
   return absl::OkStatus();
 }
 
 template <class T>
 absl::Status SaeEngine<T>::Initialise(std::span<const float> sample) {
-  SAE_RETURN_IF_ERROR(MeasureInput(sample));
+  SAE_ASSIGN_OR_RETURN(const Sample parts, Split(sample));
+  SAE_RETURN_IF_ERROR(MeasureInput(parts));
   if (context_.options.penalty == model::Penalty::kL1Norm ||
       context_.options.penalty == model::Penalty::kTanh) {
     // April 2024: decoder rows start short, encoder rows with them.
@@ -104,7 +74,7 @@ absl::Status SaeEngine<T>::Initialise(std::span<const float> sample) {
     SAE_RETURN_IF_ERROR(ScaleEncoder());
   }
   if (context_.options.architecture == model::Architecture::kJumpRelu) {
-    SAE_RETURN_IF_ERROR(InitialiseThresholds(sample));
+    SAE_RETURN_IF_ERROR(InitialiseThresholds(parts));
   }
   if (controller_) {
     const config::SaeConfig& sae = context_.config.sae;
@@ -172,53 +142,47 @@ absl::Status SaeEngine<T>::ScaleEncoder() {
 // theta_i = the (1 - L0 / n) quantile of z_i over the sample, eps = a tenth of the median standard
 // deviation of z, unless they are given; the same at every number of ranks.
 template <class T>
-absl::Status SaeEngine<T>::InitialiseThresholds(std::span<const float> sample) {
+absl::Status SaeEngine<T>::InitialiseThresholds(const Sample& sample) {
   constexpr std::int64_t kLatents = 256;
-  constexpr double kDefaultL0 = 32, kSmallestTheta = 1e-6;
+  constexpr double kDefaultL0 = 32, kSmallestBandwidth = 1e-6;
   const config::SaeConfig& sae = context_.config.sae;
   const std::int64_t d = context_.d, count = context_.shard.count;
-  const auto rows = std::min<std::int64_t>(static_cast<std::int64_t>(sample.size()) / row_width(),
-                                           model::kMedianRows);
-  std::vector<T> x(Size(rows * d)), z(Size(kLatents * rows));
-  std::vector<double> mean(Size(rows)), deviation(Size(rows));
-  for (std::int64_t b = 0; b < rows; ++b) {
-    std::copy_n(sample.begin() + b * row_width(), d, x.begin() + b * d);
+  const std::int64_t rows = std::min(sample.rows, model::kMedianRows);
+  std::vector<T> x(sample.x.begin(), sample.x.begin() + rows * d), z(Size(kLatents * rows));
+  for (std::int64_t b = 0; context_.options.input_scale == model::InputScale::kLayerNorm && b < rows;
+       ++b) {
+    const std::span<T> row(x.data() + b * d, Size(d));
+    model::NormaliseRow(std::span<const T>(row), row);
   }
-  if (context_.options.input_scale == model::InputScale::kLayerNorm)
-    NormaliseRows(rows, d, x.data(), mean.data(), deviation.data(), context_.pool);
   kernels::FoldBias(parameters_.w_enc.data(), parameters_.b_enc.data(),
                     context_.options.pre_bias ? parameters_.b_dec.data() : nullptr, count, d,
                     c_.data(), context_.pool);
   const double l0 = sae.target_l0 > 0 ? sae.target_l0 : kDefaultL0;
   const double share = std::min(0.5, l0 / static_cast<double>(context_.shard.latents));
-  const auto rank = static_cast<std::int64_t>(share * static_cast<double>(rows));
-  std::vector<double> theta(Size(count)), sd(Size(count));
+  std::vector<double> theta, deviation;
   for (std::int64_t first = 0; first < count; first += kLatents) {
     const std::int64_t latents = std::min(kLatents, count - first);
-    kernels::Gemm(latents, rows, d, parameters_.w_enc.data() + first * d, d, x.data(), d, z.data(),
-                  rows, context_.pool);
-    context_.pool.ParallelFor(latents, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t j = begin; j < end; ++j) {
-        const auto i = Size(first + j);
-        T* row = z.data() + j * rows;
-        for (std::int64_t b = 0; b < rows; ++b) row[b] = batch_.scale() * row[b] + c_[i];
-        theta[i] = UpperQuantile(std::span<T>(row, Size(rows)), rank);
-        sd[i] = StandardDeviation(std::span<const T>(row, Size(rows)));
-      }
-    });
+    kernels::Gemm(rows, latents, d, x.data(), d, parameters_.w_enc.data() + first * d, d, z.data(),
+                  latents, context_.pool);
+    for (std::int64_t e = 0; e < rows * latents; ++e)
+      z[Size(e)] = batch_.scale() * z[Size(e)] + c_[Size(first + e % latents)];
+    const model::ThresholdSample part = model::ThresholdQuantiles(
+        std::span<const T>(z.data(), Size(rows * latents)), latents, share);
+    theta.insert(theta.end(), part.threshold.begin(), part.threshold.end());
+    deviation.insert(deviation.end(), part.deviation.begin(), part.deviation.end());
   }
   std::vector<double> all(Size(context_.shard.latents));
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGather(std::span<const double>(sd), std::span<double>(all)));
-  std::nth_element(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(all.size() / 2),
-                   all.end());
-  const double bandwidth = sae.bandwidth.value_or(0.1 * all[all.size() / 2]);
+      context_.communicator.AllGather(std::span<const double>(deviation), std::span<double>(all)));
+  const double bandwidth =
+      std::max(kSmallestBandwidth, sae.bandwidth.value_or(model::BandwidthOf(std::move(all))));
+  if (sae.threshold_init) std::fill(theta.begin(), theta.end(), *sae.threshold_init);
+  else model::FloorThresholds(bandwidth, &theta);
   auto* jump = dynamic_cast<JumpRelu<T>*>(activation_.get());
-  if (jump != nullptr) jump->set_bandwidth(bandwidth > 0 ? bandwidth : 1e-3);
+  if (jump != nullptr) jump->set_bandwidth(bandwidth);
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
   for (std::int64_t i = 0; i < count; ++i) {
-    const double value =
-        std::max(kSmallestTheta, sae.threshold_init ? *sae.threshold_init : theta[Size(i)]);
+    const double value = theta[Size(i)];
     parameters_.threshold[Size(i)] = static_cast<T>(log ? std::log(value) : value);
   }
   return absl::OkStatus();
