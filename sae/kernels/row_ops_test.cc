@@ -54,33 +54,6 @@ TYPED_TEST(RowOps, SumsMatchPlainLoops) {
   }
 }
 
-TYPED_TEST(RowOps, CollectAboveFindsThemInOrder) {
-  using T = TypeParam;
-  for (const std::int64_t d : kLengths) {
-    const auto x = testing::Integers<T>(7, d, 4);
-    for (const T threshold : {-std::numeric_limits<T>::infinity(), T(-1), T(0), T(3), T(4)}) {
-      std::vector<std::int32_t> hits(static_cast<std::size_t>(d) + 1);
-      bool nan = false;
-      const std::int64_t count = CollectAbove(d, x.data(), threshold, hits.data(), &nan);
-      hits.resize(static_cast<std::size_t>(count));
-      std::vector<std::int32_t> expected;
-      for (std::size_t j = 0; j < x.size(); ++j) {
-        if (x[j] > threshold) expected.push_back(static_cast<std::int32_t>(j));
-      }
-      EXPECT_EQ(hits, expected);
-      EXPECT_FALSE(nan);
-    }
-  }
-  for (const std::size_t at : {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{99}}) {
-    std::vector<T> x(100, T(-5));
-    x[at] = std::numeric_limits<T>::quiet_NaN();
-    std::vector<std::int32_t> hits(100);
-    bool nan = false;
-    EXPECT_EQ(CollectAbove(100, x.data(), T(0), hits.data(), &nan), 0);
-    EXPECT_TRUE(nan) << at;
-  }
-}
-
 TYPED_TEST(RowOps, ProjectionRemovesTheRadialPart) {
   using T = TypeParam;
   for (const std::int64_t d : {1, 5, 576}) {
