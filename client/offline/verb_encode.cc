@@ -109,14 +109,17 @@ absl::Status Encode(const EncodeFlags& flags, bool as_json) {
 void AddEncode(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<EncodeFlags>();
   CLI::App* verb = app.add_subcommand("encode", "codes of a store's rows, as CSR in a safetensors file");
-  verb->add_option("--sae", flags->sae, "a checkpoint, or a SAELens folder")->required();
+  verb->add_option("--sae", flags->sae, "a checkpoint of any architecture, or a SAELens folder")->required();
   verb->add_option("--store", flags->store, "an activation store")->required();
   verb->add_option("--out", flags->out, "file to write: indptr I64, indices I32, values F32")->required();
   verb->add_option("--split", flags->split, "training or heldout")->check(CLI::IsMember({"training", "heldout"}));
   verb->add_option("--rows", flags->rows, "the first so many rows; default: all")->check(CLI::NonNegativeNumber);
   verb->add_flag("--dense", flags->dense, "also f [rows, latents]");
   verb->add_flag("--recon", flags->recon, "also x_hat [rows, width of the output]; of a transcoder y_hat");
-  verb->footer("Example:\n  saeloom encode --sae my-sae --store runs/demo/store --split heldout --out codes.safetensors --recon");
+  verb->footer(
+      "In raw units. batchtopk and matryoshka encode by their inference threshold.\n"
+      "Examples:\n  saeloom encode --sae my-sae --store runs/demo/store --split heldout --out codes.safetensors --recon\n"
+      "  saeloom encode --sae runs/demo/0003/checkpoints --store runs/demo/store --rows 1000 --dense --out codes.safetensors");
   verb->callback([flags, &invocation] { invocation.status = Encode(*flags, invocation.output == "json"); });
 }
 

@@ -9,7 +9,6 @@
 #include <thread>
 
 #include "client/offline/verb.h"
-#include "sae/base/safetensors.h"
 #include "sae/checkpoint/load_sae.h"
 #include "sae/checkpoint/saelens.h"
 #include "sae/data/store_reader.h"
@@ -23,33 +22,18 @@ struct ExportFlags {
 };
 
 // x, f, x_hat of the first held-out rows: what a reader of the export checks itself against.
-absl::Status WriteGolden(const model::Sae& sae, const std::string& store_folder, std::int64_t rows,
-                         const std::string& path) {
+absl::Status WriteGolden(std::int64_t d, const std::string& store_folder, std::int64_t rows, const std::string& folder) {
+  if (store_folder.empty()) return absl::InvalidArgumentError("--golden: this checkpoint names no store: give --store");
   SAE_ASSIGN_OR_RETURN(const auto store, data::ActivationStore::Open(store_folder));
-  if (store->d() != sae.d) {
-    return absl::InvalidArgumentError(absl::StrCat("--golden: the store ", store_folder, " has width ", store->d(),
-                                                   ", the SAE ", sae.d));
+  if (store->d() != d) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--golden: the store ", store_folder, " has width ", store->d(), ", the SAE ", d));
   }
   const auto split = store->rows(data::Split::kHeldout) > 0 ? data::Split::kHeldout : data::Split::kTraining;
-  rows = std::min(rows, store->rows(split));
-  std::vector<float> x(static_cast<std::size_t>(rows * sae.d)), x_hat(static_cast<std::size_t>(rows * sae.width()));
+  std::vector<float> x(static_cast<std::size_t>(std::min(rows, store->rows(split)) * d));
   SAE_RETURN_IF_ERROR(store->ReadRows(split, 0, x));
   ThreadPool pool(static_cast<int>(std::max(1U, std::thread::hardware_concurrency())));
-  SAE_ASSIGN_OR_RETURN(const auto runner, model::SaeRunner::Create(sae, pool));
-  SAE_ASSIGN_OR_RETURN(const auto* codes, runner->Forward(x, x_hat));
-  std::vector<float> f(static_cast<std::size_t>(rows * sae.latents), 0.0F);
-  for (std::int64_t b = 0; b < rows; ++b) {
-    for (auto e = static_cast<std::size_t>(codes->indptr[static_cast<std::size_t>(b)]);
-         e < static_cast<std::size_t>(codes->indptr[static_cast<std::size_t>(b) + 1]); ++e) {
-      f[static_cast<std::size_t>(b * sae.latents + codes->ids[e])] = codes->values[e];
-    }
-  }
-  return WriteSafetensors(RealEnv(), path,
-                          {{"x", DType::kF32, {rows, sae.d}, AsBytes(x.data(), x.size())},
-                           {"f", DType::kF32, {rows, sae.latents}, AsBytes(f.data(), f.size())},
-                           {"x_hat", DType::kF32, {rows, sae.width()}, AsBytes(x_hat.data(), x_hat.size())}},
-                          {{"rtol", "1e-5"}})
-      .status();
+  return checkpoint::WriteSaeLensGolden(RealEnv(), folder, x, pool);
 }
 
 absl::Status Export(const ExportFlags& flags, bool as_json) {
@@ -58,7 +42,7 @@ absl::Status Export(const ExportFlags& flags, bool as_json) {
   SAE_RETURN_IF_ERROR(checkpoint::WriteSaeLens(env, flags.out, loaded.sae));
   if (flags.golden > 0) {
     const std::string store = flags.store.empty() ? loaded.manifest.info.store : flags.store;
-    const absl::Status status = WriteGolden(loaded.sae, store, flags.golden, flags.out + "/golden.safetensors");
+    const absl::Status status = WriteGolden(loaded.sae.d, store, flags.golden, flags.out);
     if (!status.ok()) {
       env.RemoveAll(flags.out).IgnoreError();
       return status;
@@ -109,11 +93,17 @@ void AddExport(CLI::App& app, Invocation& invocation) {
       ->required();
   verb->add_option("--format", flags->format, "saelens (SAELens v6)")->check(CLI::IsMember({"saelens"}));
   verb->add_option("--out", flags->out, "folder to make")->required();
-  verb->add_option("--golden", flags->golden, "also write golden.safetensors: x, f, x_hat of so many held-out rows")
+  verb->add_option("--golden", flags->golden,
+                   "also write golden.safetensors: x, f, x_hat of so many held-out rows, as the export gives them")
       ->check(CLI::NonNegativeNumber);
   verb->add_option("--store", flags->store, "store for --golden; default: the one it was trained on");
-  verb->footer("Examples:\n  saeloom export --checkpoint runs/demo/0003/checkpoints --out my-sae\n"
-               "  saeloom export --checkpoint step-000000000244 --out my-sae --golden 256");
+  verb->footer(
+      "In raw units, with the mean parameters where train.ema is on. batchtopk and matryoshka leave as jumprelu with\n"
+      "their inference threshold; transcoders as transcoder, skip_transcoder, jumprelu_(skip_)transcoder. Decoder rows\n"
+      "get norm 1, the norm moving into the codes, but topk's (see docs/formats/saelens.md).\n"
+      "Examples:\n  saeloom export --checkpoint runs/demo/0003/checkpoints --out my-sae\n"
+      "  saeloom export --checkpoint step-000000000244 --out my-sae --golden 256\n"
+      "  saeloom export --checkpoint runs/tc/0001/checkpoints --out my-transcoder --golden 256 --store runs/tc/store");
   verb->callback([flags, &invocation] { invocation.status = Export(*flags, invocation.output == "json"); });
 }
 
@@ -123,10 +113,13 @@ void AddImport(CLI::App& app, Invocation& invocation) {
   };
   auto flags = std::make_shared<Flags>();
   CLI::App* verb = app.add_subcommand("import", "make a checkpoint of an SAE in another library's format");
-  verb->add_option("--format", flags->format, "saelens (SAELens v6: standard, topk)")->check(CLI::IsMember({"saelens"}));
+  verb->add_option("--format", flags->format, "saelens (SAELens v6)")->check(CLI::IsMember({"saelens"}));
   verb->add_option("--in", flags->in, "folder with cfg.json and sae_weights.safetensors")->required();
   verb->add_option("--out", flags->out, "folder to make; the checkpoint is in it")->required();
-  verb->footer("Example:\n  saeloom import --format saelens --in downloaded-sae --out imported");
+  verb->footer(
+      "Architectures: standard, topk, jumprelu, gated, transcoder, skip_transcoder, jumprelu_transcoder,\n"
+      "jumprelu_skip_transcoder, and training checkpoints of batchtopk and matryoshka_batchtopk (which become jumprelu).\n"
+      "Example:\n  saeloom import --format saelens --in downloaded-sae --out imported");
   verb->callback([flags, &invocation] { invocation.status = Import(flags->in, flags->out, invocation.output == "json"); });
 }
 

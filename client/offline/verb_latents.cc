@@ -141,7 +141,8 @@ absl::Status Latents(const LatentsFlags& flags, bool as_json) {
 void AddLatents(CLI::App& app, Invocation& invocation) {
   auto flags = std::make_shared<LatentsFlags>();
   CLI::App* verb = app.add_subcommand("latents", "the texts that excite an SAE's latents most");
-  verb->add_option("--sae", flags->sae, "a checkpoint, or a SAELens folder")->required();
+  verb->add_option("--sae", flags->sae, "a checkpoint of any architecture, or a SAELens folder")
+      ->required();
   verb->add_option("--store", flags->store,
                    "an activation store with texts (as harvest makes them)")
       ->required();
@@ -160,7 +161,8 @@ void AddLatents(CLI::App& app, Invocation& invocation) {
       "order of density, evenly spaced between the quartiles.\n"
       "Examples:\n  saeloom latents --sae runs/demo/sae --store runs/demo/store\n"
       "  saeloom latents --sae runs/demo/sae --store runs/demo/store --latents 17,42 --top 10 -o "
-      "json");
+      "json\n"
+      "  saeloom latents --sae runs/demo/0003/checkpoints --store runs/demo/store --heldout");
   verb->callback(
       [flags, &invocation] { invocation.status = Latents(*flags, invocation.output == "json"); });
 }

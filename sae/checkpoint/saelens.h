@@ -10,6 +10,7 @@
 // before its first threshold), UNIMPLEMENTED (what one of the two sides cannot hold: says why, and what to do),
 // DATA_LOSS.
 
+#include <span>
 #include <string>
 
 #include "sae/base/env.h"
@@ -23,5 +24,10 @@ namespace sae::checkpoint {
 /// Makes `folder` (ALREADY_EXISTS when it is there and not empty) and writes both files; a failure leaves no
 /// folder behind.
 [[nodiscard]] absl::Status WriteSaeLens(Env& env, const std::string& folder, const model::Sae& sae);
+
+/// What the SAE in `folder`, read back, gives for raw `rows` [tokens, d]: golden.safetensors beside it with x, f and
+/// x_hat (a transcoder's output), for readers to check themselves against.
+[[nodiscard]] absl::Status WriteSaeLensGolden(Env& env, const std::string& folder, std::span<const float> rows,
+                                              ThreadPool& pool);
 
 }  // namespace sae::checkpoint

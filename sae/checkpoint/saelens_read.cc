@@ -112,7 +112,7 @@ absl::Status ReadShape(const json& config, const std::string& path, const Kind& 
 absl::Status ReadMetadata(const json& config, const std::string& path, model::Sae& sae) {
   SAE_ASSIGN_OR_RETURN(const json metadata, FieldOr(config, path, "metadata", json::object()));
   for (const auto& [key, from] : {std::pair{"model", "model_name"}, {"hook", "hook_name"}, {"corpus", "dataset_path"},
-                                  {"hook_out", "hook_name_out"}}) {
+                                  {"target_hook", "hook_name_out"}}) {
     const auto it = metadata.find(from);
     if (it != metadata.end() && it->is_string() && *it != kSaeLensUnknown) sae.source[key] = it->get<std::string>();
   }

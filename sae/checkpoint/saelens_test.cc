@@ -193,7 +193,7 @@ TEST(SaeLens, WithUnitRowsEveryBitIsKept) {
     Sae sae = RandomSae(c.options);
     model::NormaliseDecoder(&sae);
     sae.source = {{"model", "m"}, {"hook", "blocks.4.hook_resid_post"}, {"context", "256"}};
-    if (sae.transcoder) sae.source["hook_out"] = "blocks.4.hook_mlp_out";
+    if (sae.transcoder) sae.source["target_hook"] = "blocks.4.hook_mlp_out";
     const std::string folder = Scratch("bits");
     ASSERT_TRUE(WriteSaeLens(RealEnv(), folder, sae).ok());
     const auto back = ReadSaeLens(RealEnv(), folder);

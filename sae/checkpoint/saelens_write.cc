@@ -111,7 +111,7 @@ json Config(const Prepared& p, const std::string& trained_as) {
                         {"disable_concat_sequences", false},
                         {"model_from_pretrained_kwargs", json::object()},
                         {"dataset_path", SourceOr(sae, "corpus", kSaeLensUnknown)},
-                        {"hook_name_out", sae.transcoder ? SourceOr(sae, "hook_out", kSaeLensUnknown) : json(nullptr)},
+                        {"hook_name_out", sae.transcoder ? SourceOr(sae, "target_hook", kSaeLensUnknown) : json(nullptr)},
                         {"neuronpedia_id", nullptr},
                         {"training_architecture", trained_as},
                         {"written_by", "saeloom"}};

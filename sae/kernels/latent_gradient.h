@@ -1,7 +1,8 @@
 #pragma once
-// u[e] = decoder[id_e] . g[token_e] for every entry e of `codes`, in CSR order: step 1 of the
-// generic backward (sae algorithms 0.2). decoder: latents x d; g: tokens x d; u: nnz. One thread a
-// dot product, fixed order of additions (row_ops.h). `u` overlaps nothing. NaN propagates.
+// u[e] = direction(id_e) . g[token_e] for every entry e of `codes`, in CSR order: step 1 of the
+// generic backward (sae algorithms 0.2). direction(i) = decoder[i], the product times row_scale[i]
+// where that is given (norms taken on the fly). decoder: latents x d; g: tokens x d; u: nnz. One
+// thread a dot product, fixed order of additions (row_ops.h). `u` overlaps nothing. NaN propagates.
 // Reentrant; no errors.
 
 #include "sae/base/parallel.h"
@@ -11,6 +12,6 @@ namespace sae::kernels {
 
 template <class T>
 void LatentGradient(const Codes<T>& codes, const T* decoder, const T* g, std::int64_t d, T* u,
-                    ThreadPool& pool);
+                    ThreadPool& pool, const T* row_scale = nullptr);
 
 }  // namespace sae::kernels

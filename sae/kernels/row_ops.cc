@@ -1,105 +1,35 @@
-// Numerics: T is float or double. Each loop is written so that the compiler may vectorise it
-// without reassociating: reductions keep kLanes interleaved partial sums that are added in a fixed
-// tree at the end. On x86 each function is compiled for several instruction sets and the best is
-// chosen at start-up, so bits may differ between machines, never on one.
 #include "sae/kernels/row_ops.h"
 
 #include <algorithm>
-#include <array>
 #include <cmath>
 #include <limits>
 
-// Resolvers of clones run before a sanitizer has started: plain functions there.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && \
-    !defined(__SANITIZE_THREAD__) && !defined(__SANITIZE_ADDRESS__)
-#define SAE_CLONES __attribute__((target_clones("avx512f", "arch=haswell", "default")))
-#else
-#define SAE_CLONES
-#endif
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "sae/kernels/row_ops-inl.h"
+#include <hwy/foreach_target.h>
+
+#include "sae/kernels/row_ops-inl.h"
+
+#if HWY_ONCE
 
 namespace sae::kernels {
+
+#define SAE_EXPORT(NAME) \
+  HWY_EXPORT(NAME##F32); \
+  HWY_EXPORT(NAME##F64)
+SAE_EXPORT(AddRows);
+SAE_EXPORT(DotRows);
+SAE_EXPORT(Scale);
+SAE_EXPORT(DotDouble);
+SAE_EXPORT(Radial);
+SAE_EXPORT(AllZero);
+SAE_EXPORT(Error);
+SAE_EXPORT(StepRow);
+SAE_EXPORT(AdamRow0);
+SAE_EXPORT(DecayRow);
+#undef SAE_EXPORT
+
 namespace {
-
-constexpr std::int64_t kLanes = 16;
-
-template <class T>
-T AddLanes(std::array<T, kLanes>& lanes) {
-  for (std::int64_t half = kLanes / 2; half > 0; half /= 2) {
-    for (std::int64_t i = 0; i < half; ++i) {
-      lanes[static_cast<std::size_t>(i)] += lanes[static_cast<std::size_t>(i + half)];
-    }
-  }
-  return lanes[0];
-}
-
-// Products and sums in Sum. The functions below are inlined into each clone.
-template <class Sum, class T>
-[[gnu::always_inline]] inline Sum DotLanes(std::int64_t d, const T* x, const T* y) {
-  std::array<Sum, kLanes> lanes{};
-  std::int64_t j = 0;
-  for (; j + kLanes <= d; j += kLanes) {
-    for (std::int64_t i = 0; i < kLanes; ++i) {
-      lanes[static_cast<std::size_t>(i)] += static_cast<Sum>(x[j + i]) * static_cast<Sum>(y[j + i]);
-    }
-  }
-  for (std::int64_t i = 0; j < d; ++j, ++i) {
-    lanes[static_cast<std::size_t>(i)] += static_cast<Sum>(x[j]) * static_cast<Sum>(y[j]);
-  }
-  return AddLanes(lanes);
-}
-
-template <class T>
-[[gnu::always_inline]] inline void AxpyLoop(std::int64_t d, T a, const T* __restrict x,
-                                            T* __restrict y) {
-  for (std::int64_t j = 0; j < d; ++j) y[j] += a * x[j];
-}
-
-template <class T>
-[[gnu::always_inline]] inline void ScaleLoop(std::int64_t d, T a, T* x) {
-  for (std::int64_t j = 0; j < d; ++j) x[j] *= a;
-}
-
-template <class T>
-struct AdamConstants {
-  explicit AdamConstants(const Adam& a)
-      : beta1(static_cast<T>(a.beta1)),
-        beta2(static_cast<T>(a.beta2)),
-        rest1(static_cast<T>(1 - a.beta1)),
-        rest2(static_cast<T>(1 - a.beta2)),
-        step(static_cast<T>(a.lr / a.correction1)),
-        inverse2(static_cast<T>(1 / a.correction2)),
-        epsilon(static_cast<T>(a.epsilon)) {}
-  T beta1, beta2, rest1, rest2, step, inverse2, epsilon;
-};
-
-template <class T>
-[[gnu::always_inline]] inline void AdamElement(const AdamConstants<T>& a, T& p, T& m_slot,
-                                               T& v_slot, T m, T v) {
-  constexpr T kSmallest = std::numeric_limits<T>::min();
-  m = std::abs(m) < kSmallest ? T(0) : m;
-  v = v < kSmallest ? T(0) : v;
-  m_slot = m;
-  v_slot = v;
-  p -= a.step * m / (std::sqrt(v * a.inverse2) + a.epsilon);
-}
-
-template <class T>
-[[gnu::always_inline]] inline void AdamLoop(std::int64_t d, const AdamConstants<T>& a,
-                                            const T* __restrict g, T* __restrict p, T* __restrict m,
-                                            T* __restrict v) {
-  for (std::int64_t j = 0; j < d; ++j) {
-    AdamElement(a, p[j], m[j], v[j], a.beta1 * m[j] + a.rest1 * g[j],
-                a.beta2 * v[j] + a.rest2 * (g[j] * g[j]));
-  }
-}
-
-template <class T>
-[[gnu::always_inline]] inline void AdamLoop0(std::int64_t d, const AdamConstants<T>& a,
-                                             T* __restrict p, T* __restrict m, T* __restrict v) {
-  for (std::int64_t j = 0; j < d; ++j) {
-    AdamElement(a, p[j], m[j], v[j], a.beta1 * m[j], a.beta2 * v[j]);
-  }
-}
 
 template <class T>
 bool Moves(std::int64_t d, T beta1, const T* m) {
@@ -109,143 +39,71 @@ bool Moves(std::int64_t d, T beta1, const T* m) {
   return false;
 }
 
-template <class T>
-[[gnu::always_inline]] inline void DecayLoop(std::int64_t d, T beta2, std::int64_t steps, T* v) {
-  constexpr std::int64_t kTile = 64;  // stays in registers
-  for (std::int64_t first = 0; first < d; first += kTile) {
-    const std::int64_t width = std::min(kTile, d - first);
-    std::array<T, kTile> tile{};
-    for (std::int64_t j = 0; j < width; ++j) tile[static_cast<std::size_t>(j)] = v[first + j];
-    int any = 1;
-    for (std::int64_t step = 0; step < steps && any != 0; ++step) {
-      any = 0;
-      for (T& value : tile) {
-        value *= beta2;
-        value = value < std::numeric_limits<T>::min() ? T(0) : value;
-        any |= static_cast<int>(value != T(0));
-      }
-    }
-    for (std::int64_t j = 0; j < width; ++j) v[first + j] = tile[static_cast<std::size_t>(j)];
-  }
-}
-
-template <class T>
-[[gnu::always_inline]] inline bool AllZeroLoop(std::int64_t d, const T* x) {
-  for (std::int64_t j = 0; j < d; ++j) {
-    if (x[j] != T(0)) return false;
-  }
-  return true;
-}
-
-// Most groups hold nothing: ask 64 values at once, look closer only where one is above.
-template <class T>
-[[gnu::always_inline]] inline std::int64_t CollectLoop(std::int64_t d, const T* x, T threshold,
-                                                       std::int32_t* hits, bool* nan) {
-  constexpr std::int64_t kGroup = 64;
-  std::int64_t count = 0;
-  int unordered = 0;
-  std::int64_t j = 0;
-  for (; j + kGroup <= d; j += kGroup) {
-    int any = 0;
-    for (std::int64_t i = 0; i < kGroup; ++i) {
-      any |= static_cast<int>(x[j + i] > threshold);
-      unordered |= static_cast<int>(x[j + i] != x[j + i]);
-    }
-    if (any == 0) continue;
-    for (std::int64_t i = j; i < j + kGroup; ++i) {
-      hits[count] = static_cast<std::int32_t>(i);
-      count += static_cast<std::int64_t>(x[i] > threshold);
-    }
-  }
-  for (; j < d; ++j) {
-    hits[count] = static_cast<std::int32_t>(j);
-    count += static_cast<std::int64_t>(x[j] > threshold);
-    unordered |= static_cast<int>(x[j] != x[j]);
-  }
-  if (unordered != 0) *nan = true;
-  return count;
-}
-
-template <class T>
-void Project(std::int64_t d, const T* w, T* g) {
-  const double norm2 = SumOfSquares(d, w);
-  if (!(norm2 > 0)) return;
-  Axpy(d, static_cast<T>(-DotDouble(d, g, w) / norm2), w, g);
-}
-
-template <class T>
-void Renormalise(std::int64_t d, T* w) {
-  constexpr double kFloor = 0x1.0p-24;
-  Scale(d, static_cast<T>(1 / std::max(std::sqrt(SumOfSquares(d, w)), kFloor)), w);
-}
-
 }  // namespace
 
-SAE_CLONES void Axpy(std::int64_t d, float a, const float* x, float* y) { AxpyLoop(d, a, x, y); }
-SAE_CLONES void Axpy(std::int64_t d, double a, const double* x, double* y) { AxpyLoop(d, a, x, y); }
-SAE_CLONES void Scale(std::int64_t d, float a, float* x) { ScaleLoop(d, a, x); }
-SAE_CLONES void Scale(std::int64_t d, double a, double* x) { ScaleLoop(d, a, x); }
-SAE_CLONES float Dot(std::int64_t d, const float* x, const float* y) {
-  return DotLanes<float>(d, x, y);
-}
-SAE_CLONES double Dot(std::int64_t d, const double* x, const double* y) {
-  return DotLanes<double>(d, x, y);
-}
-SAE_CLONES double DotDouble(std::int64_t d, const float* x, const float* y) {
-  return DotLanes<double>(d, x, y);
-}
-double DotDouble(std::int64_t d, const double* x, const double* y) { return Dot(d, x, y); }
-double SumOfSquares(std::int64_t d, const float* x) { return DotDouble(d, x, x); }
-double SumOfSquares(std::int64_t d, const double* x) { return Dot(d, x, x); }
-bool AllZero(std::int64_t d, const float* x) { return AllZeroLoop(d, x); }
-bool AllZero(std::int64_t d, const double* x) { return AllZeroLoop(d, x); }
+#define SAE_ROW_OPS(T, S)                                                                        \
+  void AddRows(std::int64_t d, const RowList<T>& rows, const RowList<T>& next, T* y) {           \
+    HWY_DYNAMIC_DISPATCH(AddRows##S)(d, rows, next, y);                                          \
+  }                                                                                              \
+  void Axpy(std::int64_t d, T a, const T* x, T* y) { AddRows(d, RowList<T>{1, &a, &x}, {}, y); } \
+  void DotRows(std::int64_t d, std::int64_t count, const T* const* rows, const T* y, T* out) {   \
+    HWY_DYNAMIC_DISPATCH(DotRows##S)(d, count, rows, y, out);                                    \
+  }                                                                                              \
+  T Dot(std::int64_t d, const T* x, const T* y) {                                                \
+    T out = 0;                                                                                   \
+    DotRows(d, 1, &x, y, &out);                                                                  \
+    return out;                                                                                  \
+  }                                                                                              \
+  void Scale(std::int64_t d, T a, T* x) { HWY_DYNAMIC_DISPATCH(Scale##S)(d, a, x); }             \
+  double DotDouble(std::int64_t d, const T* x, const T* y) {                                     \
+    return HWY_DYNAMIC_DISPATCH(DotDouble##S)(d, x, y);                                          \
+  }                                                                                              \
+  double SumOfSquares(std::int64_t d, const T* x) { return DotDouble(d, x, x); }                 \
+  bool AllZero(std::int64_t d, const T* x) { return HWY_DYNAMIC_DISPATCH(AllZero##S)(d, x); }    \
+  double ErrorRow(std::int64_t d, const T* x, T scale, const T* x_hat, T factor, T* g) {         \
+    return HWY_DYNAMIC_DISPATCH(Error##S)(d, x, scale, x_hat, factor, g);                        \
+  }                                                                                              \
+  double RadialFactor(std::int64_t d, const T* w, const T* g) {                                  \
+    double product = 0;                                                                          \
+    double norm2 = 0;                                                                            \
+    HWY_DYNAMIC_DISPATCH(Radial##S)(d, w, g, &product, &norm2);                                  \
+    return norm2 > 0 ? -product / norm2 : 0.0;                                                   \
+  }                                                                                              \
+  void ProjectRow(std::int64_t d, const T* w, T* g) {                                            \
+    Axpy(d, static_cast<T>(RadialFactor(d, w, g)), w, g);                                        \
+  }                                                                                              \
+  void RenormaliseRow(std::int64_t d, T* w) {                                                    \
+    Scale(d, static_cast<T>(InverseNorm(SumOfSquares(d, w))), w);                                \
+  }                                                                                              \
+  RowNorms StepRow(std::int64_t d, const RowStep<T>& step, const Adam& adam, const T* g, T* w,   \
+                   T* m, T* v, std::int64_t ahead) {                                             \
+    return HWY_DYNAMIC_DISPATCH(StepRow##S)(d, step, adam, g, w, m, v, ahead);                   \
+  }                                                                                              \
+  void AdamRow(std::int64_t d, const Adam& adam, const T* g, T* p, T* m, T* v) {                 \
+    StepRow(d, RowStep<T>{}, adam, g, p, m, v, 0);                                               \
+  }                                                                                              \
+  void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, T* p, T* m, T* v) {              \
+    HWY_DYNAMIC_DISPATCH(AdamRow0##S)(d, adam, p, m, v);                                         \
+  }                                                                                              \
+  bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const T* m) {                      \
+    return Moves(d, static_cast<T>(adam.beta1), m);                                              \
+  }                                                                                              \
+  void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, T* v) {                    \
+    HWY_DYNAMIC_DISPATCH(DecayRow##S)(d, adam, steps, v);                                        \
+  }
+SAE_ROW_OPS(float, F32)
+SAE_ROW_OPS(double, F64)
+#undef SAE_ROW_OPS
 
-SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const float* x, float threshold,
-                                     std::int32_t* hits, bool* nan) {
-  return CollectLoop(d, x, threshold, hits, nan);
+double InverseNorm(double norm2) {
+  constexpr double kFloor = 0x1.0p-24;
+  return 1 / std::max(std::sqrt(norm2), kFloor);
 }
-SAE_CLONES std::int64_t CollectAbove(std::int64_t d, const double* x, double threshold,
-                                     std::int32_t* hits, bool* nan) {
-  return CollectLoop(d, x, threshold, hits, nan);
-}
-
-void ProjectRow(std::int64_t d, const float* w, float* g) { Project(d, w, g); }
-void ProjectRow(std::int64_t d, const double* w, double* g) { Project(d, w, g); }
-void RenormaliseRow(std::int64_t d, float* w) { Renormalise(d, w); }
-void RenormaliseRow(std::int64_t d, double* w) { Renormalise(d, w); }
 
 Adam Adam::At(std::int64_t t, double lr, double beta1, double beta2, double epsilon) {
   const auto steps = static_cast<double>(t);
   return {lr, beta1, beta2, epsilon, 1 - std::pow(beta1, steps), 1 - std::pow(beta2, steps)};
 }
 
-SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const float* g, float* p, float* m,
-                        float* v) {
-  AdamLoop(d, AdamConstants<float>(adam), g, p, m, v);
-}
-SAE_CLONES void AdamRow(std::int64_t d, const Adam& adam, const double* g, double* p, double* m,
-                        double* v) {
-  AdamLoop(d, AdamConstants<double>(adam), g, p, m, v);
-}
-SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, float* p, float* m,
-                                       float* v) {
-  AdamLoop0(d, AdamConstants<float>(adam), p, m, v);
-}
-SAE_CLONES void AdamRowWithoutGradient(std::int64_t d, const Adam& adam, double* p, double* m,
-                                       double* v) {
-  AdamLoop0(d, AdamConstants<double>(adam), p, m, v);
-}
-bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const float* m) {
-  return Moves(d, static_cast<float>(adam.beta1), m);
-}
-bool MovesWithoutGradient(std::int64_t d, const Adam& adam, const double* m) {
-  return Moves(d, adam.beta1, m);
-}
-SAE_CLONES void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, float* v) {
-  DecayLoop(d, static_cast<float>(adam.beta2), steps, v);
-}
-SAE_CLONES void DecayRow(std::int64_t d, const Adam& adam, std::int64_t steps, double* v) {
-  DecayLoop(d, adam.beta2, steps, v);
-}
-
 }  // namespace sae::kernels
+#endif  // HWY_ONCE

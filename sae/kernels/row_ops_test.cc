@@ -54,33 +54,6 @@ TYPED_TEST(RowOps, SumsMatchPlainLoops) {
   }
 }
 
-TYPED_TEST(RowOps, CollectAboveFindsThemInOrder) {
-  using T = TypeParam;
-  for (const std::int64_t d : kLengths) {
-    const auto x = testing::Integers<T>(7, d, 4);
-    for (const T threshold : {-std::numeric_limits<T>::infinity(), T(-1), T(0), T(3), T(4)}) {
-      std::vector<std::int32_t> hits(static_cast<std::size_t>(d) + 1);
-      bool nan = false;
-      const std::int64_t count = CollectAbove(d, x.data(), threshold, hits.data(), &nan);
-      hits.resize(static_cast<std::size_t>(count));
-      std::vector<std::int32_t> expected;
-      for (std::size_t j = 0; j < x.size(); ++j) {
-        if (x[j] > threshold) expected.push_back(static_cast<std::int32_t>(j));
-      }
-      EXPECT_EQ(hits, expected);
-      EXPECT_FALSE(nan);
-    }
-  }
-  for (const std::size_t at : {std::size_t{0}, std::size_t{63}, std::size_t{64}, std::size_t{99}}) {
-    std::vector<T> x(100, T(-5));
-    x[at] = std::numeric_limits<T>::quiet_NaN();
-    std::vector<std::int32_t> hits(100);
-    bool nan = false;
-    EXPECT_EQ(CollectAbove(100, x.data(), T(0), hits.data(), &nan), 0);
-    EXPECT_TRUE(nan) << at;
-  }
-}
-
 TYPED_TEST(RowOps, ProjectionRemovesTheRadialPart) {
   using T = TypeParam;
   for (const std::int64_t d : {1, 5, 576}) {
@@ -106,6 +79,29 @@ TYPED_TEST(RowOps, ProjectionRemovesTheRadialPart) {
   std::vector<T> g(4, T(2));
   ProjectRow(4, zero.data(), g.data());
   EXPECT_EQ(g, std::vector<T>(4, T(2)));
+}
+
+// Property 2.
+TYPED_TEST(RowOps, ProjectingTwiceIsProjectingOnceAndTheStepEndsOnTheSphere) {
+  using T = TypeParam;
+  constexpr std::int64_t kWidth = 576;
+  auto w = testing::Normal<T>(1, kWidth);
+  RenormaliseRow(kWidth, w.data());
+  auto once = testing::Normal<T>(2, kWidth);
+  ProjectRow(kWidth, w.data(), once.data());
+  EXPECT_LT(std::abs(DotDouble(kWidth, once.data(), w.data())),
+            1e-6 * std::sqrt(SumOfSquares(kWidth, once.data())));
+  auto twice = once;
+  ProjectRow(kWidth, w.data(), twice.data());
+  for (std::size_t j = 0; j < once.size(); ++j)
+    EXPECT_NEAR(twice[j], once[j], this->kTolerance * 0.1);
+  std::vector<T> m(w.size(), T(0));
+  std::vector<T> v = m;
+  AdamRow(kWidth, Adam::At(1, 0.01, 0.9, 0.999, 1e-8), once.data(), w.data(), m.data(), v.data());
+  EXPECT_GT(std::abs(std::sqrt(SumOfSquares(kWidth, w.data())) - 1), 1e-3);
+  RenormaliseRow(kWidth, w.data());
+  EXPECT_NEAR(std::sqrt(SumOfSquares(kWidth, w.data())), 1,
+              4 * static_cast<double>(std::numeric_limits<T>::epsilon()));
 }
 
 TYPED_TEST(RowOps, RenormaliseGivesUnitNormAndKeepsAZeroRow) {
@@ -152,6 +148,48 @@ TYPED_TEST(RowOps, AdamMatchesTheFormula) {
                (std::sqrt(rv[j] / (1 - std::pow(0.999, t))) + 1e-8);
       ASSERT_NEAR(p[j], rp[j], this->kTolerance * 20) << "step " << t;
     }
+  }
+}
+
+// Property 4.
+TYPED_TEST(RowOps, AdamUnderAConstantGradientFollowsTheScalarFormula) {
+  using T = TypeParam;
+  constexpr double kLr = 0.01;
+  for (const double gradient : {3.0, -0.02}) {
+    for (const double epsilon : {1e-8, 1e-30}) {
+      const auto g = static_cast<T>(gradient);
+      T p = 0;
+      T m = 0;
+      T v = 0;
+      double rm = 0;
+      double rv = 0;
+      double rp = 0;
+      for (int t = 1; t <= 5; ++t) {
+        AdamRow(1, Adam::At(t, kLr, 0.9, 0.999, epsilon), &g, &p, &m, &v);
+        rm = 0.9 * rm + 0.1 * static_cast<double>(g);
+        rv = 0.999 * rv + 0.001 * static_cast<double>(g) * static_cast<double>(g);
+        rp -= kLr * (rm / (1 - std::pow(0.9, t))) /
+              (std::sqrt(rv / (1 - std::pow(0.999, t))) + epsilon);
+        EXPECT_NEAR(p, rp, this->kTolerance * kLr) << t;
+        if (t == 1 && epsilon < 1e-20) {
+          EXPECT_NEAR(p, gradient > 0 ? -kLr : kLr, this->kTolerance * kLr);
+        }
+      }
+    }
+  }
+}
+
+// Property 5.
+TYPED_TEST(RowOps, AdamWithoutMomentumStartsWithASignStep) {
+  using T = TypeParam;
+  const auto g = testing::Normal<T>(3, 40);
+  std::vector<T> p(g.size(), T(1));
+  std::vector<T> m(g.size(), T(0));
+  std::vector<T> v = m;
+  AdamRow(40, Adam::At(1, 0.25, 0, 0.999, 1e-30), g.data(), p.data(), m.data(), v.data());
+  for (std::size_t j = 0; j < g.size(); ++j) {
+    EXPECT_NEAR(p[j], g[j] > 0 ? 0.75 : 1.25, this->kTolerance) << j;
+    EXPECT_EQ(m[j], g[j]);
   }
 }
 

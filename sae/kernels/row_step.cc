@@ -4,7 +4,9 @@
 #include "sae/kernels/row_step.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
+#include <utility>
 
 #include "sae/base/check.h"
 
@@ -32,41 +34,60 @@ Row<T> DecoderRow(const RowParameters<T>& p, std::int64_t d, std::int64_t latent
   return {p.w_dec + latent * d, p.w_dec_m + latent * d, p.w_dec_v + latent * d};
 }
 
-template <class T>
-T InverseNorm(std::int64_t d, const T* w) {
-  constexpr double kFloor = 0x1.0p-24;
-  return static_cast<T>(1 / std::max(std::sqrt(SumOfSquares(d, w)), kFloor));
-}
-
-/// The gradient as Adam sees it, but for gradient_scale. `w` as the gradient was taken at it;
-/// kUnitBefore: already renormalised.
-template <class T>
-void ApplyRule(DecoderRule rule, std::int64_t d, const T* w, const T* row_scale, T* g) {
-  if (rule == DecoderRule::kFree) return;
-  ProjectRow(d, w, g);
-  if (rule == DecoderRule::kOnTheFly) Scale(d, *row_scale, g);
-}
-
 /// The decoder row's step with g = 0.
 template <class T>
 void AdvanceDecoder(DecoderRule rule, const Adam& adam, std::int64_t d, const Row<T>& row,
                     T* row_scale) {
+  if (AllZero(d, row.m)) {
+    DecayRow(d, adam, 1, row.v);
+    return;
+  }
   if (rule == DecoderRule::kUnitBefore && MovesWithoutGradient(d, adam, row.m)) {
     RenormaliseRow(d, row.w);
   }
   AdamRowWithoutGradient(d, adam, row.w, row.m, row.v);
   if (rule == DecoderRule::kFree || rule == DecoderRule::kUnitBefore || AllZero(d, row.m)) return;
   if (rule == DecoderRule::kUnit) RenormaliseRow(d, row.w);
-  if (rule == DecoderRule::kOnTheFly) *row_scale = InverseNorm(d, row.w);
+  if (rule == DecoderRule::kOnTheFly) {
+    *row_scale = static_cast<T>(InverseNorm(SumOfSquares(d, row.w)));
+  }
 }
 
-/// The decoder row's step with gradient `g` (after its rule and gradient_scale).
 template <class T>
-void StepDecoder(DecoderRule rule, const Adam& adam, std::int64_t d, const T* g, const Row<T>& row,
-                 T* row_scale) {
-  AdamRow(d, adam, g, row.w, row.m, row.v);
-  if (rule == DecoderRule::kUnit) RenormaliseRow(d, row.w);
-  if (rule == DecoderRule::kOnTheFly) *row_scale = InverseNorm(d, row.w);
+void AdvanceEncoder(const Adam& adam, std::int64_t d, const Row<T>& row) {
+  if (AllZero(d, row.m)) {
+    DecayRow(d, adam, 1, row.v);
+  } else {
+    AdamRowWithoutGradient(d, adam, row.w, row.m, row.v);
+  }
+}
+
+/// What the decoder's rule makes of gradient `g` at `w` (kUnitBefore: already renormalised).
+template <class T>
+RowStep<T> RuleStep(DecoderRule rule, std::int64_t d, const T* w, const T* row_scale, const T* g) {
+  RowStep<T> step;
+  if (rule == DecoderRule::kFree) return step;
+  step.radial = static_cast<T>(RadialFactor(d, w, g));
+  if (rule == DecoderRule::kOnTheFly) step.factor = *row_scale;
+  step.measure_row = rule == DecoderRule::kUnit || rule == DecoderRule::kOnTheFly;
+  return step;
+}
+
+/// The decoder row's step with gradient `g` before its rule. Returns the gradient's squared norm
+/// after it.
+template <class T>
+double StepDecoder(const RowUpdateOptions& options, std::int64_t d, const T* g, const Row<T>& row,
+                   T* row_scale, std::int64_t ahead) {
+  if (options.decoder == DecoderRule::kUnitBefore) RenormaliseRow(d, row.w);
+  RowStep<T> step = RuleStep(options.decoder, d, row.w, row_scale, g);
+  step.scale = static_cast<T>(options.gradient_scale);
+  const RowNorms norms = StepRow(d, step, options.adam, g, row.w, row.m, row.v, ahead);
+  if (step.measure_row) {
+    const auto inverse = static_cast<T>(InverseNorm(norms.row2));
+    if (options.decoder == DecoderRule::kUnit) Scale(d, inverse, row.w);
+    if (options.decoder == DecoderRule::kOnTheFly) *row_scale = inverse;
+  }
+  return norms.gradient2;
 }
 
 /// Constants of the steps that rows have to catch up with, made once a call.
@@ -160,7 +181,11 @@ RowGradientInput<T> WithoutWhatIsProjectedOut(const RowGradientInput<T>& given, 
 
 template <class T>
 void Reserve(RowWorkspace<T>* workspace, const RowGradientInput<T>& input, int threads) {
-  workspace->rows.resize(static_cast<std::size_t>((input.d + 2 * input.d_out) * threads));
+  workspace->workers.resize(static_cast<std::size_t>(threads));
+  for (auto& worker : workspace->workers) {
+    worker.rows.resize(static_cast<std::size_t>(input.d + 2 * input.d_out));
+    worker.collected = -1;
+  }
   workspace->norms.assign(static_cast<std::size_t>(input.latents), 0.0);
 }
 
@@ -170,45 +195,198 @@ double Total(const std::vector<double>& norms) {
   return sum;
 }
 
-/// One latent's step. Returns the squared norm of its gradient.
 template <class T>
-double UpdateLatent(const RowGradientInput<T>& input, const RowUpdateOptions& options,
-                    const Replay& replay, const RowParameters<T>& p, std::int64_t latent,
-                    T* scratch) {
-  const std::int64_t d = input.d;
-  const std::int64_t d_out = input.d_out;
-  RowsWithGradient with;
-  const bool touched = Touched(input, latent, &with);
-  const Row<T> enc = EncoderRow(p, d, latent);
-  const Row<T> dec = DecoderRow(p, d_out, latent);
-  if (!touched && options.rows == Rows::kLazy) return 0;
-  if (options.rows == Rows::kLazy || (options.rows == Rows::kDeferred && with.dec)) {
-    CatchUpRow(options, replay, d, d_out, p, latent, options.t - 1);
-    p.last_step[latent] = options.t;
+using Sources = typename RowWorkspace<T>::Sources;
+
+/// The latent's entries over all terms, in order.
+template <class T>
+void Collect(const RowGradientInput<T>& input, std::int64_t latent, Sources<T>* out) {
+  out->Clear();
+  const auto i = static_cast<std::size_t>(latent);
+  for (const GradientTerm<T>& term : input.terms) {
+    if (latent < term.first_latent || latent >= term.last_latent) continue;
+    for (std::int64_t q = term.index->indptr[i]; q < term.index->indptr[i + 1]; ++q) {
+      const std::int64_t entry = term.index->entries[static_cast<std::size_t>(q)];
+      const std::int64_t token = term.index->tokens[static_cast<std::size_t>(q)];
+      if (term.f != nullptr) {
+        out->f.push_back(term.f[entry]);
+        out->g.push_back(term.g + token * input.d_out);
+      }
+      if (term.delta != nullptr) {
+        out->delta.push_back(term.delta[entry]);
+        out->x.push_back(input.x + token * input.d);
+      }
+    }
   }
-  T* const g_dec = scratch;
-  T* const g_enc = scratch + d_out;
-  if (touched) RowGradient(input, p.w_dec, latent, g_dec, g_enc);
-  T* const row_scale = p.row_scale == nullptr ? nullptr : p.row_scale + latent;
-  const auto scale = static_cast<T>(options.gradient_scale);
+}
+
+template <class T>
+RowList<T> List(const std::vector<T>& a, const std::vector<const T*>& rows,
+                std::size_t limit = std::numeric_limits<std::size_t>::max()) {
+  return {static_cast<std::int64_t>(std::min(limit, a.size())), a.data(), rows.data()};
+}
+
+constexpr std::size_t kFetched = 32;  // rows of the next latent that are fetched early, at most
+
+template <class T>
+void DecoderGradient(const RowGradientInput<T>& input, const Sources<T>& sources,
+                     const Sources<T>& next, const T* w_dec, std::int64_t latent, T* g) {
+  const std::int64_t d = input.d_out;
+  std::fill(g, g + d, T(0));
+  AddRows(d, List(sources.f, sources.g), List(next.f, next.g, kFetched), g);
+  if (input.norm_gradient == nullptr) return;
+  const T* w = w_dec + latent * d;
+  const double norm = std::sqrt(SumOfSquares(d, w));
+  const auto a = static_cast<double>(input.norm_gradient[latent]);
+  if (norm > 0) Axpy(d, static_cast<T>(a / norm), w, g);
+}
+
+template <class T>
+void EncoderGradient(const RowGradientInput<T>& input, const Sources<T>& sources,
+                     const Sources<T>& next, std::int64_t latent, T* g) {
+  const std::int64_t d = input.d;
+  std::fill(g, g + d, T(0));
+  AddRows(d, List(sources.delta, sources.x), List(next.delta, next.x, kFetched), g);
+  if (input.dense_delta != nullptr) Axpy(d, input.dense_delta[latent], input.x_sum, g);
+  if (input.scale != T(1)) Scale(d, input.scale, g);
+  if (input.b_dec != nullptr) Axpy(d, -input.delta_sums[latent], input.b_dec, g);
+}
+
+/// Latents that a step visits: all, or those with a gradient. Blocks of them go to whoever is free.
+template <class T>
+class Visits {
+ public:
+  static constexpr std::int64_t kBlock = 32;
+  Visits(const RowGradientInput<T>& input, bool touched_only)
+      : input_(input), touched_only_(touched_only) {}
+
+  /// body(latent, with, next latent or -1, its with) for all of a block, in order.
+  template <class Body>
+  void Block(std::int64_t block, const Body& body) const {
+    const std::int64_t end = std::min(input_.latents, (block + 1) * kBlock);
+    RowsWithGradient with;
+    std::int64_t i = Next(block * kBlock, end, &with);
+    while (i >= 0) {
+      RowsWithGradient next_with;
+      const std::int64_t next = Next(i + 1, end, &next_with);
+      body(i, with, next, next_with);
+      i = next;
+      with = next_with;
+    }
+  }
+  /// The same for all blocks, by all threads: body(worker, ...).
+  template <class Body>
+  void All(ThreadPool& pool, const Body& body) const {
+    std::atomic<std::int64_t> taken{0};
+    const std::int64_t blocks = (input_.latents + kBlock - 1) / kBlock;
+    pool.ParallelFor(pool.size(), [&](std::int64_t, std::int64_t, int worker) {
+      for (std::int64_t block = taken++; block < blocks; block = taken++) {
+        Block(block,
+              [&](std::int64_t latent, RowsWithGradient with, std::int64_t next,
+                  RowsWithGradient next_with) { body(worker, latent, with, next, next_with); });
+      }
+    });
+  }
+
+ private:
+  std::int64_t Next(std::int64_t i, std::int64_t end, RowsWithGradient* with) const {
+    for (; i < end; ++i) {
+      if (Touched(input_, i, with) || !touched_only_) return i;
+    }
+    return -1;
+  }
+  const RowGradientInput<T>& input_;
+  bool touched_only_;
+};
+
+/// One step of one shard: what UpdateLatent needs to know.
+template <class T>
+struct Update {
+  const RowGradientInput<T>& input;
+  const RowUpdateOptions& options;
+  const RowParameters<T>& p;
+  const Replay& replay;
+
+  /// Returns the squared norm of the latent's gradient.
+  double Latent(std::int64_t latent, RowsWithGradient with, std::int64_t next,
+                RowsWithGradient next_with, const Sources<T>& sources,
+                const Sources<T>& next_sources, T* scratch) const {
+    const std::int64_t d = input.d;
+    const std::int64_t d_out = input.d_out;
+    const Rows rows = options.rows;
+    if (rows == Rows::kLazy || (rows == Rows::kDeferred && with.dec)) {
+      CatchUpRow(options, replay, d, d_out, p, latent, options.t - 1);
+      p.last_step[latent] = options.t;
+    }
+    const std::int64_t ahead = next < 0 ? 0 : next - latent;
+    const Row<T> enc = EncoderRow(p, d, latent);
+    const Row<T> dec = DecoderRow(p, d_out, latent);
+    T* const row_scale = p.row_scale == nullptr ? nullptr : p.row_scale + latent;
+    double norm2 = 0;
+    if (with.dec) {
+      DecoderGradient(input, sources, next_sources, p.w_dec, latent, scratch);
+      norm2 = StepDecoder(options, d_out, scratch, dec, row_scale,
+                          rows == Rows::kDeferred && !next_with.dec ? 0 : ahead * d_out);
+    } else if (rows != Rows::kDeferred) {
+      AdvanceDecoder(options.decoder, options.adam, d_out, dec, row_scale);
+    }
+    if (with.enc) {
+      EncoderGradient(input, sources, next_sources, latent, scratch);
+      RowStep<T> step;
+      step.scale = static_cast<T>(options.gradient_scale);
+      norm2 += StepRow(d, step, options.adam, scratch, enc.w, enc.m, enc.v, ahead * d).gradient2;
+    } else {
+      AdvanceEncoder(options.adam, d, enc);
+    }
+    return norm2;
+  }
+};
+
+/// Squared norm of one latent's gradient, as Update::Latent measures it. scratch: 2 d_out + d.
+template <class T>
+double MeasureLatent(const RowGradientInput<T>& input, const RowParameters<T>& p, DecoderRule rule,
+                     std::int64_t latent, RowsWithGradient with, const Sources<T>& sources,
+                     const Sources<T>& next, T* scratch) {
+  const std::int64_t d_out = input.d_out;
   double norm2 = 0;
   if (with.dec) {
-    if (options.decoder == DecoderRule::kUnitBefore) RenormaliseRow(d_out, dec.w);
-    ApplyRule(options.decoder, d_out, dec.w, row_scale, g_dec);
-    norm2 = SumOfSquares(d_out, g_dec);
-    if (scale != T(1)) Scale(d_out, scale, g_dec);
-    StepDecoder(options.decoder, options.adam, d_out, g_dec, dec, row_scale);
-  } else if (options.rows != Rows::kDeferred) {
-    AdvanceDecoder(options.decoder, options.adam, d_out, dec, row_scale);
+    DecoderGradient(input, sources, next, p.w_dec, latent, scratch);
+    const T* w = p.w_dec + latent * d_out;
+    if (rule == DecoderRule::kUnitBefore) {
+      T* const unit = scratch + d_out;
+      std::copy(w, w + d_out, unit);
+      RenormaliseRow(d_out, unit);
+      w = unit;
+    }
+    const T* row_scale = p.row_scale == nullptr ? nullptr : p.row_scale + latent;
+    const RowStep<T> step = RuleStep(rule, d_out, w, row_scale, scratch);
+    Axpy(d_out, step.radial, w, scratch);
+    Scale(d_out, step.factor, scratch);
+    norm2 = SumOfSquares(d_out, scratch);
   }
   if (with.enc) {
-    norm2 += SumOfSquares(d, g_enc);
-    if (scale != T(1)) Scale(d, scale, g_enc);
-    AdamRow(d, options.adam, g_enc, enc.w, enc.m, enc.v);
-  } else {
-    AdamRowWithoutGradient(d, options.adam, enc.w, enc.m, enc.v);
+    EncoderGradient(input, sources, next, latent, scratch);
+    norm2 += SumOfSquares(input.d, scratch);
   }
   return norm2;
+}
+
+/// Keeps the sources of the next latent, which were collected to be fetched early.
+template <class T>
+std::pair<const Sources<T>*, const Sources<T>*> Advance(const RowGradientInput<T>& input,
+                                                        std::int64_t latent, std::int64_t next,
+                                                        typename RowWorkspace<T>::Worker* worker) {
+  if (worker->collected != latent)
+    Collect(input, latent, &worker->sources[0]);
+  else
+    std::swap(worker->sources[0], worker->sources[1]);
+  worker->collected = next;
+  if (next >= 0) {
+    Collect(input, next, &worker->sources[1]);
+  } else {
+    worker->sources[1].Clear();
+  }
+  return {&worker->sources[0], &worker->sources[1]};
 }
 
 }  // namespace
@@ -216,32 +394,14 @@ double UpdateLatent(const RowGradientInput<T>& input, const RowUpdateOptions& op
 template <class T>
 RowsWithGradient RowGradient(const RowGradientInput<T>& input, const T* w_dec, std::int64_t latent,
                              T* g_dec, T* g_enc) {
-  const std::int64_t d = input.d;
-  const std::int64_t d_out = input.d_out;
-  const auto i = static_cast<std::size_t>(latent);
-  std::fill(g_dec, g_dec + d_out, T(0));
-  std::fill(g_enc, g_enc + d, T(0));
+  std::fill(g_dec, g_dec + input.d_out, T(0));
+  std::fill(g_enc, g_enc + input.d, T(0));
   RowsWithGradient with;
   if (!Touched(input, latent, &with)) return with;
-  for (const GradientTerm<T>& term : input.terms) {
-    if (latent < term.first_latent || latent >= term.last_latent) continue;
-    for (std::int64_t q = term.index->indptr[i]; q < term.index->indptr[i + 1]; ++q) {
-      const std::int64_t entry = term.index->entries[static_cast<std::size_t>(q)];
-      const std::int64_t token = term.index->tokens[static_cast<std::size_t>(q)];
-      if (term.f != nullptr) Axpy(d_out, term.f[entry], term.g + token * d_out, g_dec);
-      if (term.delta != nullptr) Axpy(d, term.delta[entry], input.x + token * d, g_enc);
-    }
-  }
-  if (input.norm_gradient != nullptr) {
-    const T* w = w_dec + latent * d_out;
-    const double norm = std::sqrt(SumOfSquares(d_out, w));
-    const auto a = static_cast<double>(input.norm_gradient[i]);
-    if (norm > 0) Axpy(d_out, static_cast<T>(a / norm), w, g_dec);
-  }
-  if (!with.enc) return with;
-  if (input.dense_delta != nullptr) Axpy(d, input.dense_delta[i], input.x_sum, g_enc);
-  if (input.scale != T(1)) Scale(d, input.scale, g_enc);
-  if (input.b_dec != nullptr) Axpy(d, -input.delta_sums[i], input.b_dec, g_enc);
+  Sources<T> sources;
+  Collect(input, latent, &sources);
+  if (with.dec) DecoderGradient(input, sources, {}, w_dec, latent, g_dec);
+  if (with.enc) EncoderGradient(input, sources, {}, latent, g_enc);
   return with;
 }
 
@@ -252,29 +412,14 @@ double RowGradientSquaredNorm(const RowGradientInput<T>& given, const RowParamet
   Check(given, parameters, options);
   const RowGradientInput<T> input = WithoutWhatIsProjectedOut(given, options.decoder);
   Reserve(workspace, input, pool.size());
-  const std::int64_t d_out = input.d_out;
-  pool.ParallelFor(input.latents, [&](std::int64_t begin, std::int64_t end, int worker) {
-    T* const g_dec = workspace->rows.data() + (input.d + 2 * d_out) * worker;
-    T* const g_enc = g_dec + d_out;
-    T* const unit = g_enc + input.d;
-    for (std::int64_t i = begin; i < end; ++i) {
-      const RowsWithGradient with = RowGradient(input, parameters.w_dec, i, g_dec, g_enc);
-      double norm2 = 0;
-      if (with.dec) {
-        const T* w = parameters.w_dec + i * d_out;
-        if (options.decoder == DecoderRule::kUnitBefore) {
-          std::copy(w, w + d_out, unit);
-          RenormaliseRow(d_out, unit);
-          w = unit;
-        }
-        const T* scale = parameters.row_scale == nullptr ? nullptr : parameters.row_scale + i;
-        ApplyRule(options.decoder, d_out, w, scale, g_dec);
-        norm2 = SumOfSquares(d_out, g_dec);
-      }
-      if (with.enc) norm2 += SumOfSquares(input.d, g_enc);
-      workspace->norms[static_cast<std::size_t>(i)] = norm2;
-    }
-  });
+  Visits<T>(input, true)
+      .All(pool, [&](int thread, std::int64_t latent, RowsWithGradient with, std::int64_t next,
+                     RowsWithGradient) {
+        auto& worker = workspace->workers[static_cast<std::size_t>(thread)];
+        const auto [sources, ahead] = Advance(input, latent, next, &worker);
+        workspace->norms[static_cast<std::size_t>(latent)] = MeasureLatent(
+            input, parameters, options.decoder, latent, with, *sources, *ahead, worker.rows.data());
+      });
   return Total(workspace->norms);
 }
 
@@ -286,13 +431,15 @@ double RowUpdate(const RowGradientInput<T>& given, const RowUpdateOptions& optio
   Reserve(workspace, input, pool.size());
   // Rows with a gradient are current as a rule: constants of other steps are made when asked for.
   const Replay replay(options, options.t, options.t - 1);
-  pool.ParallelFor(input.latents, [&](std::int64_t begin, std::int64_t end, int worker) {
-    T* const scratch = workspace->rows.data() + (input.d + 2 * input.d_out) * worker;
-    for (std::int64_t i = begin; i < end; ++i) {
-      workspace->norms[static_cast<std::size_t>(i)] =
-          UpdateLatent(input, options, replay, parameters, i, scratch);
-    }
-  });
+  const Update<T> update{input, options, parameters, replay};
+  Visits<T>(input, options.rows == Rows::kLazy)
+      .All(pool, [&](int thread, std::int64_t latent, RowsWithGradient with, std::int64_t next,
+                     RowsWithGradient next_with) {
+        auto& worker = workspace->workers[static_cast<std::size_t>(thread)];
+        const auto [sources, ahead] = Advance(input, latent, next, &worker);
+        workspace->norms[static_cast<std::size_t>(latent)] =
+            update.Latent(latent, with, next, next_with, *sources, *ahead, worker.rows.data());
+      });
   return Total(workspace->norms);
 }
 
@@ -304,8 +451,7 @@ void CatchUp(const std::int32_t* latents, std::int64_t count, std::int64_t d, st
   SAE_CHECK(parameters.last_step != nullptr);
   SAE_CHECK(options.rows != Rows::kLazy || options.adam.beta1 == 0);
   SAE_CHECK(options.rows != Rows::kDeferred || options.adam_at != nullptr);
-  const Replay replay(options,
-                      FirstStepToReplay(parameters.last_step, latents, count, options.t),
+  const Replay replay(options, FirstStepToReplay(parameters.last_step, latents, count, options.t),
                       options.t);
   pool.ParallelFor(count, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t at = begin; at < end; ++at) {
@@ -315,14 +461,14 @@ void CatchUp(const std::int32_t* latents, std::int64_t count, std::int64_t d, st
   });
 }
 
-#define SAE_INSTANTIATE(T)                                                                         \
-  template RowsWithGradient RowGradient(const RowGradientInput<T>&, const T*, std::int64_t, T*,    \
-                                        T*);                                                       \
-  template double RowGradientSquaredNorm(const RowGradientInput<T>&, const RowParameters<T>&,      \
-                                         const RowUpdateOptions&, RowWorkspace<T>*, ThreadPool&);  \
-  template double RowUpdate(const RowGradientInput<T>&, const RowUpdateOptions&,                   \
-                            const RowParameters<T>&, RowWorkspace<T>*, ThreadPool&);               \
-  template void CatchUp(const std::int32_t*, std::int64_t, std::int64_t, std::int64_t,             \
+#define SAE_INSTANTIATE(T)                                                                        \
+  template RowsWithGradient RowGradient(const RowGradientInput<T>&, const T*, std::int64_t, T*,   \
+                                        T*);                                                      \
+  template double RowGradientSquaredNorm(const RowGradientInput<T>&, const RowParameters<T>&,     \
+                                         const RowUpdateOptions&, RowWorkspace<T>*, ThreadPool&); \
+  template double RowUpdate(const RowGradientInput<T>&, const RowUpdateOptions&,                  \
+                            const RowParameters<T>&, RowWorkspace<T>*, ThreadPool&);              \
+  template void CatchUp(const std::int32_t*, std::int64_t, std::int64_t, std::int64_t,            \
                         const RowUpdateOptions&, const RowParameters<T>&, ThreadPool&);
 SAE_INSTANTIATE(float)
 SAE_INSTANTIATE(double)

@@ -4,17 +4,17 @@
 // over all terms whose range holds i and their entries q of i (terms in order, tokens ascending):
 //   gW_dec[i] = sum f_q G_token(q) + norm_gradient_i W_dec[i] / |W_dec[i]|
 //   gW_enc[i] = scale (sum delta_q x_token(q) + dense_delta_i x_sum) - delta_sums_i b_dec
-// (norm_gradient with kFree only: the other rules project it out). Then the decoder's rule, both times `gradient_scale` (clipping), and Adam. Biases and other
-// scalars of a latent are the caller's.
-// A matrix's row has a gradient where a term with f (decoder) or delta (encoder) has an entry of i,
-// or a dense part is given. Without one it takes Adam's step with g = 0, and the decoder's rule is
-// applied only where beta1 m, after its decay, is not 0: a row at rest keeps its bits.
-// Rows::kLazy (beta1 = 0) does not touch latents without any gradient, Rows::kDeferred not their
-// decoder rows; `last_step` says up to which step a row is current, RowUpdate and CatchUp replay
-// the rest with the same operations, so both equal kDense bit for bit.
-// Determinism: one thread a latent, fixed order; bits do not depend on the number of threads.
-// NaN propagates (refused upstream). Thread safety: one call at a time per workspace. Errors: what
-// cannot be right is a bug (SAE_CHECK). Sources: sae algorithms 0.2-0.4, 3.5, numerics 4.
+// (norm_gradient with kFree only: the other rules project it out). Then the decoder's rule, both
+// times `gradient_scale` (clipping), and Adam. Biases and other scalars of a latent are the
+// caller's. A matrix's row has a gradient where a term with f (decoder) or delta (encoder) has an
+// entry of i, or a dense part is given. Without one it takes Adam's step with g = 0, and the
+// decoder's rule is applied only where beta1 m, after its decay, is not 0: a row at rest keeps its
+// bits. Rows::kLazy (beta1 = 0) does not touch latents without any gradient, Rows::kDeferred not
+// their decoder rows; `last_step` says up to which step a row is current, RowUpdate and CatchUp
+// replay the rest with the same operations, so both equal kDense bit for bit. Determinism: one
+// thread a latent, fixed order; bits do not depend on the number of threads. NaN propagates
+// (refused upstream). Thread safety: one call at a time per workspace. Errors: what cannot be right
+// is a bug (SAE_CHECK). Sources: sae algorithms 0.2-0.4, 3.5, numerics 4.
 
 #include <cstdint>
 #include <functional>
@@ -90,9 +90,26 @@ struct RowUpdateOptions {
   std::function<Adam(std::int64_t t)> adam_at;
 };
 
+/// Buffers of one shard's update; grown on first use.
 template <class T>
 struct RowWorkspace {
-  std::vector<T> rows;        ///< pool size x (d + 2 d_out)
+  /// The rows that one latent's gradient is a sum of, decoder's and encoder's.
+  struct Sources {
+    std::vector<T> f, delta;
+    std::vector<const T*> g, x;
+    void Clear() {
+      f.clear();
+      delta.clear();
+      g.clear();
+      x.clear();
+    }
+  };
+  struct Worker {
+    std::vector<T> rows;          ///< 2 d_out + d
+    Sources sources[2];           ///< of the latent at hand and of the next one
+    std::int64_t collected = -1;  ///< the next one
+  };
+  std::vector<Worker> workers;
   std::vector<double> norms;  ///< latents
 };
 

@@ -1,10 +1,10 @@
 // Rows that are left alone and caught up with later against rows that are updated every step: equal
 // bits, whatever the pattern of touches, catches-up and learning rates.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <functional>
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "sae/base/random.h"
 #include "sae/kernels/row_step.h"
@@ -177,7 +177,8 @@ TYPED_TEST(RowStepLazyTest, SecondMomentsReachZeroAtTheSameStep) {
     std::vector<T> decayed = v;
     DecayRow(kOut, adam, steps, decayed.data());
     EXPECT_EQ(decayed, plain) << steps;
-    EXPECT_EQ(plain == std::vector<T>(kOut, T(0)), steps == 1100 || (steps == 200 && sizeof(T) == 4));
+    EXPECT_EQ(plain == std::vector<T>(kOut, T(0)),
+              steps == 1100 || (steps == 200 && sizeof(T) == 4));
   }
 }
 

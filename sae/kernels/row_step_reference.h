@@ -1,14 +1,14 @@
 #pragma once
-// For the tests of row_step.h: random terms and parameters, and the same step written as plain dense
-// float64 loops over tokens, latents and columns (sae algorithms 0.2-0.4, numerics 4). The encoder's
-// and the decoder's rows have different widths.
-
-#include <gtest/gtest.h>
+// For the tests of row_step.h: random terms and parameters, and the same step written as plain
+// dense float64 loops over tokens, latents and columns (sae algorithms 0.2-0.4, numerics 4). The
+// encoder's and the decoder's rows have different widths.
 
 #include <cmath>
 #include <cstdint>
 #include <memory>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "sae/kernels/row_step.h"
 #include "sae/kernels/test_data.h"
@@ -197,8 +197,7 @@ Gradient PlainGradient(const Batch<T>& batch, const std::vector<W>& w_dec, bool 
                                 w_dec.begin() + static_cast<std::ptrdiff_t>(i + 1) * kOut);
     out.has_dec[i] = 1;
     for (std::size_t j = 0; j < kOut; ++j)
-      out.dec[i * kOut + j] +=
-          static_cast<double>(batch.norm_gradient[i]) * w[j] / Norm(w.data());
+      out.dec[i * kOut + j] += static_cast<double>(batch.norm_gradient[i]) * w[j] / Norm(w.data());
   }
   return out;
 }

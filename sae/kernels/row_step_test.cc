@@ -105,7 +105,8 @@ TYPED_TEST(RowStepTest, RangesOfLatentsCutATermExactly) {
   }
   batch.terms = {low};
   std::vector<T> out(kOut + kIn);
-  EXPECT_FALSE(RowGradient(batch.input(), state.w_dec.data(), 13, out.data(), out.data() + kOut).dec);
+  EXPECT_FALSE(
+      RowGradient(batch.input(), state.w_dec.data(), 13, out.data(), out.data() + kOut).dec);
   EXPECT_EQ(out, std::vector<T>(kOut + kIn, T(0)));
 }
 

@@ -1,11 +1,13 @@
 #pragma once
-// output[b] += sum over the entries e of token b of values[e] * decoder[ids[e]]: the sparse half of
+// output[b] += sum over the entries e of token b of values[e] * direction(ids[e]), direction(i) =
+// decoder[i], times row_scale[i] where that is given (norms taken on the fly): the sparse half of
 // the reconstruction (the caller puts b_dec, or nothing, into `output` first). Shapes: indptr
 // tokens + 1; ids, values nnz; decoder latents x d; output tokens x d; row-major, contiguous. 0 <=
 // id < latents is the caller's duty. `output` overlaps nothing. NaN propagates. Order: entries of a
-// token in CSR order (ascending id), one multiply-add each in T; every output element is summed by
-// one thread, so the bits do not depend on the number of threads or blocks. C++17 without Abseil:
-// the .cu file includes it. Pointers are device memory for Device::kCuda.
+// token in CSR order (ascending id), one multiply-add each in T, by values[e] * row_scale[id];
+// every output element is summed by one thread, so the bits do not depend on the number of threads
+// or blocks. C++17 without Abseil: the .cu file includes it. Pointers are device memory for
+// Device::kCuda.
 
 #include <cstdint>
 
@@ -23,6 +25,7 @@ struct SparseDecodeParams {
   T* output = nullptr;
   std::int64_t tokens = 0;
   std::int64_t d = 0;
+  const T* row_scale = nullptr;  ///< latents, or null: 1
 };
 
 /// Checks and dispatches. CPU: returns when done. CUDA: enqueues on `stream` (a cudaStream_t) and

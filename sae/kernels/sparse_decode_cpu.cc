@@ -9,7 +9,8 @@ void SparseDecode(const SparseDecodeParams<T>& p, ThreadPool& pool) {
     for (std::int64_t token = begin; token < end; ++token) {
       T* out = p.output + token * p.d;
       for (std::int64_t e = p.indptr[token]; e < p.indptr[token + 1]; ++e) {
-        Axpy(p.d, p.values[e], p.decoder + p.ids[e] * p.d, out);
+        const T scale = p.row_scale == nullptr ? T(1) : p.row_scale[p.ids[e]];
+        Axpy(p.d, p.values[e] * scale, p.decoder + p.ids[e] * p.d, out);
       }
     }
   });

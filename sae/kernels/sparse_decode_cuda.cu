@@ -20,7 +20,8 @@ __global__ void SparseDecodeKernel(SparseDecodeParams<T> p) {
   for (std::int64_t j = threadIdx.x; j < p.d; j += blockDim.x) {
     T sum = p.output[token * p.d + j];
     for (std::int64_t e = begin; e < end; ++e) {
-      sum = MultiplyAdd(p.values[e], p.decoder[p.ids[e] * p.d + j], sum);
+      const T scale = p.row_scale == nullptr ? T(1) : p.row_scale[p.ids[e]];
+      sum = MultiplyAdd(p.values[e] * scale, p.decoder[p.ids[e] * p.d + j], sum);
     }
     p.output[token * p.d + j] = sum;
   }

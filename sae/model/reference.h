@@ -113,7 +113,7 @@ ReferenceResult ReferenceForwardBackward(const ReferenceParameters& p, std::span
                                          std::span<const double> y, const ReferenceOptions& o);
 
 /// rho of R(e) = rho sum over tokens and d_out of e^2: 1/B, 1/(B d_out), 1/(B sample_variance) or
-/// 1 / sum over the batch of |y - mean y|^2.
+/// 1 / sum over the batch of |y - mean y|^2 (infinite for constant targets).
 double ReferenceRho(LossReduction loss, std::span<const double> y, std::int64_t d_out,
                     double sample_variance);
 
@@ -164,7 +164,8 @@ struct ReferenceUpdateOptions {
   double threshold_lr = 0;  ///< of theta (or log theta) alone; 0 = adam.lr
 };
 
-/// Parameters with what an optimizer keeps of them. `m`, `v`: of log theta where Adam sees that.
+/// Parameters with what an optimizer keeps of them. `m`, `v`, `ema`: of log theta where Adam sees
+/// that.
 struct ReferenceState {
   ReferenceParameters p, m, v, ema;
   double ema_weight = 0;  ///< 1 - mu^t: the mean in use is ema / ema_weight

@@ -63,42 +63,52 @@ void ReferenceProject(const ReferenceParameters& p, std::vector<double>& g) {
   }
 }
 
+namespace {
+
+// theta to and from what Adam and the mean see.
+void ToParameter(const ReferenceUpdateOptions& o, std::vector<double>& theta) {
+  if (o.threshold == ThresholdParameter::kRaw) return;
+  for (double& v : theta) v = std::log(v);
+}
+void FromParameter(const ReferenceUpdateOptions& o, std::vector<double>& theta) {
+  if (o.threshold == ThresholdParameter::kRaw) return;
+  for (double& v : theta) v = std::exp(v);
+}
+
+void AddToMean(ReferenceState& s, double mu) {
+  for (const auto member : kReferenceMembers) {
+    for (std::size_t i = 0; i < (s.p.*member).size(); ++i)
+      (s.ema.*member)[i] += (1 - mu) * ((s.p.*member)[i] - (s.ema.*member)[i]);
+  }
+  s.ema_weight += (1 - mu) * (1 - s.ema_weight);
+}
+
+}  // namespace
+
 double ReferenceUpdate(ReferenceState& s, ReferenceParameters g, const ReferenceUpdateOptions& o) {
-  const ReferenceParameters raw = g;
-  const bool log = o.threshold == ThresholdParameter::kLog;
-  if (log) {
+  const std::vector<double> raw = g.w_dec;
+  if (o.threshold == ThresholdParameter::kLog) {
     for (std::size_t i = 0; i < g.threshold.size(); ++i) g.threshold[i] *= s.p.threshold[i];
   }
-  if (o.decoder == DecoderMode::kUnitBefore) {
-    for (std::int64_t i = 0; i < s.p.n; ++i) Renormalise(s.p, i);
-  }
+  for (std::int64_t i = 0; i < s.p.n && o.decoder == DecoderMode::kUnitBefore; ++i)
+    Renormalise(s.p, i);
   if (o.decoder == DecoderMode::kUnit || o.decoder == DecoderMode::kUnitBefore)
     ReferenceProject(s.p, g.w_dec);
   const double norm = GlobalNorm(g);
   for (const auto member : kReferenceMembers) {
     for (double& v : g.*member) v *= o.clip > 0 ? o.clip / std::max(norm, o.clip) : 1;
   }
-  if (o.ema > 0) {
-    for (const auto member : kReferenceMembers) {
-      for (std::size_t i = 0; i < (s.p.*member).size(); ++i)
-        (s.ema.*member)[i] += (1 - o.ema) * ((s.p.*member)[i] - (s.ema.*member)[i]);
-    }
-    s.ema_weight += (1 - o.ema) * (1 - s.ema_weight);
-  }
+  ToParameter(o, s.p.threshold);
+  if (o.ema > 0) AddToMean(s, o.ema);
   ++s.t;
   for (const auto member : kReferenceMembers) {
-    const bool threshold = member == &ReferenceParameters::threshold;
-    std::vector<double>& w = s.p.*member;
-    if (threshold && log)
-      std::transform(w.begin(), w.end(), w.begin(), [](double v) { return std::log(v); });
-    const double lr = threshold && o.threshold_lr > 0 ? o.threshold_lr : o.adam.lr;
-    AdamStep(o.adam, lr, s.t, g.*member, w, s.m.*member, s.v.*member);
-    if (threshold && log)
-      std::transform(w.begin(), w.end(), w.begin(), [](double v) { return std::exp(v); });
+    const bool own_rate = member == &ReferenceParameters::threshold && o.threshold_lr > 0;
+    AdamStep(o.adam, own_rate ? o.threshold_lr : o.adam.lr, s.t, g.*member, s.p.*member,
+             s.m.*member, s.v.*member);
   }
+  FromParameter(o, s.p.threshold);
   for (std::int64_t i = 0; i < s.p.n && o.decoder == DecoderMode::kUnit; ++i) {
-    if (AnyNonZero(raw.w_dec, i, s.p.out()) || AnyNonZero(s.m.w_dec, i, s.p.out()))
-      Renormalise(s.p, i);
+    if (AnyNonZero(raw, i, s.p.out()) || AnyNonZero(s.m.w_dec, i, s.p.out())) Renormalise(s.p, i);
   }
   return norm;
 }

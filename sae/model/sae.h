@@ -52,7 +52,7 @@ struct Sae {
   std::vector<float> threshold;        ///< [latents]: jumprelu, batchtopk, matryoshka; below 0 acts as 0
   std::vector<float> b_mag, r_mag;     ///< [latents]: gated
   std::vector<float> w_skip;           ///< [width(), d], or empty; transcoders
-  /// Where it comes from: "model", "hook", "hook_out", "context", "corpus", ... for exports.
+  /// Where it comes from: "model", "hook", "target_hook", "context", "corpus", ... for exports.
   std::map<std::string, std::string> source;
 
   /// Of y.
