@@ -51,6 +51,7 @@ class TallyEngine final : public Engine<float> {
       : config_(config), clock_(clock), n_(config.sae.latents), count_(n_ / communicator.size()),
         first_(count_ * communicator.rank()), d_(width), weights_(static_cast<std::size_t>(count_), 0.F) {}
 
+  std::int64_t row_width() const override { return d_; }
   absl::Status Initialise(std::span<const float> sample) override {
     sample_rows = static_cast<std::int64_t>(sample.size()) / d_;
     scale_ = 2;

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "sae/kernels/gemm.h"
-#include "sae/train/engine/residual.h"
+#include "sae/kernels/token_pass.h"
 #include "sae/train/engine/transpose.h"
 
 namespace sae::train {
@@ -171,7 +171,7 @@ absl::StatusOr<typename DenseRelu<T>::Sums> DenseRelu<T>::ForwardBackward(const 
     T* g_block = g + token * d;
     const T* x = in.x + token * d;
     sums.squared_error +=
-        Residual(x, in.scale, x_hat + token * d, tokens, d, factor, g_block, context_.pool);
+        kernels::Residual(x, in.scale, x_hat + token * d, tokens, d, factor, g_block, context_.pool);
     LatentGradients(in, tokens, g_block);
     Accumulate(f_t_, tokens, g_block, T(1), token == 0, &w_dec_gradient_);
     Accumulate(delta_t_, tokens, x, in.scale, token == 0, &w_enc_gradient_);

@@ -5,7 +5,6 @@
 #include "sae/kernels/latent_gradient.h"
 #include "sae/kernels/token_pass.h"
 #include "sae/kernels/vector_ops.h"
-#include "sae/train/engine/residual.h"
 
 namespace sae::train {
 namespace {
@@ -82,7 +81,7 @@ absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entr
   SAE_RETURN_IF_ERROR(in.reconstructor->Run(r, hat_.data(), phases));
   PhaseTimer timer(phases->aux);
   in.skip->Add(batch, parameters_.w_skip, hat_.data());
-  const double loss = in.rho * Residual(batch.y(), batch.scale(), hat_.data(), batch.tokens(), d,
+  const double loss = in.rho * kernels::Residual(batch.y(), batch.scale(), hat_.data(), batch.tokens(), d,
                                         factor, a_.data(), context_.pool);
   kernels::LatentGradient(entries.codes, parameters_.w_dec.data(), a_.data(), d, v_.data(),
                           context_.pool, in.row_scale);

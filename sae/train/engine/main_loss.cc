@@ -6,7 +6,6 @@
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/token_pass.h"
 #include "sae/kernels/vector_ops.h"
-#include "sae/train/engine/residual.h"
 
 namespace sae::train {
 namespace {
@@ -92,7 +91,7 @@ absl::Status MainLoss<T>::Plain(const Input& in, Entries<T>* entries, Phases* ph
   SAE_RETURN_IF_ERROR(Forward(in, *entries, phases));
   {
     PhaseTimer timer(phases->decode);
-    loss_ = in.rho * Residual(batch.y(), batch.scale(), x_hat_.data(), batch.tokens(), d, factor,
+    loss_ = in.rho * kernels::Residual(batch.y(), batch.scale(), x_hat_.data(), batch.tokens(), d, factor,
                               g_[0].data(), context_.pool);
   }
   PhaseTimer timer(phases->backward);
@@ -123,7 +122,7 @@ absl::Status MainLoss<T>::Prefixes(const Input& in, Entries<T>* entries, Phases*
     }
     part.bias = nullptr;
     const double weight = in.rho * options.prefix_weights[group];
-    loss_ += weight * Residual(batch.y(), batch.scale(), x_hat_.data(), batch.tokens(), d,
+    loss_ += weight * kernels::Residual(batch.y(), batch.scale(), x_hat_.data(), batch.tokens(), d,
                                static_cast<T>(2 * weight), g_[group].data(), context_.pool);
   }
   PhaseTimer timer(phases->backward);

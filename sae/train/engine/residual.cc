@@ -51,19 +51,6 @@ double LaneSquares(std::int64_t d, const Value& value) {
 }  // namespace
 
 template <class T>
-double Residual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, T factor,
-                T* g, ThreadPool& pool) {
-  return SumOverRows(tokens, pool, [&](std::int64_t b) {
-    const T* xb = x + b * d;
-    const T* hb = x_hat + b * d;
-    T* gb = g + b * d;
-    for (std::int64_t j = 0; j < d; ++j) gb[j] = factor * (hb[j] - scale * xb[j]);
-    return LaneSquares(d,
-                       [&](std::int64_t j) { return static_cast<double>(hb[j] - scale * xb[j]); });
-  });
-}
-
-template <class T>
 double AuxResidual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d,
                    T factor, T* out, ThreadPool& pool) {
   return SumOverRows(tokens, pool, [&](std::int64_t b) {
@@ -97,12 +84,11 @@ double ResidualVariance(const T* x, T scale, const T* x_hat, std::int64_t tokens
   return sum / static_cast<double>(tokens * d);
 }
 
-#define SAE_INSTANTIATE(T)                                                                         \
-  template double Residual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*, ThreadPool&); \
-  template double AuxResidual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*,            \
-                              ThreadPool&);                                                        \
-  template double ResidualVariance(const T*, T, const T*, std::int64_t, std::int64_t, double*,     \
-                                   ThreadPool&)
+#define SAE_INSTANTIATE(T)                                                              \
+  template double AuxResidual(const T*, T, const T*, std::int64_t, std::int64_t, T, T*, \
+                              ThreadPool&);                                             \
+  template double ResidualVariance(const T*, T, const T*, std::int64_t, std::int64_t,   \
+                                   double*, ThreadPool&)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);
 #undef SAE_INSTANTIATE

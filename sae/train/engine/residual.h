@@ -9,11 +9,6 @@
 
 namespace sae::train {
 
-/// g = factor * (x_hat - scale * x). Returns sum |x_hat - scale * x|^2.
-template <class T>
-double Residual(const T* x, T scale, const T* x_hat, std::int64_t tokens, std::int64_t d, T factor,
-                T* g, ThreadPool& pool);
-
 /// AuxK's error in place: out = factor * (out + x_hat - scale * x), where `out` holds the
 /// reconstruction from the dead latents alone (no bias). Returns sum |ea|^2 before the factor.
 template <class T>

@@ -3,6 +3,7 @@
 #include "gtest/gtest.h"
 
 #include "sae/base/random.h"
+#include "sae/kernels/token_pass.h"
 
 namespace sae::train {
 namespace {
@@ -22,7 +23,7 @@ TEST(Residual, IsTheScaledErrorAndItsSquare) {
   const std::vector<double> x = Draw(1), x_hat = Draw(2);
   std::vector<double> g(x.size());
   ThreadPool pool(2);
-  const double sum = Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), pool);
+  const double sum = kernels::Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), pool);
   double expected = 0;
   for (std::size_t i = 0; i < x.size(); ++i) {
     const double e = x_hat[i] - kScale * x[i];
@@ -36,8 +37,8 @@ TEST(Residual, BitsDoNotDependOnThreads) {
   const std::vector<double> x = Draw(1), x_hat = Draw(2);
   std::vector<double> g(x.size()), means(kWidth);
   ThreadPool one(1), three(3);
-  EXPECT_EQ(Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), one),
-            Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), three));
+  EXPECT_EQ(kernels::Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), one),
+            kernels::Residual(x.data(), kScale, x_hat.data(), kTokens, kWidth, 3.0, g.data(), three));
   EXPECT_EQ(ResidualVariance(x.data(), kScale, x_hat.data(), kTokens, kWidth, means.data(), one),
             ResidualVariance(x.data(), kScale, x_hat.data(), kTokens, kWidth, means.data(), three));
 }
