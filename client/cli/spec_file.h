@@ -1,7 +1,7 @@
 #pragma once
-// A sweep's YAML file -> SweepSpec: YAML to JSON with the file's line numbers in every message, a
-// relative store made absolute, the store's manifest hash and width read. Errors: NOT_FOUND for a
-// missing file or store; INVALID_ARGUMENT with all problems otherwise.
+// A sweep's YAML file -> SweepSpec: a relative store made absolute, the store's manifest hash and
+// width read. Errors: NOT_FOUND for a missing file or store; INVALID_ARGUMENT with all problems
+// otherwise, those of YAML with line and column.
 
 #include <string>
 
@@ -9,11 +9,6 @@
 #include "sae/config/sweep_spec.h"
 
 namespace sae::cli {
-
-/// JSON text of a YAML document; `file` is for messages ("FILE:LINE:COLUMN: what"). Keys that are
-/// there twice, anchors' aliases of unbounded size and documents after the first are errors.
-[[nodiscard]] absl::StatusOr<std::string> YamlToJson(const std::string& yaml,
-                                                     const std::string& file);
 
 /// Reads and parses; the store is resolved against the current folder. Does not look at the store.
 [[nodiscard]] absl::StatusOr<config::SweepSpec> LoadSpec(const std::string& file,

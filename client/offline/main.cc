@@ -39,6 +39,7 @@ int main(int argc, char** argv) {
   sae::client::AddEncode(app, invocation);
   sae::client::AddExport(app, invocation);
   sae::client::AddImport(app, invocation);
+  sae::client::AddBench(app, invocation);
 
   try {
     app.parse(argc, argv);

@@ -24,6 +24,7 @@ void AddLatents(CLI::App& app, Invocation& invocation);   // texts that excite l
 void AddEncode(CLI::App& app, Invocation& invocation);
 void AddExport(CLI::App& app, Invocation& invocation);    // --checkpoint form
 void AddImport(CLI::App& app, Invocation& invocation);
+void AddBench(CLI::App& app, Invocation& invocation);     // bench recovery
 
 /// Exit code of a status: 0 ok, 2 INVALID_ARGUMENT, 3 NOT_FOUND, 4 auth, 5 precondition, 6 unavailable, 1 else.
 int ExitCode(const absl::Status& status);

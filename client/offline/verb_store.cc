@@ -176,7 +176,8 @@ void AddCreate(CLI::App& store, Invocation& invocation) {
                    "which tensor of a safetensors file a transcoder is to predict (default: none)");
   verb->add_option("--synthetic", flags->synthetic,
                    "rows with known features: d=64,features=256,rows=50000,seed=0 and p_max, "
-                   "p_min, zipf, mu, sigma, bias_norm");
+                   "p_min, zipf, mu, sigma, bias_norm; or preset=toy_a, toy_b, absorption, "
+                   "synthsaebench_16k, and changes to it");
   verb->add_option("--out", flags->out, "the store's directory; must not be there yet")->required();
   verb->add_option("--heldout", flags->heldout,
                    "fraction of documents (else rows) kept out of training [0.02]");

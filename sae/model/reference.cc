@@ -235,6 +235,33 @@ double ReferenceAuxScale(double alpha, LossReduction loss, std::int64_t rows, st
   return mean;
 }
 
+ReferenceOptions ReferenceOptionsOf(const config::TrialConfig& resolved) {
+  const Options options = OptionsOf(resolved);
+  const config::SaeConfig& sae = resolved.sae;
+  ReferenceOptions o;
+  o.architecture = options.architecture;
+  o.penalty = options.penalty;
+  o.decoder = options.decoder;
+  o.pre_bias = options.pre_bias;
+  o.loss = options.loss;
+  const bool jump = options.architecture == Architecture::kJumpRelu;
+  o.coefficient = jump ? sae.l0_coefficient : sae.l1_coefficient;
+  o.l0_target = sae.target_l0;
+  o.tanh_scale = sae.tanh_scale;
+  o.pre_act_coefficient = sae.pre_act_coefficient;
+  o.frequency_coefficient = jump ? sae.frequency_coefficient : 0;
+  o.bandwidth = sae.bandwidth.value_or(0);
+  if (!options.ranked()) return o;
+  o.k = sae.k;
+  o.multi_topk = sae.multi_topk;
+  o.aux_k = sae.aux_k.value_or(0);
+  if (options.architecture != Architecture::kMatryoshka) return o;
+  o.prefixes = options.prefixes;
+  o.prefix_weights = options.prefix_weights;
+  o.bias_weight = options.bias_weight;
+  return o;
+}
+
 ReferenceParameters ZerosLike(const ReferenceParameters& p) {
   ReferenceParameters zeros = p;
   for (const auto member : kReferenceMembers)

@@ -83,6 +83,11 @@ struct ReferenceOptions {
   std::span<const double> frozen_w_skip;
 };
 
+/// What a resolved config says of them. Left to the caller, because data or time decide: the
+/// current coefficient and p (here: as configured, and 1), sample_variance, bandwidth where it is
+/// auto, dead, aux_scale.
+ReferenceOptions ReferenceOptionsOf(const config::TrialConfig& resolved);
+
 struct ReferenceResult {
   double loss = 0;                ///< the sum of the parts below
   double main = 0;                ///< reconstruction; Matryoshka: the weighted sum over prefixes

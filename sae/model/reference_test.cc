@@ -121,5 +121,40 @@ TEST(Reference, AuxScaleMakesEveryReductionAConstantTimesOpenAis) {
   }
 }
 
+TEST(Reference, OptionsFollowAResolvedConfig) {
+  config::TrialConfig c;
+  c.sae.architecture = "matryoshka";
+  c.sae.latents = 64;
+  c.sae.k = 4;
+  c.sae.prefix_weights = "mean_with_bias";
+  c.sae.prefixes = "8,32";
+  c.sae.loss = "fvu";
+  c.sae.decoder = "on_the_fly";
+  ReferenceOptions o = ReferenceOptionsOf(config::Resolve(c, 16));
+  EXPECT_EQ(o.architecture, Architecture::kMatryoshka);
+  EXPECT_EQ(o.prefixes, (std::vector<std::int64_t>{8, 32, 64}));
+  EXPECT_EQ(o.prefix_weights, std::vector<double>(3, 0.25));
+  EXPECT_EQ(o.bias_weight, 0.25);
+  EXPECT_EQ(o.loss, LossReduction::kFvu);
+  EXPECT_EQ(o.decoder, DecoderMode::kOnTheFly);
+  EXPECT_EQ(o.k, 4);
+  EXPECT_GT(o.aux_k, 0);
+
+  c = {};
+  c.sae.architecture = "jumprelu";
+  c.sae.latents = 64;
+  c.sae.penalty = "tanh";
+  c.sae.l0_coefficient = 0.5;
+  c.sae.pre_act_coefficient = 1e-3;
+  c.sae.bandwidth = 0.2;
+  o = ReferenceOptionsOf(config::Resolve(c, 16));
+  EXPECT_EQ(o.penalty, Penalty::kTanh);
+  EXPECT_EQ(o.coefficient, 0.5);
+  EXPECT_EQ(o.pre_act_coefficient, 1e-3);
+  EXPECT_EQ(o.bandwidth, 0.2);
+  EXPECT_FALSE(o.pre_bias);
+  EXPECT_EQ(o.k, 0);
+}
+
 }  // namespace
 }  // namespace sae::model

@@ -125,6 +125,9 @@ TEST(ReferenceTopK, SelectionDependsOnTheOrderAlone) {
 TEST(ReferenceTopK, TiesGoToTheLowerIndexAndAdmitNoMoreThanK) {
   const std::vector<double> row = {1, 2, 2, 2, 0};
   EXPECT_EQ(ReferenceTopK(row, 2), (std::vector<std::int64_t>{1, 2}));
+  std::vector<double> many(100, 1.0);
+  for (const std::size_t i : {20, 50, 80}) many[i] = 3;
+  EXPECT_EQ(ReferenceTopK(many, 6), (std::vector<std::int64_t>{0, 1, 2, 20, 50, 80}));
   // All latents alike: exactly k of them fire.
   GoldenRun run = PlainTopK(3);
   for (std::size_t i = 1; i < 10; ++i) {
@@ -255,6 +258,14 @@ TEST(ReferenceTopK, MultiTopKTrainsTheEncodersOfTheAddedLatents) {
   const ReferenceResult without = Evaluate(run);
   run.options.multi_topk = true;
   const ReferenceResult with = Evaluate(run);
+  for (std::int64_t b = 0; b < 6; ++b) {
+    std::vector<double> top = Row(with.pre_activations, b, 10);
+    for (double& v : top) v = std::max(v, 0.0);
+    std::vector<double> wanted(10, 0.0);
+    for (const std::int64_t i : ReferenceTopK(top, 4))
+      wanted[static_cast<std::size_t>(i)] = top[static_cast<std::size_t>(i)];
+    EXPECT_EQ(Row(with.multi_codes, b, 10), wanted);
+  }
   int added = 0;
   for (std::size_t i = 0; i < 10; ++i) {
     double main = 0, multi = 0;
