@@ -100,11 +100,11 @@ TEST(TrainerResume, ChangedSettingsAreNamed) {
   before.stop = StopAt30;
   ASSERT_TRUE(before.Run(1, dir / "1.jsonl").ok());
   SixtySteps after(dir / "checkpoints");
-  after.options.config.train.beta1 = 0.5;
+  after.options.config.train.beta2 = 0.5;
   after.options.instruction_set = "avx2";
   ASSERT_TRUE(after.Run(1, dir / "2.jsonl").ok());
   const std::vector<Event> events = ReadEvents(dir / "2.jsonl");
-  EXPECT_EQ(events[1].message, "train.beta1 was 0.9 in the checkpoint and is now 0.5");
+  EXPECT_EQ(events[1].message, "train.beta2 was 0.999 in the checkpoint and is now 0.5");
   EXPECT_NE(events[2].message.find("instruction set test"), std::string::npos);
 }
 
