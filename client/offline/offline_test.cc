@@ -83,6 +83,30 @@ TEST_F(OfflineTest, HarvestWritesAStoreThatVerifies) {
   EXPECT_EQ(again.code, 5) << again.errors;  // it is there already
 }
 
+TEST_F(OfflineTest, HarvestWithATargetHookMakesAStoreForTranscoders) {
+  const std::string store = folder_ / "pairs";
+  const Outcome harvest =
+      Run({"harvest", "--model", model_, "--text", text_, "--hook", "blocks.0.ln2.hook_normalized",
+           "--target-hook", "blocks.1.hook_mlp_out", "--out", store, "--threads", "1"});
+  ASSERT_EQ(harvest.code, 0) << harvest.errors;
+  EXPECT_NE(harvest.output.find("targets      of width 64, at blocks.1.hook_mlp_out\n"),
+            std::string::npos)
+      << harvest.output;
+  EXPECT_EQ(Run({"store", "verify", store}).code, 0);
+  const Outcome info = Run({"store", "info", store});
+  EXPECT_NE(info.output.find("targets     64 x bf16 of the same rows, blocks.1.hook_mlp_out\n"),
+            std::string::npos)
+      << info.output;
+  EXPECT_NE(info.output.find("of targets  mean squared norm "), std::string::npos) << info.output;
+  // Rows of a norm without gain have norm sqrt(d).
+  const auto j = nlohmann::json::parse(Run({"store", "info", store, "-o", "json"}).output);
+  EXPECT_NEAR(j["mean_squared_norm"].get<double>(), 64, 0.5);
+  EXPECT_EQ(j["target_d"], 64);
+  EXPECT_EQ(j["source"]["target_hook"], "blocks.1.hook_mlp_out");
+  ExpectRefused(Harvest({"--target-hook", "blocks.1.hook_resid_post"}), 2,
+                "hook and target hook are both blocks.1.hook_resid_post");
+}
+
 TEST_F(OfflineTest, LmInfoAndTokenize) {
   const Outcome info = Run({"lm", "info", "--model", model_, "-o", "json"});
   ASSERT_EQ(info.code, 0) << info.errors;

@@ -71,6 +71,7 @@ void PrintJson(const lm::HarvestReport& r, const std::string& out) {
   j["rows"] = r.manifest.rows;
   j["heldout_rows"] = r.manifest.heldout_rows;
   j["d"] = r.manifest.d;
+  j["target_d"] = r.manifest.target_d;
   j["bytes"] = StoreBytes(r.manifest);
   j["documents"] = r.documents;
   j["tokens"] = r.tokens;
@@ -94,6 +95,10 @@ void PrintTable(const lm::HarvestReport& r, const std::string& out) {
               static_cast<long long>(r.manifest.rows),
               static_cast<long long>(r.manifest.heldout_rows),
               static_cast<long long>(r.manifest.d));
+  if (r.manifest.target_d > 0) {
+    std::printf("targets      of width %lld, at %s\n", static_cast<long long>(r.manifest.target_d),
+                r.manifest.source.target_hook.c_str());
+  }
   std::printf("from         %lld tokens of %s documents in %.1f s, %.0f tokens/s\n",
               static_cast<long long>(r.tokens), r.manifest.source.notes.at("documents").c_str(),
               seconds, static_cast<double>(r.tokens) / std::max(1e-9, seconds));
@@ -130,6 +135,11 @@ class PhaseLines {
   std::unique_ptr<ProgressLine> line_;
 };
 
+/// Blocks that must run for a hook.
+std::int64_t BlocksFor(const lm::Hook& hook) {
+  return hook.point == lm::HookPoint::kEmbed ? 0 : hook.block + 1;
+}
+
 absl::Status Run(Flags& flags, const Invocation& invocation) {
   // Before any thread starts, so that all inherit the mask.
   SAE_ASSIGN_OR_RETURN(const auto signals, SignalWatcher::Create({SIGINT, SIGTERM}));
@@ -144,7 +154,12 @@ absl::Status Run(Flags& flags, const Invocation& invocation) {
   lm::LanguageModelOptions model_options;
   model_options.compute = flags.options.compute;
   model_options.threads = flags.threads;
-  model_options.blocks = hook.point == lm::HookPoint::kEmbed ? 0 : hook.block + 1;
+  model_options.blocks = BlocksFor(hook);
+  if (!flags.options.target_hook.empty()) {
+    SAE_ASSIGN_OR_RETURN(const lm::Hook target,
+                         lm::ParseHook(flags.options.target_hook, static_cast<int>(config.blocks)));
+    model_options.blocks = std::max(model_options.blocks, BlocksFor(target));
+  }
   SAE_ASSIGN_OR_RETURN(const auto model, lm::LoadLlama(*gguf, model_options));
 
   flags.options.model_hash = HashToText(Xxh3(gguf->file()));
@@ -173,6 +188,8 @@ constexpr char kFooter[] =
     "Examples:\n"
     "  saeloom harvest --model SmolLM2.gguf --text corpus.jsonl --hook blocks.8.hook_resid_post "
     "--out store\n"
+    "  saeloom harvest --model SmolLM2.gguf --text corpus.jsonl --hook "
+    "blocks.8.ln2.hook_normalized --target-hook blocks.8.hook_mlp_out --out mlp8\n"
     "  saeloom harvest --model SmolLM2.gguf --text book.txt --hook blocks.4.hook_mlp_out --tokens "
     "5e5 --seed 1 --out sample\n"
     "\n"
@@ -193,6 +210,9 @@ void AddHarvest(CLI::App& app, Invocation& invocation) {
           "--hook", o.hook,
           "where to take activations, as blocks.8.hook_resid_post (`saeloom lm info` lists them)")
       ->required();
+  verb->add_option("--target-hook", o.target_hook,
+                   "where to take what a transcoder is to predict from the same rows: with --hook "
+                   "blocks.8.ln2.hook_normalized it is blocks.8.hook_mlp_out");
   verb->add_option("--out", o.out, "the store's directory; must not be there")->required();
   verb->add_option("--context", o.context, "tokens that attention can span")->capture_default_str();
   verb->add_option("--pack", flags->pack,

@@ -8,6 +8,7 @@
 
 #include "client/offline/verb.h"
 #include "sae/lm/corpus.h"
+#include "sae/lm/hook.h"
 #include "sae/lm/llama_config.h"
 #include "sae/lm/tokenizer.h"
 
@@ -43,8 +44,7 @@ Json Information(const lm::GgufReader& gguf) {
     j["mlp"] = config->mlp;
     j["vocabulary"] = config->vocabulary;
     j["context"] = config->context;
-    j["hooks"] = absl::StrCat("hook_embed, blocks.0..", config->blocks - 1,
-                              ".{hook_resid_pre, hook_attn_out, hook_mlp_out, hook_resid_post}");
+    j["hooks"] = lm::HookNames(config->blocks);
   } else {
     j["forward_pass"] = Message(config.status());
   }

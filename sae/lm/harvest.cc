@@ -25,11 +25,17 @@ std::string Fixed(double value) {
 
 /// Rows on their way to the writer.
 struct Rows {
-  std::vector<float> activations;
+  std::vector<float> activations, targets;
   std::vector<double> norms;
   std::vector<std::int32_t> token_ids, positions, documents;
   std::int64_t size() const { return static_cast<std::int64_t>(token_ids.size()); }
 };
+
+/// Row `from` of rows of `d` to place `to`.
+void MoveRow(std::vector<float>& rows, std::size_t d, std::size_t from, std::size_t to) {
+  std::copy_n(rows.begin() + static_cast<std::ptrdiff_t>(from * d), d,
+              rows.begin() + static_cast<std::ptrdiff_t>(to * d));
+}
 
 class Harvester {
  public:
@@ -63,6 +69,7 @@ class Harvester {
   }
 
  private:
+  bool HasTargets() const { return hooks_.size() > 1; }
   bool Stopped() const { return options_.stop && options_.stop(); }
   void Progress(const char* phase, std::int64_t done, std::int64_t total) const {
     if (options_.progress) options_.progress(phase, done, total);
@@ -70,7 +77,18 @@ class Harvester {
 
   absl::Status Check() {
     const LlamaConfig& config = model_.config();
-    SAE_ASSIGN_OR_RETURN(hook_, ParseHook(options_.hook, static_cast<int>(config.blocks)));
+    const auto blocks = static_cast<int>(config.blocks);
+    SAE_ASSIGN_OR_RETURN(const Hook hook, ParseHook(options_.hook, blocks));
+    hooks_ = {hook};
+    if (!options_.target_hook.empty()) {
+      SAE_ASSIGN_OR_RETURN(const Hook target, ParseHook(options_.target_hook, blocks));
+      if (target == hook) {
+        return absl::InvalidArgumentError(absl::StrCat(
+            "hook and target hook are both ", options_.hook,
+            ": a transcoder predicts another place; leave the target hook out for an autoencoder"));
+      }
+      hooks_.push_back(target);
+    }
     if (options_.context < 2 || options_.context > config.context) {
       return absl::InvalidArgumentError(absl::StrCat(
           "context ", options_.context, " is outside 2 to ", config.context, ", the model's"));
@@ -90,6 +108,7 @@ class Harvester {
     data::StoreWriterOptions writer;
     writer.directory = options_.out;
     writer.d = model_.config().d;
+    writer.target_d = HasTargets() ? model_.config().d : 0;
     writer.dtype = options_.dtype;
     writer.seed = options_.seed;
     writer.heldout_fraction = options_.heldout;
@@ -100,6 +119,7 @@ class Harvester {
     writer.source.model = model_.config().name;
     writer.source.model_hash = options_.model_hash;
     writer.source.hook = options_.hook;
+    writer.source.target_hook = options_.target_hook;
     writer.source.context = options_.context;
     writer.source.packing = PackingName(options_.packing);
     writer.source.compute = ComputeName(options_.compute);
@@ -156,8 +176,14 @@ class Harvester {
       return absl::CancelledError(
           absl::StrCat("stopped after ", done_, " tokens; nothing is left at ", options_.out));
     const std::int64_t d = model_.config().d;
+    std::vector<std::span<float>> out;
     activations_.resize(static_cast<std::size_t>(piece.size() * d));
-    SAE_RETURN_IF_ERROR(model_.Run(piece, {hook_}, {activations_}));
+    out.emplace_back(activations_);
+    if (HasTargets()) {
+      targets_.resize(activations_.size());
+      out.emplace_back(targets_);
+    }
+    SAE_RETURN_IF_ERROR(model_.Run(piece, hooks_, out));
     Rows rows;
     std::size_t span = 0;
     for (std::int64_t t = 0; t < piece.size(); ++t) {
@@ -173,6 +199,10 @@ class Harvester {
       } else {
         const float* row = activations_.data() + t * d;
         rows.activations.insert(rows.activations.end(), row, row + d);
+        if (HasTargets()) {
+          const float* target = targets_.data() + t * d;
+          rows.targets.insert(rows.targets.end(), target, target + d);
+        }
         rows.norms.push_back(RowNorm(row, d));
         rows.token_ids.push_back(token);
         rows.positions.push_back(packed_.positions[at]);
@@ -220,8 +250,8 @@ class Harvester {
       }
       report_.norms.Add(rows.norms[i]);
       if (kept != i) {
-        std::copy_n(rows.activations.begin() + static_cast<std::ptrdiff_t>(i * d), d,
-                    rows.activations.begin() + static_cast<std::ptrdiff_t>(kept * d));
+        MoveRow(rows.activations, d, i, kept);
+        if (HasTargets()) MoveRow(rows.targets, d, i, kept);
         rows.token_ids[kept] = rows.token_ids[i];
         rows.positions[kept] = rows.positions[i];
         rows.documents[kept] = rows.documents[i];
@@ -229,10 +259,12 @@ class Harvester {
       ++kept;
     }
     if (kept == 0) return absl::OkStatus();
-    return writer_->Append({std::span<const float>(rows.activations).first(kept * d),
-                            std::span<const std::int32_t>(rows.token_ids).first(kept),
-                            std::span<const std::int32_t>(rows.positions).first(kept),
-                            std::span<const std::int32_t>(rows.documents).first(kept)});
+    return writer_->Append(
+        {std::span<const float>(rows.activations).first(kept * d),
+         std::span<const std::int32_t>(rows.token_ids).first(kept),
+         std::span<const std::int32_t>(rows.positions).first(kept),
+         std::span<const std::int32_t>(rows.documents).first(kept),
+         std::span<const float>(rows.targets).first(HasTargets() ? kept * d : 0)});
   }
 
   std::string LimitName() const {
@@ -277,11 +309,11 @@ class Harvester {
   Clock& clock_;
   Env& env_;
   Packer packer_;
-  Hook hook_;
+  std::vector<Hook> hooks_;  ///< of the rows, and of their targets where they have any
   DocumentChoice choice_;
   std::unique_ptr<data::StoreWriter> writer_;
   PackedBatch packed_;
-  std::vector<float> activations_;
+  std::vector<float> activations_, targets_;
   std::deque<Rows> pending_;  ///< not written yet, while the median norm is not known
   std::int64_t pending_rows_ = 0;
   bool limit_known_ = false;

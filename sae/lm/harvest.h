@@ -28,6 +28,9 @@ namespace sae::lm {
 struct HarvestOptions {
   std::string out;
   std::string hook;
+  /// Of the targets of a transcoder, stored beside each row; "" = none. Which rows are kept is
+  /// decided by `hook` alone.
+  std::string target_hook;
   std::int64_t context = 256;
   Packing packing = Packing::kMask;
   /// Tokens to run, from documents in an order that the seed shuffles; 0 = the whole corpus in its

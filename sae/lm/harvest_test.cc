@@ -18,7 +18,7 @@ namespace {
 constexpr std::int64_t kWidth = 4;
 
 /// A model whose rows say where they come from: (token, position in the span, first token of the
-/// span, 1), a hundred times that for the token of `loud`.
+/// span, 1), a hundred times that for the token of `loud`; at a second hook ten more in each place.
 class FakeModel final : public LanguageModel {
  public:
   FakeModel() {
@@ -32,8 +32,9 @@ class FakeModel final : public LanguageModel {
   absl::Status Run(const TokenBatch& batch, const std::vector<Hook>& hooks,
                    const std::vector<std::span<float>>& out) override {
     SAE_RETURN_IF_ERROR(ValidateBatch(batch, config_));
-    EXPECT_EQ(hooks.size(), 1U);
+    asked = hooks;
     ++runs;
+    if (out.size() > 1) FillTargets(batch, out[1]);
     float* row = out[0].data();
     for (std::int64_t span = 0; span < batch.spans(); ++span) {
       const std::int64_t begin = batch.span_begins[static_cast<std::size_t>(span)];
@@ -55,6 +56,17 @@ class FakeModel final : public LanguageModel {
     return absl::UnimplementedError("not needed");
   }
 
+  /// Row r of the second hook: (token + 10, 0, 0, 0).
+  void FillTargets(const TokenBatch& batch, std::span<float> out) const {
+    std::fill(out.begin(), out.end(), 0.0F);
+    for (std::size_t t = 0; t < batch.tokens.size(); ++t) {
+      out[t * kWidth] = static_cast<float>(batch.tokens[t]) + 10;
+      if (poison_targets) out[t * kWidth + 3] = std::numeric_limits<float>::quiet_NaN();
+    }
+  }
+
+  std::vector<Hook> asked;
+  bool poison_targets = false;
   int runs = 0;
   std::int32_t loud = -1;
   bool poison = false;
@@ -154,6 +166,45 @@ TEST_F(HarvestTest, MaskedRowsCarryTheirTokenPositionAndDocument) {
   EXPECT_GT(model_.runs, 3);
   EXPECT_EQ(report->manifest.source.packing, "mask");
   EXPECT_EQ(report->manifest.source.notes.at("documents"), "30 of 30");
+}
+
+TEST_F(HarvestTest, ATargetHookPutsTheTargetBesideEachRow) {
+  options_.hook = "blocks.1.ln2.hook_normalized";
+  options_.target_hook = "blocks.1.hook_mlp_out";
+  options_.shuffled = true;
+  options_.heldout = 0.3;
+  model_.loud = 2 + 'c';
+  options_.drop_norm_above = *ParseNormLimit("10x");  // rows are compacted behind those dropped
+  const auto report = Run();
+  ASSERT_TRUE(report.ok()) << report.status();
+  ASSERT_GT(report->manifest.source.dropped.at("norm_above_10x"), 0);
+  ASSERT_EQ(model_.asked.size(), 2U);
+  EXPECT_EQ(HookName(model_.asked[1]), "blocks.1.hook_mlp_out");
+  EXPECT_EQ(report->manifest.target_d, kWidth);
+  EXPECT_EQ(report->manifest.source.target_hook, "blocks.1.hook_mlp_out");
+  auto store = data::ActivationStore::Open(options_.out, data::StoreVerify::kAtOpen);
+  ASSERT_TRUE(store.ok()) << store.status();
+  EXPECT_TRUE((*store)->VerifyAll().ok());
+  for (const data::Split split : {data::Split::kTraining, data::Split::kHeldout}) {
+    ASSERT_GT((*store)->rows(split), 0);
+    std::vector<float> rows(static_cast<std::size_t>((*store)->rows(split) * 2 * kWidth));
+    ASSERT_TRUE((*store)->ReadRows(split, 0, rows, data::RowKind::kWithTargets).ok());
+    for (std::size_t i = 0; i < rows.size(); i += 2 * kWidth)
+      EXPECT_EQ(rows[i + kWidth], rows[i] + 10);
+  }
+}
+
+TEST_F(HarvestTest, BadTargetHooksAreRefusedBeforeTheModelRuns) {
+  options_.target_hook = options_.hook;
+  EXPECT_NE(Message(Run().status()).find("hook and target hook are both"), std::string::npos);
+  options_.target_hook = "blocks.1.hook_mlp";
+  EXPECT_NE(Message(Run().status()).find("did you mean blocks.1.hook_mlp_out?"), std::string::npos);
+  EXPECT_EQ(model_.runs, 0);
+  ExpectNothingIsLeft();
+  options_.target_hook = "blocks.1.hook_mlp_out";
+  model_.poison_targets = true;
+  EXPECT_NE(Message(Run().status()).find("of the targets is nan"), std::string::npos);
+  ExpectNothingIsLeft();
 }
 
 TEST_F(HarvestTest, TextsAreStoredWithTheirTokens) {

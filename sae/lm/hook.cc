@@ -5,7 +5,8 @@
 namespace sae::lm {
 namespace {
 
-constexpr HookPoint kBlockPoints[] = {HookPoint::kResidPre, HookPoint::kAttnOut, HookPoint::kMlpOut,
+constexpr HookPoint kBlockPoints[] = {HookPoint::kResidPre, HookPoint::kAttnOut,
+                                      HookPoint::kLn2Normalized, HookPoint::kMlpOut,
                                       HookPoint::kResidPost};
 
 const char* PointName(HookPoint point) {
@@ -16,6 +17,8 @@ const char* PointName(HookPoint point) {
       return "hook_resid_pre";
     case HookPoint::kAttnOut:
       return "hook_attn_out";
+    case HookPoint::kLn2Normalized:
+      return "ln2.hook_normalized";
     case HookPoint::kMlpOut:
       return "hook_mlp_out";
     case HookPoint::kResidPost:
@@ -25,6 +28,13 @@ const char* PointName(HookPoint point) {
 }
 
 }  // namespace
+
+std::string HookNames(std::int64_t blocks) {
+  std::string points;
+  for (const HookPoint point : kBlockPoints)
+    absl::StrAppend(&points, points.empty() ? "" : ", ", PointName(point));
+  return absl::StrCat("hook_embed and blocks.N.{", points, "} for N = 0..", blocks - 1);
+}
 
 std::string HookName(const Hook& hook) {
   if (hook.point == HookPoint::kEmbed) return PointName(hook.point);
@@ -43,9 +53,7 @@ absl::StatusOr<Hook> ParseHook(const std::string& name, int blocks) {
   }
   const std::string nearest = Nearest(name, names);
   return absl::InvalidArgumentError(
-      absl::StrCat("no hook \"", name,
-                   "\": the model has hook_embed and blocks.N.{hook_resid_pre, hook_attn_out, ",
-                   "hook_mlp_out, hook_resid_post} for N = 0..", blocks - 1,
+      absl::StrCat("no hook \"", name, "\": the model has ", HookNames(blocks),
                    nearest.empty() ? "" : absl::StrCat("; did you mean ", nearest, "?")));
 }
 

@@ -3,6 +3,7 @@
 // Pure, thread-safe. Errors: INVALID_ARGUMENT naming the valid hooks and the nearest one.
 
 #include <compare>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -10,8 +11,10 @@
 
 namespace sae::lm {
 
-/// In the order in which a forward pass reaches them.
-enum class HookPoint { kEmbed, kResidPre, kAttnOut, kMlpOut, kResidPost };
+/// In the order in which a forward pass reaches them. kLn2Normalized is what enters the MLP before
+/// its norm's gain: the residual stream after attention divided by its root mean square, a row of
+/// norm sqrt(d).
+enum class HookPoint { kEmbed, kResidPre, kAttnOut, kLn2Normalized, kMlpOut, kResidPost };
 
 struct Hook {
   int block = 0;  ///< 0 for kEmbed
@@ -19,8 +22,11 @@ struct Hook {
   auto operator<=>(const Hook&) const = default;
 };
 
+/// What ParseHook accepts, for messages: "hook_embed and blocks.N.{...} for N = 0..29".
+std::string HookNames(std::int64_t blocks);
 std::string HookName(const Hook& hook);
-/// "hook_embed" or "blocks.N.hook_{resid_pre,attn_out,mlp_out,resid_post}" with N below `blocks`.
+/// "hook_embed", "blocks.N.hook_{resid_pre,attn_out,mlp_out,resid_post}" or
+/// "blocks.N.ln2.hook_normalized" with N below `blocks`.
 [[nodiscard]] absl::StatusOr<Hook> ParseHook(const std::string& name, int blocks);
 
 }  // namespace sae::lm

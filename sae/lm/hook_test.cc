@@ -7,9 +7,9 @@ namespace {
 
 TEST(Hook, NamesRoundTripAndOrderIsThatOfTheForwardPass) {
   Hook last{};
-  for (const char* name :
-       {"hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_attn_out", "blocks.0.hook_mlp_out",
-        "blocks.0.hook_resid_post", "blocks.11.hook_resid_pre"}) {
+  for (const char* name : {"hook_embed", "blocks.0.hook_resid_pre", "blocks.0.hook_attn_out",
+                           "blocks.0.ln2.hook_normalized", "blocks.0.hook_mlp_out",
+                           "blocks.0.hook_resid_post", "blocks.11.hook_resid_pre"}) {
     auto hook = ParseHook(name, 12);
     ASSERT_TRUE(hook.ok()) << hook.status();
     EXPECT_EQ(HookName(*hook), name);

@@ -96,6 +96,9 @@ class HookSink {
         std::copy(rows, rows + micro.tokens() * d_, out_[i].data() + micro.first_token * d_);
     }
   }
+  bool Wants(const Hook& hook) const {
+    return std::find(hooks_.begin(), hooks_.end(), hook) != hooks_.end();
+  }
   bool DoneAfter(const Hook& hook) const { return hook >= last_; }
 
  private:
@@ -111,6 +114,7 @@ class Llama final : public LanguageModel {
       : gguf_(gguf),
         config_(std::move(config)),
         options_(options),
+        no_gain_(static_cast<std::size_t>(config_.d), 1.0F),
         workers_(static_cast<std::size_t>(options.threads)) {}
 
   absl::Status Load() {
@@ -268,6 +272,10 @@ class Llama final : public LanguageModel {
     SAE_RETURN_IF_ERROR(w.matmul.Run(block.attention_out, w.input_data(), rows, w.result()));
     if (done(HookPoint::kAttnOut, w.result())) return true;
     AddTo(w.stream(), w.result(), rows * config_.d);
+    if (sink.Wants({number, HookPoint::kLn2Normalized})) {
+      RmsNorm(w.stream(), no_gain_.data(), rows, config_.d, eps, {w.result(), nullptr});
+      if (done(HookPoint::kLn2Normalized, w.result())) return true;
+    }
     RmsNorm(w.stream(), block.mlp_norm.data(), rows, config_.d, eps, w.input());
     SAE_RETURN_IF_ERROR(w.matmul.Run(block.gate_up, w.input_data(), rows, w.wide()));
     SwiGlu(w.wide(), rows, config_.mlp, w.input());
@@ -308,6 +316,7 @@ class Llama final : public LanguageModel {
   const GgufReader& gguf_;
   LlamaConfig config_;
   LanguageModelOptions options_;
+  const std::vector<float> no_gain_;  ///< [d] of 1: a norm without its gain
   const GgufTensor* embedding_ = nullptr;
   const GgufTensor* unembedding_ = nullptr;
   std::vector<float> output_norm_;

@@ -151,6 +151,46 @@ TEST(Llama, Float32WithinTheTolerancesOfTheGoldens) {
   ExpectGoldens({.threads = 2}, {1e-4, 3e-4, 5e-5}, path);
 }
 
+/// (pre + attention) / rms in float64: what blocks.N.ln2.hook_normalized is.
+std::vector<float> Normalized(std::span<const float> pre, std::span<const float> attention,
+                              std::size_t d, double eps) {
+  std::vector<float> out(pre.size());
+  for (std::size_t begin = 0; begin < pre.size(); begin += d) {
+    double squares = 0;
+    for (std::size_t i = begin; i < begin + d; ++i)
+      squares += std::pow(double{pre[i]} + attention[i], 2);
+    const double rms = std::sqrt(squares / static_cast<double>(d) + eps);
+    for (std::size_t i = begin; i < begin + d; ++i)
+      out[i] = static_cast<float>((double{pre[i]} + attention[i]) / rms);
+  }
+  return out;
+}
+
+TEST(Llama, TheMlpsInputBeforeItsGainIsTheNormedStreamOfTheGoldens) {
+  if (testing::ModelPath().empty()) GTEST_SKIP() << testing::NoModelReason();
+  Loaded loaded = Load(testing::ModelPath(), {.threads = 2, .blocks = 9});
+  if (!loaded.model) GTEST_SKIP() << "built without LibTorch";
+  auto golden = SafetensorsReader::Open(testing::GoldenPath("forward_0_2.safetensors"));
+  ASSERT_TRUE(golden.ok()) << golden.status();
+  const json texts = json::parse(testing::ReadFileOrDie(testing::GoldenPath("forward.json")));
+  const LlamaConfig& config = loaded.model->config();
+  int ran = 0;
+  for (const json& text : texts) {
+    const auto name = text["name"].get<std::string>();
+    const auto pre = (*golden)->GetFloats(name + "/blocks.8.hook_resid_pre");
+    const auto attention = (*golden)->GetFloats(name + "/blocks.8.hook_attn_out");
+    if (!pre.ok() || !attention.ok()) continue;
+    TokenBatch batch;
+    batch.StartSpan();
+    batch.tokens = text["ids"].get<std::vector<std::int32_t>>();
+    const auto d = static_cast<std::size_t>(config.d);
+    const auto values = RunHooks(*loaded.model, batch, {"blocks.8.ln2.hook_normalized"});
+    EXPECT_LT(RowError(values[0], Normalized(*pre, *attention, d, config.norm_eps), d), 1e-4);
+    ++ran;
+  }
+  EXPECT_GE(ran, 3);
+}
+
 // Rounding to bf16 moves the residual stream by about 6e-3 at block 8; the outputs of sublayers,
 // where terms cancel, by up to ten times that.
 TEST(Llama, Bfloat16StaysNearTheGoldens) {
@@ -174,9 +214,27 @@ std::vector<std::int32_t> Tokens(std::int32_t first, int count) {
   return out;
 }
 
-const std::vector<std::string> kTinyHooks = {"hook_embed", "blocks.0.hook_attn_out",
-                                             "blocks.1.hook_resid_pre", "blocks.1.hook_mlp_out",
+const std::vector<std::string> kTinyHooks = {"hook_embed",
+                                             "blocks.0.hook_attn_out",
+                                             "blocks.0.ln2.hook_normalized",
+                                             "blocks.1.hook_resid_pre",
+                                             "blocks.1.hook_mlp_out",
                                              "blocks.1.hook_resid_post"};
+
+TEST(Llama, TheMlpsInputIsNormedAndChangesNoOtherHook) {
+  Loaded loaded = Load(TinyPath(), {});
+  if (!loaded.model) GTEST_SKIP() << "built without LibTorch";
+  const TokenBatch batch = Batch({Tokens(3, 40), Tokens(9, 17)});
+  const auto got = RunHooks(*loaded.model, batch,
+                            {"blocks.1.hook_resid_pre", "blocks.1.hook_attn_out",
+                             "blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_out"});
+  EXPECT_LT(RowError(got[2], Normalized(got[0], got[1], 64, loaded.model->config().norm_eps), 64),
+            1e-6);
+  const auto without = RunHooks(*loaded.model, batch, {"blocks.1.hook_mlp_out"});
+  EXPECT_EQ(without[0], got[3]);
+  // The last hook asked for: the pass ends there.
+  EXPECT_EQ(RunHooks(*loaded.model, batch, {"blocks.1.ln2.hook_normalized"})[0], got[2]);
+}
 
 TEST(Llama, SpansOfABatchDoNotSeeEachOther) {
   Loaded loaded = Load(TinyPath(), {.threads = 2});
