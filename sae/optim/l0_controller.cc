@@ -6,7 +6,10 @@
 namespace sae::optim {
 namespace {
 constexpr double kSmallest = 1e-4, kLargest = 1e4;  // of lambda
-constexpr double kMovingGain = 0.01;                // while L0 already moves towards the target
+constexpr double kSmallestL0 = 1e-3;
+// Of a change of log L0, and of log L0 / target held over this share of the run.
+constexpr double kProportional = 1;
+constexpr double kIntegralShare = 0.1;
 
 // Coefficient of a running mean over min(steps, T / 50) steps.
 double Beta(double steps, double total) { return 1 - 1 / std::max(1.0, std::min(steps, total / 50)); }
@@ -14,6 +17,7 @@ double Beta(double steps, double total) { return 1 - 1 / std::max(1.0, std::min(
 
 L0Controller::L0Controller(double target, std::int64_t total_steps, std::int64_t start_step)
     : target_(target),
+      total_(static_cast<double>(total_steps)),
       slew_(std::max(3e-4, 16 / static_cast<double>(total_steps))),
       mean_beta_(Beta(100, static_cast<double>(total_steps))),
       rate_beta_(Beta(20, static_cast<double>(total_steps))),
@@ -27,23 +31,22 @@ void L0Controller::Calibrate(double lambda) {
 }
 
 void L0Controller::Observe(std::int64_t step, double l0) {
+  const double level = std::log(std::max(l0, kSmallestL0) / target_);
   const double before = mean_;
-  mean_ = seen_ == 0 ? l0 : mean_beta_ * mean_ + (1 - mean_beta_) * l0;
+  mean_ = seen_ == 0 ? level : mean_beta_ * mean_ + (1 - mean_beta_) * level;
   if (seen_ > 0) rate_ = rate_beta_ * rate_ + (1 - rate_beta_) * (mean_ - before);
   ++seen_;
   if (step < start_step_) return;
-  const double error = mean_ - target_;
-  const double gain = error * rate_ < 0 ? kMovingGain : 1;
-  const double move = slew_ * gain * std::tanh(10 * std::abs(error) / target_);
-  log_lambda_ = std::clamp(log_lambda_ + (error > 0 ? move : -move), std::log(kSmallest),
-                           std::log(kLargest));
+  const double move =
+      std::clamp(kProportional * (rate_ + mean_ / (kIntegralShare * total_)), -slew_, slew_);
+  log_lambda_ = std::clamp(log_lambda_ + move, std::log(kSmallest), std::log(kLargest));
 }
 
 void L0Controller::AddState(model::State* state) {
   state->scalars.push_back({"l0_calibrated", &calibrated_});
   state->scalars.push_back({"l0_seen", &seen_});
   state->scalars.push_back({"l0_log_lambda", &log_lambda_});
-  state->scalars.push_back({"l0_mean", &mean_});
+  state->scalars.push_back({"l0_level", &mean_});
   state->scalars.push_back({"l0_rate", &rate_});
 }
 

@@ -1,7 +1,9 @@
 #pragma once
-// Holds the mean L0 at a target by the sparsity coefficient: an integral controller on log lambda.
-// A value with state; not thread-safe. Source: spec algorithms.md 13.2 (SynthSAEBench's autotuner),
-// numerics.md 6 (schedules in shares of the run).
+// Holds the mean L0 at a target by the sparsity coefficient: log lambda follows log(L0 / target) and
+// its change, so that a run of a few hundred steps settles where one of 1e5 does. SynthSAEBench's
+// autotuner (spec algorithms.md 13.2) integrates alone and stands still while L0 moves the right
+// way, which on short runs ends 20 to 100% off; slew, horizons and limits are those of numerics.md
+// 6. A value with state; not thread-safe.
 
 #include <cstdint>
 
@@ -20,12 +22,13 @@ class L0Controller {
   void Calibrate(double lambda);
   /// After step `step` (from 0) whose batch had this mean L0.
   void Observe(std::int64_t step, double l0);
-  /// Mean L0 as the controller sees it.
-  double mean() const { return mean_; }
+  /// Running mean of log(L0 / target).
+  double level() const { return mean_; }
   void AddState(model::State* state);
 
  private:
   double target_;
+  double total_;
   double slew_;
   double mean_beta_, rate_beta_;
   std::int64_t start_step_;

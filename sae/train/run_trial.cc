@@ -48,7 +48,7 @@ std::map<std::string, std::string> SourceOf(const data::StoreManifest& manifest)
                                     {"model", s.model},
                                     {"model_hash", s.model_hash},
                                     {"hook", s.hook},
-                                    {"hook_out", s.target_hook},
+                                    {"target_hook", s.target_hook},
                                     {"packing", s.packing},
                                     {"context", s.context > 0 ? absl::StrCat(s.context) : ""}}) {
     if (!value.empty()) out[name] = value;
