@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "absl/strings/numbers.h"
 #include "sae/base/safetensors.h"
 #include "sae/checkpoint/saelens.h"
 #include "sae/checkpoint/saelens_files.h"
@@ -47,6 +48,41 @@ absl::StatusOr<json> ReadConfig(Env& env, const std::string& path) {
   return j;
 }
 
+bool IsVersion6(const json& config) {
+  const auto metadata = config.find("metadata");
+  const json& from = metadata != config.end() && metadata->contains("sae_lens_version") ? *metadata : config;
+  const auto it = from.find("sae_lens_version");
+  std::int64_t major = 0;
+  if (it == from.end() || !it->is_string()) return false;
+  const std::string text = it->get<std::string>();
+  return absl::SimpleAtoi(text.substr(0, text.find('.')), &major) && major >= 6;
+}
+
+/// Before version 6 the fields were flat and topk was an activation function of `standard`.
+absl::StatusOr<json> Modern(json config, const std::string& path) {
+  if (IsVersion6(config)) return config;
+  for (const auto& [from, to] : {std::pair{"activation_fn_str", "activation_fn"}, {"hook_point", "hook_name"}}) {
+    if (config.contains(from)) config[to] = config[from];
+  }
+  if (!config.contains("architecture")) config["architecture"] = "standard";
+  const json activation = config.value("activation_fn", json("relu"));
+  const json arguments = config.value("activation_fn_kwargs", json::object());
+  if (activation == "topk" && arguments.contains("k")) {
+    config["architecture"] = "topk";
+    config["k"] = arguments["k"];
+  } else if (activation != "relu") {
+    return absl::UnimplementedError(
+        absl::StrCat(path, ": activation_fn ", activation.dump(), " cannot be read: relu and topk can"));
+  }
+  json& normalize = config["normalize_activations"];
+  if (normalize.is_boolean()) normalize = normalize.get<bool>() ? "expected_average_only_in" : "none";
+  config["metadata"] = json::object();
+  for (const char* name : {"model_name", "hook_name", "dataset_path", "context_size", "hook_name_out"}) {
+    if (config.contains(name)) config["metadata"][name] = config[name];
+  }
+  return config;
+}
+
 /// An absent or null field is `otherwise`.
 template <class T>
 absl::StatusOr<T> FieldOr(const json& config, const std::string& path, const char* name, T otherwise) {
@@ -67,7 +103,7 @@ absl::StatusOr<T> Field(const json& config, const std::string& path, const char*
 
 absl::Status ReadNormalisation(const json& config, const std::string& path, const Kind& kind, model::Sae& sae) {
   const auto it = config.find("normalize_activations");
-  if (it == config.end() || it->is_null() || *it == false) return absl::OkStatus();
+  if (it == config.end() || it->is_null()) return absl::OkStatus();
   const std::string mode = it->is_string() ? it->get<std::string>() : it->dump();
   sae.restore = !kind.transcoder;  // a transcoder normalises its input alone
   if (mode == "none") return absl::OkStatus();
@@ -207,7 +243,8 @@ absl::Status Fold(const json& config, const std::string& path, Tensors& tensors,
 
 absl::StatusOr<model::Sae> ReadSaeLens(Env& env, const std::string& folder) {
   const std::string path = folder + kSaeLensConfig;
-  SAE_ASSIGN_OR_RETURN(const json config, ReadConfig(env, path));
+  SAE_ASSIGN_OR_RETURN(json read, ReadConfig(env, path));
+  SAE_ASSIGN_OR_RETURN(const json config, Modern(std::move(read), path));
   SAE_ASSIGN_OR_RETURN(const std::string architecture, Field<std::string>(config, path, "architecture"));
   SAE_ASSIGN_OR_RETURN(const Kind kind, KindOf(path, architecture));
   model::Sae sae;

@@ -241,6 +241,25 @@ absl::Status ReadChanged(const std::string& name, const F& change) {
   return LoadSae(RealEnv(), folder).status();
 }
 
+TEST(SaeLens, FlatFieldsOfBeforeVersionSix) {
+  const std::string folder = Scratch("flat");
+  std::filesystem::copy(kGolden + "topk", folder);
+  std::filesystem::remove(folder + "/cfg.json");
+  std::ofstream(folder + "/cfg.json") << R"({"architecture": "standard", "d_in": 24, "d_sae": 96, "activation_fn_str":
+      "topk", "activation_fn_kwargs": {"k": 6}, "normalize_activations": false, "model_name": "gpt2", "hook_name":
+      "blocks.8.hook_resid_pre", "hook_layer": 8, "context_size": 128, "dtype": "torch.float32"})";
+  const auto sae = LoadSae(RealEnv(), folder);
+  ASSERT_TRUE(sae.ok()) << sae.status();
+  EXPECT_EQ(sae->architecture, "topk");
+  EXPECT_EQ(sae->source.at("hook"), "blocks.8.hook_resid_pre");
+  ExpectReproduces(*sae, folder + "/golden.safetensors");
+  const absl::Status other = ReadChanged("standard", [](nlohmann::json& j) {
+    j.erase("metadata");
+    j["activation_fn"] = "tanh-relu";
+  });
+  EXPECT_THAT(Message(other), HasSubstr("activation_fn \"tanh-relu\" cannot be read"));
+}
+
 TEST(SaeLens, RefusesWhatItCannotRead) {
   using Json = nlohmann::json;
   const auto message = [](const char* name, const auto& change) { return Message(ReadChanged(name, change)); };

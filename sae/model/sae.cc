@@ -220,17 +220,17 @@ absl::Status SaeRunner::Decode(const kernels::Codes<float>& codes, std::span<con
                                                    "needs their rows: ", codes.tokens * d, " values, not ", rows.size()));
   }
   const bool restore = s.sae.normalisation != Normalisation::kNone && s.sae.restore;
-  if (s.sae.w_skip.empty()) {
-    std::fill(out.begin(), out.end(), 0.0F);
-  } else {
+  const bool skip = !s.sae.w_skip.empty();
+  if (skip) {
     const float* x = restore ? s.Normalised(rows) : rows.data();
     kernels::Gemm<float>(codes.tokens, width, d, x, d, s.sae.w_skip.data(), d, out.data(), width, s.pool);
   }
-  for (std::int64_t b = 0; b < codes.tokens; ++b) {
-    for (std::int64_t j = 0; j < width; ++j) {
-      out[static_cast<std::size_t>(b * width + j)] += s.sae.b_dec[static_cast<std::size_t>(j)];
+  s.pool.ParallelFor(codes.tokens, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      float* y = out.data() + b * width;
+      for (std::int64_t j = 0; j < width; ++j) y[j] = (skip ? y[j] : 0.0F) + s.sae.b_dec[static_cast<std::size_t>(j)];
     }
-  }
+  });
   kernels::SparseDecodeParams<float> params;
   params.indptr = codes.indptr.data();
   params.ids = codes.ids.data();
