@@ -53,6 +53,8 @@ struct EncodeWorkspace {
     AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of products
     AlignedVector<T> values;  ///< top-k: a list for each of the block's tokens; largest: one list
     AlignedVector<std::int32_t> ids;
+    AlignedVector<T> row_values;
+    AlignedVector<std::int32_t> row_ids;
     std::vector<std::int64_t> counts;  ///< top-k
     std::vector<T> floors;
     std::vector<Scored<T>> order;

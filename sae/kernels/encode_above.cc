@@ -91,7 +91,9 @@ bool EncodeAbove(const EncodeInput<T>& input, const T* lower, T floor,
                  EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool) {
   SAE_CHECK_MSG(input.subset == nullptr, "a subset of %ld latents",
                 static_cast<long>(input.subset_size));
-  out->Clear(input.tokens, input.latents);
+  out->tokens = input.tokens;
+  out->latents = input.latents;
+  out->indptr.assign(static_cast<std::size_t>(input.tokens) + 1, 0);
   if (input.latents == 0) return true;
   const std::int64_t blocks = (input.tokens + kTokensPerChunk - 1) / kTokensPerChunk;
   if (static_cast<std::int64_t>(workspace->blocks.size()) < blocks)

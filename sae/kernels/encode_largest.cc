@@ -108,7 +108,9 @@ bool EncodeLargest(const EncodeInput<T>& input, std::int64_t count, T floor,
                    EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool) {
   SAE_CHECK_MSG(count >= 1 && input.subset == nullptr, "%ld of a subset of %ld latents",
                 static_cast<long>(count), static_cast<long>(input.subset_size));
-  out->Clear(input.tokens, input.latents);
+  out->tokens = input.tokens;
+  out->latents = input.latents;
+  out->indptr.assign(static_cast<std::size_t>(input.tokens) + 1, 0);
   if (input.latents == 0 || input.tokens == 0) return true;
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
   const T least = std::nextafter(std::max(floor, T(0)), kInfinity);

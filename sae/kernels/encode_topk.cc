@@ -30,7 +30,10 @@ class TopKSelector {
   void Take(const Chunk<T>& chunk, Worker& worker) {
     if (chunk.first) Begin(worker);
     bool nan = false;
-    for (std::int64_t r = 0; r < chunk.tokens; ++r) TakeRow(chunk, r, worker, &nan);
+    for (std::int64_t r = 0; r < chunk.tokens; ++r) {
+      Prefetch(std::min(r + 4, chunk.tokens - 1), worker);
+      TakeRow(chunk, r, worker, &nan);
+    }
     if (chunk.last) {
       for (std::int64_t r = 0; r < chunk.tokens; ++r)
         nan = !Finish(chunk.token + r, r, worker) || nan;
@@ -46,8 +49,18 @@ class TopKSelector {
     const std::size_t entries = kTokens * static_cast<std::size_t>(room_);
     if (worker.values.size() < entries) worker.values.resize(entries);
     if (worker.ids.size() < entries) worker.ids.resize(entries);
+    constexpr auto kRow = static_cast<std::size_t>(kLatentsPerChunk + kFilterSlack);
+    worker.row_values.resize(kRow);
+    worker.row_ids.resize(kRow);
     worker.counts.assign(kTokens, 0);
     worker.floors.assign(kTokens, -std::numeric_limits<T>::infinity());
+  }
+
+  /// The end of a token's list, which the product has pushed out of the near caches.
+  void Prefetch(std::int64_t r, const Worker& worker) const {
+    const std::int64_t end = r * room_ + worker.counts[static_cast<std::size_t>(r)];
+    __builtin_prefetch(worker.values.data() + end, 1);
+    __builtin_prefetch(worker.ids.data() + end, 1);
   }
 
   void TakeRow(const Chunk<T>& chunk, std::int64_t r, Worker& worker, bool* nan) {
@@ -55,12 +68,20 @@ class TopKSelector {
     std::int64_t& count = worker.counts[static_cast<std::size_t>(r)];
     T* values = worker.values.data() + r * room_;
     std::int32_t* ids = worker.ids.data() + r * room_;
+    // The first chunk has no floor yet: it is cut in a buffer that stays in the nearest cache.
+    T* to = chunk.first ? worker.row_values.data() : values + count;
+    std::int32_t* to_ids = chunk.first ? worker.row_ids.data() : ids + count;
     const bool listed = chunk.latent_ids != nullptr;
-    const std::int64_t hits = FilterFrom(RowOf(chunk, r, listed ? 0 : first_latent_ + chunk.latent),
-                                         floor, values + count, ids + count, nan);
+    std::int64_t hits = FilterFrom(RowOf(chunk, r, listed ? 0 : first_latent_ + chunk.latent),
+                                   floor, to, to_ids, nan);
     if (listed) {
-      for (std::int64_t h = count; h < count + hits; ++h)
-        ids[h] = static_cast<std::int32_t>(first_latent_ + chunk.latent_ids[ids[h]]);
+      for (std::int64_t h = 0; h < hits; ++h)
+        to_ids[h] = static_cast<std::int32_t>(first_latent_ + chunk.latent_ids[to_ids[h]]);
+    }
+    if (chunk.first) {
+      if (hits > full_) hits = CutToTop(to, to_ids, hits, k_, &floor);
+      std::copy(to, to + hits, values);
+      std::copy(to_ids, to_ids + hits, ids);
     }
     count += hits;
     if (count > full_) count = CutToTop(values, ids, count, k_, &floor);

@@ -49,8 +49,10 @@ class RowFilter {
         lower_(lower),
         scale_(hn::Set(D(), row.scale)),
         floor_(hn::Set(D(), floor)),
+        lane_ids_(hn::Iota(IdLanes<T>(), 0)),
         values_(values),
-        ids_(ids) {}
+        ids_(ids),
+        nan_(hn::FirstN(D(), 0)) {}
 
   HWY_INLINE std::int64_t Run(bool* nan) {
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(D()));
@@ -72,7 +74,7 @@ class RowFilter {
       Append(v, In(v, j), Out(v, j), j);
     }
     if (j < size) Tail(j, size - j);
-    *nan = *nan || nan_;
+    *nan = *nan || !hn::AllFalse(D(), nan_);
     return count_;
   }
 
@@ -96,9 +98,10 @@ class RowFilter {
   // Compressing in a register and storing a whole vector: the store form of the instruction is
   // microcoded on some processors.
   HWY_INLINE void Append(V v, M in, M out, std::int64_t j) {
-    nan_ = nan_ || !hn::AllTrue(D(), hn::Or(in, out));
+    nan_ = hn::Or(nan_, hn::Not(hn::Or(in, out)));
     const IdLanes<T> id;
-    const auto ids = hn::Iota(id, static_cast<hn::TFromD<IdLanes<T>>>(row_.first_id + j));
+    const auto ids =
+        hn::Add(lane_ids_, hn::Set(id, static_cast<hn::TFromD<IdLanes<T>>>(row_.first_id + j)));
     hn::StoreU(hn::Compress(v, in), D(), values_ + count_);
     StoreIds<T>(hn::Compress(ids, hn::RebindMask(id, in)), ids_ + count_);
     count_ += static_cast<std::int64_t>(hn::CountTrue(D(), in));
@@ -123,10 +126,11 @@ class RowFilter {
   const T* const lower_;
   const V scale_;
   const V floor_;
+  const hn::Vec<IdLanes<T>> lane_ids_;
   T* const values_;
   std::int32_t* const ids_;
   std::int64_t count_ = 0;
-  bool nan_ = false;
+  M nan_;
 };
 
 template <class T>
@@ -305,7 +309,7 @@ void ByValue(const T* values, const std::int32_t* ids, std::int64_t n, T* out_va
     const std::int64_t here = std::min(lanes, n - i);
     std::copy(values + i, values + i + here, block);
     const auto own = hn::Load(d, block);
-    const auto place = hn::Iota(di, static_cast<Id>(i));
+    const auto place = hn::Add(hn::Iota(di, 0), hn::Set(di, static_cast<Id>(i)));
     auto before = hn::Zero(di);
     const auto add = [&](auto mask) {
       before = hn::Add(before, hn::IfThenElseZero(hn::RebindMask(di, mask), one));
