@@ -1,6 +1,6 @@
 #pragma once
 // For tests of the reference: central differences of every parameter, distance from kinks, and
-// small helpers on vectors.
+// small functions on vectors.
 
 #include <algorithm>
 #include <cmath>
