@@ -91,7 +91,8 @@ TEST(SaeFold, DecoderNormsFoldWithoutChangingTheReconstruction) {
   }
 }
 
-// Property 10, the other direction: two latents, of which the fold would choose the other.
+// The other direction: two latents, of which the fold would choose the other.
+// Property 10.
 TEST(SaeFold, DecoderNormsChangeWhatTopKSelectsUnlessItRanksByThem) {
   Sae sae;
   sae.architecture = "topk";
@@ -115,7 +116,8 @@ TEST(SaeFold, DecoderNormsChangeWhatTopKSelectsUnlessItRanksByThem) {
   EXPECT_EQ(Evaluate(folded, x).y, (std::vector<double>{0, 4}));  // a norm-aware one takes latent 1
 }
 
-// Property 10: with norm-aware selection the fold is exact.
+// With norm-aware selection the fold is exact.
+// Property 10.
 TEST(SaeFold, NormAwareTopKFoldsWithoutChangingTheReconstruction) {
   const std::vector<float> rows = RandomValues(13, kTokens * kWidth);
   const Sae free = RandomSae({});
