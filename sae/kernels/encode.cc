@@ -80,7 +80,7 @@ template <class T>
 void EncodeGroup(const EncodeInput<T>& input, std::int64_t count, std::int64_t begin,
                  std::int64_t end, int worker, typename EncodeWorkspace<T>::Worker& buffers,
                  absl::FunctionRef<void(const Chunk<T>&)> sink) {
-  buffers.z.resize(static_cast<std::size_t>(kTokensPerChunk * kLatentsPerChunk));
+  buffers.z.resize(static_cast<std::size_t>(kTokensPerBlock * kLatentsPerChunk));
   buffers.none.assign(static_cast<std::size_t>(kLatentsPerChunk), T(-0.0));
   for (std::int64_t first = 0; first < count; first += kLatentsPerChunk) {
     const Latents<T> latents =
@@ -89,8 +89,8 @@ void EncodeGroup(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
       Chunk<T> chunk;
       chunk.block = block;
       chunk.slot = block - begin;
-      chunk.token = block * kTokensPerChunk;
-      chunk.tokens = std::min(kTokensPerChunk, input.tokens - chunk.token);
+      chunk.token = block * kTokensPerBlock;
+      chunk.tokens = std::min(kTokensPerBlock, input.tokens - chunk.token);
       Multiply(input, input.x + chunk.token * input.d, chunk.tokens, latents, buffers.c.data(),
                buffers.z.data());
       chunk.latent_ids = input.subset == nullptr ? nullptr : input.subset + first;
@@ -119,7 +119,7 @@ void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Th
   const std::int64_t count = input.subset == nullptr ? input.latents : input.subset_size;
   workspace->workers.resize(
       std::max(workspace->workers.size(), static_cast<std::size_t>(pool.size())));
-  const std::int64_t blocks = (input.tokens + kTokensPerChunk - 1) / kTokensPerChunk;
+  const std::int64_t blocks = (input.tokens + kTokensPerBlock - 1) / kTokensPerBlock;
   pool.ParallelFor(blocks, [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t block = begin; block < end; block += kBlocksPerGroup) {
       EncodeGroup(input, count, block, std::min(block + kBlocksPerGroup, end), worker,

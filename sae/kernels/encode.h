@@ -26,8 +26,10 @@ namespace sae::kernels {
 class Screen;
 struct CertifiedWorkspace;
 
-/// A thread multiplies this many blocks of tokens with a chunk of latents before it packs the next.
-inline constexpr std::int64_t kBlocksPerGroup = 4;
+/// Tokens of a chunk: their rows and a chunk of products stay in the second-level cache. A thread
+/// multiplies kBlocksPerGroup blocks with a chunk of latents before it packs the next.
+inline constexpr std::int64_t kTokensPerBlock = 128;
+inline constexpr std::int64_t kBlocksPerGroup = 16;
 
 template <class T>
 struct EncodeInput {
@@ -83,7 +85,7 @@ struct EncodeWorkspace {
 /// (local, ascending over j and over chunks), and scale * z + c[j] its pre-activation (filter.h);
 /// with a screen z is the pre-activation itself, scale 1 and c -0.
 /// Called in ascending chunk order for each block of tokens, all chunks of a block by the same
-/// thread; `block` = token / kTokensPerChunk. A thread takes each chunk of latents with a few
+/// thread; `block` = token / kTokensPerBlock. A thread takes each chunk of latents with a few
 /// blocks in turn, the first chunk of all of them before the second.
 template <class T>
 struct Chunk {

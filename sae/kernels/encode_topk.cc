@@ -24,9 +24,10 @@ class TopKSelector {
   TopKSelector(const EncodeInput<T>& input, std::int64_t offered, TopK<T>* out)
       : first_latent_(input.first_latent),
         k_(out->width),
-        full_(std::min(offered, k_ + std::max<std::int64_t>(k_, 96))),
+        most_(k_ + k_ / 8 + 4),
+        full_(std::min(offered, std::max<std::int64_t>(2 * most_, k_ + 160))),
         room_(full_ + kFilterSlack),
-        rows_(std::min(input.tokens, kBlocksPerGroup * kTokensPerChunk)),
+        rows_(std::min(input.tokens, kBlocksPerGroup * kTokensPerBlock)),
         out_(out) {}
 
   /// Room for a group's lists; before any chunk.
@@ -45,7 +46,7 @@ class TopKSelector {
   }
 
   void Take(const Chunk<T>& chunk, Worker<T>& worker) {
-    const std::int64_t first = chunk.slot * kTokensPerChunk;
+    const std::int64_t first = chunk.slot * kTokensPerBlock;
     bool nan = false;
     for (std::int64_t r = 0; r < chunk.tokens; ++r) {
       Prefetch(first + std::min(r + 4, chunk.tokens - 1), worker);
@@ -74,13 +75,13 @@ class TopKSelector {
     __builtin_prefetch(worker.ids.data() + end, 1);
   }
 
-  /// Cuts both lists to their k first where one list cannot hold both.
+  /// Cuts both lists to about their k first where one list cannot hold both.
   void MakeRoom(T* values, std::int32_t* ids, Worker<T>& worker, std::int64_t* count,
                 std::int64_t* hits, T* floor) const {
     T raised = *floor;
-    if (*count > k_) *count = CutToTop(values, ids, *count, k_, floor);
-    if (*hits > k_)
-      *hits = CutToTop(worker.row_values.data(), worker.row_ids.data(), *hits, k_, &raised);
+    if (*count > most_) *count = CutToTop(values, ids, *count, k_, most_, floor);
+    if (*hits > most_)
+      *hits = CutToTop(worker.row_values.data(), worker.row_ids.data(), *hits, k_, most_, &raised);
     *floor = std::max(*floor, raised);
   }
 
@@ -147,6 +148,7 @@ class TopKSelector {
 
   const std::int64_t first_latent_;
   const std::int64_t k_;
+  const std::int64_t most_;  ///< entries that a cut may leave
   const std::int64_t full_;  ///< a longer list is cut
   const std::int64_t room_;
   const std::int64_t rows_;  ///< lists of a worker

@@ -260,39 +260,43 @@ void DropLastTies(T* values, std::int32_t* ids, std::int64_t size, T tie, std::i
   }
 }
 
-/// Bisection over the order of the values.
+/// Bisection over the order of the values, until at most `most` reach the bound. No branch depends
+/// on a count, which nothing could predict.
 template <class T>
-std::int64_t Bound(const T* values, std::int64_t count, std::int64_t k, T* bound) {
-  T least, most;
-  MinMax(values, count, &least, &most);
-  Key<T> low = ToKey(least);      // `count` entries reach it
-  Key<T> high = ToKey(most) + 1;  // fewer than k do
+std::int64_t Bound(const T* values, std::int64_t count, std::int64_t k, std::int64_t most,
+                   T* bound) {
+  T least, greatest;
+  MinMax(values, count, &least, &greatest);
+  Key<T> low = ToKey(least);          // `count` entries reach it
+  Key<T> high = ToKey(greatest) + 1;  // fewer than k do
   std::int64_t reach = count;
-  while (reach != k && high - low > 1) {
+  while (reach > most && high - low > 1) {
     const Key<T> middle = low + (high - low) / 2;
     const std::int64_t n = CountFrom(values, count, FromKey<T>(middle));
-    if (n >= k) {
-      low = middle;
-      reach = n;
-    } else {
-      high = middle;
-    }
+    const bool enough = n >= k;
+    low = enough ? middle : low;
+    reach = enough ? n : reach;
+    high = enough ? high : middle;
   }
   *bound = FromKey<T>(low);
   return reach;
 }
 
 template <class T>
-std::int64_t Cut(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k, T* floor) {
+std::int64_t Cut(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k,
+                 std::int64_t most, T* floor) {
   T bound;
-  Bound(values, count, k, &bound);
-  const std::int64_t kept = Keep(values, ids, nullptr, count, bound);
-  if (kept > k) DropLastTies(values, ids, kept, bound, kept - k);
+  Bound(values, count, k, most, &bound);
+  std::int64_t kept = Keep(values, ids, nullptr, count, bound);
+  if (kept > most) {
+    DropLastTies(values, ids, kept, bound, kept - k);
+    kept = k;
+  }
   // The next value above the bound: a later one equal to it loses its tie. Above +infinity is NaN,
   // which nothing reaches: stay there, and let the next cut drop ties.
   const T next = FromKey<T>(ToKey(bound == T(0) ? T(0) : bound) + 1);
   *floor = next > bound ? next : bound;
-  return k;
+  return kept;
 }
 
 template <class T>
@@ -366,11 +370,11 @@ inline bool Fuses() { return HWY_NATIVE_FMA != 0; }
   }                                                                                              \
   void Activate##suffix(const FilterRow<T>& row, T* out) { Activate(row, out); }                 \
   std::int64_t Cut##suffix(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k,     \
-                           T* floor) {                                                           \
-    return Cut(values, ids, count, k, floor);                                                    \
+                           std::int64_t most, T* floor) {                                        \
+    return Cut(values, ids, count, k, most, floor);                                              \
   }                                                                                              \
   std::int64_t Bound##suffix(const T* values, std::int64_t count, std::int64_t k, T* bound) {    \
-    return Bound(values, count, k, bound);                                                       \
+    return Bound(values, count, k, k, bound);                                                    \
   }                                                                                              \
   std::int64_t Keep##suffix(T* values, std::int32_t* ids, std::int32_t* tokens,                  \
                             std::int64_t count, T bound) {                                       \
