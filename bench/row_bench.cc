@@ -12,6 +12,8 @@
 #include <cstring>
 #include <ctime>
 #include <functional>
+#include <hwy/detect_targets.h>
+#include <hwy/targets.h>
 #include <string>
 #include <vector>
 
@@ -159,18 +161,29 @@ void Run(const Options& o) {
                        });
                      }
                    }});
-  cases.push_back(
-      {"gather", 2 * gathered, [&] {
-         pool.ParallelFor(o.latents, [&](std::int64_t begin, std::int64_t end, int) {
-           std::vector<float> sum(static_cast<std::size_t>(o.width));
-           for (std::int64_t q = index.indptr[static_cast<std::size_t>(begin)];
-                q < index.indptr[static_cast<std::size_t>(end)]; ++q) {
-             const auto at = static_cast<std::size_t>(q);
-             kernels::Axpy(o.width, 1.0F, x.data() + index.tokens[at] * o.width, sum.data());
-             kernels::Axpy(o.width, 1.0F, g.data() + index.tokens[at] * o.width, sum.data());
-           }
-         });
-       }});
+  const std::vector<float> ones(codes.values.size(), 1.0F);
+  std::vector<const float*> x_rows;
+  std::vector<const float*> g_rows;
+  for (const std::int32_t t : index.tokens) {
+    x_rows.push_back(x.data() + t * o.width);
+    g_rows.push_back(g.data() + t * o.width);
+  }
+  cases.push_back({"gather", 2 * gathered, [&] {
+                     pool.ParallelFor(o.latents, [&](std::int64_t begin, std::int64_t end, int) {
+                       std::vector<float> sum(static_cast<std::size_t>(o.width));
+                       const std::int64_t first = index.indptr[static_cast<std::size_t>(begin)];
+                       const std::int64_t last = index.indptr[static_cast<std::size_t>(end)];
+                       for (std::int64_t q = first; q < last; q += 8) {
+                         const std::int64_t count = std::min<std::int64_t>(8, last - q);
+                         const std::int64_t fetched = std::min<std::int64_t>(8, last - q - count);
+                         for (const auto* list : {&x_rows, &g_rows}) {
+                           kernels::AddRows(o.width, {count, ones.data(), list->data() + q},
+                                            {fetched, nullptr, list->data() + q + count},
+                                            sum.data());
+                         }
+                       }
+                     });
+                   }});
   cases.push_back({"sum by latent", 0,
                    [&] { kernels::SumByLatent(index, delta.data(), delta_sums.data(), pool); }});
   cases.push_back({"row update", 12 * matrix,
@@ -221,7 +234,10 @@ int main(int argc, char** argv) {
   app.add_option("--batch", o.batch);
   app.add_option("--repeats", o.repeats);
   app.add_option("--threads", o.threads);
+  bool avx2 = false;
+  app.add_flag("--avx2", avx2, "leave AVX-512 alone");
   CLI11_PARSE(app, argc, argv);
+  if (avx2) hwy::DisableTargets(HWY_AVX3 | HWY_AVX3_DL);
   Run(o);
   return 0;
 }

@@ -16,19 +16,32 @@ namespace {
 
 constexpr double kWidth = 760, kHeight = 480;
 constexpr double kLeft = 72, kRight = 24, kTop = 48, kBottom = 60;
+constexpr double kLegendLine = 16;
+constexpr char kNote[] = "hollow: off its series' front";
 constexpr double kLetter = 6.2, kLineHeight = 13;  // of the labels' font, in pixels
 
-// Okabe and Ito's colours, told apart also by those who see fewer; the shape says the same.
+// Okabe and Ito's colours and two dark ones. Shape and dashes say the same, so that series are told
+// apart in greyscale.
 struct Style {
   const char* colour;
-  char shape;  // o circle, s square, d diamond, t triangle
+  const char* outline;  // a closed path around (0, 0); "" = a circle
+  const char* dashes;   // of the front's line; "" = none
 };
-constexpr std::array<Style, 6> kStyles = {{{"#0072B2", 'o'},
-                                           {"#D55E00", 's'},
-                                           {"#009E73", 'd'},
-                                           {"#CC79A7", 't'},
-                                           {"#E69F00", 'o'},
-                                           {"#56B4E9", 's'}}};
+constexpr std::array<Style, 8> kStyles = {{
+    {"#0072B2", "", ""},
+    {"#D55E00", "M-4.5 -4.5 h9 v9 h-9 z", "7 3"},                           // square
+    {"#009E73", "M0 -6 l6 6 l-6 6 l-6 -6 z", "2 2"},                        // diamond
+    {"#CC79A7", "M0 -6 l6 10 l-12 0 z", "9 3 2 3"},                         // triangle
+    {"#E69F00", "M0 6 l6 -10 l-12 0 z", "5 2 1 2 1 2"},                     // the other way
+    {"#56B4E9", "M-2 -6 h4 v4 h4 v4 h-4 v4 h-4 v-4 h-4 v-4 h4 z", "12 4"},  // plus
+    {"#222222",
+     "M0 -6.5 l1.6 4.3 4.6 .2 -3.6 2.8 1.3 4.4 -3.9 -2.5 -3.9 2.5 1.3 -4.4 -3.6 -2.8 "
+     "4.6 -.2 z",
+     "1 3"},  // star
+    {"#8C510A", "M-3 -6 l3 3 3 -3 3 3 -3 3 3 3 -3 3 -3 -3 -3 3 -3 -3 3 -3 -3 -3 z",
+     "4 4"},  // cross
+}};
+const Style& StyleOf(std::size_t series) { return kStyles[series % kStyles.size()]; }
 
 struct Box {
   double x = 0, y = 0, w = 0, h = 0;
@@ -45,17 +58,11 @@ std::string Escape(const std::string& text) {
 std::string Marker(const Style& style, double x, double y, bool filled) {
   const std::string paint = absl::StrFormat("fill=\"%s\" stroke=\"%s\" stroke-width=\"1.6\"",
                                             filled ? style.colour : "white", style.colour);
-  switch (style.shape) {
-    case 's':
-      return absl::StrFormat("<rect x=\"%.1f\" y=\"%.1f\" width=\"9\" height=\"9\" %s/>\n", x - 4.5,
-                             y - 4.5, paint);
-    case 'd':
-      return absl::StrFormat("<path d=\"M%.1f %.1f l6 6 l-6 6 l-6 -6 z\" %s/>\n", x, y - 6, paint);
-    case 't':
-      return absl::StrFormat("<path d=\"M%.1f %.1f l6 10 l-12 0 z\" %s/>\n", x, y - 6, paint);
-    default:
-      return absl::StrFormat("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" %s/>\n", x, y, paint);
+  if (style.outline[0] == 0) {
+    return absl::StrFormat("<circle cx=\"%.1f\" cy=\"%.1f\" r=\"5\" %s/>\n", x, y, paint);
   }
+  return absl::StrFormat("<path transform=\"translate(%.1f %.1f)\" d=\"%s\" %s/>\n", x, y,
+                         style.outline, paint);
 }
 
 std::string Text(double x, double y, const char* anchor, int size, const std::string& text,
@@ -67,8 +74,8 @@ std::string Text(double x, double y, const char* anchor, int size, const std::st
 
 class Figure {
  public:
-  explicit Figure(const Results& results)
-      : results_(results), architectures_(ArchitecturesOf(results)) {
+  explicit Figure(const Results& results) : results_(results), series_(SeriesOf(results)) {
+    PlaceLegend();
     std::vector<double> xs, ys;
     for (const ResultRow& r : results.rows) {
       if (!Shown(r)) continue;
@@ -87,7 +94,8 @@ class Figure {
     std::string out = absl::StrFormat(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%.0f\" height=\"%.0f\" viewBox=\"0 0 "
         "%.0f %.0f\" "
-        "font-family=\"Helvetica, Arial, DejaVu Sans, sans-serif\" fill=\"#222\">\n<rect width=\"100%%\" "
+        "font-family=\"Helvetica, Arial, DejaVu Sans, sans-serif\" fill=\"#222\">\n<rect "
+        "width=\"100%%\" "
         "height=\"100%%\" fill=\"white\"/>\n",
         kWidth, kHeight, kWidth, kHeight);
     out += Text(kLeft, 24, "start", 15,
@@ -98,8 +106,7 @@ class Figure {
              Text(kWidth / 2, kHeight / 2, "middle", 13, "no trial has held-out metrics yet") +
              "</svg>\n";
     out += Axes();
-    for (std::size_t i = 0; i < architectures_.size(); ++i)
-      out += Series(architectures_[i], kStyles[i % kStyles.size()]);
+    for (std::size_t i = 0; i < series_.size(); ++i) out += Series(series_[i], StyleOf(i));
     return out + Labels() + Legend() + "</svg>\n";
   }
 
@@ -112,8 +119,8 @@ class Figure {
                        (kWidth - kLeft - kRight);
   }
   double Y(double fvu) const {
-    return kTop + (y_ticks_.back() - fvu) / (y_ticks_.back() - y_ticks_.front()) *
-                      (kHeight - kTop - kBottom);
+    return top_ + (y_ticks_.back() - fvu) / (y_ticks_.back() - y_ticks_.front()) *
+                      (kHeight - top_ - kBottom);
   }
 
   std::string Axes() const {
@@ -127,24 +134,24 @@ class Figure {
     for (const double t : LogTicks(x_low_, x_high_)) {
       absl::StrAppendFormat(
           &out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
-          X(t), kTop, X(t), kHeight - kBottom);
+          X(t), top_, X(t), kHeight - kBottom);
       out += Text(X(t), kHeight - kBottom + 18, "middle", 12, absl::StrFormat("%.6g", t));
     }
     absl::StrAppendFormat(&out,
                           "<path d=\"M%.1f %.1f V%.1f H%.1f\" fill=\"none\" stroke=\"#555\"/>\n",
-                          kLeft, kTop, kHeight - kBottom, kWidth - kRight);
+                          kLeft, top_, kHeight - kBottom, kWidth - kRight);
     out += Text((kLeft + kWidth - kRight) / 2, kHeight - 16, "middle", 13,
                 "L0: active latents per token, held-out rows (log scale)");
-    const double middle = (kTop + kHeight - kBottom) / 2;
+    const double middle = (top_ + kHeight - kBottom) / 2;
     return out + Text(20, middle, "middle", 13, "FVU, held-out rows",
                       absl::StrFormat(" transform=\"rotate(-90 20 %.1f)\"", middle));
   }
 
-  std::string Series(const std::string& architecture, const Style& style) {
+  std::string Series(const std::string& series, const Style& style) {
     std::vector<FrontPoint> points;
     std::vector<const ResultRow*> rows;
     for (const ResultRow& r : results_.rows) {
-      if (r.architecture != architecture || !Shown(r)) continue;
+      if (r.series != series || !Shown(r)) continue;
       points.push_back({r.l0, r.fvu});
       rows.push_back(&r);
     }
@@ -160,19 +167,22 @@ class Figure {
       labelled_.push_back({rows[i], x, y, style.colour});
     }
     return absl::StrFormat(
-               "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\"/>\n", line,
-               style.colour) +
+               "<polyline points=\"%s\" fill=\"none\" stroke=\"%s\" stroke-width=\"1.6\" "
+               "stroke-dasharray=\"%s\"/>\n",
+               line, style.colour, style.dashes[0] == 0 ? "none" : style.dashes) +
            marks;
   }
 
-  /// Each label at the first of six places where it covers no marker and no other label.
+  /// Each label at the first of six places where it covers no marker and no other label; where
+  /// there is none, the table tells.
   std::string Labels() {
     std::string out;
     for (const Labelled& l : labelled_) {
       std::string text = l.row->parameters;
       if (const std::size_t space = text.find(' '); space != std::string::npos)
         text = text.substr(space + 1);
-      text = absl::StrReplaceAll(text, {{"l1_coefficient=", "λ="}});
+      text = absl::StrReplaceAll(
+          text, {{"l1_coefficient=", "λ="}, {"l0_coefficient=", "λ="}, {"target_l0=", "L0→"}});
       const double w = kLetter * DisplayWidth(text);
       const std::array<std::pair<double, double>, 6> places = {{{9, -6 - kLineHeight + 3},
                                                                 {9, 4},
@@ -181,14 +191,16 @@ class Figure {
                                                                 {-w / 2, -10 - kLineHeight},
                                                                 {-w / 2, 10}}};
       Box box;
+      bool free = false;
       for (const auto& [dx, dy] : places) {
         box = {l.x + dx, l.y + dy, w, kLineHeight};
-        const bool inside = box.x >= kLeft && box.x + w <= kWidth - 4 && box.y >= kTop - 8 &&
+        const bool inside = box.x >= kLeft && box.x + w <= kWidth - 4 && box.y >= top_ - 8 &&
                             box.y + box.h <= kHeight - kBottom;
-        if (inside && std::none_of(taken_.begin(), taken_.end(),
-                                   [&](const Box& b) { return b.Overlaps(box); }))
-          break;
+        free = inside && std::none_of(taken_.begin(), taken_.end(),
+                                      [&](const Box& b) { return b.Overlaps(box); });
+        if (free) break;
       }
+      if (!free) continue;
       taken_.push_back(box);
       out += Text(box.x, box.y + kLineHeight - 3, "start", 11, text,
                   absl::StrCat(" fill=\"", l.colour, "\""));
@@ -196,16 +208,31 @@ class Figure {
     return out;
   }
 
+  /// Series from left to right, in as many lines as they need; the note ends the last one.
+  void PlaceLegend() {
+    double x = kLeft;
+    int line = 0;
+    for (const std::string& name : series_) {
+      const double w = 36 + 7.0 * DisplayWidth(name);
+      if (x > kLeft && x + w > kWidth - kRight) {
+        x = kLeft;
+        ++line;
+      }
+      legend_.push_back({x, 37.0 + kLegendLine * line});
+      x += w;
+    }
+    if (x + kLetter * DisplayWidth(kNote) > kWidth - kRight) ++line;
+    note_y_ = 41.0 + kLegendLine * line;
+    top_ = kTop + kLegendLine * line;
+  }
+
   std::string Legend() const {
     std::string out;
-    double x = kLeft;
-    for (std::size_t i = 0; i < architectures_.size(); ++i) {
-      out += Marker(kStyles[i % kStyles.size()], x + 6, 37, true) +
-             Text(x + 18, 41, "start", 12, architectures_[i]);
-      x += 36 + 7.0 * DisplayWidth(architectures_[i]);
+    for (std::size_t i = 0; i < series_.size(); ++i) {
+      const auto& [x, y] = legend_[i];
+      out += Marker(StyleOf(i), x + 6, y, true) + Text(x + 18, y + 4, "start", 12, series_[i]);
     }
-    return out + Text(kWidth - kRight, 41, "end", 11, "hollow: off its architecture's front",
-                      " fill=\"#666\"");
+    return out + Text(kWidth - kRight, note_y_, "end", 11, kNote, " fill=\"#666\"");
   }
 
   struct Labelled {
@@ -214,7 +241,9 @@ class Figure {
     const char* colour;
   };
   const Results& results_;
-  std::vector<std::string> architectures_;
+  std::vector<std::string> series_;
+  std::vector<std::pair<double, double>> legend_;  // where each series' mark stands
+  double note_y_ = 0, top_ = kTop;
   double x_low_ = 1, x_high_ = 10;
   std::vector<double> y_ticks_;
   std::vector<Box> taken_;

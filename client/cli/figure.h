@@ -1,5 +1,5 @@
 #pragma once
-// The figure of `best --svg`: held-out FVU against L0 (logarithmic), one series an architecture,
+// The figure of `best --svg`: held-out FVU against L0 (logarithmic), one series an architecture or variant,
 // its front as a line, points labelled by what varies. Self-contained SVG 1.1. Pure.
 
 #include <string>

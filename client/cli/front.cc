@@ -37,6 +37,19 @@ std::optional<double> FvuAt(const std::vector<FrontPoint>& front, double l0) {
   return left->fvu + t * (right->fvu - left->fvu);
 }
 
+std::optional<double> FvuNear(const std::vector<FrontPoint>& front, double l0, double slack) {
+  if (const auto inside = FvuAt(front, l0)) return inside;
+  if (front.size() < 2 || !(l0 >= front.front().l0 * (1 - slack)) ||
+      !(l0 <= front.back().l0 * (1 + slack))) {
+    return std::nullopt;
+  }
+  const bool below = l0 < front.front().l0;
+  const FrontPoint& a = below ? front[0] : front[front.size() - 2];
+  const FrontPoint& b = below ? front[1] : front[front.size() - 1];
+  const double t = (std::log(l0) - std::log(a.l0)) / (std::log(b.l0) - std::log(a.l0));
+  return a.fvu + t * (b.fvu - a.fvu);
+}
+
 Comparison Compare(const std::vector<FrontPoint>& a, const std::vector<FrontPoint>& b) {
   std::set<double> at;
   for (const auto* front : {&a, &b}) {

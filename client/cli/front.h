@@ -20,6 +20,10 @@ std::vector<std::size_t> ParetoFront(const std::vector<FrontPoint>& points);
 /// FVU of a front (rising L0) at `l0`: linear in log L0 between neighbours; nullopt outside.
 std::optional<double> FvuAt(const std::vector<FrontPoint>& front, double l0);
 
+/// FvuAt, and beyond an end of a front of two points or more by a share `slack` of its L0 along the
+/// last piece.
+std::optional<double> FvuNear(const std::vector<FrontPoint>& front, double l0, double slack);
+
 struct Comparison {
   struct At {
     double l0 = 0;

@@ -29,6 +29,18 @@ TEST(FvuAt, IsLinearInLogL0AndUnknownOutside) {
   EXPECT_EQ(*FvuAt({{5, 0.5}}, 5), 0.5);
 }
 
+TEST(FvuNear, ContinuesAFrontALittleBeyondItsEnds) {
+  const std::vector<FrontPoint> front = {{16, 0.30}, {32, 0.20}, {64, 0.14}};
+  EXPECT_EQ(*FvuNear(front, 32, 0.1), 0.20);
+  EXPECT_NEAR(*FvuNear(front, 15, 0.1), 0.30 + 0.10 * std::log2(16.0 / 15), 1e-12);
+  EXPECT_NEAR(*FvuNear(front, 70, 0.1), 0.14 - 0.06 * std::log2(70.0 / 64), 1e-12);
+  EXPECT_FALSE(FvuNear(front, 14, 0.1).has_value());
+  EXPECT_FALSE(FvuNear(front, 71, 0.1).has_value());
+  EXPECT_FALSE(FvuNear(front, kNaN, 0.1).has_value());
+  EXPECT_FALSE(FvuNear({{32, 0.2}}, 31.9, 0.1).has_value());
+  EXPECT_FALSE(FvuNear({}, 32, 0.1).has_value());
+}
+
 TEST(Compare, LooksAtEveryPointInsideTheOverlap) {
   const Comparison c = Compare({{16, 0.30}, {64, 0.10}}, {{8, 0.60}, {32, 0.40}, {128, 0.20}});
   ASSERT_EQ(c.at.size(), 3U);

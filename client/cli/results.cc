@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <optional>
+#include <set>
+#include <tuple>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
@@ -14,6 +18,9 @@
 namespace sae::cli {
 namespace {
 using saeloom::v1::Trial;
+
+/// A controlled L0 is near its target, not at it: a front is continued so far.
+constexpr double kBeyondEnds = 0.1;
 
 bool Meets(double value, const config::Constraint& c) {
   if (!std::isfinite(value)) return false;
@@ -34,11 +41,16 @@ bool Feasible(const Trial& trial, const saeloom::v1::Objective& objective) {
                      });
 }
 
+bool HasAuxK(const std::string& architecture) {
+  return architecture == "topk" || architecture == "batchtopk" || architecture == "matryoshka";
+}
+
 ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
   ResultRow r;
   r.trial = BareName(t.name());
   r.parameters = ParameterText(t);
   r.architecture = t.config().sae().architecture();
+  r.series = SeriesText(t);
   r.state = StateText(t.state());
   r.fvu = MetricOf(t, "heldout.fvu");
   r.explained_variance = MetricOf(t, "heldout.explained_variance");
@@ -50,7 +62,7 @@ ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
   r.objective = MetricOf(t, objective.metric());
   r.feasible = Feasible(t, objective);
   r.aux_off =
-      r.architecture == "topk" && t.config().sae().has_aux_k() && t.config().sae().aux_k() == 0;
+      HasAuxK(r.architecture) && t.config().sae().has_aux_k() && t.config().sae().aux_k() == 0;
   return r;
 }
 
@@ -62,15 +74,6 @@ std::string ObjectiveText(const saeloom::v1::Objective& o) {
   return text;
 }
 
-std::vector<FrontPoint> FrontOf(const Results& results, const std::string& architecture) {
-  std::vector<FrontPoint> points, front;
-  for (const ResultRow& r : results.rows) {
-    if (r.architecture == architecture) points.push_back({r.l0, r.fvu});
-  }
-  for (const std::size_t i : ParetoFront(points)) front.push_back(points[i]);
-  return front;
-}
-
 void FindAuxPairs(const std::vector<Trial>& trials, Results& results) {
   const auto same_but_aux = [](Trial a, Trial b) {
     a.mutable_config()->mutable_sae()->clear_aux_k();
@@ -80,7 +83,7 @@ void FindAuxPairs(const std::vector<Trial>& trials, Results& results) {
   for (std::size_t off = 0; off < trials.size(); ++off) {
     if (!results.rows[off].aux_off) continue;
     for (std::size_t on = 0; on < trials.size(); ++on) {
-      if (on != off && !results.rows[on].aux_off && results.rows[on].architecture == "topk" &&
+      if (on != off && !results.rows[on].aux_off && HasAuxK(results.rows[on].architecture) &&
           same_but_aux(trials[on], trials[off])) {
         results.aux.push_back({on, off});
       }
@@ -94,7 +97,7 @@ std::string RangeText(const std::vector<FrontPoint>& front) {
   return absl::StrCat("spans L0 ", Number(front.front().l0, 3), " to ", Number(front.back().l0, 3));
 }
 
-std::string PairText(const ArchitecturePair& pair) {
+std::string PairText(const SeriesPair& pair) {
   std::string out =
       absl::StrCat("\n", pair.a, " and ", pair.b,
                    " at equal L0: held-out FVU, interpolated along each front in log L0\n");
@@ -117,19 +120,76 @@ std::string PairText(const ArchitecturePair& pair) {
   return out;
 }
 
-}  // namespace
+/// Levels of L0 at which many series are compared: those of the series that sets its L0 exactly,
+/// else of the one with the most points.
+std::vector<double> Levels(const Results& results, const std::vector<std::string>& series) {
+  constexpr std::size_t kMostLevels = 8;
+  std::vector<FrontPoint> chosen;
+  for (const std::string& name : series) {
+    std::vector<FrontPoint> front = FrontOf(results, name);
+    if (name == "topk" && !front.empty()) {
+      chosen = std::move(front);
+      break;
+    }
+    if (front.size() > chosen.size()) chosen = std::move(front);
+  }
+  std::vector<double> out;
+  for (const FrontPoint& p : chosen) out.push_back(p.l0);
+  if (out.size() > kMostLevels) out.resize(kMostLevels);
+  return out;
+}
 
-std::vector<std::string> ArchitecturesOf(const Results& results) {
-  std::vector<std::string> out;
-  // The plainest one (first in the list of names) comes last: it is what the others are compared
-  // with.
-  const auto& names = config::Architectures();
-  for (auto it = names.rbegin(); it != names.rend(); ++it) {
-    if (std::any_of(results.rows.begin(), results.rows.end(),
-                    [&](const ResultRow& r) { return r.architecture == *it; })) {
-      out.push_back(*it);
+std::string EqualL0Text(const Results& results, const std::vector<std::string>& series) {
+  const std::vector<double> levels = Levels(results, series);
+  if (levels.empty()) return "\nnot comparable: no trial has held-out metrics yet\n";
+  std::vector<Table::Column> columns = {{"AT EQUAL L0"}};
+  for (const double l0 : levels)
+    columns.push_back({absl::StrCat("L0 ", Number(l0, 3)), Table::Align::kRight});
+  std::vector<std::vector<std::optional<double>>> values;  // by series, by level
+  std::vector<double> lowest(levels.size(), std::numeric_limits<double>::infinity());
+  for (const std::string& name : series) {
+    const std::vector<FrontPoint> front = FrontOf(results, name);
+    values.emplace_back();
+    for (std::size_t i = 0; i < levels.size(); ++i) {
+      values.back().push_back(FvuNear(front, levels[i], kBeyondEnds));
+      lowest[i] = std::min(lowest[i], values.back().back().value_or(lowest[i]));
     }
   }
+  Table table(columns);
+  for (std::size_t s = 0; s < series.size(); ++s) {
+    std::vector<std::string> cells = {series[s]};
+    for (std::size_t i = 0; i < levels.size(); ++i) {
+      const std::optional<double>& v = values[s][i];
+      cells.push_back(!v ? "-" : absl::StrCat(*v <= lowest[i] ? "* " : "", Number(*v)));
+    }
+    table.Add(std::move(cells));
+  }
+  return absl::StrCat(
+      "\nheld-out FVU along each front, linear in log L0, up to 10% beyond its ends; ",
+      "* = lowest\n", table.Text());
+}
+
+}  // namespace
+
+std::vector<FrontPoint> FrontOf(const Results& results, const std::string& series) {
+  std::vector<FrontPoint> points, front;
+  for (const ResultRow& r : results.rows) {
+    if (r.series == series) points.push_back({r.l0, r.fvu});
+  }
+  for (const std::size_t i : ParetoFront(points)) front.push_back(points[i]);
+  return front;
+}
+
+std::vector<std::string> SeriesOf(const Results& results) {
+  const auto& names = config::Architectures();
+  // Architectures in reverse order of their list; of one, the plain series before its variants.
+  std::set<std::tuple<std::ptrdiff_t, std::size_t, std::string>> sorted;
+  for (const ResultRow& r : results.rows) {
+    const auto at = std::find(names.begin(), names.end(), r.architecture);
+    sorted.emplace(names.end() - at, r.series == r.architecture ? 0 : 1, r.series);
+  }
+  std::vector<std::string> out;
+  for (const auto& [architecture, variant, series] : sorted) out.push_back(series);
   return out;
 }
 
@@ -152,14 +212,10 @@ Results CollectResults(const saeloom::v1::Sweep& sweep, const std::vector<Trial>
     const double best = out.best < 0 ? 0 : out.rows[static_cast<std::size_t>(out.best)].objective;
     if (out.best < 0 || (maximize ? mine > best : mine < best)) out.best = static_cast<int>(i);
   }
-  const std::vector<std::string> architectures = ArchitecturesOf(out);
-  for (std::size_t i = 0; i < architectures.size(); ++i) {
-    for (std::size_t j = i + 1; j < architectures.size(); ++j) {
-      ArchitecturePair pair{architectures[i],
-                            architectures[j],
-                            FrontOf(out, architectures[i]),
-                            FrontOf(out, architectures[j]),
-                            {}};
+  const std::vector<std::string> series = SeriesOf(out);
+  for (std::size_t i = 0; i < series.size(); ++i) {
+    for (std::size_t j = i + 1; j < series.size(); ++j) {
+      SeriesPair pair{series[i], series[j], FrontOf(out, series[i]), FrontOf(out, series[j]), {}};
       pair.comparison = Compare(pair.front_a, pair.front_b);
       out.pairs.push_back(std::move(pair));
     }
@@ -186,11 +242,10 @@ std::string ResultsText(const Results& results) {
                {"STATE"}});
   std::vector<const ResultRow*> order;
   for (const ResultRow& r : results.rows) order.push_back(&r);
-  const std::vector<std::string> architectures = ArchitecturesOf(results);
+  const std::vector<std::string> series = SeriesOf(results);
   std::stable_sort(order.begin(), order.end(), [&](const ResultRow* a, const ResultRow* b) {
     const auto key = [&](const ResultRow* r) {
-      return std::pair(std::find(architectures.begin(), architectures.end(), r->architecture) -
-                           architectures.begin(),
+      return std::pair(std::find(series.begin(), series.end(), r->series) - series.begin(),
                        std::isfinite(r->l0) ? r->l0 : 1e300);
     };
     return key(a) < key(b);
@@ -201,7 +256,11 @@ std::string ResultsText(const Results& results) {
                Number(r->gamma), Count(r->tokens_per_second), r->state});
   }
   out += table.Text();
-  for (const ArchitecturePair& pair : results.pairs) out += PairText(pair);
+  if (series.size() > 2) {
+    out += EqualL0Text(results, series);
+  } else {
+    for (const SeriesPair& pair : results.pairs) out += PairText(pair);
+  }
   if (!results.aux.empty()) out += "\n";
   for (const AuxPair& pair : results.aux) {
     const ResultRow& with = results.rows[pair.with];

@@ -13,6 +13,7 @@ json RowJson(const ResultRow& r) {
   return {{"trial", r.trial},
           {"parameters", r.parameters},
           {"architecture", r.architecture},
+          {"series", r.series},
           {"state", r.state},
           {"fvu", Finite(r.fvu)},
           {"explained_variance", Finite(r.explained_variance)},
@@ -34,7 +35,7 @@ std::string ResultsJson(const Results& results) {
   out["trials"] = json::array();
   for (const ResultRow& r : results.rows) out["trials"].push_back(RowJson(r));
   out["comparisons"] = json::array();
-  for (const ArchitecturePair& pair : results.pairs) {
+  for (const SeriesPair& pair : results.pairs) {
     json at = json::array();
     for (const Comparison::At& p : pair.comparison.at)
       at.push_back({{"l0", p.l0}, {pair.a, p.a}, {pair.b, p.b}});

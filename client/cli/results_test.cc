@@ -2,15 +2,19 @@
 
 #include <limits>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "client/cli/figure.h"
 #include "client/cli/testing/trials.h"
+#include "client/cli/trial_view.h"
+#include "sae/config/sweep_spec.h"
 
 namespace sae::cli {
 namespace {
+using config::TrialId;
 using testing::DemoSweep;
 using ::testing::HasSubstr;
 using ::testing::Not;
@@ -89,6 +93,83 @@ TEST(Results, FrontsThatDoNotOverlapAreSaidToBeNotComparable) {
               HasSubstr("not comparable: topk spans L0 16.0 to 32.0, relu_l1 is at L0 150\n"));
 }
 
+/// Every architecture and a few variants, each near L0 32 and 64.
+std::vector<saeloom::v1::Trial> EveryArchitecture() {
+  std::vector<saeloom::v1::Trial> trials;
+  const auto add = [&](const std::string& architecture, double fvu, bool ranked) {
+    for (const int l0 : {32, 64}) {
+      auto t = testing::MakeTrial(TrialId(static_cast<std::int64_t>(trials.size())), architecture);
+      (*t.mutable_parameters())["sae.architecture"].set_string_value(architecture);
+      (*t.mutable_parameters())[ranked ? "sae.k" : "sae.target_l0"].set_number_value(l0);
+      auto& m = *t.mutable_metrics();
+      m["heldout.fvu"] = fvu * 32 / l0;
+      m["heldout.l0"] = ranked ? l0 : l0 * 1.02;
+      trials.push_back(std::move(t));
+    }
+  };
+  for (const char* name : {"topk", "batchtopk", "matryoshka"}) add(name, 0.20, true);
+  for (const char* name : {"relu_l1", "gated", "jumprelu", "relu_l1", "jumprelu"})
+    add(name, 0.30, false);
+  for (const std::size_t i : {12U, 13U, 14U, 15U}) {
+    const std::string penalty = i < 14 ? "lp" : "tanh";
+    (*trials[i].mutable_parameters())["sae.penalty"].set_string_value(penalty);
+    trials[i].mutable_config()->mutable_sae()->set_penalty(penalty);
+  }
+  (*trials[2].mutable_metrics())["heldout.fvu"] = 0.15;  // batchtopk at 32
+  return trials;
+}
+
+TEST(Results, VariantsAreSeriesOfTheirOwn) {
+  auto t = testing::MakeTrial("0000", "relu_l1");
+  auto* sae = t.mutable_config()->mutable_sae();
+  for (const auto& [penalty, series] :
+       {std::pair{"", "relu_l1"}, {"auto", "relu_l1"}, {"l1", "relu_l1"}, {"lp", "relu_l1/lp"}}) {
+    sae->set_penalty(penalty);
+    EXPECT_EQ(SeriesText(t), series);
+  }
+  (*t.mutable_parameters())["sae.penalty"].set_string_value("lp");
+  (*t.mutable_parameters())["sae.target_l0"].set_number_value(32);
+  EXPECT_EQ(ParameterText(t), "relu_l1/lp target_l0=32");
+  sae->set_penalty("auto");
+  sae->set_architecture("topk");
+  sae->set_multi_topk(true);
+  EXPECT_EQ(SeriesText(t), "topk/multi");
+  sae->set_transcoder(true);
+  sae->set_multi_topk(false);
+  EXPECT_EQ(SeriesText(t), "topk/transcoder");
+  sae->set_skip(true);
+  EXPECT_EQ(SeriesText(t), "topk/skip");
+}
+
+TEST(Results, ManySeriesAreComparedInOneTable) {
+  const std::string text = ResultsText(CollectResults(DemoSweep(), EveryArchitecture()));
+  EXPECT_THAT(text, HasSubstr(R"(
+held-out FVU along each front, linear in log L0, up to 10% beyond its ends; * = lowest
+AT EQUAL L0     L0 32.0   L0 64.0
+jumprelu         0.3043    0.1543
+jumprelu/tanh    0.3043    0.1543
+gated            0.3043    0.1543
+matryoshka       0.2000  * 0.1000
+batchtopk      * 0.1500  * 0.1000
+topk             0.2000  * 0.1000
+relu_l1          0.3043    0.1543
+relu_l1/lp       0.3043    0.1543
+)"));
+  EXPECT_THAT(text, HasSubstr("jumprelu/tanh target_l0=32"));
+  EXPECT_THAT(text, Not(HasSubstr("at equal L0: held-out")));  // no pairs beside it
+}
+
+TEST(Results, AuxKIsJudgedForEveryRankedArchitecture) {
+  auto trials = EveryArchitecture();
+  trials[3] = trials[2];  // batchtopk at 32, once more without AuxK
+  trials[3].set_name(TrialName("demo", "0003"));
+  trials[3].mutable_config()->mutable_sae()->set_aux_k(0);
+  const Results r = CollectResults(DemoSweep(), trials);
+  ASSERT_EQ(r.aux.size(), 1U);
+  EXPECT_EQ(r.aux[0].with, 2U);
+  EXPECT_EQ(r.aux[0].without, 3U);
+}
+
 TEST(Results, JsonHasTheSameNumbers) {
   const auto j = nlohmann::json::parse(ResultsJson(CollectResults(DemoSweep(), DemoTrials())));
   EXPECT_EQ(j["best"], "0002");
@@ -115,11 +196,37 @@ TEST(Figure, HasAxesLegendAndEveryPoint) {
     return n;
   };
   EXPECT_EQ(count("<polyline"), 2U);
-  EXPECT_EQ(count("<circle"), 6U);  // 5 topk and its legend
-  EXPECT_EQ(count("<rect"), 4U);    // background, 2 relu_l1 and its legend
+  EXPECT_EQ(count("<circle"), 6U);          // 5 topk and its legend
+  EXPECT_EQ(count("<path transform"), 3U);  // 2 relu_l1 and its legend
   // Log axis from 16 / 1.25 to 150 * 1.25, 664 pixels wide from 72 on; FVU 0.31 between the ticks
   // 0.05 and 0.35.
   EXPECT_THAT(svg, HasSubstr("<circle cx=\"127.2\" cy=\"97.6\""));
+}
+
+TEST(Figure, EightSeriesDifferInColourShapeAndDashes) {
+  const std::string svg = ParetoSvg(CollectResults(DemoSweep(), EveryArchitecture()));
+  const auto values = [&](const std::string& attribute) {
+    std::set<std::string> out;
+    for (std::size_t at = 0; (at = svg.find(attribute, at)) != std::string::npos; ++at) {
+      const std::size_t begin = at + attribute.size();
+      out.insert(svg.substr(begin, svg.find('"', begin) - begin));
+    }
+    return out;
+  };
+  EXPECT_EQ(values("stroke-dasharray=\"").size(), 8U);
+  std::size_t lines = 0;
+  for (std::size_t at = 0; (at = svg.find("<polyline", at)) != std::string::npos; ++at) ++lines;
+  EXPECT_EQ(lines, 8U);
+  std::set<std::string> outlines;
+  for (std::size_t at = 0; (at = svg.find(" d=\"M", at)) != std::string::npos; ++at) {
+    if (svg[at - 1] == ')' || svg[at - 1] == '"') outlines.insert(svg.substr(at + 4, 18));
+  }
+  EXPECT_GE(outlines.size(), 7U);  // and the circle
+  for (const char* name : {">jumprelu/tanh<", ">relu_l1/lp<", ">matryoshka<"})
+    EXPECT_THAT(svg, HasSubstr(name));
+  // Two lines of legend: the second one is 16 pixels below the first.
+  EXPECT_THAT(svg, HasSubstr("y=\"41.0\""));
+  EXPECT_THAT(svg, HasSubstr("y=\"57.0\""));
 }
 
 TEST(Figure, WithoutMetricsItSaysSo) {

@@ -31,6 +31,10 @@ TEST(LoadSpec, MakesTheStoreAbsoluteAndReadsItsManifest) {
   ASSERT_TRUE(ReadStoreManifest(*spec, t.world).ok());
   EXPECT_EQ(spec->store_d, 576);
   EXPECT_EQ(spec->store_hash, HashToText(Xxh3(manifest)));
+  EXPECT_EQ(spec->store_target_d, 0);
+  t.Write("store/manifest.json", R"({"d": 576, "target_d": 320})");
+  ASSERT_TRUE(ReadStoreManifest(*spec, t.world).ok());
+  EXPECT_EQ(spec->store_target_d, 320);
   t.Write("store/manifest.json", "{");
   EXPECT_EQ(ReadStoreManifest(*spec, t.world).code(), absl::StatusCode::kDataLoss);
 }

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <set>
 
 #include "client/cli/json_view.h"
 #include "client/cli/table.h"
@@ -31,12 +32,27 @@ std::string ValueText(const google::protobuf::Value& v) {
 
 }  // namespace
 
+std::string SeriesText(const saeloom::v1::Trial& trial) {
+  const saeloom::v1::SaeSpec& sae = trial.config().sae();
+  const std::string& penalty = sae.penalty();
+  const bool plain = penalty.empty() || penalty == "auto" || penalty == "none" || penalty == "l1" ||
+                     penalty == "l0";
+  std::string out = sae.architecture();
+  if (!plain) out += "/" + penalty;
+  if (sae.multi_topk()) out += "/multi";
+  if (sae.transcoder()) out += sae.skip() ? "/skip" : "/transcoder";
+  return out;
+}
+
 std::string ParameterText(const saeloom::v1::Trial& trial) {
-  std::string out = trial.config().sae().architecture();
+  // What the series says is not said twice.
+  static const std::set<std::string> in_series = {"sae.architecture", "sae.penalty",
+                                                  "sae.multi_topk", "sae.transcoder", "sae.skip"};
+  std::string out = SeriesText(trial);
   const std::map<std::string, google::protobuf::Value> sorted(trial.parameters().begin(),
                                                               trial.parameters().end());
   for (const auto& [path, value] : sorted) {
-    if (path == "sae.architecture") continue;
+    if (in_series.contains(path)) continue;
     out += (out.empty() ? "" : " ") + path.substr(path.rfind('.') + 1) + "=" + ValueText(value);
   }
   return out;

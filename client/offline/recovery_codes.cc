@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "sae/checkpoint/checkpoint.h"
@@ -40,18 +41,17 @@ struct Batch {
 class CodeMeter {
  public:
   CodeMeter(const data::SyntheticSource& source, const model::Sae& sae, ThreadPool& pool)
-      : sae_(sae),
-        features_(static_cast<std::int64_t>(source.probabilities().size())),
+      : features_(static_cast<std::int64_t>(source.probabilities().size())),
         truth_{source.dictionary(), source.d()},
         decoder_{sae.w_dec, sae.d},
         reconstruction_(std::vector<double>(static_cast<std::size_t>(sae.d))),
         detection_(eval::NearestRows(decoder_, truth_, kKind, pool).partner, features_) {
-    if (features_ > 1 && source.parents()[1] == 0) {
-      parent_latent_ =
-          eval::NearestRows({truth_.rows.first(static_cast<std::size_t>(sae.d)), sae.d}, decoder_,
-                            kKind, pool)
-              .partner[0];
-    }
+    if (features_ < 2 || source.parents()[1] != 0) return;
+    // S is the parent's nearest latent alone: a latent for parent and child together would pass for
+    // a split of the parent by its F1, and hide what is looked for.
+    const std::span<const float> parent = truth_.rows.first(static_cast<std::size_t>(sae.d));
+    const auto nearest = eval::NearestRows({parent, sae.d}, decoder_, kKind, pool);
+    absorption_.emplace(parent, nearest.partner, decoder_);
   }
 
   absl::Status Add(const Batch& batch, model::SaeRunner& runner) {
@@ -60,9 +60,7 @@ class CodeMeter {
     SAE_RETURN_IF_ERROR(runner.Decode(*codes, batch.x, x_hat_));
     reconstruction_.Add(std::span<const float>(batch.x), std::span<const float>(x_hat_));
     detection_.Add(*codes, batch.truth);
-    if (parent_latent_ < 0) return absl::OkStatus();
-    batches_.push_back(batch);
-    codes_.push_back(*codes);
+    if (absorption_) absorption_->Add(batch.x, *codes, batch.parent, batch.child);
     return absl::OkStatus();
   }
 
@@ -72,40 +70,16 @@ class CodeMeter {
     (*out)["precision"] = mean.precision;
     (*out)["recall"] = mean.recall;
     (*out)["f1"] = mean.f1;
-    if (parent_latent_ >= 0) (*out)["absorption"] = Absorption();
+    if (absorption_) (*out)["absorption"] = absorption_->Result().rate;
   }
 
  private:
-  double Absorption() const {
-    std::int64_t rows = 0, row = 0;
-    for (const Batch& b : batches_) rows += static_cast<std::int64_t>(b.parent.size());
-    std::vector<std::uint8_t> fires(static_cast<std::size_t>(sae_.latents * rows)), parent;
-    for (std::size_t i = 0; i < batches_.size(); ++i) {
-      const kernels::Codes<float>& codes = codes_[i];
-      for (std::size_t b = 0; b < static_cast<std::size_t>(codes.tokens); ++b, ++row) {
-        for (auto e = codes.indptr[b]; e < codes.indptr[b + 1]; ++e)
-          fires[static_cast<std::size_t>(codes.ids[static_cast<std::size_t>(e)] * rows + row)] = 1;
-        parent.push_back(batches_[i].parent[b]);
-      }
-    }
-    const std::vector<std::int64_t> own =
-        eval::SplitLatents(fires, sae_.latents, parent, parent_latent_);
-    eval::AbsorptionAccumulator absorption(truth_.rows.first(static_cast<std::size_t>(sae_.d)), own,
-                                           decoder_);
-    for (std::size_t i = 0; i < batches_.size(); ++i)
-      absorption.Add(batches_[i].x, codes_[i], batches_[i].parent, batches_[i].child);
-    return absorption.Result().rate;
-  }
-
-  const model::Sae& sae_;
   const std::int64_t features_;
   const eval::Dictionary truth_, decoder_;
   model::ReconstructionAccumulator reconstruction_;
   eval::DetectionAccumulator detection_;
-  std::int64_t parent_latent_ = -1;
+  std::optional<eval::AbsorptionAccumulator> absorption_;
   std::vector<float> x_hat_;
-  std::vector<Batch> batches_;
-  std::vector<kernels::Codes<float>> codes_;
 };
 
 absl::StatusOr<Batch> NextBatch(data::SyntheticSource& source, std::int64_t rows) {

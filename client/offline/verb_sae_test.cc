@@ -1,10 +1,10 @@
 // export, import, encode and latents as a user runs them, on SAEs of every architecture.
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <nlohmann/json.hpp>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "sae/base/env.h"
 #include "sae/base/process.h"
@@ -20,7 +20,8 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kWidth = 7, kLatents = 19, kRows = 60;
-const char* const kArchitectures[] = {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"};
+const char* const kArchitectures[] = {"relu_l1",    "topk",  "batchtopk",
+                                      "matryoshka", "gated", "jumprelu"};
 
 class SaeVerbsTest : public ::testing::Test {
  protected:
@@ -52,20 +53,23 @@ class SaeVerbsTest : public ::testing::Test {
     EXPECT_TRUE(process.ok()) << process.status();
     auto ended = (*process)->Wait(absl::Seconds(50));
     EXPECT_TRUE(ended.ok() && ended->has_value());
-    return {(*ended)->ShellCode(), RealEnv().Read(spec.output).value_or(""), RealEnv().Read(spec.errors).value_or("")};
+    return {(*ended)->ShellCode(), RealEnv().Read(spec.output).value_or(""),
+            RealEnv().Read(spec.errors).value_or("")};
   }
   std::string Checkpoint(const std::string& name, const model::Sae& sae) {
     const std::string directory = folder_ / name;
     EXPECT_TRUE(checkpoint::SaveSae(RealEnv(), directory, sae).ok());
     return directory;
   }
-  /// f [rows, latents] and x_hat as `encode --dense --recon` writes them, the sparse form checked against f.
+  /// f [rows, latents] and x_hat as `encode --dense --recon` writes them, the sparse form checked
+  /// against f.
   struct Encoded {
     std::vector<float> f, x_hat;
   };
   Encoded Encode(const std::string& sae) {
     const std::string out = folder_ / "codes.safetensors";
-    const Outcome encode = Run({"encode", "--sae", sae, "--store", store_, "--out", out, "--dense", "--recon"});
+    const Outcome encode =
+        Run({"encode", "--sae", sae, "--store", store_, "--out", out, "--dense", "--recon"});
     EXPECT_EQ(encode.code, 0) << encode.errors;
     const auto file = SafetensorsReader::Open(out);
     EXPECT_TRUE(file.ok()) << file.status();
@@ -73,7 +77,8 @@ class SaeVerbsTest : public ::testing::Test {
     Encoded e{*(*file)->GetFloats("f"), *(*file)->GetFloats("x_hat")};
     const std::vector<float> values = *(*file)->GetFloats("values");
     std::vector<float> nonzero;
-    std::copy_if(e.f.begin(), e.f.end(), std::back_inserter(nonzero), [](float v) { return v != 0; });
+    std::copy_if(e.f.begin(), e.f.end(), std::back_inserter(nonzero),
+                 [](float v) { return v != 0; });
     EXPECT_EQ(values, nonzero);
     return e;
   }
@@ -87,13 +92,17 @@ TEST_F(SaeVerbsTest, ExportsImportsAndEncodesEveryArchitecture) {
     for (const bool transcoder : {false, true}) {
       SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", transcoder" : ""));
       const bool skip = transcoder && std::string(architecture) != "topk";
-      const model::Sae sae = model::RandomSae({.architecture = architecture, .d_out = skip ? 5 : 0, .pre_bias = !transcoder,
-                                               .transcoder = transcoder, .skip = skip});
+      const model::Sae sae = model::RandomSae({.architecture = architecture,
+                                               .d_out = skip ? 5 : 0,
+                                               .pre_bias = !transcoder,
+                                               .transcoder = transcoder,
+                                               .skip = skip});
       const std::string name = absl::StrCat(architecture, transcoder);
-      const std::string exported = folder_ / ("exported" + name), imported = folder_ / ("imported" + name);
+      const std::string exported = folder_ / ("exported" + name),
+                        imported = folder_ / ("imported" + name);
       const std::string from = Checkpoint("checkpoint" + name, sae);
-      const Outcome out = Run({"export", "--checkpoint", from, "--out", exported, "--golden", "16", "--store", store_,
-                               "-o", "json"});
+      const Outcome out = Run({"export", "--checkpoint", from, "--out", exported, "--golden", "16",
+                               "--store", store_, "-o", "json"});
       ASSERT_EQ(out.code, 0) << out.errors;
       EXPECT_EQ(out.json()["latents"], kLatents);
       const Outcome in = Run({"import", "--in", exported, "--out", imported});
@@ -132,7 +141,8 @@ TEST_F(SaeVerbsTest, LatentsOfEveryArchitecture) {
     SCOPED_TRACE(architecture);
     const model::Sae sae = model::RandomSae({.architecture = architecture});
     const std::string from = Checkpoint(architecture, sae);
-    const Outcome latents = Run({"latents", "--sae", from, "--store", store_, "--latents", "3,11", "-o", "json"});
+    const Outcome latents =
+        Run({"latents", "--sae", from, "--store", store_, "--latents", "3,11", "-o", "json"});
     ASSERT_EQ(latents.code, 0) << latents.errors;
     const Encoded e = Encode(from);
     const auto reports = latents.json()["latents"];
@@ -156,14 +166,17 @@ TEST_F(SaeVerbsTest, WhatSaeLensCannotHoldIsRefusedWithTheReason) {
       "skip", model::RandomSae({.d_out = 5, .pre_bias = false, .transcoder = true, .skip = true}));
   const Outcome out = Run({"export", "--checkpoint", from, "--out", folder_ / "refused"});
   EXPECT_EQ(out.code, 1);
-  EXPECT_THAT(out.errors, HasSubstr("saeloom: export: SAELens v6 has no topk transcoder with a skip"));
+  EXPECT_THAT(out.errors,
+              HasSubstr("saeloom: export: SAELens v6 has no topk transcoder with a skip"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "refused"));
-  EXPECT_EQ(Encode(from).x_hat.size(), static_cast<std::size_t>(kRows * 5));  // but the checkpoint can be used
+  EXPECT_EQ(Encode(from).x_hat.size(),
+            static_cast<std::size_t>(kRows * 5));  // but the checkpoint can be used
 }
 
 TEST_F(SaeVerbsTest, GoldenWithoutAStoreSaysSo) {
   const std::string from = Checkpoint("plain", model::RandomSae({}));
-  const Outcome out = Run({"export", "--checkpoint", from, "--out", folder_ / "none", "--golden", "4"});
+  const Outcome out =
+      Run({"export", "--checkpoint", from, "--out", folder_ / "none", "--golden", "4"});
   EXPECT_EQ(out.code, 2);
   EXPECT_THAT(out.errors, HasSubstr("give --store"));
   EXPECT_FALSE(std::filesystem::exists(folder_ / "none"));

@@ -17,11 +17,15 @@ double ScalarOr(const Manifest& manifest, const std::string& name, double otherw
 }
 
 /// Weight of the mean of parameters: 0 where the run keeps none, or none yet.
-double EmaWeight(const Manifest& m) { return m.info.config.train.ema > 0 ? ScalarOr(m, "ema_weight", 0) : 0; }
+double EmaWeight(const Manifest& m) {
+  return m.info.config.train.ema > 0 ? ScalarOr(m, "ema_weight", 0) : 0;
+}
 
-absl::Status ReadParameter(const LoadedCheckpoint& from, const std::string& name, std::vector<float>& out) {
+absl::Status ReadParameter(const LoadedCheckpoint& from, const std::string& name,
+                           std::vector<float>& out) {
   const double weight = EmaWeight(from.manifest);
-  absl::StatusOr<std::vector<float>> read = ReadTensor(from.folder, from.manifest, weight > 0 ? name + ".ema" : name);
+  absl::StatusOr<std::vector<float>> read =
+      ReadTensor(from.folder, from.manifest, weight > 0 ? name + ".ema" : name);
   // That a tensor is missing says nothing about the folder's.
   if (absl::IsNotFound(read.status())) return absl::DataLossError(read.status().message());
   SAE_RETURN_IF_ERROR(read.status());
@@ -54,9 +58,9 @@ absl::Status ReadParameters(LoadedCheckpoint& from) {
 absl::Status ReadBatchThreshold(const Manifest& m, double scale, model::Sae& sae) {
   const double weight = ScalarOr(m, "batch_threshold_weight", 0);
   if (!(weight > 0)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("the threshold at which ", sae.architecture, " encodes is not defined at step ", m.info.step,
-                     ": no step so far has kept a positive activation; use a later checkpoint"));
+    return absl::FailedPreconditionError(absl::StrCat(
+        "the threshold at which ", sae.architecture, " encodes is not defined at step ",
+        m.info.step, ": no step so far has kept a positive activation; use a later checkpoint"));
   }
   return model::SetBatchThreshold(scale * (ScalarOr(m, "batch_threshold", 0) / weight), &sae);
 }
@@ -86,8 +90,8 @@ absl::Status FindAndVerify(Env& env, LoadedCheckpoint& out) {
   const auto self = comm::CreateSelf();
   SAE_ASSIGN_OR_RETURN(Latest latest, FindLatest(env, *self, out.folder));
   if (latest.name.empty()) {
-    return absl::NotFoundError(
-        absl::StrCat("no checkpoint in ", out.folder, ": give a folder step-... or one that holds some"));
+    return absl::NotFoundError(absl::StrCat("no checkpoint in ", out.folder,
+                                            ": give a folder step-... or one that holds some"));
   }
   out.folder += "/" + latest.name;
   out.manifest = std::move(latest.manifest);
@@ -112,13 +116,16 @@ absl::StatusOr<LoadedCheckpoint> LoadCheckpointSae(Env& env, const std::string& 
 }
 
 absl::StatusOr<model::Sae> LoadSae(Env& env, const std::string& folder) {
-  if (!env.Exists(folder)) return absl::NotFoundError(absl::StrCat("no SAE at ", folder, ": there is no such folder"));
+  if (!env.Exists(folder))
+    return absl::NotFoundError(absl::StrCat("no SAE at ", folder, ": there is no such folder"));
   if (env.Exists(folder + "/cfg.json")) return ReadSaeLens(env, folder);
   absl::StatusOr<LoadedCheckpoint> loaded = LoadCheckpointSae(env, folder);
   if (loaded.ok()) return std::move(loaded->sae);
   if (!absl::IsNotFound(loaded.status())) return loaded.status();
-  return absl::InvalidArgumentError(absl::StrCat(
-      folder, " is no SAE: it holds neither a checkpoint (manifest.json, or step-... folders) nor SAELens files (cfg.json)"));
+  return absl::InvalidArgumentError(
+      absl::StrCat(folder,
+                   " is no SAE: it holds neither a checkpoint (manifest.json, or step-... folders) "
+                   "nor SAELens files (cfg.json)"));
 }
 
 }  // namespace sae::checkpoint

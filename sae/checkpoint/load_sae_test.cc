@@ -1,10 +1,10 @@
 #include "sae/checkpoint/load_sae.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <filesystem>
 #include <list>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "sae/checkpoint/checkpoint.h"
 #include "sae/checkpoint/saelens.h"
@@ -18,7 +18,8 @@ using ::testing::HasSubstr;
 
 constexpr std::int64_t kWidth = 7, kLatents = 19, kTokens = 50;
 constexpr double kScale = 6.5;
-const char* const kArchitectures[] = {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"};
+const char* const kArchitectures[] = {"relu_l1",    "topk",  "batchtopk",
+                                      "matryoshka", "gated", "jumprelu"};
 
 std::string Scratch(const std::string& name) {
   const std::string path = ::testing::TempDir() + "/load_sae_test_" + name;
@@ -62,12 +63,14 @@ class Trained {
     }
   }
   config::SaeConfig& config() { return info.config.sae; }
-  void Add(const std::string& name, std::vector<std::int64_t> shape, std::vector<float> values, bool per_latent = true) {
+  void Add(const std::string& name, std::vector<std::int64_t> shape, std::vector<float> values,
+           bool per_latent = true) {
     tensors_.push_back(std::move(values));
-    state_.tensors.push_back({name, DType::kF32, std::move(shape), tensors_.back().data(), per_latent});
+    state_.tensors.push_back(
+        {name, DType::kF32, std::move(shape), tensors_.back().data(), per_latent});
   }
-  void AddParameter(const std::string& name, const std::vector<std::int64_t>& shape, const std::vector<float>& values,
-                    bool per_latent = true) {
+  void AddParameter(const std::string& name, const std::vector<std::int64_t>& shape,
+                    const std::vector<float>& values, bool per_latent = true) {
     Add(name, shape, values, per_latent);
     Add(name + ".adam_m", shape, std::vector<float>(values.size(), 5.0F), per_latent);
   }
@@ -80,7 +83,8 @@ class Trained {
       if (s.name == name) *std::get<double*>(s.value) = value;
     }
   }
-  /// Every parameter p gets a mean p.ema that holds `factor` p: of weight `factor` it stands for p itself.
+  /// Every parameter p gets a mean p.ema that holds `factor` p: of weight `factor` it stands for p
+  /// itself.
   void AddMeans(double factor) {
     info.config.train.ema = 0.9;
     AddScalar("ema_weight", factor);
@@ -139,7 +143,8 @@ void ExpectSameFunction(const Sae& loaded, const Sae& scaled, double scale) {
     }
     const std::vector<double> y_want = model::ReferenceDecode(scaled, x, want.f);
     for (std::size_t j = 0; j < y_want.size(); ++j) {
-      ASSERT_NEAR(y[b * y_want.size() + j], scale * y_want[j], 2e-5 * scale * (1 + std::abs(y_want[j])));
+      ASSERT_NEAR(y[b * y_want.size() + j], scale * y_want[j],
+                  2e-5 * scale * (1 + std::abs(y_want[j])));
     }
   }
 }
@@ -157,9 +162,13 @@ TEST(LoadSae, EveryArchitectureInRawUnits) {
   for (const char* architecture : kArchitectures) {
     for (const bool transcoder : {false, true}) {
       for (const bool layer_norm : {false, true}) {
-        SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", skip transcoder" : "", layer_norm ? ", layer norm" : ""));
-        const Sae scaled = Scaled({.architecture = architecture, .d_out = transcoder && !layer_norm ? 5 : 0,
-                                   .pre_bias = !transcoder, .transcoder = transcoder, .skip = transcoder,
+        SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", skip transcoder" : "",
+                                  layer_norm ? ", layer norm" : ""));
+        const Sae scaled = Scaled({.architecture = architecture,
+                                   .d_out = transcoder && !layer_norm ? 5 : 0,
+                                   .pre_bias = !transcoder,
+                                   .transcoder = transcoder,
+                                   .skip = transcoder,
                                    .normalisation = layer_norm ? model::Normalisation::kLayerNorm
                                                                : model::Normalisation::kNone});
         const auto loaded = LoadSae(RealEnv(), Trained(scaled).Save("every"));
@@ -243,7 +252,9 @@ TEST(LoadSae, AnUndefinedBatchThresholdIsRefused) {
     trained.SetScalar("batch_threshold_weight", 0);
     const auto loaded = LoadSae(RealEnv(), trained.Save("undefined"));
     EXPECT_EQ(loaded.status().code(), absl::StatusCode::kFailedPrecondition);
-    EXPECT_THAT(Message(loaded.status()), HasSubstr(absl::StrCat("at which ", architecture, " encodes is not defined at step 40")));
+    EXPECT_THAT(
+        Message(loaded.status()),
+        HasSubstr(absl::StrCat("at which ", architecture, " encodes is not defined at step 40")));
     EXPECT_THAT(Message(loaded.status()), HasSubstr("use a later checkpoint"));
   }
 }
@@ -252,7 +263,8 @@ void ExpectSameCodes(const Sae& got, const Sae& want, const std::vector<float>& 
   ThreadPool pool(1);
   const auto a = model::SaeRunner::Create(got, pool), b = model::SaeRunner::Create(want, pool);
   std::vector<float> y(static_cast<std::size_t>(kTokens * got.width())), y_want = y;
-  const auto codes = (*a)->Forward(rows, std::span(y)), codes_want = (*b)->Forward(rows, std::span(y_want));
+  const auto codes = (*a)->Forward(rows, std::span(y)),
+             codes_want = (*b)->Forward(rows, std::span(y_want));
   ASSERT_TRUE(codes.ok() && codes_want.ok());
   EXPECT_EQ((*codes)->indptr, (*codes_want)->indptr);
   EXPECT_EQ((*codes)->ids, (*codes_want)->ids);
@@ -274,7 +286,8 @@ TEST(LoadSae, JumpReluWithTheBatchThresholdIsBatchTopKInferenceBitForBit) {
     relu.architecture = "relu_l1";
     relu.threshold.clear();
     ThreadPool pool(1);
-    const auto dense = model::SaeRunner::Create(relu, pool), runner = model::SaeRunner::Create(*batch, pool);
+    const auto dense = model::SaeRunner::Create(relu, pool),
+               runner = model::SaeRunner::Create(*batch, pool);
     std::vector<double> want = model::Dense(**(*dense)->Encode(rows));
     const double theta = kScale * (0.3 * 0.25 / 0.25);
     std::int64_t cut = 0;
@@ -307,10 +320,14 @@ TEST(SaveSae, EveryKindComesBackBitForBit) {
     for (const bool transcoder : {false, true}) {
       for (const bool layer_norm : {false, true}) {
         SCOPED_TRACE(absl::StrCat(architecture, transcoder, layer_norm));
-        const Sae sae = model::RandomSae({.architecture = architecture, .d_out = transcoder && !layer_norm ? 5 : 0,
-                                          .pre_bias = false, .transcoder = transcoder, .skip = transcoder,
-                                          .normalisation = layer_norm ? model::Normalisation::kLayerNorm
-                                                                      : model::Normalisation::kNone});
+        const Sae sae =
+            model::RandomSae({.architecture = architecture,
+                              .d_out = transcoder && !layer_norm ? 5 : 0,
+                              .pre_bias = false,
+                              .transcoder = transcoder,
+                              .skip = transcoder,
+                              .normalisation = layer_norm ? model::Normalisation::kLayerNorm
+                                                          : model::Normalisation::kNone});
         const std::string directory = Scratch("save");
         ASSERT_TRUE(SaveSae(RealEnv(), directory, sae).ok());
         const auto back = LoadSae(RealEnv(), directory);
@@ -323,7 +340,8 @@ TEST(SaveSae, EveryKindComesBackBitForBit) {
 
 TEST(SaveSae, RefusesWhatACheckpointCannotSay) {
   const Sae sae = model::RandomSae({.normalisation = model::Normalisation::kConstantNorm});
-  EXPECT_EQ(SaveSae(RealEnv(), Scratch("constant"), sae).status().code(), absl::StatusCode::kUnimplemented);
+  EXPECT_EQ(SaveSae(RealEnv(), Scratch("constant"), sae).status().code(),
+            absl::StatusCode::kUnimplemented);
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ inline constexpr char kSaeLensWeights[] = "/sae_weights.safetensors";
 inline constexpr char kSaeLensUnknown[] = "unknown";
 
 /// [rows, columns] -> [columns, rows].
-inline std::vector<float> Transposed(const std::vector<float>& m, std::int64_t rows, std::int64_t columns) {
+inline std::vector<float> Transposed(const std::vector<float>& m, std::int64_t rows,
+                                     std::int64_t columns) {
   std::vector<float> out(m.size());
   for (std::int64_t r = 0; r < rows; ++r) {
     for (std::int64_t c = 0; c < columns; ++c) {

@@ -3,7 +3,8 @@
 
 namespace sae::checkpoint {
 
-absl::Status WriteSaeLensGolden(Env& env, const std::string& folder, std::span<const float> rows, ThreadPool& pool) {
+absl::Status WriteSaeLensGolden(Env& env, const std::string& folder, std::span<const float> rows,
+                                ThreadPool& pool) {
   SAE_ASSIGN_OR_RETURN(const model::Sae sae, ReadSaeLens(env, folder));
   SAE_ASSIGN_OR_RETURN(const auto runner, model::SaeRunner::Create(sae, pool));
   const std::int64_t tokens = static_cast<std::int64_t>(rows.size()) / sae.d;
@@ -16,11 +17,12 @@ absl::Status WriteSaeLensGolden(Env& env, const std::string& folder, std::span<c
       f[static_cast<std::size_t>(b * sae.latents + codes->ids[e])] = codes->values[e];
     }
   }
-  return WriteSafetensors(env, folder + "/golden.safetensors",
-                          {{"x", DType::kF32, {tokens, sae.d}, AsBytes(rows.data(), rows.size())},
-                           {"f", DType::kF32, {tokens, sae.latents}, AsBytes(f.data(), f.size())},
-                           {"x_hat", DType::kF32, {tokens, sae.width()}, AsBytes(x_hat.data(), x_hat.size())}},
-                          {{"rtol", "1e-5"}})
+  return WriteSafetensors(
+             env, folder + "/golden.safetensors",
+             {{"x", DType::kF32, {tokens, sae.d}, AsBytes(rows.data(), rows.size())},
+              {"f", DType::kF32, {tokens, sae.latents}, AsBytes(f.data(), f.size())},
+              {"x_hat", DType::kF32, {tokens, sae.width()}, AsBytes(x_hat.data(), x_hat.size())}},
+             {{"rtol", "1e-5"}})
       .status();
 }
 

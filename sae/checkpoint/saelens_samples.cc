@@ -1,4 +1,5 @@
-// Writes SAELens exports of random SAEs of every kind, each with golden.safetensors, for tools/check_saelens.py:
+// Writes SAELens exports of random SAEs of every kind, each with golden.safetensors, for
+// tools/check_saelens.py:
 //   saelens_samples FOLDER && python tools/check_saelens.py FOLDER/*
 #include <cstdio>
 
@@ -19,9 +20,12 @@ std::string NameOf(const model::TestSaeOptions& o) {
 
 std::vector<model::TestSaeOptions> Samples() {
   std::vector<model::TestSaeOptions> all;
-  for (const char* architecture : {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"}) {
-    const model::TestSaeOptions plain{.architecture = architecture, .d = 48, .latents = 700, .k = 24};
-    for (const Normalisation n : {Normalisation::kNone, Normalisation::kLayerNorm, Normalisation::kConstantNorm}) {
+  for (const char* architecture :
+       {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"}) {
+    const model::TestSaeOptions plain{
+        .architecture = architecture, .d = 48, .latents = 700, .k = 24};
+    for (const Normalisation n :
+         {Normalisation::kNone, Normalisation::kLayerNorm, Normalisation::kConstantNorm}) {
       for (const bool pre_bias : {true, false}) {
         all.push_back(plain);
         all.back().normalisation = n;
@@ -50,7 +54,8 @@ absl::Status Write(const std::string& folder) {
   for (const model::TestSaeOptions& options : Samples()) {
     const std::string path = folder + "/" + NameOf(options);
     SAE_RETURN_IF_ERROR(Annotate(WriteSaeLens(RealEnv(), path, model::RandomSae(options)), path));
-    SAE_RETURN_IF_ERROR(WriteSaeLensGolden(RealEnv(), path, model::RandomValues(7, 300 * options.d, 2), pool));
+    SAE_RETURN_IF_ERROR(
+        WriteSaeLensGolden(RealEnv(), path, model::RandomValues(7, 300 * options.d, 2), pool));
   }
   return absl::OkStatus();
 }

@@ -1,12 +1,12 @@
 #include "sae/checkpoint/saelens.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "sae/base/safetensors.h"
 #include "sae/checkpoint/load_sae.h"
@@ -47,7 +47,8 @@ Output Compute(const Sae& sae, std::span<const float> rows) {
   const auto runner = model::SaeRunner::Create(sae, pool);
   EXPECT_TRUE(runner.ok()) << runner.status();
   Output out;
-  out.y.resize(rows.size() / static_cast<std::size_t>(sae.d) * static_cast<std::size_t>(sae.width()));
+  out.y.resize(rows.size() / static_cast<std::size_t>(sae.d) *
+               static_cast<std::size_t>(sae.width()));
   const auto codes = (*runner)->Forward(rows, std::span(out.y));
   EXPECT_TRUE(codes.ok()) << codes.status();
   out.f = model::Dense(**codes);
@@ -70,7 +71,8 @@ void ExpectReproduces(const Sae& sae, const std::string& golden) {
 
 std::vector<std::string> GoldenCases() {
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(kGolden)) names.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(kGolden))
+    names.push_back(entry.path().filename());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -138,16 +140,20 @@ const ExportCase kExports[] = {
     {"jumprelu", {.architecture = "matryoshka"}},
     {"jumprelu", {.architecture = "jumprelu", .pre_bias = false}},
     {"gated", {.architecture = "gated"}},
-    {"gated", {.architecture = "gated", .pre_bias = false, .normalisation = Normalisation::kLayerNorm}},
+    {"gated",
+     {.architecture = "gated", .pre_bias = false, .normalisation = Normalisation::kLayerNorm}},
     {"standard", {.architecture = "relu_l1", .normalisation = Normalisation::kLayerNorm}},
     {"topk", {.architecture = "topk", .normalisation = Normalisation::kLayerNorm}},
     {"topk", {.architecture = "topk", .transcoder = true}},
     {"topk", {.architecture = "topk", .pre_bias = false, .transcoder = true}},
     {"transcoder", {.architecture = "relu_l1", .transcoder = true}},
     {"transcoder", {.architecture = "relu_l1", .d_out = 5, .pre_bias = false, .transcoder = true}},
-    {"skip_transcoder", {.architecture = "relu_l1", .d_out = 9, .pre_bias = false, .transcoder = true, .skip = true}},
-    {"jumprelu_transcoder", {.architecture = "jumprelu", .d_out = 5, .pre_bias = false, .transcoder = true}},
-    {"jumprelu_transcoder", {.architecture = "gated", .d_out = 5, .pre_bias = false, .transcoder = true}},
+    {"skip_transcoder",
+     {.architecture = "relu_l1", .d_out = 9, .pre_bias = false, .transcoder = true, .skip = true}},
+    {"jumprelu_transcoder",
+     {.architecture = "jumprelu", .d_out = 5, .pre_bias = false, .transcoder = true}},
+    {"jumprelu_transcoder",
+     {.architecture = "gated", .d_out = 5, .pre_bias = false, .transcoder = true}},
     {"jumprelu_skip_transcoder", {.architecture = "gated", .transcoder = true, .skip = true}},
     {"jumprelu_skip_transcoder", {.architecture = "batchtopk", .transcoder = true, .skip = true}},
 };
@@ -155,13 +161,15 @@ const ExportCase kExports[] = {
 double RowNorm(const Sae& sae, std::size_t i) {
   double squares = 0;
   const auto width = static_cast<std::size_t>(sae.width());
-  for (std::size_t j = 0; j < width; ++j) squares += double{sae.w_dec[i * width + j]} * sae.w_dec[i * width + j];
+  for (std::size_t j = 0; j < width; ++j)
+    squares += double{sae.w_dec[i * width + j]} * sae.w_dec[i * width + j];
   return std::sqrt(squares);
 }
 
 TEST(SaeLens, EveryArchitectureIsExportedAndReadBack) {
   for (const ExportCase& c : kExports) {
-    SCOPED_TRACE(absl::StrCat(c.options.architecture, " as ", c.theirs, ", pre-bias ", c.options.pre_bias));
+    SCOPED_TRACE(
+        absl::StrCat(c.options.architecture, " as ", c.theirs, ", pre-bias ", c.options.pre_bias));
     const Sae sae = RandomSae(c.options);
     const std::string folder = Scratch("export");
     const absl::Status written = WriteSaeLens(RealEnv(), folder, sae);
@@ -181,13 +189,15 @@ TEST(SaeLens, EveryArchitectureIsExportedAndReadBack) {
       ASSERT_NEAR(got.f[e], f, 1e-5 * (1 + f)) << "element " << e;
       ASSERT_TRUE(!folded || std::abs(RowNorm(*back, i) - 1) < 1e-6);
     }
-    for (std::size_t e = 0; e < want.y.size(); ++e) ASSERT_NEAR(got.y[e], want.y[e], 2e-5 * (1 + std::abs(want.y[e])));
+    for (std::size_t e = 0; e < want.y.size(); ++e)
+      ASSERT_NEAR(got.y[e], want.y[e], 2e-5 * (1 + std::abs(want.y[e])));
   }
 }
 
 TEST(SaeLens, WithUnitRowsEveryBitIsKept) {
   for (const ExportCase& c : kExports) {
-    const bool rewritten = c.options.transcoder && (c.options.pre_bias || c.options.architecture == "gated");
+    const bool rewritten =
+        c.options.transcoder && (c.options.pre_bias || c.options.architecture == "gated");
     if (rewritten) continue;
     SCOPED_TRACE(absl::StrCat(c.options.architecture, " as ", c.theirs));
     Sae sae = RandomSae(c.options);
@@ -225,8 +235,11 @@ TEST(SaeLens, SaysWhatTheFormatCannotHold) {
               HasSubstr("no topk transcoder with two widths"));
   EXPECT_THAT(refusal({.architecture = "topk", .transcoder = true, .skip = true}),
               HasSubstr("no topk transcoder with a skip"));
-  EXPECT_THAT(refusal({.architecture = "relu_l1", .transcoder = true, .normalisation = Normalisation::kLayerNorm}),
-              HasSubstr("a transcoder's output is not mapped back after normalisation, in this one it is mapped back"));
+  EXPECT_THAT(refusal({.architecture = "relu_l1",
+                       .transcoder = true,
+                       .normalisation = Normalisation::kLayerNorm}),
+              HasSubstr("a transcoder's output is not mapped back after normalisation, in this one "
+                        "it is mapped back"));
 }
 
 // A copy of a golden case with its cfg.json changed.
@@ -241,16 +254,41 @@ absl::Status ReadChanged(const std::string& name, const F& change) {
   return LoadSae(RealEnv(), folder).status();
 }
 
+TEST(SaeLens, FlatFieldsOfBeforeVersionSix) {
+  const std::string folder = Scratch("flat");
+  std::filesystem::copy(kGolden + "topk", folder);
+  std::filesystem::remove(folder + "/cfg.json");
+  std::ofstream(folder + "/cfg.json")
+      << R"({"architecture": "standard", "d_in": 24, "d_sae": 96, "activation_fn_str": "topk",
+      "activation_fn_kwargs": {"k": 6}, "normalize_activations": false, "model_name": "gpt2",
+      "hook_name": "blocks.8.hook_resid_pre", "hook_layer": 8, "context_size": 128,
+      "dtype": "torch.float32"})";
+  const auto sae = LoadSae(RealEnv(), folder);
+  ASSERT_TRUE(sae.ok()) << sae.status();
+  EXPECT_EQ(sae->architecture, "topk");
+  EXPECT_EQ(sae->source.at("hook"), "blocks.8.hook_resid_pre");
+  ExpectReproduces(*sae, folder + "/golden.safetensors");
+  const absl::Status other = ReadChanged("standard", [](nlohmann::json& j) {
+    j.erase("metadata");
+    j["activation_fn"] = "tanh-relu";
+  });
+  EXPECT_THAT(Message(other), HasSubstr("activation_fn \"tanh-relu\" cannot be read"));
+}
+
 TEST(SaeLens, RefusesWhatItCannotRead) {
   using Json = nlohmann::json;
-  const auto message = [](const char* name, const auto& change) { return Message(ReadChanged(name, change)); };
+  const auto message = [](const char* name, const auto& change) {
+    return Message(ReadChanged(name, change));
+  };
   EXPECT_THAT(message("standard", [](Json& j) { j["architecture"] = "abstopk"; }),
               HasSubstr("architecture abstopk cannot be read: these can: standard, topk"));
   EXPECT_THAT(message("standard", [](Json& j) { j.erase("d_in"); }), HasSubstr("d_in is missing"));
-  EXPECT_THAT(message("standard", [](Json& j) { j["d_sae"] = "many"; }), HasSubstr("d_sae is \"many\", of the wrong type"));
+  EXPECT_THAT(message("standard", [](Json& j) { j["d_sae"] = "many"; }),
+              HasSubstr("d_sae is \"many\", of the wrong type"));
   EXPECT_THAT(message("standard", [](Json& j) { j["normalize_activations"] = "other"; }),
               HasSubstr("normalize_activations other cannot be read"));
-  EXPECT_THAT(message("batchtopk_training", [](Json& j) { j["normalize_activations"] = "expected_average_only_in"; }),
+  EXPECT_THAT(message("batchtopk_training",
+                      [](Json& j) { j["normalize_activations"] = "expected_average_only_in"; }),
               HasSubstr("save_inference_model"));
   EXPECT_THAT(message("skip_transcoder", [](Json& j) { j["architecture"] = "transcoder"; }),
               HasSubstr("tensor W_skip is none that architecture transcoder has"));
@@ -269,7 +307,8 @@ TEST(SaeLens, AnUntrainedBatchThresholdIsRefused) {
   const double zero = 0;
   std::vector<TensorToWrite> tensors;
   for (const auto& [name, view] : (*file)->tensors()) {
-    tensors.push_back({name, view.dtype, view.shape, name == "topk_threshold" ? AsBytes(&zero, 1) : view.data});
+    tensors.push_back(
+        {name, view.dtype, view.shape, name == "topk_threshold" ? AsBytes(&zero, 1) : view.data});
   }
   std::filesystem::create_directory(folder + "/new");
   ASSERT_TRUE(WriteSafetensors(RealEnv(), folder + "/new/sae_weights.safetensors", tensors).ok());
@@ -282,7 +321,8 @@ TEST(SaeLens, AnUntrainedBatchThresholdIsRefused) {
 TEST(SaeLens, RefusesToOverwrite) {
   const std::string folder = Scratch("overwrite");
   ASSERT_TRUE(WriteSaeLens(RealEnv(), folder, RandomSae({})).ok());
-  EXPECT_EQ(WriteSaeLens(RealEnv(), folder, RandomSae({})).code(), absl::StatusCode::kAlreadyExists);
+  EXPECT_EQ(WriteSaeLens(RealEnv(), folder, RandomSae({})).code(),
+            absl::StatusCode::kAlreadyExists);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 #include <nlohmann/json.hpp>
 
 #include "absl/strings/numbers.h"
+
 #include "sae/base/safetensors.h"
 #include "sae/checkpoint/saelens.h"
 #include "sae/checkpoint/saelens_files.h"
@@ -20,19 +21,25 @@ struct Prepared {
   std::string architecture;  ///< SAELens' word
 };
 
-/// SAELens' topk knows one width and no skip; a transcoder of one width is a topk SAE that does not subtract b_dec.
+/// SAELens' topk knows one width and no skip; a transcoder of one width is a topk SAE that does not
+/// subtract b_dec.
 absl::Status CheckTopKTranscoder(const model::Sae& sae) {
   if (sae.w_skip.empty() && sae.width() == sae.d) return absl::OkStatus();
   return absl::UnimplementedError(absl::StrCat(
-      "SAELens v6 has no topk transcoder with ", sae.w_skip.empty() ? "two widths" : "a skip", " (its topk knows one width, "
-      "W_enc, b_enc, W_dec, b_dec): train batchtopk or jumprelu for an export, or use the checkpoint with saeloom encode"));
+      "SAELens v6 has no topk transcoder with ", sae.w_skip.empty() ? "two widths" : "a skip",
+      " (its topk knows one width, "
+      "W_enc, b_enc, W_dec, b_dec): train batchtopk or jumprelu for an export, or use the "
+      "checkpoint with saeloom encode"));
 }
 
-/// The form that SAELens holds: norms folded, gates of transcoders as thresholds, b_dec of transcoders not subtracted.
+/// The form that SAELens holds: norms folded, gates of transcoders as thresholds, b_dec of
+/// transcoders not subtracted.
 absl::StatusOr<Prepared> Prepare(model::Sae sae) {
   Prepared out;
   SAE_ASSIGN_OR_RETURN(Activation activation, model::ActivationOf(sae.architecture));
-  const bool native = !sae.transcoder || activation == Activation::kTopK;  // an architecture of theirs that is no transcoder
+  const bool native =
+      !sae.transcoder ||
+      activation == Activation::kTopK;  // an architecture of theirs that is no transcoder
   if (activation == Activation::kTopK) {
     SAE_RETURN_IF_ERROR(CheckTopKTranscoder(sae));
   } else {
@@ -40,9 +47,11 @@ absl::StatusOr<Prepared> Prepare(model::Sae sae) {
   }
   if (sae.normalisation != Normalisation::kNone && sae.restore != native) {
     return absl::UnimplementedError(absl::StrCat(
-        "in SAELens v6 ", native ? "an SAE maps its output back" : "a transcoder's output is not mapped back",
+        "in SAELens v6 ",
+        native ? "an SAE maps its output back" : "a transcoder's output is not mapped back",
         " after normalisation, in this one it is ", native ? "not" : "mapped back",
-        ": train with sae.input_scale rms for an export, or use the checkpoint with saeloom encode"));
+        ": train with sae.input_scale rms for an export, or use the checkpoint with saeloom "
+        "encode"));
   }
   if (sae.transcoder) model::FoldPreBias(&sae);
   if (!native && activation == Activation::kGated) {
@@ -51,10 +60,13 @@ absl::StatusOr<Prepared> Prepare(model::Sae sae) {
   }
   const bool jump = activation == Activation::kJumpRelu;
   if (native) {
-    out.architecture = activation == Activation::kTopK ? "topk" : jump ? "jumprelu"
-                       : activation == Activation::kGated ? "gated" : "standard";
+    out.architecture = activation == Activation::kTopK    ? "topk"
+                       : jump                             ? "jumprelu"
+                       : activation == Activation::kGated ? "gated"
+                                                          : "standard";
   } else {
-    out.architecture = absl::StrCat(jump ? "jumprelu_" : "", sae.w_skip.empty() ? "" : "skip_", "transcoder");
+    out.architecture =
+        absl::StrCat(jump ? "jumprelu_" : "", sae.w_skip.empty() ? "" : "skip_", "transcoder");
   }
   out.sae = std::move(sae);
   return out;
@@ -64,7 +76,8 @@ absl::StatusOr<Prepared> Prepare(model::Sae sae) {
 json Context(const model::Sae& sae) {
   const auto it = sae.source.find("context");
   std::int64_t tokens = 0;
-  return it != sae.source.end() && absl::SimpleAtoi(it->second, &tokens) ? json(tokens) : json(nullptr);
+  return it != sae.source.end() && absl::SimpleAtoi(it->second, &tokens) ? json(tokens)
+                                                                         : json(nullptr);
 }
 
 json SourceOr(const model::Sae& sae, const char* key, const json& otherwise) {
@@ -74,9 +87,12 @@ json SourceOr(const model::Sae& sae, const char* key, const json& otherwise) {
 
 const char* NormalisationName(const model::Sae& sae) {
   switch (sae.normalisation) {
-    case Normalisation::kNone: return "none";
-    case Normalisation::kLayerNorm: return "layer_norm";
-    case Normalisation::kConstantNorm: return "constant_norm_rescale";
+    case Normalisation::kNone:
+      return "none";
+    case Normalisation::kLayerNorm:
+      return "layer_norm";
+    case Normalisation::kConstantNorm:
+      return "constant_norm_rescale";
   }
   return "none";
 }
@@ -97,32 +113,36 @@ json Config(const Prepared& p, const std::string& trained_as) {
   } else if (sae.transcoder) {
     config["d_out"] = sae.width();
   }
-  config["metadata"] = {{"sae_lens_version", kVersion},
-                        {"sae_lens_training_version", kVersion},
-                        {"model_name", SourceOr(sae, "model", kSaeLensUnknown)},
-                        {"model_class_name", "HookedTransformer"},
-                        {"hook_name", SourceOr(sae, "hook", kSaeLensUnknown)},
-                        {"hook_head_index", nullptr},
-                        {"context_size", Context(sae)},
-                        {"prepend_bos", false},
-                        {"seqpos_slice", json::array({nullptr})},
-                        {"exclude_special_tokens", true},
-                        {"sequence_separator_token", nullptr},
-                        {"disable_concat_sequences", false},
-                        {"model_from_pretrained_kwargs", json::object()},
-                        {"dataset_path", SourceOr(sae, "corpus", kSaeLensUnknown)},
-                        {"hook_name_out", sae.transcoder ? SourceOr(sae, "target_hook", kSaeLensUnknown) : json(nullptr)},
-                        {"neuronpedia_id", nullptr},
-                        {"training_architecture", trained_as},
-                        {"written_by", "saeloom"}};
+  config["metadata"] = {
+      {"sae_lens_version", kVersion},
+      {"sae_lens_training_version", kVersion},
+      {"model_name", SourceOr(sae, "model", kSaeLensUnknown)},
+      {"model_class_name", "HookedTransformer"},
+      {"hook_name", SourceOr(sae, "hook", kSaeLensUnknown)},
+      {"hook_head_index", nullptr},
+      {"context_size", Context(sae)},
+      {"prepend_bos", false},
+      {"seqpos_slice", json::array({nullptr})},
+      {"exclude_special_tokens", true},
+      {"sequence_separator_token", nullptr},
+      {"disable_concat_sequences", false},
+      {"model_from_pretrained_kwargs", json::object()},
+      {"dataset_path", SourceOr(sae, "corpus", kSaeLensUnknown)},
+      {"hook_name_out",
+       sae.transcoder ? SourceOr(sae, "target_hook", kSaeLensUnknown) : json(nullptr)},
+      {"neuronpedia_id", nullptr},
+      {"training_architecture", trained_as},
+      {"written_by", "saeloom"}};
   return config;
 }
 
-TensorToWrite Floats(const char* name, std::vector<std::int64_t> shape, const std::vector<float>& values) {
+TensorToWrite Floats(const char* name, std::vector<std::int64_t> shape,
+                     const std::vector<float>& values) {
   return {name, DType::kF32, std::move(shape), AsBytes(values.data(), values.size())};
 }
 
-absl::Status WriteFiles(Env& env, const std::string& folder, const Prepared& p, const std::string& trained_as) {
+absl::Status WriteFiles(Env& env, const std::string& folder, const Prepared& p,
+                        const std::string& trained_as) {
   const model::Sae& sae = p.sae;
   const std::int64_t n = sae.latents;
   const bool gated = p.architecture == "gated";
@@ -149,7 +169,8 @@ absl::Status WriteSaeLens(Env& env, const std::string& folder, const model::Sae&
   if (env.Exists(folder)) {
     const auto names = env.List(folder);
     if (!names.ok() || !names->empty()) {
-      return absl::AlreadyExistsError(absl::StrCat(folder, " is there already: choose another --out, or remove it"));
+      return absl::AlreadyExistsError(
+          absl::StrCat(folder, " is there already: choose another --out, or remove it"));
     }
   }
   const std::int64_t values = sae.latents * (sae.d + sae.width() + 3) + sae.width() * (sae.d + 1);

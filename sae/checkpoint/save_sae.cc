@@ -13,7 +13,8 @@ config::SaeConfig ConfigOf(const model::Sae& sae) {
   config.aux_k = 0;
   config.pre_bias = sae.pre_bias ? "on" : "off";
   config.decoder = "free";
-  config.input_scale = sae.normalisation == model::Normalisation::kLayerNorm ? "layer_norm" : "none";
+  config.input_scale =
+      sae.normalisation == model::Normalisation::kLayerNorm ? "layer_norm" : "none";
   config.threshold_parameter = "raw";
   config.transcoder = sae.transcoder;
   config.skip = !sae.w_skip.empty();
@@ -22,7 +23,8 @@ config::SaeConfig ConfigOf(const model::Sae& sae) {
 
 model::State StateOf(model::Sae& sae, double* scale) {
   const std::int64_t n = sae.latents;
-  model::State state{.latents = n, .first = 0, .count = n, .tensors = {}, .scalars = {{"input_scale", scale}}};
+  model::State state{
+      .latents = n, .first = 0, .count = n, .tensors = {}, .scalars = {{"input_scale", scale}}};
   state.tensors = {{"W_enc", DType::kF32, {n, sae.d}, sae.w_enc.data(), true},
                    {"W_dec", DType::kF32, {n, sae.width()}, sae.w_dec.data(), true},
                    {"b_enc", DType::kF32, {n}, sae.b_enc.data(), true},
@@ -33,7 +35,8 @@ model::State StateOf(model::Sae& sae, double* scale) {
     if (!values->empty()) state.tensors.push_back({name, DType::kF32, {n}, values->data(), true});
   }
   if (!sae.w_skip.empty()) {
-    state.tensors.push_back({"W_skip", DType::kF32, {sae.width(), sae.d}, sae.w_skip.data(), false});
+    state.tensors.push_back(
+        {"W_skip", DType::kF32, {sae.width(), sae.d}, sae.w_skip.data(), false});
   }
   return state;
 }
@@ -45,7 +48,8 @@ absl::StatusOr<std::string> SaveSae(Env& env, const std::string& directory, mode
   if (sae.normalisation == model::Normalisation::kConstantNorm ||
       (sae.normalisation == model::Normalisation::kLayerNorm && !sae.restore)) {
     return absl::UnimplementedError(
-        "a checkpoint cannot say that inputs are scaled to one norm, or that the output of a layer norm stays as it "
+        "a checkpoint cannot say that inputs are scaled to one norm, or that the output of a layer "
+        "norm stays as it "
         "is: give the SAELens folder itself to encode and latents");
   }
   // One threshold a latent, where the checkpoint of such a run has one for all.

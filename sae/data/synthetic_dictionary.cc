@@ -72,6 +72,10 @@ class Orthogonaliser {
 
 std::vector<float> MakeDictionary(const SyntheticOptions& o) {
   std::vector<float> out(static_cast<std::size_t>(o.features * o.d));
+  if (o.axes) {
+    for (std::int64_t i = 0; i < o.features; ++i) out[static_cast<std::size_t>(i * o.d + i)] = 1;
+    return out;
+  }
   Random random(HashCounter(o.seed, 0, kDictionaryStream));
   for (float& v : out) v = static_cast<float>(random.Normal());
   for (std::int64_t i = 0; i < o.features; ++i) {

@@ -9,8 +9,8 @@
 
 namespace sae::data {
 
-/// Gaussian directions; features <= d: Gram-Schmidt; else `orthogonalise_steps` steps of Adam on
-/// sum_{i != j} (F_i . F_j)^2 + N sum_i (|F_i|^2 - 1)^2, then unit norms again.
+/// Axes; or Gaussian directions; features <= d: Gram-Schmidt; else `orthogonalise_steps` steps of
+/// Adam on sum_{i != j} (F_i . F_j)^2 + N sum_i (|F_i|^2 - 1)^2, then unit norms again.
 std::vector<float> MakeDictionary(const SyntheticOptions& options);
 
 /// A random direction of norm bias_norm.

@@ -56,6 +56,14 @@ TEST(SyntheticDictionary, OrthogonalisingReachesTheLeastOverlapThatManyVectorsCa
   EXPECT_EQ(MakeDictionary(o), f);
 }
 
+TEST(SyntheticDictionary, AxesAreTheFirstOnes) {
+  SyntheticOptions o;
+  o.d = 3;
+  o.features = 2;
+  o.axes = true;
+  EXPECT_EQ(MakeDictionary(o), (std::vector<float>{1, 0, 0, 0, 1, 0}));
+}
+
 TEST(SyntheticDictionary, BiasHasItsNorm) {
   SyntheticOptions o;
   o.d = 20;

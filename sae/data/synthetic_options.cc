@@ -37,6 +37,7 @@ std::vector<Key> Keys(SyntheticSpec& spec) {
           {"sigma_spread", &o.sigma_spread},
           {"low", &o.low},
           {"high", &o.high},
+          {"axes", &o.axes},
           {"orthogonalise_steps", &o.orthogonalise_steps},
           {"orthogonalise_lr", &o.orthogonalise_lr},
           {"correlation_rank", &o.correlation_rank},
@@ -94,6 +95,7 @@ SyntheticOptions Toy(std::int64_t d, std::int64_t features, double p) {
 SyntheticOptions AbsorptionToy() {
   SyntheticOptions o;
   o.d = o.features = 4;
+  o.axes = true;
   o.probabilities = {0.25, 0.2, 0.05, 0.05};
   o.parents = {-1, 0, -1, -1};
   o.mu = 1;
@@ -151,6 +153,7 @@ absl::Status Validate(const SyntheticOptions& o) {
        "correlation_rank and correlation_scale need 0 or more");
   need(o.roots >= 0 && o.depth >= 0 && (o.roots == 0 || o.branching >= 1), "roots=", o.roots,
        ", branching=", o.branching, ", depth=", o.depth, " need 0 or more, branching 1 or more");
+  need(!o.axes || o.features <= o.d, "axes=1 needs features=", o.features, " of at most d=", o.d);
   need(o.roots <= o.features, "roots=", o.roots, " is more than features=", o.features);
   const auto n = static_cast<std::size_t>(std::max<std::int64_t>(o.features, 0));
   need(o.probabilities.empty() || o.probabilities.size() == n, "features=", o.features, " but ",

@@ -18,8 +18,10 @@ struct SyntheticOptions {
   std::int64_t features = 256;  ///< N
   std::uint64_t seed = 0;
 
-  /// The dictionary: orthonormal when N <= d; else random unit directions, pushed apart by so many
+  /// The dictionary: a random orthonormal one when N <= d, or the first N axes (Adam, which works
+  /// by coordinates, finds those more easily); else random unit directions, pushed apart by so many
   /// steps of Adam.
+  bool axes = false;
   std::int64_t orthogonalise_steps = 0;
   double orthogonalise_lr = 0.01;
 

@@ -25,6 +25,7 @@ TEST(SyntheticOptions, SpecIsParsedAndMistakesAreNamed) {
   EXPECT_THAT(Error("p_max=0.001"), HasSubstr("0 <= p_min <= p_max <= 1"));
   EXPECT_THAT(Error("low=2,high=1"), HasSubstr("0 <= low <= high"));
   EXPECT_THAT(Error("roots=300,branching=2"), HasSubstr("roots=300 is more than features=256"));
+  EXPECT_THAT(Error("d=3,features=4,axes=1"), HasSubstr("axes=1 needs features=4 of at most d=3"));
   EXPECT_THAT(Error("roots=3,depth=1"), HasSubstr("branching 1 or more"));
 }
 

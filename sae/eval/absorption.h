@@ -49,7 +49,8 @@ class AbsorptionAccumulator {
 
 /// The latents that together detect a feature: `first`, then, of the others by falling F1, each
 /// that raises the F1 of "any of them fires" by more than `jump`, up to the first that does not.
-/// `fires`: [latents, rows], `truth`: [rows], both 0 or 1.
+/// `fires`: [latents, rows], `truth`: [rows], both 0 or 1. A latent for the feature together with a
+/// rarer one that implies it passes for a split too.
 std::vector<std::int64_t> SplitLatents(std::span<const std::uint8_t> fires, std::int64_t latents,
                                        std::span<const std::uint8_t> truth, std::int64_t first,
                                        double jump = 0.03);

@@ -25,6 +25,16 @@ struct CertifiedCounts {
 [[nodiscard]] bool CertifiedTopK(const EncodeInput<float>& input, EncodeWorkspace<float>* workspace,
                                  TopK<float>* out, ThreadPool& pool);
 
+/// `lower` per latent, or null and `floor` for all.
+[[nodiscard]] bool CertifiedAbove(const EncodeInput<float>& input, const float* lower, float floor,
+                                  EncodeWorkspace<float>* workspace, Codes<float>* out,
+                                  ThreadPool& pool);
+
+/// count >= 1; latents and tokens are not 0.
+[[nodiscard]] bool CertifiedLargest(const EncodeInput<float>& input, std::int64_t count,
+                                    float floor, EncodeWorkspace<float>* workspace,
+                                    Codes<float>* out, ThreadPool& pool);
+
 CertifiedCounts LastCounts(const EncodeWorkspace<float>& workspace);
 
 }  // namespace sae::kernels

@@ -102,8 +102,21 @@ class CertifiedSelector {
       values[j] = ReferenceZ(input_.scale, values[j], input_.c[list.ids[j]]);
       list.ids[j] += static_cast<std::int32_t>(input_.first_latent);
     }
-    if (count > k_) count = CutToTop(values, list.ids, count, k_, &floor);
+    if (count > k_) CutExactly(values, list.ids, count);
     Write(values, list.ids, token, worker);
+  }
+
+  /// Leaves the first k, in their order: of values equal to the k-th those with the least ids.
+  void CutExactly(float* values, std::int32_t* ids, std::int64_t count) const {
+    const float bound = ReachedBy(values, count, k_, 0, -std::numeric_limits<float>::infinity());
+    std::int64_t ties =
+        k_ - std::count_if(values, values + count, [=](float v) { return v > bound; });
+    std::int64_t kept = 0;
+    for (std::int64_t j = 0; j < count; ++j) {
+      if (values[j] < bound || (values[j] == bound && ties-- <= 0)) continue;
+      values[kept] = values[j];
+      ids[kept++] = ids[j];
+    }
   }
 
   /// The k winners, sorted by id, in the order of the output.

@@ -5,102 +5,106 @@
 
 #include "sae/base/check.h"
 #include "sae/kernels/gemm.h"
+#include "sae/kernels/panels.h"
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/screen_dot.h"
 
 namespace sae::kernels {
 namespace {
 
-// float chunks always have the full shape; double has no shape dependence and skips the padding.
-template <class T>
-constexpr bool kPadded = std::is_same_v<T, float>;
+static_assert(kLatentsPerChunk % kPanel == 0);
 
-bool Aligned(const void* p) { return reinterpret_cast<std::uintptr_t>(p) % kAlignment == 0; }
-
-/// Rows [first, first + rows) of x, as kTokensPerChunk rows.
+/// Latents [first, first + size) of the subset, or of all, ready for the product.
 template <class T>
-const T* TokenRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
-                   AlignedVector<T>& copy) {
-  const T* source = input.x + first * input.d;
-  if (!kPadded<T> || (rows == kTokensPerChunk && Aligned(source))) return source;
-  copy.assign(static_cast<std::size_t>(kTokensPerChunk * input.d), T(0));
-  std::copy(source, source + rows * input.d, copy.begin());
-  return copy.data();
-}
+struct Latents {
+  std::int64_t first = 0;
+  std::int64_t size = 0;
+  const T* rows = nullptr;    ///< as they are; null where packed
+  const T* panels = nullptr;  ///< float
+};
 
-/// Encoder rows [first, first + rows) of the subset, or of all latents, as kLatentsPerChunk rows.
+/// Encoder rows in place, or gathered.
 template <class T>
-const T* LatentRows(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
-                    AlignedVector<T>& copy) {
-  const T* source = input.w + first * input.d;
-  if (input.subset == nullptr && (!kPadded<T> || (rows == kLatentsPerChunk && Aligned(source))))
-    return source;
+const T* Rows(const EncodeInput<T>& input, std::int64_t first, std::int64_t size,
+              AlignedVector<T>& copy) {
+  if (input.subset == nullptr) return input.w + first * input.d;
   copy.resize(static_cast<std::size_t>(kLatentsPerChunk * input.d));
-  for (std::int64_t j = 0; j < rows; ++j) {
-    const T* row = input.subset == nullptr ? source + j * input.d
-                                           : input.w + input.subset[first + j] * input.d;
+  for (std::int64_t j = 0; j < size; ++j) {
+    const T* row = input.w + input.subset[first + j] * input.d;
     std::copy(row, row + input.d, copy.begin() + j * input.d);
   }
-  std::fill(copy.begin() + rows * input.d, copy.end(), T(0));
   return copy.data();
 }
 
 template <class T>
-void Biases(const EncodeInput<T>& input, std::int64_t first, std::int64_t rows,
-            AlignedVector<T>& out) {
-  out.assign(static_cast<std::size_t>(kLatentsPerChunk), T(0));
-  for (std::int64_t j = 0; j < rows; ++j) {
-    out[static_cast<std::size_t>(j)] =
+Latents<T> Prepare(const EncodeInput<T>& input, std::int64_t first, std::int64_t size,
+                   typename EncodeWorkspace<T>::Worker& buffers) {
+  buffers.c.assign(static_cast<std::size_t>(kLatentsPerChunk), T(0));
+  for (std::int64_t j = 0; j < size; ++j) {
+    buffers.c[static_cast<std::size_t>(j)] =
         input.c[input.subset == nullptr ? first + j : input.subset[first + j]];
   }
+  if constexpr (std::is_same_v<T, float>) {
+    if (input.screen == nullptr) {
+      buffers.w.resize(static_cast<std::size_t>(kLatentsPerChunk * input.d));
+      if (input.subset == nullptr) {
+        PackPanels(input.w + first * input.d, nullptr, size, input.d, buffers.w.data());
+      } else {
+        PackPanels(input.w, input.subset + first, size, input.d, buffers.w.data());
+      }
+      return {first, size, nullptr, buffers.w.data()};
+    }
+  }
+  return {first, size, Rows(input, first, size, buffers.w), nullptr};
 }
 
 /// One chunk of products; with a screen, of pre-activations by the reference.
 template <class T>
-void Multiply(const EncodeInput<T>& input, std::int64_t tokens, const T* x, std::int64_t latents,
-              const T* w, AlignedVector<T>& c, T* z) {
+void Multiply(const EncodeInput<T>& input, const T* x, std::int64_t tokens, const Latents<T>& w,
+              const T* c, T* z) {
   if constexpr (std::is_same_v<T, float>) {
-    if (input.screen != nullptr) {
-      ReferenceTile(tokens, latents, input.d, x, w, z, kLatentsPerChunk);
-      for (std::int64_t r = 0; r < tokens; ++r) {
-        ReferenceZ(latents, input.scale, c.data(), z + r * kLatentsPerChunk);
-      }
-      std::fill(c.begin(), c.end(), -0.0F);
+    if (w.panels != nullptr) {
+      MultiplyPanels(x, tokens, input.d, w.panels, w.size, z, kLatentsPerChunk);
       return;
     }
+    ReferenceTile(tokens, w.size, input.d, x, w.rows, z, kLatentsPerChunk);
+    for (std::int64_t r = 0; r < tokens; ++r)
+      ReferenceZ(w.size, input.scale, c, z + r * kLatentsPerChunk);
+  } else {
+    GemmTile(tokens, w.size, input.d, x, input.d, w.rows, input.d, z, kLatentsPerChunk);
   }
-  GemmTile(kPadded<T> ? kTokensPerChunk : tokens, kPadded<T> ? kLatentsPerChunk : latents, input.d,
-           x, input.d, w, input.d, z, kLatentsPerChunk);
 }
 
+/// All chunks of the blocks [begin, end).
 template <class T>
-void EncodeBlock(const EncodeInput<T>& input, std::int64_t count, std::int64_t block, int worker,
-                 typename EncodeWorkspace<T>::Worker& buffers,
+void EncodeGroup(const EncodeInput<T>& input, std::int64_t count, std::int64_t begin,
+                 std::int64_t end, int worker, typename EncodeWorkspace<T>::Worker& buffers,
                  absl::FunctionRef<void(const Chunk<T>&)> sink) {
-  const std::int64_t token = block * kTokensPerChunk;
-  const std::int64_t tokens = std::min(kTokensPerChunk, input.tokens - token);
-  const T* x = TokenRows(input, token, tokens, buffers.x);
-  buffers.z.resize(static_cast<std::size_t>(kTokensPerChunk * kLatentsPerChunk));
+  buffers.z.resize(static_cast<std::size_t>(kTokensPerBlock * kLatentsPerChunk));
+  buffers.none.assign(static_cast<std::size_t>(kLatentsPerChunk), T(-0.0));
   for (std::int64_t first = 0; first < count; first += kLatentsPerChunk) {
-    const std::int64_t latents = std::min(kLatentsPerChunk, count - first);
-    const T* w = LatentRows(input, first, latents, buffers.w);
-    Biases(input, first, latents, buffers.c);
-    Multiply(input, tokens, x, latents, w, buffers.c, buffers.z.data());
-    Chunk<T> chunk;
-    chunk.block = block;
-    chunk.token = token;
-    chunk.tokens = tokens;
-    chunk.latent_ids = input.subset == nullptr ? nullptr : input.subset + first;
-    chunk.latent = first;
-    chunk.latents = latents;
-    chunk.z = buffers.z.data();
-    chunk.ld = kLatentsPerChunk;
-    chunk.c = buffers.c.data();
-    chunk.scale = input.screen == nullptr ? input.scale : T(1);
-    chunk.first = first == 0;
-    chunk.last = first + latents == count;
-    chunk.worker = worker;
-    sink(chunk);
+    const Latents<T> latents =
+        Prepare(input, first, std::min(kLatentsPerChunk, count - first), buffers);
+    for (std::int64_t block = begin; block < end; ++block) {
+      Chunk<T> chunk;
+      chunk.block = block;
+      chunk.slot = block - begin;
+      chunk.token = block * kTokensPerBlock;
+      chunk.tokens = std::min(kTokensPerBlock, input.tokens - chunk.token);
+      Multiply(input, input.x + chunk.token * input.d, chunk.tokens, latents, buffers.c.data(),
+               buffers.z.data());
+      chunk.latent_ids = input.subset == nullptr ? nullptr : input.subset + first;
+      chunk.latent = first;
+      chunk.latents = latents.size;
+      chunk.z = buffers.z.data();
+      chunk.ld = kLatentsPerChunk;
+      chunk.c = input.screen == nullptr ? buffers.c.data() : buffers.none.data();
+      chunk.scale = input.screen == nullptr ? input.scale : T(1);
+      chunk.first = first == 0;
+      chunk.last = first + latents.size == count;
+      chunk.worker = worker;
+      sink(chunk);
+    }
   }
 }
 
@@ -115,11 +119,11 @@ void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Th
   const std::int64_t count = input.subset == nullptr ? input.latents : input.subset_size;
   workspace->workers.resize(
       std::max(workspace->workers.size(), static_cast<std::size_t>(pool.size())));
-  const std::int64_t blocks = (input.tokens + kTokensPerChunk - 1) / kTokensPerChunk;
+  const std::int64_t blocks = (input.tokens + kTokensPerBlock - 1) / kTokensPerBlock;
   pool.ParallelFor(blocks, [&](std::int64_t begin, std::int64_t end, int worker) {
-    for (std::int64_t block = begin; block < end; ++block) {
-      EncodeBlock(input, count, block, worker, workspace->workers[static_cast<std::size_t>(worker)],
-                  sink);
+    for (std::int64_t block = begin; block < end; block += kBlocksPerGroup) {
+      EncodeGroup(input, count, block, std::min(block + kBlocksPerGroup, end), worker,
+                  workspace->workers[static_cast<std::size_t>(worker)], sink);
     }
   });
 }

@@ -1,8 +1,8 @@
 #pragma once
 // The encoder: pre-activations z = scale * (x W^T) + c in chunks that stay in cache, selected as
-// they are made; tokens x latents is never written. A chunk has one fixed shape (gemm.h), tails
-// padded with zeros, so z of (token, latent) depends on x, W, c and the token's place in its block
-// alone: not on the shard, on the latent's neighbours, or on the number of threads. NaN: inputs
+// they are made; tokens x latents is never written. In float a product is one chain of additions
+// (panels.h), in double another: z of (token, latent) depends on x, W and c alone, not on its
+// place, the shard, its neighbours, or the number of threads. NaN: inputs
 // with NaN are refused upstream (data); where a pre-activation is NaN all the same (diverged
 // weights) the functions return false and the output is valid memory without meaning.
 // Thread safety: one call at a time per workspace. Ownership: inputs are borrowed for the call,
@@ -25,6 +25,11 @@ namespace sae::kernels {
 
 class Screen;
 struct CertifiedWorkspace;
+
+/// Tokens of a chunk: their rows and a chunk of products stay in the second-level cache. A thread
+/// multiplies kBlocksPerGroup blocks with a chunk of latents before it packs the next.
+inline constexpr std::int64_t kTokensPerBlock = 128;
+inline constexpr std::int64_t kBlocksPerGroup = 16;
 
 template <class T>
 struct EncodeInput {
@@ -50,9 +55,12 @@ struct EncodeInput {
 template <class T>
 struct EncodeWorkspace {
   struct Worker {
-    AlignedVector<T> x, w, c, z;  ///< padded copies where needed; one chunk of products
-    AlignedVector<T> values;  ///< top-k: a list for each of the block's tokens; largest: one list
+    AlignedVector<T> w, c, z;  ///< a chunk of latents, packed or gathered; one chunk of products
+    AlignedVector<T> none;     ///< -0: what leaves any value as it is
+    AlignedVector<T> values;   ///< top-k: a list for each token of a group; largest: one list
     AlignedVector<std::int32_t> ids;
+    AlignedVector<T> row_values;
+    AlignedVector<std::int32_t> row_ids;
     std::vector<std::int64_t> counts;  ///< top-k
     std::vector<T> floors;
     std::vector<Scored<T>> order;
@@ -77,10 +85,12 @@ struct EncodeWorkspace {
 /// (local, ascending over j and over chunks), and scale * z + c[j] its pre-activation (filter.h);
 /// with a screen z is the pre-activation itself, scale 1 and c -0.
 /// Called in ascending chunk order for each block of tokens, all chunks of a block by the same
-/// thread; `block` = token / kTokensPerChunk.
+/// thread; `block` = token / kTokensPerBlock. A thread takes each chunk of latents with a few
+/// blocks in turn, the first chunk of all of them before the second.
 template <class T>
 struct Chunk {
   std::int64_t block = 0;
+  std::int64_t slot = 0;  ///< < kBlocksPerGroup: of the block among those of its thread's turn
   std::int64_t token = 0;
   std::int64_t tokens = 0;
   const std::int32_t* latent_ids = nullptr;  ///< null: consecutive from `latent`

@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <type_traits>
 
 #include "sae/base/check.h"
+#include "sae/kernels/certified.h"
 #include "sae/kernels/encode.h"
 #include "sae/kernels/gemm.h"
 
@@ -22,7 +24,7 @@ void Append(const Chunk<T>& chunk, const T* lower, T floor,
   for (std::int64_t r = 0; r < chunk.tokens; ++r) {
     const std::int64_t room = block.size + chunk.latents + kFilterSlack;
     if (static_cast<std::int64_t>(block.values.size()) < room) {
-      const auto grown = static_cast<std::size_t>(std::max<std::int64_t>(2 * room, 1 << 14));
+      const auto grown = static_cast<std::size_t>(std::max<std::int64_t>(2 * room, 1 << 12));
       block.values.resize(grown);
       block.ids.resize(grown);
     }
@@ -36,10 +38,10 @@ void Append(const Chunk<T>& chunk, const T* lower, T floor,
   }
 }
 
-/// Tokens of block b: at most kTokensPerChunk.
+/// Tokens of block b: at most kTokensPerBlock.
 template <class T>
 std::int64_t TokensOf(const Codes<T>& codes, std::int64_t b) {
-  return std::min(kTokensPerChunk, codes.tokens - b * kTokensPerChunk);
+  return std::min(kTokensPerBlock, codes.tokens - b * kTokensPerBlock);
 }
 
 template <class T>
@@ -49,7 +51,7 @@ void CountTokens(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, 
     for (std::int64_t b = begin; b < end; ++b) {
       const auto& counts = blocks[static_cast<std::size_t>(b)].counts;
       const std::int64_t tokens = TokensOf(*out, b);
-      std::int64_t* total = out->indptr.data() + b * kTokensPerChunk + 1;
+      std::int64_t* total = out->indptr.data() + b * kTokensPerBlock + 1;
       for (std::size_t at = 0; at < counts.size(); at += static_cast<std::size_t>(tokens)) {
         for (std::int64_t r = 0; r < tokens; ++r)
           total[r] += counts[at + static_cast<std::size_t>(r)];
@@ -67,11 +69,11 @@ void Gather(const std::vector<typename EncodeWorkspace<T>::Block>& blocks, std::
   out->ids.resize(static_cast<std::size_t>(out->nnz()));
   out->values.resize(static_cast<std::size_t>(out->nnz()));
   pool.ParallelFor(count, [&](std::int64_t begin, std::int64_t end, int) {
-    std::array<std::int64_t, static_cast<std::size_t>(kTokensPerChunk)> next{};
+    std::array<std::int64_t, static_cast<std::size_t>(kTokensPerBlock)> next{};
     for (std::int64_t b = begin; b < end; ++b) {
       const auto& block = blocks[static_cast<std::size_t>(b)];
       const std::int64_t tokens = TokensOf(*out, b);
-      std::copy_n(out->indptr.begin() + b * kTokensPerChunk, tokens, next.begin());
+      std::copy_n(out->indptr.begin() + b * kTokensPerBlock, tokens, next.begin());
       std::size_t from = 0;
       for (std::size_t at = 0; at < block.counts.size(); ++at) {
         std::int64_t& to = next[at % static_cast<std::size_t>(tokens)];
@@ -91,9 +93,14 @@ bool EncodeAbove(const EncodeInput<T>& input, const T* lower, T floor,
                  EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool) {
   SAE_CHECK_MSG(input.subset == nullptr, "a subset of %ld latents",
                 static_cast<long>(input.subset_size));
-  out->Clear(input.tokens, input.latents);
+  out->tokens = input.tokens;
+  out->latents = input.latents;
+  out->indptr.assign(static_cast<std::size_t>(input.tokens) + 1, 0);
   if (input.latents == 0) return true;
-  const std::int64_t blocks = (input.tokens + kTokensPerChunk - 1) / kTokensPerChunk;
+  if constexpr (std::is_same_v<T, float>) {
+    if (input.screen != nullptr) return CertifiedAbove(input, lower, floor, workspace, out, pool);
+  }
+  const std::int64_t blocks = (input.tokens + kTokensPerBlock - 1) / kTokensPerBlock;
   if (static_cast<std::int64_t>(workspace->blocks.size()) < blocks)
     workspace->blocks.resize(static_cast<std::size_t>(blocks));
   std::atomic<bool> nan{false};

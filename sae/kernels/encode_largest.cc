@@ -6,8 +6,10 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "sae/base/check.h"
+#include "sae/kernels/certified.h"
 #include "sae/kernels/encode.h"
 #include "sae/kernels/gemm.h"
 
@@ -108,8 +110,13 @@ bool EncodeLargest(const EncodeInput<T>& input, std::int64_t count, T floor,
                    EncodeWorkspace<T>* workspace, Codes<T>* out, ThreadPool& pool) {
   SAE_CHECK_MSG(count >= 1 && input.subset == nullptr, "%ld of a subset of %ld latents",
                 static_cast<long>(count), static_cast<long>(input.subset_size));
-  out->Clear(input.tokens, input.latents);
+  out->tokens = input.tokens;
+  out->latents = input.latents;
+  out->indptr.assign(static_cast<std::size_t>(input.tokens) + 1, 0);
   if (input.latents == 0 || input.tokens == 0) return true;
+  if constexpr (std::is_same_v<T, float>) {
+    if (input.screen != nullptr) return CertifiedLargest(input, count, floor, workspace, out, pool);
+  }
   constexpr T kInfinity = std::numeric_limits<T>::infinity();
   const T least = std::nextafter(std::max(floor, T(0)), kInfinity);
   if (workspace->workers.size() < static_cast<std::size_t>(pool.size()))

@@ -16,24 +16,46 @@ namespace sae::kernels {
 namespace {
 
 template <class T>
+using Worker = typename EncodeWorkspace<T>::Worker;
+
+template <class T>
 class TopKSelector {
  public:
-  using Worker = typename EncodeWorkspace<T>::Worker;
-
-  TopKSelector(std::int64_t first_latent, std::int64_t offered, TopK<T>* out)
-      : first_latent_(first_latent),
+  TopKSelector(const EncodeInput<T>& input, std::int64_t offered, TopK<T>* out)
+      : first_latent_(input.first_latent),
         k_(out->width),
-        full_(k_ + std::max<std::int64_t>(k_, 96)),
-        room_(std::min(offered, full_ + kLatentsPerChunk) + kFilterSlack),
+        most_(k_ + k_ / 8 + 4),
+        full_(std::min(offered, std::max<std::int64_t>(2 * most_, k_ + 160))),
+        room_(full_ + kFilterSlack),
+        rows_(std::min(input.tokens, kBlocksPerGroup * kTokensPerBlock)),
         out_(out) {}
 
-  void Take(const Chunk<T>& chunk, Worker& worker) {
-    if (chunk.first) Begin(worker);
+  /// Room for a group's lists; before any chunk.
+  void Size(Worker<T>& worker) const {
+    const auto entries = static_cast<std::size_t>(rows_ * room_);
+    const auto row = static_cast<std::size_t>(kLatentsPerChunk + kFilterSlack);
+    const auto grow = [](auto& v, std::size_t size) {
+      if (v.size() < size) v.resize(size);
+    };
+    grow(worker.values, entries);
+    grow(worker.ids, entries);
+    grow(worker.row_values, row);
+    grow(worker.row_ids, row);
+    grow(worker.counts, static_cast<std::size_t>(rows_));
+    grow(worker.floors, static_cast<std::size_t>(rows_));
+  }
+
+  void Take(const Chunk<T>& chunk, Worker<T>& worker) {
+    const std::int64_t first = chunk.slot * kTokensPerBlock;
     bool nan = false;
-    for (std::int64_t r = 0; r < chunk.tokens; ++r) TakeRow(chunk, r, worker, &nan);
+    for (std::int64_t r = 0; r < chunk.tokens; ++r) {
+      Prefetch(first + std::min(r + 4, chunk.tokens - 1), worker);
+      if (chunk.first) Begin(first + r, worker);
+      TakeRow(chunk, r, first + r, worker, &nan);
+    }
     if (chunk.last) {
       for (std::int64_t r = 0; r < chunk.tokens; ++r)
-        nan = !Finish(chunk.token + r, r, worker) || nan;
+        nan = !Finish(chunk.token + r, first + r, worker) || nan;
     }
     if (nan) nan_.store(true, std::memory_order_relaxed);
   }
@@ -41,36 +63,58 @@ class TopKSelector {
   bool ok() const { return !nan_.load(std::memory_order_relaxed); }
 
  private:
-  void Begin(Worker& worker) {
-    constexpr auto kTokens = static_cast<std::size_t>(kTokensPerChunk);
-    const std::size_t entries = kTokens * static_cast<std::size_t>(room_);
-    if (worker.values.size() < entries) worker.values.resize(entries);
-    if (worker.ids.size() < entries) worker.ids.resize(entries);
-    worker.counts.assign(kTokens, 0);
-    worker.floors.assign(kTokens, -std::numeric_limits<T>::infinity());
+  void Begin(std::int64_t list, Worker<T>& worker) const {
+    worker.counts[static_cast<std::size_t>(list)] = 0;
+    worker.floors[static_cast<std::size_t>(list)] = -std::numeric_limits<T>::infinity();
   }
 
-  void TakeRow(const Chunk<T>& chunk, std::int64_t r, Worker& worker, bool* nan) {
-    T& floor = worker.floors[static_cast<std::size_t>(r)];
-    std::int64_t& count = worker.counts[static_cast<std::size_t>(r)];
-    T* values = worker.values.data() + r * room_;
-    std::int32_t* ids = worker.ids.data() + r * room_;
+  /// The end of a token's list, which the product has pushed out of the near caches.
+  void Prefetch(std::int64_t list, const Worker<T>& worker) const {
+    const std::int64_t end = list * room_ + worker.counts[static_cast<std::size_t>(list)];
+    __builtin_prefetch(worker.values.data() + end, 1);
+    __builtin_prefetch(worker.ids.data() + end, 1);
+  }
+
+  /// Cuts both lists to about their k first where one list cannot hold both.
+  void MakeRoom(T* values, std::int32_t* ids, Worker<T>& worker, std::int64_t* count,
+                std::int64_t* hits, T* floor) const {
+    T raised = *floor;
+    if (*count > most_) *count = CutToTop(values, ids, *count, k_, most_, floor);
+    if (*hits > most_)
+      *hits = CutToTop(worker.row_values.data(), worker.row_ids.data(), *hits, k_, most_, &raised);
+    *floor = std::max(*floor, raised);
+  }
+
+  /// Survivors go through a buffer that stays in the nearest cache.
+  void TakeRow(const Chunk<T>& chunk, std::int64_t r, std::int64_t list, Worker<T>& worker,
+               bool* nan) const {
+    T& floor = worker.floors[static_cast<std::size_t>(list)];
+    std::int64_t& count = worker.counts[static_cast<std::size_t>(list)];
+    T* values = worker.values.data() + list * room_;
+    std::int32_t* ids = worker.ids.data() + list * room_;
+    const T* row_values = worker.row_values.data();
+    std::int32_t* row_ids = worker.row_ids.data();
     const bool listed = chunk.latent_ids != nullptr;
-    const std::int64_t hits = FilterFrom(RowOf(chunk, r, listed ? 0 : first_latent_ + chunk.latent),
-                                         floor, values + count, ids + count, nan);
+    std::int64_t hits = FilterFrom(RowOf(chunk, r, listed ? 0 : first_latent_ + chunk.latent),
+                                   floor, worker.row_values.data(), row_ids, nan);
     if (listed) {
-      for (std::int64_t h = count; h < count + hits; ++h)
-        ids[h] = static_cast<std::int32_t>(first_latent_ + chunk.latent_ids[ids[h]]);
+      for (std::int64_t h = 0; h < hits; ++h)
+        row_ids[h] = static_cast<std::int32_t>(first_latent_ + chunk.latent_ids[row_ids[h]]);
+    }
+    if (count + hits > full_) MakeRoom(values, ids, worker, &count, &hits, &floor);
+    constexpr std::int64_t kStep = 16;  // whole vectors: there is slack behind both
+    for (std::int64_t h = 0; h < hits; h += kStep) {
+      std::copy_n(row_values + h, kStep, values + count + h);
+      std::copy_n(row_ids + h, kStep, ids + count + h);
     }
     count += hits;
-    if (count > full_) count = CutToTop(values, ids, count, k_, &floor);
   }
 
   /// Into `out_`, in its order; false where fewer than k values are comparable.
-  bool Finish(std::int64_t token, std::int64_t r, Worker& worker) {
-    std::int64_t count = worker.counts[static_cast<std::size_t>(r)];
-    T* values = worker.values.data() + r * room_;
-    std::int32_t* ids = worker.ids.data() + r * room_;
+  bool Finish(std::int64_t token, std::int64_t list, Worker<T>& worker) {
+    std::int64_t count = worker.counts[static_cast<std::size_t>(list)];
+    T* values = worker.values.data() + list * room_;
+    std::int32_t* ids = worker.ids.data() + list * room_;
     if (count > k_) {
       T floor;
       count = CutToTop(values, ids, count, k_, &floor);
@@ -90,7 +134,7 @@ class TopKSelector {
     return count == k_;
   }
 
-  void Sort(const T* values, const std::int32_t* ids, std::int64_t count, Worker& worker,
+  void Sort(const T* values, const std::int32_t* ids, std::int64_t count, Worker<T>& worker,
             T* to_values, std::int32_t* to_ids) {
     worker.order.resize(static_cast<std::size_t>(count));
     for (std::int64_t j = 0; j < count; ++j)
@@ -104,8 +148,10 @@ class TopKSelector {
 
   const std::int64_t first_latent_;
   const std::int64_t k_;
+  const std::int64_t most_;  ///< entries that a cut may leave
   const std::int64_t full_;  ///< a longer list is cut
   const std::int64_t room_;
+  const std::int64_t rows_;  ///< lists of a worker
   TopK<T>* const out_;
   std::atomic<bool> nan_{false};
 };
@@ -127,7 +173,10 @@ bool EncodeTopK(const EncodeInput<T>& input, std::int64_t k, EncodeWorkspace<T>*
     if (input.screen != nullptr && input.subset == nullptr)
       return CertifiedTopK(input, workspace, out, pool);
   }
-  TopKSelector<T> selector(input.first_latent, offered, out);
+  TopKSelector<T> selector(input, offered, out);
+  if (workspace->workers.size() < static_cast<std::size_t>(pool.size()))
+    workspace->workers.resize(static_cast<std::size_t>(pool.size()));
+  for (Worker<T>& worker : workspace->workers) selector.Size(worker);
   EncodeChunks<T>(input, workspace, pool, [&](const Chunk<T>& chunk) {
     selector.Take(chunk, workspace->workers[static_cast<std::size_t>(chunk.worker)]);
   });

@@ -49,8 +49,10 @@ class RowFilter {
         lower_(lower),
         scale_(hn::Set(D(), row.scale)),
         floor_(hn::Set(D(), floor)),
+        lane_ids_(hn::Iota(IdLanes<T>(), 0)),
         values_(values),
-        ids_(ids) {}
+        ids_(ids),
+        nan_(hn::FirstN(D(), 0)) {}
 
   HWY_INLINE std::int64_t Run(bool* nan) {
     const std::int64_t lanes = static_cast<std::int64_t>(hn::Lanes(D()));
@@ -72,7 +74,7 @@ class RowFilter {
       Append(v, In(v, j), Out(v, j), j);
     }
     if (j < size) Tail(j, size - j);
-    *nan = *nan || nan_;
+    *nan = *nan || !hn::AllFalse(D(), nan_);
     return count_;
   }
 
@@ -96,9 +98,10 @@ class RowFilter {
   // Compressing in a register and storing a whole vector: the store form of the instruction is
   // microcoded on some processors.
   HWY_INLINE void Append(V v, M in, M out, std::int64_t j) {
-    nan_ = nan_ || !hn::AllTrue(D(), hn::Or(in, out));
+    nan_ = hn::Or(nan_, hn::Not(hn::Or(in, out)));
     const IdLanes<T> id;
-    const auto ids = hn::Iota(id, static_cast<hn::TFromD<IdLanes<T>>>(row_.first_id + j));
+    const auto ids =
+        hn::Add(lane_ids_, hn::Set(id, static_cast<hn::TFromD<IdLanes<T>>>(row_.first_id + j)));
     hn::StoreU(hn::Compress(v, in), D(), values_ + count_);
     StoreIds<T>(hn::Compress(ids, hn::RebindMask(id, in)), ids_ + count_);
     count_ += static_cast<std::int64_t>(hn::CountTrue(D(), in));
@@ -123,10 +126,11 @@ class RowFilter {
   const T* const lower_;
   const V scale_;
   const V floor_;
+  const hn::Vec<IdLanes<T>> lane_ids_;
   T* const values_;
   std::int32_t* const ids_;
   std::int64_t count_ = 0;
-  bool nan_ = false;
+  M nan_;
 };
 
 template <class T>
@@ -256,39 +260,43 @@ void DropLastTies(T* values, std::int32_t* ids, std::int64_t size, T tie, std::i
   }
 }
 
-/// Bisection over the order of the values.
+/// Bisection over the order of the values, until at most `most` reach the bound. No branch depends
+/// on a count, which nothing could predict.
 template <class T>
-std::int64_t Bound(const T* values, std::int64_t count, std::int64_t k, T* bound) {
-  T least, most;
-  MinMax(values, count, &least, &most);
-  Key<T> low = ToKey(least);      // `count` entries reach it
-  Key<T> high = ToKey(most) + 1;  // fewer than k do
+std::int64_t Bound(const T* values, std::int64_t count, std::int64_t k, std::int64_t most,
+                   T* bound) {
+  T least, greatest;
+  MinMax(values, count, &least, &greatest);
+  Key<T> low = ToKey(least);          // `count` entries reach it
+  Key<T> high = ToKey(greatest) + 1;  // fewer than k do
   std::int64_t reach = count;
-  while (reach != k && high - low > 1) {
+  while (reach > most && high - low > 1) {
     const Key<T> middle = low + (high - low) / 2;
     const std::int64_t n = CountFrom(values, count, FromKey<T>(middle));
-    if (n >= k) {
-      low = middle;
-      reach = n;
-    } else {
-      high = middle;
-    }
+    const bool enough = n >= k;
+    low = enough ? middle : low;
+    reach = enough ? n : reach;
+    high = enough ? high : middle;
   }
   *bound = FromKey<T>(low);
   return reach;
 }
 
 template <class T>
-std::int64_t Cut(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k, T* floor) {
+std::int64_t Cut(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k,
+                 std::int64_t most, T* floor) {
   T bound;
-  Bound(values, count, k, &bound);
-  const std::int64_t kept = Keep(values, ids, nullptr, count, bound);
-  if (kept > k) DropLastTies(values, ids, kept, bound, kept - k);
+  Bound(values, count, k, most, &bound);
+  std::int64_t kept = Keep(values, ids, nullptr, count, bound);
+  if (kept > most) {
+    DropLastTies(values, ids, kept, bound, kept - k);
+    kept = k;
+  }
   // The next value above the bound: a later one equal to it loses its tie. Above +infinity is NaN,
   // which nothing reaches: stay there, and let the next cut drop ties.
   const T next = FromKey<T>(ToKey(bound == T(0) ? T(0) : bound) + 1);
   *floor = next > bound ? next : bound;
-  return k;
+  return kept;
 }
 
 template <class T>
@@ -305,7 +313,7 @@ void ByValue(const T* values, const std::int32_t* ids, std::int64_t n, T* out_va
     const std::int64_t here = std::min(lanes, n - i);
     std::copy(values + i, values + i + here, block);
     const auto own = hn::Load(d, block);
-    const auto place = hn::Iota(di, static_cast<Id>(i));
+    const auto place = hn::Add(hn::Iota(di, 0), hn::Set(di, static_cast<Id>(i)));
     auto before = hn::Zero(di);
     const auto add = [&](auto mask) {
       before = hn::Add(before, hn::IfThenElseZero(hn::RebindMask(di, mask), one));
@@ -362,11 +370,11 @@ inline bool Fuses() { return HWY_NATIVE_FMA != 0; }
   }                                                                                              \
   void Activate##suffix(const FilterRow<T>& row, T* out) { Activate(row, out); }                 \
   std::int64_t Cut##suffix(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k,     \
-                           T* floor) {                                                           \
-    return Cut(values, ids, count, k, floor);                                                    \
+                           std::int64_t most, T* floor) {                                        \
+    return Cut(values, ids, count, k, most, floor);                                              \
   }                                                                                              \
   std::int64_t Bound##suffix(const T* values, std::int64_t count, std::int64_t k, T* bound) {    \
-    return Bound(values, count, k, bound);                                                       \
+    return Bound(values, count, k, k, bound);                                                    \
   }                                                                                              \
   std::int64_t Keep##suffix(T* values, std::int32_t* ids, std::int32_t* tokens,                  \
                             std::int64_t count, T bound) {                                       \

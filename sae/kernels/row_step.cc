@@ -179,12 +179,28 @@ RowGradientInput<T> WithoutWhatIsProjectedOut(const RowGradientInput<T>& given, 
   return input;
 }
 
+/// At most so many entries has a latent.
+template <class T>
+std::size_t LongestList(const RowGradientInput<T>& input) {
+  std::int64_t sum = 0;
+  for (const GradientTerm<T>& term : input.terms) {
+    std::int64_t longest = 0;
+    for (std::size_t i = 0; i + 1 < term.index->indptr.size(); ++i)
+      longest = std::max(longest, term.index->indptr[i + 1] - term.index->indptr[i]);
+    sum += longest;
+  }
+  return static_cast<std::size_t>(sum);
+}
+
+/// Room for whatever falls to a worker, so that how latents are dealt allocates nothing.
 template <class T>
 void Reserve(RowWorkspace<T>* workspace, const RowGradientInput<T>& input, int threads) {
   workspace->workers.resize(static_cast<std::size_t>(threads));
+  const std::size_t longest = LongestList(input);
   for (auto& worker : workspace->workers) {
     worker.rows.resize(static_cast<std::size_t>(input.d + 2 * input.d_out));
     worker.collected = -1;
+    for (auto& sources : worker.sources) sources.Reserve(longest);
   }
   workspace->norms.assign(static_cast<std::size_t>(input.latents), 0.0);
 }

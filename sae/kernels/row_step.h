@@ -97,6 +97,12 @@ struct RowWorkspace {
   struct Sources {
     std::vector<T> f, delta;
     std::vector<const T*> g, x;
+    void Reserve(std::size_t count) {
+      f.reserve(count);
+      delta.reserve(count);
+      g.reserve(count);
+      x.reserve(count);
+    }
     void Clear() {
       f.clear();
       delta.clear();

@@ -1,17 +1,15 @@
-#include "sae/kernels/row_ops.h"
 #include "sae/kernels/sparse_decode.h"
+#include "sae/kernels/token_rows.h"
 
 namespace sae::kernels::cpu {
 
 template <class T>
 void SparseDecode(const SparseDecodeParams<T>& p, ThreadPool& pool) {
-  pool.ParallelFor(p.tokens, [&p](std::int64_t begin, std::int64_t end, int) {
+  const TokenRows<T> rows{p.ids, p.decoder, p.row_scale, p.d};
+  pool.ParallelFor(p.tokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t token = begin; token < end; ++token) {
-      T* out = p.output + token * p.d;
-      for (std::int64_t e = p.indptr[token]; e < p.indptr[token + 1]; ++e) {
-        const T scale = p.row_scale == nullptr ? T(1) : p.row_scale[p.ids[e]];
-        Axpy(p.d, p.values[e] * scale, p.decoder + p.ids[e] * p.d, out);
-      }
+      rows.Add(p.indptr[token], p.indptr[token + 1], p.indptr[end], p.values,
+               p.output + token * p.d);
     }
   });
 }

@@ -48,16 +48,22 @@ void MatchesCpu(double tolerance) {
     const OnDevice values(codes.values);
     const OnDevice w(decoder);
     const OnDevice x(out);
-    ASSERT_EQ(
-        SparseDecode<T>(Device::kCuda,
-                        {indptr.get(), ids.get(), values.get(), w.get(), x.get(), tokens, d}, pool),
-        Error::kOk);
-    ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
-    ASSERT_EQ(SparseDecode<T>(Device::kCpu,
-                              {codes.indptr.data(), codes.ids.data(), codes.values.data(),
-                               decoder.data(), out.data(), tokens, d},
-                              pool),
-              Error::kOk);
+    const auto scales = testing::Normal<T>(7, latents);
+    const OnDevice row_scale(scales);
+    for (const bool scaled : {false, true}) {  // the second adds to what the first left
+      ASSERT_EQ(SparseDecode<T>(Device::kCuda,
+                                {indptr.get(), ids.get(), values.get(), w.get(), x.get(), tokens, d,
+                                 scaled ? row_scale.get() : nullptr},
+                                pool),
+                Error::kOk);
+      ASSERT_EQ(cudaDeviceSynchronize(), cudaSuccess);
+      ASSERT_EQ(
+          SparseDecode<T>(Device::kCpu,
+                          {codes.indptr.data(), codes.ids.data(), codes.values.data(),
+                           decoder.data(), out.data(), tokens, d, scaled ? scales.data() : nullptr},
+                          pool),
+          Error::kOk);
+    }
     const std::vector<T> actual = x.Host();
     for (std::size_t i = 0; i < out.size(); ++i) ASSERT_NEAR(actual[i], out[i], tolerance) << i;
   }

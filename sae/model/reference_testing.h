@@ -1,6 +1,6 @@
 #pragma once
 // For tests of the reference: central differences of every parameter, distance from kinks, and
-// small helpers on vectors.
+// small functions on vectors.
 
 #include <algorithm>
 #include <cmath>
@@ -108,7 +108,9 @@ inline double KinkDistance(const GoldenRun& run) {
   const auto cut = [&](std::vector<double> values, std::int64_t k) {
     const auto at = static_cast<std::size_t>(k);
     std::sort(values.rbegin(), values.rend());
-    if (k > 0 && at < values.size()) nearest = std::min(nearest, values[at - 1] - values[at]);
+    // Between two that are not positive there is no cut: both codes are 0.
+    if (k > 0 && at < values.size() && values[at - 1] > 0)
+      nearest = std::min(nearest, values[at - 1] - std::max(values[at], 0.0));
   };
   const std::int64_t rows = static_cast<std::int64_t>(run.x.size()) / p.d;
   if (run.options.architecture == Architecture::kTopK) {
@@ -118,6 +120,11 @@ inline double KinkDistance(const GoldenRun& run) {
     }
   } else if (run.options.k > 0 && r.min_kept > 0) {
     cut(z, run.options.k * rows);
+  }
+  for (std::int64_t b = 0; b < rows && run.options.aux_k > 0; ++b) {
+    std::vector<double> dead = Row(z, b, p.n);
+    for (std::size_t i = 0; i < n; ++i) dead[i] = run.options.dead[i] ? dead[i] : 0;
+    cut(dead, run.options.aux_k);
   }
   return nearest;
 }

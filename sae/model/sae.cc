@@ -37,10 +37,13 @@ absl::Status ValidateTensors(const Sae& sae, Activation activation) {
       return absl::InvalidArgumentError(
           absl::StrCat(part.name, " has ", part.values.size(), " values, needs ", part.wanted));
     }
-    if (!Finite(part.values)) return absl::InvalidArgumentError(absl::StrCat(part.name, " has values that are not finite"));
+    if (!Finite(part.values))
+      return absl::InvalidArgumentError(absl::StrCat(part.name, " has values that are not finite"));
   }
   for (const float r : sae.r_mag) {
-    if (r > 80) return absl::InvalidArgumentError(absl::StrCat("r_mag has the value ", r, ": exp of it is not finite"));
+    if (r > 80)
+      return absl::InvalidArgumentError(
+          absl::StrCat("r_mag has the value ", r, ": exp of it is not finite"));
   }
   return absl::OkStatus();
 }
@@ -95,13 +98,15 @@ absl::StatusOr<Activation> ActivationOf(const std::string& architecture) {
   if (architecture == "jumprelu" || architecture == "batchtopk" || architecture == "matryoshka") {
     return Activation::kJumpRelu;
   }
-  return absl::UnimplementedError(absl::StrCat("architecture ", architecture,
-                                               " is none of relu_l1, topk, batchtopk, matryoshka, gated, jumprelu"));
+  return absl::UnimplementedError(
+      absl::StrCat("architecture ", architecture,
+                   " is none of relu_l1, topk, batchtopk, matryoshka, gated, jumprelu"));
 }
 
 absl::Status Validate(const Sae& sae) {
   SAE_ASSIGN_OR_RETURN(const Activation activation, ActivationOf(sae.architecture));
-  if (sae.d < 1 || sae.latents < 1 || sae.d_out < 0 || sae.latents > std::numeric_limits<std::int32_t>::max()) {
+  if (sae.d < 1 || sae.latents < 1 || sae.d_out < 0 ||
+      sae.latents > std::numeric_limits<std::int32_t>::max()) {
     return absl::InvalidArgumentError(
         absl::StrCat("an SAE of ", sae.latents, " latents and width ", sae.d, " to ", sae.width()));
   }
@@ -109,18 +114,21 @@ absl::Status Validate(const Sae& sae) {
     return absl::InvalidArgumentError(absl::StrCat("k is ", sae.k, ", needs 1 to ", sae.latents));
   }
   if (!sae.transcoder && (sae.width() != sae.d || !sae.w_skip.empty())) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "only a transcoder has a W_skip or an output width (", sae.width(), ") that is not its input's (", sae.d, ")"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("only a transcoder has a W_skip or an output width (", sae.width(),
+                     ") that is not its input's (", sae.d, ")"));
   }
   if (sae.pre_bias && sae.width() != sae.d) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("b_dec of width ", sae.width(), " cannot be subtracted from inputs of width ", sae.d));
+    return absl::InvalidArgumentError(absl::StrCat(
+        "b_dec of width ", sae.width(), " cannot be subtracted from inputs of width ", sae.d));
   }
   const bool layer_norm = sae.normalisation == Normalisation::kLayerNorm;
-  if (layer_norm && sae.d < 2) return absl::InvalidArgumentError("layer_norm needs a width of 2 or more");
+  if (layer_norm && sae.d < 2)
+    return absl::InvalidArgumentError("layer_norm needs a width of 2 or more");
   if (layer_norm && sae.restore && sae.width() != sae.d) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("layer_norm: an output of width ", sae.width(), " has no mean and std of its input of width ", sae.d));
+    return absl::InvalidArgumentError(absl::StrCat("layer_norm: an output of width ", sae.width(),
+                                                   " has no mean and std of its input of width ",
+                                                   sae.d));
   }
   return ValidateTensors(sae, activation);
 }
@@ -141,7 +149,8 @@ struct SaeRunner::Impl {
       : sae(s), pool(p), activation(a), c(static_cast<std::size_t>(s.latents)) {
     const bool gated = activation == Activation::kGated;
     kernels::FoldBias<float>(sae.w_enc.data(), gated ? nullptr : sae.b_enc.data(),
-                             sae.pre_bias ? sae.b_dec.data() : nullptr, sae.latents, sae.d, c.data(), pool);
+                             sae.pre_bias ? sae.b_dec.data() : nullptr, sae.latents, sae.d,
+                             c.data(), pool);
     for (const float t : sae.threshold) lower.push_back(std::max(t, 0.0F));
     for (const float b : sae.b_enc) {
       if (gated) lower.push_back(-b);
@@ -153,22 +162,25 @@ struct SaeRunner::Impl {
   const float* Normalised(std::span<const float> rows) {
     if (sae.normalisation == Normalisation::kNone) return rows.data();
     normalised.resize(rows.size());
-    pool.ParallelFor(static_cast<std::int64_t>(rows.size()) / sae.d, [&](std::int64_t begin, std::int64_t end, int) {
-      for (std::int64_t b = begin; b < end; ++b) {
-        const float* x = rows.data() + b * sae.d;
-        float* out = normalised.data() + b * sae.d;
-        const RowMap map = MapOf(sae.normalisation, sae.d, x);
-        for (std::int64_t j = 0; j < sae.d; ++j) out[j] = static_cast<float>((x[j] - map.mean) * map.in);
-      }
-    });
+    pool.ParallelFor(static_cast<std::int64_t>(rows.size()) / sae.d,
+                     [&](std::int64_t begin, std::int64_t end, int) {
+                       for (std::int64_t b = begin; b < end; ++b) {
+                         const float* x = rows.data() + b * sae.d;
+                         float* out = normalised.data() + b * sae.d;
+                         const RowMap map = MapOf(sae.normalisation, sae.d, x);
+                         for (std::int64_t j = 0; j < sae.d; ++j)
+                           out[j] = static_cast<float>((x[j] - map.mean) * map.in);
+                       }
+                     });
     return normalised.data();
   }
 
   bool Select(const kernels::EncodeInput<float>& input) {
     if (activation == Activation::kTopK) {
-      const bool finite =
-          kernels::EncodeTopK(input, sae.k, &workspace, &selection, pool, kernels::TopKOrder::kById);
-      kernels::CodesFromTopK(selection, static_cast<const std::int32_t*>(nullptr), 0, sae.latents, &codes, pool);
+      const bool finite = kernels::EncodeTopK(input, sae.k, &workspace, &selection, pool,
+                                              kernels::TopKOrder::kById);
+      kernels::CodesFromTopK(selection, static_cast<const std::int32_t*>(nullptr), 0, sae.latents,
+                             &codes, pool);
       return finite;
     }
     const float* bounds = lower.empty() ? nullptr : lower.data();
@@ -207,30 +219,36 @@ absl::StatusOr<const kernels::Codes<float>*> SaeRunner::Encode(std::span<const f
   input.w = s.sae.w_enc.data();
   input.c = s.c.data();
   input.latents = s.sae.latents;
-  if (!s.Select(input)) return absl::InvalidArgumentError("the rows to encode have values that are not finite");
+  if (!s.Select(input))
+    return absl::InvalidArgumentError("the rows to encode have values that are not finite");
   return &s.codes;
 }
 
-absl::Status SaeRunner::Decode(const kernels::Codes<float>& codes, std::span<const float> rows, std::span<float> out) {
+absl::Status SaeRunner::Decode(const kernels::Codes<float>& codes, std::span<const float> rows,
+                               std::span<float> out) {
   Impl& s = *impl_;
   const std::int64_t width = s.sae.width(), d = s.sae.d;
   SAE_CHECK(static_cast<std::int64_t>(out.size()) == codes.tokens * width);
   if (needs_rows() && static_cast<std::int64_t>(rows.size()) != codes.tokens * d) {
-    return absl::InvalidArgumentError(absl::StrCat("decoding ", codes.tokens, " tokens with a skip or a normalisation "
-                                                   "needs their rows: ", codes.tokens * d, " values, not ", rows.size()));
+    return absl::InvalidArgumentError(absl::StrCat("decoding ", codes.tokens,
+                                                   " tokens with a skip or a normalisation "
+                                                   "needs their rows: ",
+                                                   codes.tokens * d, " values, not ", rows.size()));
   }
   const bool restore = s.sae.normalisation != Normalisation::kNone && s.sae.restore;
-  if (s.sae.w_skip.empty()) {
-    std::fill(out.begin(), out.end(), 0.0F);
-  } else {
+  const bool skip = !s.sae.w_skip.empty();
+  if (skip) {
     const float* x = restore ? s.Normalised(rows) : rows.data();
-    kernels::Gemm<float>(codes.tokens, width, d, x, d, s.sae.w_skip.data(), d, out.data(), width, s.pool);
+    kernels::Gemm<float>(codes.tokens, width, d, x, d, s.sae.w_skip.data(), d, out.data(), width,
+                         s.pool);
   }
-  for (std::int64_t b = 0; b < codes.tokens; ++b) {
-    for (std::int64_t j = 0; j < width; ++j) {
-      out[static_cast<std::size_t>(b * width + j)] += s.sae.b_dec[static_cast<std::size_t>(j)];
+  s.pool.ParallelFor(codes.tokens, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      float* y = out.data() + b * width;
+      for (std::int64_t j = 0; j < width; ++j)
+        y[j] = (skip ? y[j] : 0.0F) + s.sae.b_dec[static_cast<std::size_t>(j)];
     }
-  }
+  });
   kernels::SparseDecodeParams<float> params;
   params.indptr = codes.indptr.data();
   params.ids = codes.ids.data();
@@ -253,7 +271,8 @@ absl::Status SaeRunner::Decode(const kernels::Codes<float>& codes, std::span<con
   return absl::OkStatus();
 }
 
-absl::StatusOr<const kernels::Codes<float>*> SaeRunner::Forward(std::span<const float> rows, std::span<float> out) {
+absl::StatusOr<const kernels::Codes<float>*> SaeRunner::Forward(std::span<const float> rows,
+                                                                std::span<float> out) {
   SAE_ASSIGN_OR_RETURN(const auto* codes, Encode(rows));
   SAE_RETURN_IF_ERROR(Decode(*codes, rows, out));
   return codes;

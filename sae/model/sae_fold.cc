@@ -28,7 +28,8 @@ bool IsUnit(double norm) { return std::abs(norm - 1) <= kUnit; }
 }  // namespace
 
 void FoldInputScale(double scale, Sae* sae) {
-  for (std::vector<float>* v : {&sae->b_enc, &sae->b_dec, &sae->threshold, &sae->b_mag}) MultiplyAll(scale, *v);
+  for (std::vector<float>* v : {&sae->b_enc, &sae->b_dec, &sae->threshold, &sae->b_mag})
+    MultiplyAll(scale, *v);
 }
 
 absl::Status FoldDecoderNorms(Sae* sae, bool norm_aware) {
@@ -36,9 +37,10 @@ absl::Status FoldDecoderNorms(Sae* sae, bool norm_aware) {
   const bool ranked = activation == Activation::kTopK && !norm_aware;
   for (std::int64_t i = 0; ranked && i < sae->latents; ++i) {
     if (const double norm = DecoderNorm(*sae, i); !IsUnit(norm)) {
-      return absl::FailedPreconditionError(
-          absl::StrCat("decoder row ", i, " has norm ", norm, ": with the norms folded into the encoder, topk would "
-                       "choose other latents; train with sae.decoder unit, or keep the rows as they are"));
+      return absl::FailedPreconditionError(absl::StrCat(
+          "decoder row ", i, " has norm ", norm,
+          ": with the norms folded into the encoder, topk would "
+          "choose other latents; train with sae.decoder unit, or keep the rows as they are"));
     }
   }
   for (std::int64_t i = 0; i < sae->latents; ++i) {
@@ -67,10 +69,12 @@ void FoldPreBias(Sae* sae) {
   if (!sae->pre_bias) return;
   for (std::int64_t i = 0; i < sae->latents; ++i) {
     const auto at = static_cast<std::size_t>(i);
-    const double shift = kernels::DotDouble(sae->d, sae->w_enc.data() + i * sae->d, sae->b_dec.data());
+    const double shift =
+        kernels::DotDouble(sae->d, sae->w_enc.data() + i * sae->d, sae->b_dec.data());
     sae->b_enc[at] = static_cast<float>(sae->b_enc[at] - shift);
     if (!sae->b_mag.empty()) {
-      sae->b_mag[at] = static_cast<float>(sae->b_mag[at] - std::exp(double{sae->r_mag[at]}) * shift);
+      sae->b_mag[at] =
+          static_cast<float>(sae->b_mag[at] - std::exp(double{sae->r_mag[at]}) * shift);
     }
   }
   sae->pre_bias = false;
@@ -78,7 +82,8 @@ void FoldPreBias(Sae* sae) {
 
 absl::Status SetBatchThreshold(double theta, Sae* sae) {
   if (!(theta > 0) || !std::isfinite(theta)) {
-    return absl::InvalidArgumentError(absl::StrCat("the batch threshold is ", theta, ", needs a positive number"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the batch threshold is ", theta, ", needs a positive number"));
   }
   const float nearest = static_cast<float>(theta);
   const float below = nearest > theta ? std::nextafter(nearest, 0.0F) : nearest;
@@ -90,7 +95,8 @@ absl::Status ToJumpRelu(Sae* sae) {
   SAE_ASSIGN_OR_RETURN(const Activation activation, ActivationOf(sae->architecture));
   switch (activation) {
     case Activation::kTopK:
-      return absl::InvalidArgumentError("topk has no threshold: it cannot be rewritten as jumprelu");
+      return absl::InvalidArgumentError(
+          "topk has no threshold: it cannot be rewritten as jumprelu");
     case Activation::kRelu:
       sae->threshold.assign(static_cast<std::size_t>(sae->latents), 0.0F);
       break;
@@ -101,7 +107,8 @@ absl::Status ToJumpRelu(Sae* sae) {
       for (std::int64_t i = 0; i < sae->latents; ++i) {
         const auto at = static_cast<std::size_t>(i);
         const double gain = std::exp(double{sae->r_mag[at]});
-        sae->threshold[at] = static_cast<float>(std::max(0.0, sae->b_mag[at] - gain * sae->b_enc[at]));
+        sae->threshold[at] =
+            static_cast<float>(std::max(0.0, sae->b_mag[at] - gain * sae->b_enc[at]));
         Multiply(gain, sae->w_enc.data() + i * sae->d, sae->d);
       }
       sae->b_enc = std::move(sae->b_mag);

@@ -10,7 +10,8 @@ namespace {
 using ::testing::HasSubstr;
 
 constexpr std::int64_t kTokens = 60, kWidth = 7, kLatents = 19;
-const char* const kArchitectures[] = {"relu_l1", "topk", "batchtopk", "matryoshka", "gated", "jumprelu"};
+const char* const kArchitectures[] = {"relu_l1",    "topk",  "batchtopk",
+                                      "matryoshka", "gated", "jumprelu"};
 
 // f and y of all rows as float64 loops; f without latents that a rounding could switch.
 struct Result {
@@ -31,7 +32,8 @@ Result Evaluate(const Sae& sae, const std::vector<float>& rows) {
   return out;
 }
 
-void ExpectNear(const std::vector<double>& got, const std::vector<double>& want, double tolerance = 1e-5) {
+void ExpectNear(const std::vector<double>& got, const std::vector<double>& want,
+                double tolerance = 1e-5) {
   ASSERT_EQ(got.size(), want.size());
   for (std::size_t i = 0; i < want.size(); ++i) {
     ASSERT_NEAR(got[i], want[i], tolerance * (1 + std::abs(want[i]))) << "element " << i;
@@ -41,7 +43,8 @@ void ExpectNear(const std::vector<double>& got, const std::vector<double>& want,
 double Norm(const Sae& sae, std::size_t i) {
   double squares = 0;
   const auto width = static_cast<std::size_t>(sae.width());
-  for (std::size_t j = 0; j < width; ++j) squares += double{sae.w_dec[i * width + j]} * sae.w_dec[i * width + j];
+  for (std::size_t j = 0; j < width; ++j)
+    squares += double{sae.w_dec[i * width + j]} * sae.w_dec[i * width + j];
   return std::sqrt(squares);
 }
 
@@ -53,8 +56,11 @@ TEST(SaeFold, InputScaleGivesRawUnits) {
   for (const char* architecture : kArchitectures) {
     for (const bool transcoder : {false, true}) {
       SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", skip transcoder" : ""));
-      const Sae trained = RandomSae({.architecture = architecture, .d_out = transcoder ? 5 : 0,
-                                     .pre_bias = !transcoder, .transcoder = transcoder, .skip = transcoder});
+      const Sae trained = RandomSae({.architecture = architecture,
+                                     .d_out = transcoder ? 5 : 0,
+                                     .pre_bias = !transcoder,
+                                     .transcoder = transcoder,
+                                     .skip = transcoder});
       Sae folded = trained;
       FoldInputScale(kScale, &folded);
       EXPECT_EQ(folded.w_enc, trained.w_enc);
@@ -77,8 +83,10 @@ TEST(SaeFold, DecoderNormsFoldWithoutChangingTheReconstruction) {
   for (const char* architecture : {"relu_l1", "gated", "jumprelu", "batchtopk", "matryoshka"}) {
     for (const bool transcoder : {false, true}) {
       SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", transcoder" : ""));
-      const Sae free = RandomSae({.architecture = architecture, .d_out = transcoder ? 5 : 0,
-                                  .pre_bias = !transcoder, .transcoder = transcoder});
+      const Sae free = RandomSae({.architecture = architecture,
+                                  .d_out = transcoder ? 5 : 0,
+                                  .pre_bias = !transcoder,
+                                  .transcoder = transcoder});
       Sae folded = free;
       ASSERT_TRUE(FoldDecoderNorms(&folded).ok());
       Result want = Evaluate(free, rows);
@@ -91,7 +99,8 @@ TEST(SaeFold, DecoderNormsFoldWithoutChangingTheReconstruction) {
   }
 }
 
-// Property 10, the other direction: two latents, of which the fold would choose the other.
+// The other direction: two latents, of which the fold would choose the other.
+// Property 10.
 TEST(SaeFold, DecoderNormsChangeWhatTopKSelectsUnlessItRanksByThem) {
   Sae sae;
   sae.architecture = "topk";
@@ -115,7 +124,8 @@ TEST(SaeFold, DecoderNormsChangeWhatTopKSelectsUnlessItRanksByThem) {
   EXPECT_EQ(Evaluate(folded, x).y, (std::vector<double>{0, 4}));  // a norm-aware one takes latent 1
 }
 
-// Property 10: with norm-aware selection the fold is exact.
+// With norm-aware selection the fold is exact.
+// Property 10.
 TEST(SaeFold, NormAwareTopKFoldsWithoutChangingTheReconstruction) {
   const std::vector<float> rows = RandomValues(13, kTokens * kWidth);
   const Sae free = RandomSae({});
@@ -179,7 +189,7 @@ TEST(SaeFold, GatedIsJumpReluWithThatThreshold) {
     EXPECT_NEAR(jump.threshold[i], std::max(0.0, theta), 1e-6);
     clamped += theta < 0 ? 1 : 0;
   }
-  EXPECT_GT(clamped, 0);         // gates that open at a negative magnitude occur
+  EXPECT_GT(clamped, 0);  // gates that open at a negative magnitude occur
   EXPECT_LT(clamped, kLatents);
   const Result want = Evaluate(gated, rows), got = Evaluate(jump, rows);
   ExpectNear(got.f, want.f);

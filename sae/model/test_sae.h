@@ -1,5 +1,6 @@
 #pragma once
-// For tests: random SAEs of every kind, and what they compute as plain float64 loops over the definition.
+// For tests: random SAEs of every kind, and what they compute as plain float64 loops over the
+// definition.
 
 #include <algorithm>
 #include <cmath>
@@ -100,7 +101,8 @@ inline ReferenceCodes ReferenceEncode(const Sae& sae, std::span<const float> raw
   std::vector<double> z(n);
   for (std::size_t i = 0; i < n; ++i) {
     double h = 0;
-    for (std::size_t j = 0; j < d; ++j) h += sae.w_enc[i * d + j] * (x[j] - (sae.pre_bias ? sae.b_dec[j] : 0.0F));
+    for (std::size_t j = 0; j < d; ++j)
+      h += sae.w_enc[i * d + j] * (x[j] - (sae.pre_bias ? sae.b_dec[j] : 0.0F));
     z[i] = h + sae.b_enc[i];
     if (activation == Activation::kRelu) {
       out.f[i] = std::max(z[i], 0.0);
@@ -121,14 +123,16 @@ inline ReferenceCodes ReferenceEncode(const Sae& sae, std::span<const float> raw
   for (std::size_t i = 0; i < n; ++i) {
     const bool chosen = z[i] >= sorted[k - 1];
     out.f[i] = chosen ? std::max(z[i], 0.0) : 0;
-    const double other = k == n ? -std::numeric_limits<double>::infinity() : sorted[chosen ? k : k - 1];
+    const double other =
+        k == n ? -std::numeric_limits<double>::infinity() : sorted[chosen ? k : k - 1];
     out.margin[i] = std::min(std::abs(z[i] - other), std::abs(z[i]));
   }
   return out;
 }
 
 /// y of one raw row and its codes.
-inline std::vector<double> ReferenceDecode(const Sae& sae, std::span<const float> raw, std::span<const double> f) {
+inline std::vector<double> ReferenceDecode(const Sae& sae, std::span<const float> raw,
+                                           std::span<const double> f) {
   const ReferenceRow row = ReferenceNormalise(sae, raw);
   const auto n = static_cast<std::size_t>(sae.latents), d = static_cast<std::size_t>(sae.d),
              width = static_cast<std::size_t>(sae.width());
@@ -137,7 +141,8 @@ inline std::vector<double> ReferenceDecode(const Sae& sae, std::span<const float
     for (std::size_t j = 0; j < width; ++j) y[j] += f[i] * sae.w_dec[i * width + j];
   }
   for (std::size_t j = 0; j < width && !sae.w_skip.empty(); ++j) {
-    for (std::size_t e = 0; e < d; ++e) y[j] += sae.w_skip[j * d + e] * (sae.restore ? row.x[e] : double{raw[e]});
+    for (std::size_t e = 0; e < d; ++e)
+      y[j] += sae.w_skip[j * d + e] * (sae.restore ? row.x[e] : double{raw[e]});
   }
   if (sae.normalisation != Normalisation::kNone && sae.restore) {
     for (double& v : y) v = v * row.out + row.mean;

@@ -35,9 +35,10 @@ data::RowKind KindOf(const config::TrialConfig& trial) {
   return trial.sae.transcoder ? data::RowKind::kWithTargets : data::RowKind::kActivations;
 }
 
-absl::Status PrepareDisk(Env& env, const std::string& checkpoints, const config::TrialConfig& trial, std::int64_t d) {
-  SAE_RETURN_IF_ERROR(
-      RequireFreeBytes(env, checkpoints, CheckpointDiskBytes(trial, d), "room for three checkpoints of this trial"));
+absl::Status PrepareDisk(Env& env, const std::string& checkpoints, const config::TrialConfig& trial,
+                         const data::ActivationStore& store) {
+  SAE_RETURN_IF_ERROR(RequireFreeBytes(env, checkpoints, CheckpointDiskBytes(trial, store.d(), store.target_d()),
+                                       "room for three checkpoints of this trial"));
   return checkpoint::MakeDirectory(env, checkpoints);
 }
 
@@ -82,8 +83,8 @@ std::string CheckpointsPath(const config::RunConfig& config) {
   return (fs::absolute(config.run.directory) / config.run.checkpoints).lexically_normal().string();
 }
 
-std::int64_t CheckpointDiskBytes(const config::TrialConfig& trial, std::int64_t d) {
-  return 3 * config::EstimateCheckpointBytes(trial, d);
+std::int64_t CheckpointDiskBytes(const config::TrialConfig& trial, std::int64_t d, std::int64_t target_d) {
+  return 3 * config::EstimateCheckpointBytes(trial, d, target_d);
 }
 
 std::string InstructionSet() {
@@ -106,7 +107,7 @@ absl::StatusOr<Outcome> RunTrial(const config::RunConfig& config, const RunTrial
   parts.progress();
   const config::TrialConfig trial = config::Resolve(config.trial, store->d());
   absl::Status disk;
-  if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, store->d());
+  if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, *store);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));
   ThreadPool pool(static_cast<int>(config.run.threads));
   absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(

@@ -35,7 +35,7 @@ struct RunTrialParts {
 std::string CheckpointsPath(const config::RunConfig& config);
 
 /// Bytes that must be free for checkpoints before a run starts: two that are kept and one being written.
-std::int64_t CheckpointDiskBytes(const config::TrialConfig& trial, std::int64_t d);
+std::int64_t CheckpointDiskBytes(const config::TrialConfig& trial, std::int64_t d, std::int64_t target_d = 0);
 
 /// The widest vector instructions of this machine that the kernels use: "avx512", "avx2", "sse2", "generic".
 std::string InstructionSet();

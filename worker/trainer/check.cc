@@ -17,6 +17,7 @@ using nlohmann::json;
 struct Report {
   sae::config::RunConfig config;  // resolved
   std::int64_t d = 0;
+  std::int64_t target_d = 0;
   std::int64_t store_rows = 0;
   std::int64_t heldout_rows = 0;
   std::int64_t steps = 0;
@@ -45,6 +46,7 @@ std::string MiB(std::int64_t bytes) {
 std::string ToJsonText(const Report& r) {
   const json j = {{"config", json::parse(sae::config::ToJson(r.config))},
                   {"d", r.d},
+                  {"target_d", r.target_d},
                   {"store_rows", r.store_rows},
                   {"heldout_rows", r.heldout_rows},
                   {"steps", r.steps},
@@ -75,6 +77,7 @@ std::string ToTable(const Report& r) {
   }
   out += "store\n";
   AddRow(out, "width d", absl::StrCat(r.d));
+  if (r.target_d > 0) AddRow(out, "width of the targets", absl::StrCat(r.target_d));
   AddRow(out, "training rows", absl::StrCat(r.store_rows));
   AddRow(out, "held-out rows", absl::StrCat(r.heldout_rows));
   out += "run\n";
@@ -95,17 +98,18 @@ std::string ToTable(const Report& r) {
 
 absl::StatusOr<std::string> CheckReport(sae::Env& env, const sae::config::RunConfig& config, bool as_json) {
   SAE_ASSIGN_OR_RETURN(const sae::data::StoreManifest manifest, ReadStoreManifest(env, config));
-  SAE_RETURN_IF_ERROR(sae::config::Validate(config.trial, manifest.d));
+  SAE_RETURN_IF_ERROR(sae::config::Validate(config.trial, manifest.d, manifest.target_d));
   Report r;
   r.config = config;
   r.config.trial = sae::config::Resolve(config.trial, manifest.d);
   r.d = manifest.d;
+  r.target_d = manifest.target_d;
   r.store_rows = manifest.rows;
   r.heldout_rows = manifest.heldout_rows;
   r.steps = sae::config::TotalSteps(r.config.trial);
-  r.memory = sae::config::EstimateMemory(r.config.trial, r.d);
-  r.checkpoint_bytes = sae::config::EstimateCheckpointBytes(r.config.trial, r.d);
-  r.disk_bytes = sae::train::CheckpointDiskBytes(r.config.trial, r.d);
+  r.memory = sae::config::EstimateMemory(r.config.trial, r.d, r.target_d);
+  r.checkpoint_bytes = sae::config::EstimateCheckpointBytes(r.config.trial, r.d, r.target_d);
+  r.disk_bytes = sae::train::CheckpointDiskBytes(r.config.trial, r.d, r.target_d);
   return as_json ? ToJsonText(r) : ToTable(r);
 }
 

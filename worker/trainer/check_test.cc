@@ -54,6 +54,24 @@ TEST_F(Check, ResolvesAndEstimatesWithoutTheShards) {
   EXPECT_EQ(table.find("auto"), std::string::npos) << table;
 }
 
+TEST_F(Check, ATranscoderNeedsTargetsAndCountsTheirWidth) {
+  config_.trial.sae.transcoder = true;
+  const absl::Status without = CheckReport(sae::RealEnv(), config_, true).status();
+  EXPECT_EQ(without.code(), absl::StatusCode::kInvalidArgument);
+  EXPECT_NE(sae::Message(without).find("saeloom harvest --hook HOOK --target-hook HOOK"), std::string::npos) << without;
+  auto with = nlohmann::json::parse(text_);
+  with["target_d"] = 8;
+  with["target_mean"] = std::vector<double>(8, 0.25);
+  with["target_mean_squared_norm"] = 8;
+  std::ofstream(dir_ / "manifest.json") << with.dump();
+  const auto report = CheckReport(sae::RealEnv(), config_, true);
+  ASSERT_TRUE(report.ok()) << report.status();
+  const auto j = nlohmann::json::parse(*report);
+  EXPECT_EQ(j["target_d"], 8);
+  EXPECT_EQ(j["memory_per_rank_bytes"]["parameters"], (32 * (32 + 8 + 1) + 8) * 4);
+  EXPECT_NE(CheckReport(sae::RealEnv(), config_, false)->find("width of the targets               8\n"), std::string::npos);
+}
+
 TEST_F(Check, AnotherStoreThanExpectedIsRefused) {
   config_.run.store_hash = sae::HashToText(sae::Xxh3(text_));
   EXPECT_TRUE(CheckReport(sae::RealEnv(), config_, true).ok());
