@@ -5,7 +5,7 @@
 
 namespace sae::optim {
 namespace {
-constexpr double kSmallest = 1e-4, kLargest = 1e4;  // of lambda
+constexpr double kRange = 1e4;  // lambda stays within this factor of where it started
 constexpr double kSmallestL0 = 1e-3;
 // Of a change of log L0, and of log L0 / target held over this share of the run.
 constexpr double kProportional = 1;
@@ -26,7 +26,7 @@ L0Controller::L0Controller(double target, std::int64_t total_steps, std::int64_t
 double L0Controller::lambda() const { return std::exp(log_lambda_); }
 
 void L0Controller::Calibrate(double lambda) {
-  log_lambda_ = std::log(std::clamp(lambda, kSmallest, kLargest));
+  log_start_ = log_lambda_ = std::log(lambda);
   calibrated_ = 1;
 }
 
@@ -39,12 +39,14 @@ void L0Controller::Observe(std::int64_t step, double l0) {
   if (step < start_step_) return;
   const double move =
       std::clamp(kProportional * (rate_ + mean_ / (kIntegralShare * total_)), -slew_, slew_);
-  log_lambda_ = std::clamp(log_lambda_ + move, std::log(kSmallest), std::log(kLargest));
+  log_lambda_ = std::clamp(log_lambda_ + move, log_start_ - std::log(kRange),
+                           log_start_ + std::log(kRange));
 }
 
 void L0Controller::AddState(model::State* state) {
   state->scalars.push_back({"l0_calibrated", &calibrated_});
   state->scalars.push_back({"l0_seen", &seen_});
+  state->scalars.push_back({"l0_log_start", &log_start_});
   state->scalars.push_back({"l0_log_lambda", &log_lambda_});
   state->scalars.push_back({"l0_level", &mean_});
   state->scalars.push_back({"l0_rate", &rate_});

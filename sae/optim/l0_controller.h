@@ -34,6 +34,7 @@ class L0Controller {
   std::int64_t start_step_;
   std::int64_t calibrated_ = 0;
   std::int64_t seen_ = 0;
+  double log_start_ = 0;
   double log_lambda_ = 0;
   double mean_ = 0;
   double rate_ = 0;
