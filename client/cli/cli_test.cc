@@ -102,6 +102,42 @@ TEST_F(CliTest, SubmitRefusesBadSpecsBeforeItCallsAnybody) {
   EXPECT_EQ(out(), "");
 }
 
+TEST_F(CliTest, ATranscoderNeedsAStoreWithTargets) {
+  t_.Write("s.yaml",
+           "apiVersion: saeloom/v1\nname: demo\nstore: store\ntrial: {sae: {latents: 64, k: 4, "
+           "transcoder: true}, train: {tokens: 1e4}}\n");
+  for (const char* verb : {"submit", "validate", "plan"}) {
+    EXPECT_EQ(Run({verb, "s.yaml"}), 2) << verb;
+    EXPECT_THAT(err(), HasSubstr("trial.sae.transcoder: true: the store has no targets: make one "
+                                 "with `saeloom harvest --hook HOOK --target-hook HOOK`"));
+  }
+  EXPECT_TRUE(service_.created.parent().empty());
+  t_.Write("store/manifest.json", R"({"d": 16, "target_d": 24})");
+  ASSERT_EQ(Run({"submit", "s.yaml"}), 0) << err();
+  EXPECT_EQ(service_.created.spec().store_target_d(), 24);
+  ASSERT_EQ(Run({"plan", "s.yaml"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("width 16, targets of width 24"));
+}
+
+TEST_F(CliTest, EveryArchitectureIsAccepted) {
+  t_.Write("s.yaml", R"(apiVersion: saeloom/v1
+name: all
+store: store
+trial: {sae: {latents: 64}, train: {tokens: 1e4}}
+parameters:
+  - sae.architecture: {values: [topk, batchtopk, matryoshka]}
+    sae.k: {values: [4, 8]}
+  - sae.architecture: {values: [relu_l1, gated, jumprelu]}
+    sae.target_l0: {values: [4, 8]}
+)");
+  ASSERT_EQ(Run({"validate", "s.yaml"}), 0) << err();
+  EXPECT_EQ(out(), "s.yaml: valid, 12 trials\n");
+  ASSERT_EQ(Run({"plan", "s.yaml"}), 0) << err();
+  EXPECT_THAT(out(), HasSubstr("sae.architecture=jumprelu sae.target_l0=8"));
+  ASSERT_EQ(Run({"submit", "s.yaml"}), 0) << err();
+  EXPECT_EQ(service_.created.spec().parameters_size(), 2);
+}
+
 TEST_F(CliTest, WaitTellsByItsExitCodeHowTheSweepEnded) {
   Finish(Sweep::STATE_SUCCEEDED, 2, 0);
   EXPECT_EQ(Run({"submit", "s.yaml", "--wait"}), 0) << err();

@@ -41,7 +41,12 @@ constexpr std::array<Style, 8> kStyles = {{
     {"#8C510A", "M-3 -6 l3 3 3 -3 3 3 -3 3 3 3 -3 3 -3 -3 -3 3 -3 -3 3 -3 -3 -3 z",
      "4 4"},  // cross
 }};
-const Style& StyleOf(std::size_t series) { return kStyles[series % kStyles.size()]; }
+/// Beyond eight the shapes shift against the colours.
+Style StyleOf(std::size_t series) {
+  const std::size_t n = kStyles.size();
+  const Style& shape = kStyles[(series + series / n) % n];
+  return {kStyles[series % n].colour, shape.outline, shape.dashes};
+}
 
 struct Box {
   double x = 0, y = 0, w = 0, h = 0;
@@ -253,11 +258,17 @@ class Figure {
 }  // namespace
 
 std::vector<double> LogTicks(double low, double high) {
+  constexpr std::size_t kFewest = 3;
   std::vector<double> out;
-  for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
-    for (const double m : {1.0, 2.0, 5.0}) {
-      if (m * decade >= low && m * decade <= high) out.push_back(m * decade);
+  for (const std::vector<double>& digits :
+       {std::vector<double>{1, 2, 5}, std::vector<double>{1, 1.5, 2, 3, 4, 5, 6, 7, 8}}) {
+    out.clear();
+    for (double decade = std::pow(10, std::floor(std::log10(low))); decade <= high; decade *= 10) {
+      for (const double m : digits) {
+        if (m * decade >= low && m * decade <= high) out.push_back(m * decade);
+      }
     }
+    if (out.size() >= kFewest) break;
   }
   return out;
 }

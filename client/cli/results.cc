@@ -1,6 +1,7 @@
 #include "client/cli/results.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <optional>
@@ -51,6 +52,7 @@ ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
   r.parameters = ParameterText(t);
   r.architecture = t.config().sae().architecture();
   r.series = SeriesText(t);
+  r.transcoder = t.config().sae().transcoder();
   r.state = StateText(t.state());
   r.fvu = MetricOf(t, "heldout.fvu");
   r.explained_variance = MetricOf(t, "heldout.explained_variance");
@@ -64,6 +66,24 @@ ResultRow Row(const Trial& t, const saeloom::v1::Objective& objective) {
   r.aux_off =
       HasAuxK(r.architecture) && t.config().sae().has_aux_k() && t.config().sae().aux_k() == 0;
   return r;
+}
+
+/// Transcoders and autoencoders explain different things: a front each.
+void MarkFronts(Results& results) {
+  constexpr double kNowhere = std::numeric_limits<double>::quiet_NaN();
+  for (const bool transcoder : {false, true}) {
+    std::vector<FrontPoint> points;
+    for (const ResultRow& r : results.rows) {
+      const bool mine = r.transcoder == transcoder;
+      points.push_back({mine ? r.l0 : kNowhere, mine ? r.fvu : kNowhere});
+    }
+    for (const std::size_t i : ParetoFront(points)) results.rows[i].on_front = true;
+  }
+}
+
+bool IsTranscoder(const Results& results, const std::string& series) {
+  return std::any_of(results.rows.begin(), results.rows.end(),
+                     [&](const ResultRow& r) { return r.series == series && r.transcoder; });
 }
 
 std::string ObjectiveText(const saeloom::v1::Objective& o) {
@@ -120,18 +140,19 @@ std::string PairText(const SeriesPair& pair) {
   return out;
 }
 
-/// Levels of L0 at which many series are compared: those of the series that sets its L0 exactly,
-/// else of the one with the most points.
+/// Levels of L0 at which many series are compared: those of a series that sets its L0 itself, else
+/// of the one with the most points.
 std::vector<double> Levels(const Results& results, const std::vector<std::string>& series) {
   constexpr std::size_t kMostLevels = 8;
   std::vector<FrontPoint> chosen;
-  for (const std::string& name : series) {
-    std::vector<FrontPoint> front = FrontOf(results, name);
-    if (name == "topk" && !front.empty()) {
-      chosen = std::move(front);
-      break;
+  for (const char* exact : {"topk", "batchtopk", "matryoshka"}) {
+    if (chosen.empty()) chosen = FrontOf(results, exact);
+  }
+  if (chosen.empty()) {
+    for (const std::string& name : series) {
+      std::vector<FrontPoint> front = FrontOf(results, name);
+      if (front.size() > chosen.size()) chosen = std::move(front);
     }
-    if (front.size() > chosen.size()) chosen = std::move(front);
   }
   std::vector<double> out;
   for (const FrontPoint& p : chosen) out.push_back(p.l0);
@@ -146,21 +167,25 @@ std::string EqualL0Text(const Results& results, const std::vector<std::string>& 
   for (const double l0 : levels)
     columns.push_back({absl::StrCat("L0 ", Number(l0, 3)), Table::Align::kRight});
   std::vector<std::vector<std::optional<double>>> values;  // by series, by level
-  std::vector<double> lowest(levels.size(), std::numeric_limits<double>::infinity());
+  // Of autoencoders, and of transcoders.
+  std::array<std::vector<double>, 2> lowest;
+  lowest.fill(std::vector<double>(levels.size(), std::numeric_limits<double>::infinity()));
   for (const std::string& name : series) {
     const std::vector<FrontPoint> front = FrontOf(results, name);
     values.emplace_back();
     for (std::size_t i = 0; i < levels.size(); ++i) {
       values.back().push_back(FvuNear(front, levels[i], kBeyondEnds));
-      lowest[i] = std::min(lowest[i], values.back().back().value_or(lowest[i]));
+      double& least = lowest[IsTranscoder(results, name) ? 1 : 0][i];
+      least = std::min(least, values.back().back().value_or(least));
     }
   }
   Table table(columns);
   for (std::size_t s = 0; s < series.size(); ++s) {
+    const std::vector<double>& least = lowest[IsTranscoder(results, series[s]) ? 1 : 0];
     std::vector<std::string> cells = {series[s]};
     for (std::size_t i = 0; i < levels.size(); ++i) {
       const std::optional<double>& v = values[s][i];
-      cells.push_back(!v ? "-" : absl::StrCat(*v <= lowest[i] ? "* " : "", Number(*v)));
+      cells.push_back(!v ? "-" : absl::StrCat(*v <= least[i] ? "* " : "", Number(*v)));
     }
     table.Add(std::move(cells));
   }
@@ -199,12 +224,8 @@ Results CollectResults(const saeloom::v1::Sweep& sweep, const std::vector<Trial>
   saeloom::v1::Objective objective = sweep.spec().objective();
   if (objective.metric().empty()) objective.set_metric("heldout.fvu");
   out.objective = ObjectiveText(objective);
-  std::vector<FrontPoint> points;
-  for (const Trial& t : trials) {
-    out.rows.push_back(Row(t, objective));
-    points.push_back({out.rows.back().l0, out.rows.back().fvu});
-  }
-  for (const std::size_t i : ParetoFront(points)) out.rows[i].on_front = true;
+  for (const Trial& t : trials) out.rows.push_back(Row(t, objective));
+  MarkFronts(out);
   const bool maximize = objective.goal() == saeloom::v1::Objective::GOAL_MAXIMIZE;
   for (std::size_t i = 0; i < out.rows.size(); ++i) {
     if (!out.rows[i].feasible) continue;

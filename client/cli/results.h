@@ -21,7 +21,8 @@ struct ResultRow {
   double fvu = 0, explained_variance = 0, l0 = 0, dead_fraction = 0, gamma = 0,
          tokens_per_second = 0;
   double objective = 0;
-  bool feasible = false;  ///< has ended well, with a finite objective that meets every constraint
+  bool transcoder = false;  ///< its FVU is of the targets: not comparable with an autoencoder's
+  bool feasible = false;    ///< has ended well, with a finite objective that meets every constraint
   bool on_front = false;
   bool aux_off = false;  ///< topk, batchtopk or matryoshka with aux_k 0
 };

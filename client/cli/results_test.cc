@@ -159,6 +159,20 @@ relu_l1/lp       0.3043    0.1543
   EXPECT_THAT(text, Not(HasSubstr("at equal L0: held-out")));  // no pairs beside it
 }
 
+TEST(Results, TranscodersHaveAFrontOfTheirOwn) {
+  auto trials = EveryArchitecture();
+  for (const std::size_t i : {0U, 1U})
+    trials[i].mutable_config()->mutable_sae()->set_transcoder(true);
+  (*trials[0].mutable_metrics())["heldout.fvu"] = 0.01;  // topk/transcoder at 32
+  (*trials[1].mutable_metrics())["heldout.fvu"] = 0.02;
+  const Results r = CollectResults(DemoSweep(), trials);
+  EXPECT_TRUE(r.rows[0].on_front);
+  EXPECT_FALSE(r.rows[1].on_front);
+  EXPECT_TRUE(r.rows[2].on_front) << "the best autoencoder, though a transcoder is below it";
+  const std::string text = ResultsText(r);
+  EXPECT_THAT(text, HasSubstr("batchtopk        * 0.1500  * 0.1000\n"));
+}
+
 TEST(Results, AuxKIsJudgedForEveryRankedArchitecture) {
   auto trials = EveryArchitecture();
   trials[3] = trials[2];  // batchtopk at 32, once more without AuxK
@@ -246,6 +260,7 @@ TEST(Figure, EscapesWhatItPrints) {
 
 TEST(Figure, Ticks) {
   EXPECT_EQ(LogTicks(12.8, 187), (std::vector<double>{20, 50, 100}));
+  EXPECT_EQ(LogTicks(25, 82), (std::vector<double>{30, 40, 50, 60, 70, 80}));
   EXPECT_EQ(LinearTicks(0, 10, 5), (std::vector<double>{0, 2, 4, 6, 8, 10}));
   EXPECT_EQ(LinearTicks(0.5, 0.5, 5).size(), 6U);  // one value still gets an axis
 }

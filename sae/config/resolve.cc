@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "absl/strings/str_join.h"
+
 #include "sae/config/run_config.h"
 
 namespace sae::config {
@@ -39,6 +41,10 @@ void ResolveSae(TrialConfig& c, std::int64_t d) {
     const double scale =
         sae.input_scale == "rms" ? std::sqrt(std::max<double>(1, static_cast<double>(d))) : 1;
     if (sae.input_scale != "none") sae.bandwidth = 2 / scale;
+  }
+  if (sae.architecture == "matryoshka") {
+    const auto prefixes = ParsePrefixes(sae.prefixes, sae.latents);
+    if (prefixes.ok()) sae.prefixes = absl::StrJoin(*prefixes, ",");
   }
   if (!sae.threshold_lr && sae.threshold_parameter == "log") sae.threshold_lr = 1e-2;
   if (!sae.dead_after_tokens) {

@@ -111,6 +111,16 @@ TEST(Resolve, AuxKIsAPowerOfTwoAndFitsTheDictionary) {
   EXPECT_EQ(*Resolve(c, 2304).sae.aux_k, 0);
 }
 
+TEST(Resolve, MatryoshkasPrefixesAreWrittenOut) {
+  TrialConfig c = Base("matryoshka");
+  EXPECT_EQ(Resolve(c, 576).sae.prefixes, "1024,2048,4096,8192,16384");
+  c.sae.prefixes = "128,512";
+  EXPECT_EQ(Resolve(c, 576).sae.prefixes, "128,512,16384");
+  c.sae.prefixes = "512,128";  // Validate refuses it
+  EXPECT_EQ(Resolve(c, 576).sae.prefixes, "512,128");
+  EXPECT_EQ(Resolve(Base("topk"), 576).sae.prefixes, "auto");
+}
+
 TEST(Resolve, TwiceIsOnce) {
   for (const std::string& architecture : Architectures()) {
     const TrialConfig once = Resolve(Base(architecture), 576);

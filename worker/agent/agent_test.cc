@@ -216,13 +216,18 @@ TEST_F(AgentTest, RefusesWhatItCannotRun) {
   auto big = world_.Start("0001", 1);
   big.set_slots(3);
   coordinator_.Command(big);
+  auto transcoder = world_.Start("0002", 1);
+  transcoder.mutable_config()->mutable_sae()->set_transcoder(true);
+  coordinator_.Command(transcoder);
   ASSERT_TRUE(Eventually([&] {
-    return coordinator_.Ended(kFirst) && coordinator_.Ended({"demo", "0001", 1});
+    return coordinator_.Ended(kFirst) && coordinator_.Ended({"demo", "0001", 1}) &&
+           coordinator_.Ended({"demo", "0002", 1});
   }));
   EXPECT_EQ(End(kFirst).state(), v1::AttemptStatus::STATE_REFUSED);
   EXPECT_EQ(End(kFirst).failure_class(), v1::INVALID_CONFIG);
   EXPECT_THAT(End(kFirst).reason(), HasSubstr("/no/such/store"));
   EXPECT_THAT(End({"demo", "0001", 1}).reason(), HasSubstr("needs 3 slots"));
+  EXPECT_THAT(End({"demo", "0002", 1}).reason(), HasSubstr("the store has no targets"));
 }
 
 TEST_F(AgentTest, ARestartedWorkerReportsWhatItOwes) {
