@@ -46,7 +46,7 @@ void ResolveSae(TrialConfig& c, std::int64_t d) {
     const auto prefixes = ParsePrefixes(sae.prefixes, sae.latents);
     if (prefixes.ok()) sae.prefixes = absl::StrJoin(*prefixes, ",");
   }
-  if (!sae.threshold_lr && sae.threshold_parameter == "log") sae.threshold_lr = 1e-2;
+  if (!sae.threshold_lr && sae.threshold_parameter == "log") sae.threshold_lr = 3e-2;
   if (!sae.dead_after_tokens) {
     sae.dead_after_tokens = std::max<std::int64_t>(1, Whole(std::min(1e7, c.train.tokens / 8)));
   }

@@ -89,7 +89,7 @@ TEST(Resolve, ThresholdsKeepWhatDataDecides) {
   TrialConfig r = Resolve(c, 576);
   EXPECT_FALSE(r.sae.bandwidth.has_value());
   EXPECT_FALSE(r.sae.threshold_init.has_value());
-  EXPECT_DOUBLE_EQ(*r.sae.threshold_lr, 1e-2);
+  EXPECT_DOUBLE_EQ(*r.sae.threshold_lr, 3e-2);
   c.sae.threshold_parameter = "raw";
   EXPECT_FALSE(Resolve(c, 576).sae.threshold_lr.has_value());
   c.sae.penalty = "tanh";

@@ -40,7 +40,7 @@ struct SaeConfig {
   std::optional<double> bandwidth;                  ///< jumprelu: eps; auto = a tenth of the median sd of z (2 for tanh)
   std::optional<double> threshold_init;             ///< jumprelu: theta at the start; auto = quantiles of z
   std::string threshold_parameter = "log";          ///< jumprelu: log | raw: what Adam sees
-  std::optional<double> threshold_lr;               ///< jumprelu: of theta alone; auto = 1e-2 (log), 1e-2 x mean theta (raw)
+  std::optional<double> threshold_lr;               ///< jumprelu: of theta alone; auto = 3e-2 (log), 0.3 x bandwidth (raw)
   /// matryoshka: "auto" (n/16, n/8, n/4, n/2, n) or rising widths "128,512,2048"; n is appended.
   std::string prefixes = "auto";
   std::string prefix_weights = "mean";              ///< mean (1/G) | sum (1 each) | mean_with_bias (bias-only term, 1/(G+1))

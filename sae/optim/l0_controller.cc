@@ -9,15 +9,17 @@ constexpr double kRange = 1e4;  // lambda stays within this factor of where it s
 constexpr double kSmallestL0 = 1e-3;
 // Of a change of log L0, and of log L0 / target held over this share of the run.
 constexpr double kProportional = 1;
-constexpr double kIntegralShare = 0.1;
+constexpr double kIntegralShare = 0.1, kFastIntegralShare = 0.04;
 
 // Coefficient of a running mean over min(steps, T / 50) steps.
 double Beta(double steps, double total) { return 1 - 1 / std::max(1.0, std::min(steps, total / 50)); }
 }  // namespace
 
-L0Controller::L0Controller(double target, std::int64_t total_steps, std::int64_t start_step)
+L0Controller::L0Controller(double target, std::int64_t total_steps, std::int64_t start_step,
+                           bool fast)
     : target_(target),
-      total_(static_cast<double>(total_steps)),
+      integral_steps_((fast ? kFastIntegralShare : kIntegralShare) *
+                      static_cast<double>(total_steps)),
       slew_(std::max(3e-4, 16 / static_cast<double>(total_steps))),
       mean_beta_(Beta(100, static_cast<double>(total_steps))),
       rate_beta_(Beta(20, static_cast<double>(total_steps))),
@@ -38,7 +40,7 @@ void L0Controller::Observe(std::int64_t step, double l0) {
   ++seen_;
   if (step < start_step_) return;
   const double move =
-      std::clamp(kProportional * (rate_ + mean_ / (kIntegralShare * total_)), -slew_, slew_);
+      std::clamp(kProportional * (rate_ + mean_ / integral_steps_), -slew_, slew_);
   log_lambda_ = std::clamp(log_lambda_ + move, log_start_ - std::log(kRange),
                            log_start_ + std::log(kRange));
 }

@@ -13,8 +13,9 @@ namespace sae::optim {
 
 class L0Controller {
  public:
-  /// Acts from `start_step` on, on a run of `total_steps`.
-  L0Controller(double target, std::int64_t total_steps, std::int64_t start_step);
+  /// Acts from `start_step` on, on a run of `total_steps`. `fast`: L0 follows lambda within few
+  /// steps (a penalty on L0 itself), not by the slow shrinking of codes (L1).
+  L0Controller(double target, std::int64_t total_steps, std::int64_t start_step, bool fast);
 
   double lambda() const;
   /// 0 = not calibrated yet.
@@ -28,7 +29,7 @@ class L0Controller {
 
  private:
   double target_;
-  double total_;
+  double integral_steps_;
   double slew_;
   double mean_beta_, rate_beta_;
   std::int64_t start_step_;

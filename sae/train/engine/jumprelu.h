@@ -24,6 +24,7 @@ class JumpRelu final : public Activation<T> {
   void AddMetrics(std::map<std::string, double>* out) const override;
 
   /// eps; set at the start from the sample, kept by checkpoints.
+  double bandwidth() const { return bandwidth_; }
   void set_bandwidth(double bandwidth) { bandwidth_ = bandwidth; }
 
  private:

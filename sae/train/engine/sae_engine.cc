@@ -55,7 +55,8 @@ SaeEngine<T>::SaeEngine(const Context& context)
   }
   if (config.sae.target_l0 > 0 && o.penalty != model::Penalty::kL0Quadratic) {
     controller_.emplace(config.sae.target_l0, config::TotalSteps(config),
-                        config.train.sparsity_warmup_steps.value_or(0));
+                        config.train.sparsity_warmup_steps.value_or(0),
+                        o.architecture == model::Architecture::kJumpRelu);
   }
   if (o.rows != model::RowMode::kDense) last_step_.resize(since_fired_.size());
   if (NeedsNorms(o)) norms_.resize(since_fired_.size());

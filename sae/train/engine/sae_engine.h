@@ -102,6 +102,7 @@ class SaeEngine final : public Engine<T> {
   kernels::RowUpdateOptions RowOptions(double gradient_scale) const;
   kernels::RowParameters<T> Rows();
   void ObserveMean();
+  double ThresholdRate() const;
   void UpdateVectors(double gradient_scale);
   [[nodiscard]] absl::Status CheckLoss() const;
   kernels::Adam AdamAt(std::int64_t t) const;

@@ -97,7 +97,7 @@ double SaeEngine<T>::InitialPenalty() const {
   // A code's square is about variance / L0: that is what one more step is worth; the slope of a
   // penalty on f compares with its root.
   const double code = variance / target;
-  return scale * (steps ? 0.5 * code : 0.5 * std::sqrt(code));
+  return scale * (steps ? 0.05 * code : 0.5 * std::sqrt(code));
 }
 
 // OpenAI's initial encoder scale: so that 256 random unit vectors come back with norm 1 in the

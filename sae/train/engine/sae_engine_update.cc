@@ -6,6 +6,7 @@
 #include <span>
 
 #include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/jumprelu.h"
 #include "sae/train/engine/sae_engine.h"
 
 namespace sae::train {
@@ -210,6 +211,15 @@ absl::StatusOr<double> SaeEngine<T>::GradientScale(const kernels::RowGradientInp
   return clip / std::max(last_norm_, clip);
 }
 
+// Of log theta as resolved; of theta itself in units of the window, whose width follows the data's.
+template <class T>
+double SaeEngine<T>::ThresholdRate() const {
+  constexpr double kBandwidths = 0.3;
+  if (const auto rate = context_.config.sae.threshold_lr) return *rate;
+  const auto* jump = dynamic_cast<const JumpRelu<T>*>(activation_.get());
+  return kBandwidths * (jump != nullptr ? jump->bandwidth() : 0);
+}
+
 template <class T>
 void SaeEngine<T>::UpdateVectors(double scale) {
   const kernels::Adam adam = AdamAt(step_ + 1);
@@ -227,8 +237,8 @@ void SaeEngine<T>::UpdateVectors(double scale) {
   }
   if (!parameters_.threshold.empty()) {
     kernels::Adam own = adam;
-    if (const auto lr = context_.config.sae.threshold_lr)
-      own.lr = *lr * adam.lr / *context_.config.train.lr;  // its own rate, the run's schedule
+    // Its own rate, the run's schedule.
+    own.lr = ThresholdRate() * adam.lr / *context_.config.train.lr;
     update(&P::threshold, gradients_.threshold.data(), own);
   }
   update(&P::b_dec, bias_gradient_.data(), adam);
