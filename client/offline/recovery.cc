@@ -75,8 +75,6 @@ absl::Status Evaluate(const RecoveryCase& c, data::SyntheticSource& source, Engi
   (*out)["fvu"] = heldout.at("heldout.fvu");
   (*out)["l0"] = heldout.at("heldout.l0");
   (*out)["gamma"] = heldout.at("heldout.gamma");
-  (*out)["dead"] =
-      std::round(heldout.at("heldout.dead_fraction") * static_cast<double>(c.trial.sae.latents));
   (*out)["true_l0"] = active / static_cast<double>(c.evaluation_rows);
   return absl::OkStatus();
 }
@@ -105,11 +103,9 @@ absl::Status CompareDictionaries(const data::SyntheticSource& source, const mode
   return absl::OkStatus();
 }
 
-}  // namespace
-
-absl::StatusOr<RecoveryMetrics> RunRecoveryCase(const RecoveryCase& c, const std::string& scratch,
-                                                ThreadPool& pool,
-                                                const std::function<void(std::int64_t)>& progress) {
+absl::StatusOr<RecoveryMetrics> RunSeed(const RecoveryCase& c, const std::string& scratch,
+                                        ThreadPool& pool,
+                                        const std::function<void(std::int64_t)>& progress) {
   SAE_ASSIGN_OR_RETURN(const data::SyntheticSpec data, data::ParseSyntheticSpec(c.data));
   SAE_ASSIGN_OR_RETURN(const auto source, data::SyntheticSource::Create(data.options));
   const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
@@ -126,12 +122,39 @@ absl::StatusOr<RecoveryMetrics> RunRecoveryCase(const RecoveryCase& c, const std
   return metrics;
 }
 
+/// The middle one, or the mean of the two in the middle.
+double Median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const std::size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+}  // namespace
+
+absl::StatusOr<RecoveryMetrics> RunRecoveryCase(const RecoveryCase& c, const std::string& scratch,
+                                                ThreadPool& pool,
+                                                const std::function<void(std::int64_t)>& progress) {
+  std::map<std::string, std::vector<double>> values;
+  for (std::int64_t i = 0; i < c.seeds; ++i) {
+    RecoveryCase one = c;
+    one.trial.train.seed += i;
+    SAE_ASSIGN_OR_RETURN(const RecoveryMetrics metrics,
+                         RunSeed(one, scratch, pool, [&](std::int64_t steps) {
+                           if (progress) progress(i * c.steps + steps);
+                         }));
+    for (const auto& [name, value] : metrics) values[name].push_back(value);
+  }
+  RecoveryMetrics out;
+  for (auto& [name, all] : values) out[name] = Median(std::move(all));
+  return out;
+}
+
 std::vector<RecoveryRun> RunRecoveryCases(
     const std::vector<RecoveryCase>& cases, int threads,
     const std::function<void(std::int64_t, std::int64_t)>& progress) {
   std::vector<RecoveryRun> out(cases.size());
   std::int64_t total = 0, done = 0;
-  for (const RecoveryCase& c : cases) total += c.steps;
+  for (const RecoveryCase& c : cases) total += c.steps * c.seeds;
   const std::string scratch =
       (std::filesystem::temp_directory_path() / absl::StrCat("saeloom-recovery-", ::getpid()))
           .string();

@@ -17,11 +17,11 @@
 
 namespace sae::client {
 
-/// By name: fvu, l0 (true_l0: of the truth), gamma (not centred), dead (latents), mcc, mmcs,
-/// uniqueness; of the SAE saved and loaded again: saved_fvu and precision, recall, f1 (means over
-/// latents, of each for the feature nearest to it); with data of a parent 0 and its child 1: mixed
-/// (the largest |cosine| of a decoder row with their sum), hole (the encoder row of the parent's
-/// latent along the child), absorption (rate, sae/eval/absorption.h).
+/// By name: fvu, l0 (true_l0: of the truth), gamma (not centred), mcc, mmcs, uniqueness; of the SAE
+/// saved and loaded again: saved_fvu, dead (latents that no fresh row excites) and precision,
+/// recall, f1 (means over latents, of each for the feature nearest to it); with data of a parent 0
+/// and its child 1: mixed (the largest |cosine| of a decoder row with their sum), hole (the encoder
+/// row of the parent's latent along the child), absorption (rate, sae/eval/absorption.h).
 using RecoveryMetrics = std::map<std::string, double>;
 
 struct Band {
@@ -35,6 +35,7 @@ struct RecoveryCase {
   std::string data;  ///< as of data::ParseSyntheticSpec
   std::int64_t steps = 0;
   std::int64_t evaluation_rows = 10240;
+  std::int64_t seeds = 1;  ///< runs, with train.seed and those after it; metrics are their medians
   config::TrialConfig trial;  ///< train.tokens is set from steps
   std::map<std::string, Band> expect;
 };
@@ -54,7 +55,8 @@ struct RecoverySpec {
 };
 
 /// {"apiVersion", "trial": {..} (defaults), "cases": [{"name", "method", "setting", "data",
-/// "steps", "evaluation_rows", "trial": {..}, "expect": {metric: [low, high]}}], "separations":
+/// "steps", "evaluation_rows", "seeds", "trial": {..}, "expect": {metric: [low, high]}}],
+/// "separations":
 /// [{"name", "metric", "below": {"limit", "cases"}, "above": {..}}]}. INVALID_ARGUMENT names case
 /// and key.
 [[nodiscard]] absl::StatusOr<RecoverySpec> ParseRecoverySpec(const std::string& json);
@@ -67,7 +69,7 @@ struct RecoverySpec {
 [[nodiscard]] absl::Status KeepOnly(const std::string& only, RecoverySpec* spec);
 
 /// Trains on rows [0, steps * batch), evaluates on the rows after them. `scratch`: where it may
-/// make a folder for a checkpoint; it removes it. `progress` gets steps done.
+/// make a folder for a checkpoint; it removes it. `progress` gets steps done, over all seeds.
 [[nodiscard]] absl::StatusOr<RecoveryMetrics> RunRecoveryCase(
     const RecoveryCase& recovery, const std::string& scratch, ThreadPool& pool,
     const std::function<void(std::int64_t steps)>& progress = nullptr);

@@ -10,6 +10,7 @@
 #include "sae/eval/absorption.h"
 #include "sae/eval/detection.h"
 #include "sae/eval/dictionary_match.h"
+#include "sae/eval/firing_statistics.h"
 #include "sae/model/metrics.h"
 #include "sae/model/sae.h"
 
@@ -45,7 +46,8 @@ class CodeMeter {
         truth_{source.dictionary(), source.d()},
         decoder_{sae.w_dec, sae.d},
         reconstruction_(std::vector<double>(static_cast<std::size_t>(sae.d))),
-        detection_(eval::NearestRows(decoder_, truth_, kKind, pool).partner, features_) {
+        detection_(eval::NearestRows(decoder_, truth_, kKind, pool).partner, features_),
+        firing_(sae.latents) {
     if (features_ < 2 || source.parents()[1] != 0) return;
     // S is the parent's nearest latent alone: a latent for parent and child together would pass for
     // a split of the parent by its F1, and hide what is looked for.
@@ -60,12 +62,15 @@ class CodeMeter {
     SAE_RETURN_IF_ERROR(runner.Decode(*codes, batch.x, x_hat_));
     reconstruction_.Add(std::span<const float>(batch.x), std::span<const float>(x_hat_));
     detection_.Add(*codes, batch.truth);
+    firing_.Add(*codes);
     if (absorption_) absorption_->Add(batch.x, *codes, batch.parent, batch.child);
     return absl::OkStatus();
   }
 
   void Finish(RecoveryMetrics* out) const {
     (*out)["saved_fvu"] = reconstruction_.Result().fvu;
+    (*out)["dead"] =
+        static_cast<double>(std::count(firing_.fires().begin(), firing_.fires().end(), 0));
     const eval::Detection mean = detection_.Mean();
     (*out)["precision"] = mean.precision;
     (*out)["recall"] = mean.recall;
@@ -78,6 +83,7 @@ class CodeMeter {
   const eval::Dictionary truth_, decoder_;
   model::ReconstructionAccumulator reconstruction_;
   eval::DetectionAccumulator detection_;
+  eval::FiringStatistics firing_;
   std::optional<eval::AbsorptionAccumulator> absorption_;
   std::vector<float> x_hat_;
 };

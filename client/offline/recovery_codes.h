@@ -14,8 +14,8 @@
 
 namespace sae::client {
 
-/// Adds saved_fvu, precision, recall, f1 and, with data of a parent and its child, absorption, over
-/// the rows from `source`'s position on.
+/// Adds saved_fvu, dead, precision, recall, f1 and, with data of a parent and its child,
+/// absorption, over the rows from `source`'s position on.
 [[nodiscard]] absl::Status MeasureCodes(const RecoveryCase& recovery, const model::State& state,
                                         comm::Communicator& self, data::SyntheticSource& source,
                                         Env& env, const std::string& scratch, ThreadPool& pool,

@@ -36,8 +36,8 @@ absl::Status CheckKeys(const Json& j, const std::vector<std::string>& known) {
 }
 
 absl::StatusOr<RecoveryCase> ParseCase(const Json& j, const Json& defaults) {
-  SAE_RETURN_IF_ERROR(CheckKeys(
-      j, {"name", "method", "setting", "data", "steps", "evaluation_rows", "trial", "expect"}));
+  SAE_RETURN_IF_ERROR(CheckKeys(j, {"name", "method", "setting", "data", "steps", "evaluation_rows",
+                                    "seeds", "trial", "expect"}));
   RecoveryCase c;
   c.name = j.at("name").get<std::string>();
   c.method = j.at("method").get<std::string>();
@@ -51,8 +51,9 @@ absl::StatusOr<RecoveryCase> ParseCase(const Json& j, const Json& defaults) {
   c.trial.train.tokens = static_cast<double>(c.steps * c.trial.train.batch);
   SAE_ASSIGN_OR_RETURN(const data::SyntheticSpec data, data::ParseSyntheticSpec(c.data));
   SAE_RETURN_IF_ERROR(config::Validate(c.trial, data.options.d));
-  if (c.steps < 1 || c.evaluation_rows < 1)
-    return absl::InvalidArgumentError("steps and evaluation_rows need 1 or more");
+  c.seeds = j.value("seeds", c.seeds);
+  if (c.steps < 1 || c.evaluation_rows < 1 || c.seeds < 1)
+    return absl::InvalidArgumentError("steps, evaluation_rows and seeds need 1 or more");
   SAE_RETURN_IF_ERROR(CheckKeys(j.at("expect"), MetricNames()));
   for (const auto& [metric, band] : j["expect"].items()) {
     if (!band.is_array() || band.size() != 2 || !(band[0].get<double>() <= band[1].get<double>()))

@@ -32,6 +32,8 @@ TEST(RecoverySpec, MistakesNameTheCaseAndTheKey) {
   EXPECT_THAT(with("[0, 1]", "[1, 0]"), HasSubstr("case x: expect.fvu is not [low, high]"));
   EXPECT_THAT(with("toy_a", "toy_c"), HasSubstr("case x: synthetic data: unknown preset 'toy_c'"));
   EXPECT_THAT(with("steps: 10, ", ""), HasSubstr("case x: "));
+  EXPECT_THAT(with("steps: 10", "steps: 10, seeds: 0"),
+              HasSubstr("case x: steps, evaluation_rows and seeds need 1 or more"));
   EXPECT_THAT(with("saeloom/v1", "v2"), HasSubstr("apiVersion is not saeloom/v1"));
   EXPECT_THAT(Error(std::string(kCase) +
                     "separations: [{name: s, metric: fvu, below: {limit: 1, cases: [y]}, above: "
@@ -60,7 +62,7 @@ TEST(RecoverySpec, OnlyKeepsOneCaseOrThoseThatBeginSo) {
   EXPECT_TRUE(one.separations.empty());
   ASSERT_TRUE(KeepOnly("absorption", &toy).ok());
   EXPECT_EQ(toy.cases.size(), 3U);
-  EXPECT_EQ(toy.separations.size(), 1U);
+  EXPECT_EQ(toy.separations.size(), 2U);
   EXPECT_THAT(Message(KeepOnly("zz", &spec)), HasSubstr("there are a_l1, a_l1_weak"));
 }
 

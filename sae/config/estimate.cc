@@ -8,12 +8,18 @@ namespace sae::config {
 namespace {
 
 constexpr std::int64_t kFloat = 4;
-constexpr std::int64_t kEntry =
-    16;  ///< bytes of an entry of the codes: by token, by latent, gradient
+/// Bytes of an entry of the codes: by token, by latent, with its gradient. Gated keeps two
+/// pre-activations and both of their gradients.
+constexpr std::int64_t kEntry = 16, kGatedEntry = 40;
 constexpr std::int64_t kChunk = 512;         ///< tokens and latents of a chunk of the encoder
 constexpr std::int64_t kVirtualBlocks = 16;  ///< of a fixed reduction
-/// Share of latents above which a step is dense, so that no more of them stand in sparse codes.
-constexpr double kSwitchDensity = 0.05;
+/// Share of latents that can be in a token's codes: relu_l1's above which a step is dense; gated's,
+/// half of whose gates are open at the start; jumprelu's, with the window around the thresholds.
+constexpr double kReluDensity = 0.15, kGatedDensity = 0.5, kJumpReluDensity = 0.1;
+/// Of a store: the window being read, the one ahead and the one being filled.
+constexpr std::int64_t kWindows = 3, kWindowBytes = std::int64_t{32} << 20;
+/// Rows from which scales and biases are set at the start.
+constexpr std::int64_t kSampleRows = 32768;
 
 struct Shape {
   std::int64_t latents = 0;  ///< of this rank
@@ -50,12 +56,22 @@ std::int64_t Codes(const TrialConfig& c, const Shape& s) {
     const std::int64_t decoded = c.sae.multi_topk ? 5 * c.sae.k : c.sae.k;
     width = std::min(s.latents, decoded) + std::min(s.latents, c.sae.aux_k.value_or(0));
   } else {
+    const double density = c.sae.architecture == "relu_l1" ? kReluDensity
+                           : c.sae.architecture == "gated" ? kGatedDensity
+                                                           : kJumpReluDensity;
     width = std::max<std::int64_t>(
-        1, static_cast<std::int64_t>(kSwitchDensity * static_cast<double>(s.latents)));
-    // Gated: codes and open gates. JumpReLU: codes and the window around the threshold.
-    if (c.sae.architecture != "relu_l1") width *= 2;
+        1, static_cast<std::int64_t>(density * static_cast<double>(s.latents)));
   }
-  return s.batch * width * kEntry;
+  return s.batch * width * (c.sae.architecture == "gated" ? kGatedEntry : kEntry);
+}
+
+/// Windows of the store, and the sample of the start: both in rows [x | y].
+std::int64_t Data(const TrialConfig& c, const Shape& s) {
+  const std::int64_t width = s.d + (c.sae.transcoder ? s.d_out : 0);
+  const double targets = s.d > 0 ? static_cast<double>(width) / static_cast<double>(s.d) : 1;
+  const auto rows = static_cast<std::int64_t>(std::min<double>(kSampleRows, c.train.tokens));
+  return static_cast<std::int64_t>(targets * static_cast<double>(kWindows * kWindowBytes)) +
+         rows * width * kFloat;
 }
 
 /// Blocks of tokens x latents in both passes and two gradients of the size of the matrices.
@@ -79,7 +95,7 @@ std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
   }
   if (c.train.reduction == "fixed") rows += kVirtualBlocks * s.d_out;
   std::int64_t bytes = s.batch * rows * kFloat + kChunk * kChunk * kFloat;
-  if (!s.ranked) bytes += DensePhase(s);
+  if (c.sae.architecture == "relu_l1") bytes += DensePhase(s);
   if (c.train.selection == "certified") {
     // bf16 copies of encoder and batch; two norms of each row for the margin.
     bytes += (s.latents + s.batch) * (2 * s.d + 2 * kFloat);
@@ -100,6 +116,7 @@ MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::in
   if (c.train.rows == "deferred") m.optimizer += s.latents * 8;  // of decoder rows
   m.codes = Codes(c, s);
   m.buffers = Buffers(c, s);
+  m.data = Data(c, s);
   return m;
 }
 

@@ -24,7 +24,7 @@ TEST(EstimateMemory, CountsParametersAndMomentsOfOneRank) {
   const MemoryEstimate m = EstimateMemory(c, kD);
   EXPECT_EQ(m.parameters, (kN / 2 * (2 * kD + 1) + kD) * 4);
   EXPECT_EQ(m.optimizer, 2 * m.parameters + kN / 2 * 8);
-  EXPECT_EQ(m.total(), m.parameters + m.optimizer + m.codes + m.buffers);
+  EXPECT_EQ(m.total(), m.parameters + m.optimizer + m.codes + m.buffers + m.data);
 }
 
 TEST(EstimateMemory, GatedAndJumpReluHaveMoreVectors) {
@@ -89,12 +89,27 @@ TEST(EstimateMemory, AuxKAndMultiTopKDecodeTwice) {
   EXPECT_EQ(EstimateMemory(c, kD).codes, kB * 5 * 32 * 16);
 }
 
-TEST(EstimateMemory, UnrankedArchitecturesMayHaveADensePhase) {
+TEST(EstimateMemory, ReluHasADensePhase) {
   const std::int64_t gradients = 2 * kN * 2 * kD * 4;
-  for (const char* architecture : {"relu_l1", "gated", "jumprelu"}) {
-    EXPECT_GT(EstimateMemory(Base(architecture), kD).buffers, gradients) << architecture;
+  EXPECT_GT(EstimateMemory(Base("relu_l1"), kD).buffers, gradients);
+  for (const char* architecture : {"topk", "jumprelu"}) {
+    EXPECT_LT(EstimateMemory(Base(architecture), kD).buffers, 8 * kB * kD * 4) << architecture;
   }
-  EXPECT_LT(EstimateMemory(Base(), kD).buffers, 8 * kB * kD * 4);
+}
+
+TEST(EstimateMemory, CodesAreAShareOfTheLatentsWhereNothingRanksThem) {
+  EXPECT_EQ(EstimateMemory(Base("relu_l1"), kD).codes, kB * 307 * 16);   // 15%
+  EXPECT_EQ(EstimateMemory(Base("gated"), kD).codes, kB * 1024 * 40);    // half its gates are open
+  EXPECT_EQ(EstimateMemory(Base("jumprelu"), kD).codes, kB * 204 * 16);  // 10%
+}
+
+TEST(EstimateMemory, DataIsWindowsOfTheStoreAndTheSample) {
+  TrialConfig c = Base();
+  EXPECT_EQ(EstimateMemory(c, kD).data, (96 << 20) + 32768 * kD * 4);
+  c.sae.transcoder = true;
+  EXPECT_EQ(EstimateMemory(c, kD, kD).data, 2 * ((96 << 20) + 32768 * kD * 4));
+  c.train.tokens = 4096;
+  EXPECT_EQ(EstimateMemory(c, kD, kD).data, 2 * ((96 << 20) + 4096 * kD * 4));
 }
 
 TEST(EstimateMemory, ATranscodersDecoderHasTheWidthOfTheTargets) {

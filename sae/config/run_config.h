@@ -138,13 +138,16 @@ std::int64_t TotalSteps(const TrialConfig& config);
 
 /// Bytes one rank needs at most, by part. `optimizer`: Adam's moments, the mean of parameters (train.ema),
 /// counters of latents and of lazy rows. `codes`: sparse codes with their gradients. `buffers`: rows of a
-/// batch, Matryoshka's errors, blocks of a fixed reduction, the dense phase, the screen of `certified`.
+/// batch, Matryoshka's errors, blocks of a fixed reduction, relu_l1's dense phase, the screen of
+/// `certified`. `data`: what is read ahead of the store, and the sample of the start. Programs and
+/// libraries come on top (about 120 MiB).
 struct MemoryEstimate {
   std::int64_t parameters = 0;
   std::int64_t optimizer = 0;
   std::int64_t codes = 0;
   std::int64_t buffers = 0;
-  std::int64_t total() const { return parameters + optimizer + codes + buffers; }
+  std::int64_t data = 0;
+  std::int64_t total() const { return parameters + optimizer + codes + buffers + data; }
 };
 /// `target_d`: of the store; it counts for transcoders only.
 MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::int64_t target_d = 0);

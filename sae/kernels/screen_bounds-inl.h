@@ -94,12 +94,11 @@ class Sieve {
     const std::int64_t width = Width();
     std::int64_t j = 0;
     for (; j + 4 * width <= row_.size; j += 4 * width) {
-      const M m01 = hn::Or(In(j), In(j + width));
-      const M m23 = hn::Or(In(j + 2 * width), In(j + 3 * width));
-      if (HWY_LIKELY(hn::AllFalse(F(), hn::Or(m01, m23)))) continue;
-      for (std::int64_t i = j; i < j + 4 * width; i += width) Append(i, In(i));
+      const M m0 = In(j), m1 = In(j + width), m2 = In(j + 2 * width), m3 = In(j + 3 * width);
+      if (HWY_LIKELY(hn::AllFalse(F(), hn::Or(hn::Or(m0, m1), hn::Or(m2, m3))))) continue;
+      Append(j, Bits(m0) | Bits(m1) << width | Bits(m2) << 2 * width | Bits(m3) << 3 * width);
     }
-    for (; j < row_.size; j += width) Append(j, hn::And(First(row_.size - j), In(j)));
+    for (; j < row_.size; j += width) Append(j, Bits(hn::And(First(row_.size - j), In(j))));
     return count_;
   }
 
@@ -126,17 +125,25 @@ class Sieve {
     return hn::Ge(upper, hn::Load(F(), floors));
   }
 
-  // Compressing in a register and storing a whole vector: the store form of the instruction is
-  // microcoded on some processors.
-  HWY_INLINE void Append(std::int64_t j, M in) {
-    if (hn::AllFalse(F(), in)) return;
-    const V v = Value(j);
-    const V m = Margin(j);
-    const auto ids = hn::Iota(I(), static_cast<std::int32_t>(row_.first_id + j));
-    hn::StoreU(hn::Compress(hn::Add(v, m), in), F(), out_.upper + count_);
-    hn::StoreU(hn::Compress(hn::Sub(v, m), in), F(), out_.lower + count_);
-    hn::StoreU(hn::Compress(ids, hn::RebindMask(I(), in)), I(), out_.ids + count_);
-    count_ += static_cast<std::int64_t>(hn::CountTrue(F(), in));
+  static HWY_INLINE std::uint64_t Bits(M mask) {
+    std::uint64_t bits = 0;  // little endian, as all targets with vectors are
+    hn::StoreMaskBits(F(), mask, reinterpret_cast<std::uint8_t*>(&bits));
+    return bits;
+  }
+
+  // Candidates are few and far between: one at a time, no guess at how many costs least.
+  HWY_INLINE void Append(std::int64_t j, std::uint64_t bits) {
+    for (; bits != 0; bits &= bits - 1) {
+      const std::int64_t at = j + std::countr_zero(bits);
+      const hn::CappedTag<float, 1> one;
+      const auto v = hn::MulAdd(hn::Set(one, row_.scale), hn::LoadU(one, row_.z + at),
+                                hn::LoadU(one, row_.c + at));
+      const auto m = hn::MulAdd(hn::Set(one, row_.slope), hn::LoadU(one, row_.q + at),
+                                hn::LoadU(one, row_.g + at));
+      hn::StoreU(hn::Add(v, m), one, out_.upper + count_);
+      hn::StoreU(hn::Sub(v, m), one, out_.lower + count_);
+      out_.ids[count_++] = static_cast<std::int32_t>(row_.first_id + at);
+    }
   }
 
   const ScreenedRow row_;

@@ -46,18 +46,9 @@ void CountWinners(const std::vector<Candidates<T>>& shards, std::int64_t tokens,
   });
 }
 
-template <class T>
-void KeepTop(Scored<T>* entries, std::int64_t count, std::int64_t k) {
-  SAE_CHECK_MSG(1 <= k && k <= count, "k = %ld of %ld", static_cast<long>(k),
-                static_cast<long>(count));
-  std::nth_element(entries, entries + (k - 1), entries + count, Before<T>);
-}
-
 template void CountWinners(const std::vector<Candidates<float>>&, std::int64_t, std::int64_t, int,
                            std::int32_t*, ThreadPool&);
 template void CountWinners(const std::vector<Candidates<double>>&, std::int64_t, std::int64_t, int,
                            std::int32_t*, ThreadPool&);
-template void KeepTop(Scored<float>*, std::int64_t, std::int64_t);
-template void KeepTop(Scored<double>*, std::int64_t, std::int64_t);
 
 }  // namespace sae::kernels

@@ -54,9 +54,4 @@ constexpr bool Before(const Scored<T>& a, const Scored<T>& b) {
   return a.value > b.value || (a.value == b.value && a.id < b.id);
 }
 
-/// Brings the k first of entries [0, count) to the front, in no order; entry k - 1 is the last of
-/// them. Needs 1 <= k <= count.
-template <class T>
-void KeepTop(Scored<T>* entries, std::int64_t count, std::int64_t k);
-
 }  // namespace sae::kernels

@@ -18,23 +18,6 @@ TEST(Before, LargerValueThenLowerId) {
   EXPECT_FALSE(Before<float>({0.0F, 2}, {-0.0F, 1}));
 }
 
-TEST(KeepTop, BringsTheFirstToTheFront) {
-  for (const std::int64_t k : {1, 7, 50, 99, 100}) {
-    std::vector<Scored<double>> list;
-    const auto values = testing::Integers<double>(4, 100, 6);
-    for (std::int32_t i = 0; i < 100; ++i)
-      list.push_back({values[static_cast<std::size_t>(i)], (i * 37) % 100});
-    std::vector<Scored<double>> sorted = list;
-    std::sort(sorted.begin(), sorted.end(), Before<double>);
-    KeepTop(list.data(), 100, k);
-    EXPECT_EQ(list[static_cast<std::size_t>(k - 1)].id, sorted[static_cast<std::size_t>(k - 1)].id);
-    std::sort(list.begin(), list.begin() + k, Before<double>);
-    for (std::int64_t j = 0; j < k; ++j) {
-      EXPECT_EQ(list[static_cast<std::size_t>(j)].id, sorted[static_cast<std::size_t>(j)].id);
-    }
-  }
-}
-
 /// Sorted lists of `width` of `shards` shards for `tokens` tokens, ids of shard p in [100 p, 100 p
 /// + 100).
 std::vector<TopK<float>> Lists(std::int64_t shards, std::int64_t tokens, std::int64_t width,

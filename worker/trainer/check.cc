@@ -55,6 +55,7 @@ std::string ToJsonText(const Report& r) {
                     {"optimizer", r.memory.optimizer},
                     {"codes", r.memory.codes},
                     {"buffers", r.memory.buffers},
+                    {"data", r.memory.data},
                     {"total", r.memory.total()}}},
                   {"checkpoint_bytes", r.checkpoint_bytes},
                   {"disk_bytes", r.disk_bytes}};
@@ -87,6 +88,7 @@ std::string ToTable(const Report& r) {
   AddRow(out, "optimizer", MiB(r.memory.optimizer));
   AddRow(out, "codes", MiB(r.memory.codes));
   AddRow(out, "buffers", MiB(r.memory.buffers));
+  AddRow(out, "data", MiB(r.memory.data));
   AddRow(out, "total", MiB(r.memory.total()));
   out += "disk\n";
   AddRow(out, "one checkpoint", MiB(r.checkpoint_bytes));

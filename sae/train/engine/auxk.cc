@@ -54,7 +54,7 @@ absl::Status AuxK<T>::Select(const Input& in, kernels::EncodeWorkspace<T>* works
   phases->exchange += inner.exchange;
   SAE_RETURN_IF_ERROR(selected);
   PhaseTimer timer(phases->aux);
-  kernels::BuildLatentIndex(codes_, &index_);
+  kernels::BuildLatentIndex(codes_, &index_, context_.pool);
   active_ = true;
   return absl::OkStatus();
 }

@@ -181,7 +181,13 @@ void SaeEngine<T>::CountTokensSinceFired(const Fired& fired) {
 template <class T>
 absl::Status SaeEngine<T>::RunAux(double rho) {
   if (wide_ != nullptr) {
-    SAE_RETURN_IF_ERROR(wide_->Run(MainInput(rho), activation_->wide(), &phases_));
+    Entries<T>* wide = activation_->wide();
+    {
+      PhaseTimer timer(phases_.select);
+      kernels::BuildLatentIndex(wide->codes, &wide->index, context_.pool);
+    }
+    CatchUpTouched(wide->index);
+    SAE_RETURN_IF_ERROR(wide_->Run(MainInput(rho), wide, &phases_));
     losses_.aux += wide_->loss();
   }
   if (aux_ == nullptr) return absl::OkStatus();
@@ -213,7 +219,7 @@ absl::Status SaeEngine<T>::SparseStep() {
   SAE_RETURN_IF_ERROR(Encode(true));
   {
     PhaseTimer timer(phases_.select);
-    kernels::BuildLatentIndex(entries_.codes, &entries_.index);
+    kernels::BuildLatentIndex(entries_.codes, &entries_.index, context_.pool);
   }
   CatchUpTouched(entries_.index);
   SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho), &entries_, &phases_));
