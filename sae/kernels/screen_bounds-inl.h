@@ -263,29 +263,6 @@ inline bool Ordered(const float* values, std::int64_t count) {
   return true;
 }
 
-inline std::int64_t Collect(const float* values, std::int64_t count, float floor, float* out,
-                            std::int32_t* positions) {
-  const auto limit = hn::Set(F(), floor);
-  const std::int64_t width = Width();
-  std::int64_t kept = 0;
-  std::int64_t j = 0;
-  for (; j + width <= count; j += width) {
-    const V v = hn::LoadU(F(), values + j);
-    const M in = hn::Ge(v, limit);
-    if (hn::AllFalse(F(), in)) continue;
-    const auto ids = hn::Iota(I(), static_cast<std::int32_t>(j));
-    hn::StoreU(hn::Compress(v, in), F(), out + kept);
-    hn::StoreU(hn::Compress(ids, hn::RebindMask(I(), in)), I(), positions + kept);
-    kept += static_cast<std::int64_t>(hn::CountTrue(F(), in));
-  }
-  for (; j < count; ++j) {
-    if (!(values[j] >= floor)) continue;
-    out[kept] = values[j];
-    positions[kept++] = static_cast<std::int32_t>(j);
-  }
-  return kept;
-}
-
 }  // namespace
 }  // namespace sae::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();

@@ -17,7 +17,6 @@ HWY_EXPORT(Above);
 HWY_EXPORT(Lower);
 HWY_EXPORT(Reached);
 HWY_EXPORT(Keep);
-HWY_EXPORT(Collect);
 HWY_EXPORT(Ordered);
 
 RoundedNorms RoundRow(std::int64_t d, const float* row, std::int64_t padded, std::uint16_t* out) {
@@ -42,11 +41,6 @@ float ReachedBy(const float* values, std::int64_t count, std::int64_t k, std::in
 
 std::int64_t KeepFrom(const Bounded& entries, std::int64_t count, float floor) {
   return HWY_DYNAMIC_DISPATCH(Keep)(entries, count, floor);
-}
-
-std::int64_t CollectFrom(const float* values, std::int64_t count, float floor, float* out,
-                         std::int32_t* positions) {
-  return HWY_DYNAMIC_DISPATCH(Collect)(values, count, floor, out, positions);
 }
 
 bool Comparable(const float* values, std::int64_t count) {

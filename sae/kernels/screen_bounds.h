@@ -60,10 +60,6 @@ float ReachedBy(const float* values, std::int64_t count, std::int64_t k, std::in
 /// Keeps the entries with upper >= floor, in place and in their order; returns how many.
 std::int64_t KeepFrom(const Bounded& entries, std::int64_t count, float floor);
 
-/// Writes values >= floor and their positions in order (room as above); returns how many.
-std::int64_t CollectFrom(const float* values, std::int64_t count, float floor, float* out,
-                         std::int32_t* positions);
-
 /// No value is NaN.
 bool Comparable(const float* values, std::int64_t count);
 

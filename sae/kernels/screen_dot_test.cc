@@ -2,12 +2,12 @@
 
 #include <bit>
 #include <cmath>
-#include <hwy/targets.h>
 #include <limits>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "sae/kernels/screen_targets.h"
 #include "sae/kernels/test_data.h"
 
 namespace sae::kernels {
@@ -29,26 +29,13 @@ float PlainDot(std::int64_t d, const float* w, const float* x) {
 
 std::uint32_t Bits(float v) { return std::bit_cast<std::uint32_t>(v); }
 
-// Runs `body` once for every instruction set that this processor has.
-template <class Body>
-void ForEachTarget(Body body) {
-  const auto supported = static_cast<std::uint64_t>(hwy::SupportedTargets());
-  for (std::uint64_t rest = supported; rest != 0; rest &= rest - 1) {
-    hwy::SetSupportedTargetsForTest(static_cast<std::int64_t>(rest & (~rest + 1)));
-    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-    body();
-  }
-  hwy::SetSupportedTargetsForTest(0);
-  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
-}
-
 TEST(ReferenceDot, SameBitsOnEveryInstructionSet) {
   for (const std::int64_t d : {1, 2, 7, 15, 16, 17, 31, 32, 33, 48, 100, 576, 1023}) {
     std::vector<float> w = testing::Normal<float>(1, d);
     std::vector<float> x = testing::Normal<float>(2, d);
     for (std::int64_t j = 0; j < d; j += 3) x[static_cast<std::size_t>(j)] *= 1e-30F;
     const float expected = PlainDot(d, w.data(), x.data());
-    ForEachTarget([&] {
+    testing::ForEachTarget([&] {
       EXPECT_EQ(Bits(ReferenceDot(d, w.data(), x.data())), Bits(expected)) << d;
       EXPECT_EQ(Bits(ReferenceDot(d, x.data(), w.data())), Bits(expected)) << d;
     });
@@ -61,7 +48,7 @@ TEST(ReferenceDot, BlockedFormsAreItBitForBit) {
     const std::int64_t n = 13;
     const std::vector<float> x = testing::Normal<float>(3, m * d);
     const std::vector<float> w = testing::Normal<float>(4, n * d);
-    ForEachTarget([&] {
+    testing::ForEachTarget([&] {
       std::vector<float> z(static_cast<std::size_t>(m * (n + 2)), -1.0F);
       ReferenceTile(m, n, d, x.data(), w.data(), z.data(), n + 2);
       for (std::int64_t t = 0; t < m; ++t) {
@@ -86,7 +73,7 @@ TEST(ReferenceDot, BlockedFormsAreItBitForBit) {
 TEST(ReferenceDot, ZIsRoundedOnceOnEveryInstructionSet) {
   const std::vector<float> c = testing::Normal<float>(5, 37);
   const std::vector<float> z = testing::Normal<float>(6, 37);
-  ForEachTarget([&] {
+  testing::ForEachTarget([&] {
     std::vector<float> out = z;
     ReferenceZ(37, 0.3F, c.data(), out.data());
     for (std::size_t j = 0; j < out.size(); ++j) {

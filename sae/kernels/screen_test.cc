@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "sae/kernels/certified_test_data.h"
+#include "sae/kernels/screen_targets.h"
 
 namespace sae::kernels {
 namespace {
@@ -128,6 +129,64 @@ TEST(RoundRow, RoundsToNearestEvenAndPads) {
   for (std::size_t j = row.size(); j < out.size(); ++j) EXPECT_EQ(out[j], 0);
   EXPECT_NEAR(norms.exact, exact, 1e-12);
   EXPECT_NEAR(norms.residual, residual, 1e-16);
+}
+
+// Integers: ends are exact, so every instruction set must find the same; sizes with tails.
+TEST(Sift, EqualsAPlainLoopOnEveryInstructionSet) {
+  for (const std::int64_t size : {1, 7, 16, 63, 64, 65, 200, 512}) {
+    const std::int64_t padded = size + kBoundsSlack;
+    const std::vector<float> z = testing::Integers<float>(1, padded, 20);
+    const std::vector<float> c = testing::Integers<float>(2, padded, 5);
+    std::vector<float> q = testing::Integers<float>(3, padded, 2);
+    const std::vector<float> g(static_cast<std::size_t>(padded), 1.0F);
+    const std::vector<float> floors = testing::Integers<float>(4, size, 40);
+    for (float& v : q) v = std::abs(v);
+    const ScreenedRow row{z.data(), c.data(), q.data(), g.data(), size, 2.0F, 3.0F, 1000};
+    testing::ForEachTarget([&] {
+      for (const bool per_latent : {false, true}) {
+        std::vector<float> upper(static_cast<std::size_t>(padded));
+        std::vector<float> lower(static_cast<std::size_t>(padded));
+        std::vector<std::int32_t> ids(static_cast<std::size_t>(padded));
+        const Bounded out{upper.data(), lower.data(), ids.data()};
+        const std::int64_t found =
+            per_latent ? SiftAbove(row, floors.data(), out) : SiftFrom(row, 25, out);
+        std::vector<float> ends(static_cast<std::size_t>(padded));
+        LowerEnds(row, ends.data());
+        std::size_t e = 0;
+        for (std::size_t j = 0; j < static_cast<std::size_t>(size); ++j) {
+          const float v = 2 * z[j] + c[j];
+          const float m = 3 * q[j] + 1;
+          EXPECT_EQ(ends[j], v - m);
+          if (v + m < (per_latent ? floors[j] : 25)) continue;
+          ASSERT_LT(e, static_cast<std::size_t>(found));
+          EXPECT_EQ(ids[e], 1000 + static_cast<std::int32_t>(j));
+          EXPECT_EQ(upper[e], v + m);
+          EXPECT_EQ(lower[e], v - m);
+          ++e;
+        }
+        EXPECT_EQ(static_cast<std::int64_t>(e), found);
+        const std::int64_t kept = KeepFrom(out, found, 40);
+        std::int64_t expected = 0;
+        for (std::size_t j = 0; j < static_cast<std::size_t>(size); ++j) {
+          const float u = 2 * z[j] + c[j] + 3 * q[j] + 1;
+          if (u < (per_latent ? std::max(floors[j], 40.0F) : 40)) continue;
+          ASSERT_LT(expected, kept);
+          EXPECT_EQ(ids[static_cast<std::size_t>(expected++)], 1000 + static_cast<std::int32_t>(j));
+        }
+        EXPECT_EQ(kept, expected);
+      }
+    });
+  }
+}
+
+TEST(Comparable, FindsNanInEveryPlace) {
+  std::vector<float> values(37, 1.0F);
+  EXPECT_TRUE(Comparable(values.data(), 37));
+  for (float& v : values) {
+    v = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_FALSE(Comparable(values.data(), 37));
+    v = -std::numeric_limits<float>::infinity();
+  }
 }
 
 TEST(ReachedBy, IsReachedByKAndByFewMore) {

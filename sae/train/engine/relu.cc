@@ -1,5 +1,6 @@
 #include "sae/train/engine/relu.h"
 
+#include <array>
 #include <cmath>
 #include <numeric>
 #include <span>
@@ -48,6 +49,37 @@ double Relu<T>::PenaltySum(const BackwardInput<T>& in, const Entries<T>& entries
   return sum;
 }
 
+// power_sums_, over all ranks. They steer the coefficient, so a fixed reduction adds them by blocks.
+template <class T>
+absl::Status Relu<T>::SumPowers(const BackwardInput<T>& in, const Entries<T>& entries,
+                                Phases* phases) {
+  const double tokens = static_cast<double>(entries.codes.tokens);
+  const std::array<double, 2> exponents = {anneal_.p(), anneal_.next_p()};
+  if (!context_.options.fixed_reduction) {
+    for (std::size_t e = 0; e < exponents.size(); ++e)
+      power_sums_[e] = SumOfPowers(entries, exponents[e]) / tokens;
+    PhaseTimer timer(phases->exchange);
+    return context_.communicator.AllReduceSum(std::span<double>(power_sums_));
+  }
+  const kernels::LatentIndex& index = entries.index;
+  latent_sums_.resize(Size(context_.shard.count));
+  for (std::size_t e = 0; e < exponents.size(); ++e) {
+    context_.pool.ParallelFor(context_.shard.count, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) {
+        double sum = 0;
+        for (std::int64_t q = index.indptr[Size(i)]; q < index.indptr[Size(i) + 1]; ++q) {
+          const T f = entries.codes.values[Size(index.entries[Size(q)])];
+          sum += std::pow(static_cast<double>(f), exponents[e]);
+        }
+        latent_sums_[Size(i)] = sum;
+      }
+    });
+    SAE_ASSIGN_OR_RETURN(const double total, in.reconstructor->Total(latent_sums_, phases));
+    power_sums_[e] = total / tokens;
+  }
+  return absl::OkStatus();
+}
+
 template <class T>
 absl::StatusOr<PenaltyTerms> Relu<T>::Backward(const BackwardInput<T>& in, Entries<T>* entries,
                                                LatentGradients<T>* gradients, Phases* phases) {
@@ -55,10 +87,7 @@ absl::StatusOr<PenaltyTerms> Relu<T>::Backward(const BackwardInput<T>& in, Entri
   const double tokens = static_cast<double>(codes.tokens);
   PenaltyTerms out;
   if (anneals()) {
-    power_sums_[0] = SumOfPowers(*entries, anneal_.p()) / tokens;
-    power_sums_[1] = SumOfPowers(*entries, anneal_.next_p()) / tokens;
-    PhaseTimer timer(phases->exchange);
-    SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(power_sums_)));
+    SAE_RETURN_IF_ERROR(SumPowers(in, *entries, phases));
   }
   PhaseTimer timer(phases->backward);
   const double lambda = in.lambda * (anneals() ? anneal_.factor() : 1);

@@ -26,10 +26,13 @@ class Relu final : public Activation<T> {
  private:
   bool anneals() const { return context_.options.penalty == model::Penalty::kLp; }
   double SumOfPowers(const Entries<T>& entries, double p) const;
+  [[nodiscard]] absl::Status SumPowers(const BackwardInput<T>& input, const Entries<T>& entries,
+                                       Phases* phases);
 
   const Context& context_;
   optim::PAnneal anneal_;
   double power_sums_[2] = {0, 0};  // of this step, all ranks, per token: with p now, with the next p
+  std::vector<double> latent_sums_;  // fixed reduction
 };
 
 }  // namespace sae::train

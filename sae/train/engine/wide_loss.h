@@ -18,15 +18,11 @@ class WideLoss {
   WideLoss(const Context& context, Reconstructor<T>& reconstructor)
       : main_(context, reconstructor) {}
 
-  /// `input.rho` is that of the main loss.
+  /// `input.rho` is that of the main loss; entries->index is built.
   [[nodiscard]] absl::Status Run(typename MainLoss<T>::Input input, Entries<T>* entries,
                                  Phases* phases) {
     entries_ = entries;
     input.rho *= kWeight;
-    {
-      PhaseTimer timer(phases->select);
-      kernels::BuildLatentIndex(entries->codes, &entries->index);
-    }
     SAE_RETURN_IF_ERROR(main_.ForwardBackward(input, entries, phases));
     entries->delta = entries->u;
     return absl::OkStatus();
