@@ -16,7 +16,11 @@ void GlobalTopK<T>::Encode(const kernels::EncodeInput<T>& input, std::int64_t wi
     own_.ids.clear();
     return;
   }
-  if (kernels::EncodeTopK(input, width, workspace, &own_, pool_)) return;
+  // One rank that takes all it finds needs no order by value.
+  const bool by_id = communicator_.size() == 1 && !narrows_;
+  if (kernels::EncodeTopK(input, width, workspace, &own_, pool_,
+                          by_id ? kernels::TopKOrder::kById : kernels::TopKOrder::kByValue))
+    return;
   // NaN is in no order: offer what never wins, so that every rank goes on to see the loss.
   *finite = false;
   own_.values.assign(static_cast<std::size_t>(input.tokens * width),

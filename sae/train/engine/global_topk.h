@@ -27,6 +27,8 @@ class GlobalTopK {
                                     std::span<const std::int64_t> offered,
                                     kernels::EncodeWorkspace<T>* workspace,
                                     kernels::Codes<T>* codes, bool* finite, Phases* phases);
+  /// Whether Narrow may follow a Select: costs a sort of each token's winners. Off at first.
+  void set_narrows(bool narrows) { narrows_ = narrows; }
 
   /// Codes of the k first of the last Select (k at most that one's), from its candidates.
   void Narrow(std::int64_t k, std::int64_t shard_latents, std::int64_t first_latent,
@@ -40,6 +42,7 @@ class GlobalTopK {
 
   comm::Communicator& communicator_;
   ThreadPool& pool_;
+  bool narrows_ = false;
   kernels::TopK<T> own_;
   std::vector<T> values_;
   std::vector<std::int32_t> ids_;

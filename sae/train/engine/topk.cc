@@ -17,7 +17,9 @@ template <class T>
 TopKActivation<T>::TopKActivation(const Context& context)
     : context_(context),
       selector_(context.communicator, context.pool),
-      offered_(static_cast<std::size_t>(context.communicator.size()), context.shard.count) {}
+      offered_(static_cast<std::size_t>(context.communicator.size()), context.shard.count) {
+  selector_.set_narrows(context.config.sae.multi_topk);
+}
 
 template <class T>
 absl::Status TopKActivation<T>::Encode(const kernels::EncodeInput<T>& input, bool training,
