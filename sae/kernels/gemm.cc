@@ -5,17 +5,27 @@
 
 #include "sae/base/check.h"
 #include "sae/kernels/one_omp_thread.h"
+#include "sae/kernels/row_ops.h"
 
 namespace sae::kernels {
 namespace {
 
-void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
-          const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+constexpr std::int64_t kParts = 8;  // at least as many tiles in GemmAdd, where k allows
+
+void Sgemm(char transposed_a, char transposed_b, std::int64_t m, std::int64_t n, std::int64_t k,
+           const float* a, std::int64_t lda, const float* b, std::int64_t ldb, float beta, float* c,
+           std::int64_t ldc) {
   const OneOmpThread one;
-  const dnnl_status_t status = dnnl_sgemm('N', 'T', m, n, k, 1.0F, a, lda, b, ldb, 0.0F, c, ldc);
+  const dnnl_status_t status =
+      dnnl_sgemm(transposed_a, transposed_b, m, n, k, 1.0F, a, lda, b, ldb, beta, c, ldc);
   SAE_CHECK_MSG(status == dnnl_success, "dnnl_sgemm(%ld, %ld, %ld): status %d",
                 static_cast<long>(m), static_cast<long>(n), static_cast<long>(k),
                 static_cast<int>(status));
+}
+
+void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const float* a, std::int64_t lda,
+          const float* b, std::int64_t ldb, float* c, std::int64_t ldc) {
+  Sgemm('N', 'T', m, n, k, a, lda, b, ldb, 0, c, ldc);
 }
 
 // Four columns at a time share a row of A; each element is one chain of additions in order of k, so
@@ -41,6 +51,28 @@ void Tile(std::int64_t m, std::int64_t n, std::int64_t k, const double* a, std::
     }
   }
 }
+
+// C (+)= A B, or A^T B where `transposed`, B as [k, n].
+void TileAdd(bool transposed, std::int64_t m, std::int64_t n, std::int64_t k, const float* a,
+             std::int64_t lda, const float* b, std::int64_t ldb, bool add, float* c,
+             std::int64_t ldc) {
+  Sgemm(transposed ? 'T' : 'N', 'N', m, n, k, a, lda, b, ldb, add ? 1.0F : 0.0F, c, ldc);
+}
+
+void TileAdd(bool transposed, std::int64_t m, std::int64_t n, std::int64_t k, const double* a,
+             std::int64_t lda, const double* b, std::int64_t ldb, bool add, double* c,
+             std::int64_t ldc) {
+  for (std::int64_t i = 0; i < m; ++i) {
+    double* row = c + i * ldc;
+    if (!add) std::fill_n(row, n, 0.0);
+    for (std::int64_t l = 0; l < k; ++l) {
+      const double weight = transposed ? a[l * lda + i] : a[i * lda + l];
+      for (std::int64_t j = 0; j < n; ++j) row[j] += weight * b[l * ldb + j];
+    }
+  }
+}
+
+std::int64_t CeilDivide(std::int64_t a, std::int64_t b) { return (a + b - 1) / b; }
 
 }  // namespace
 
@@ -72,6 +104,51 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64
   });
 }
 
+template <class T>
+void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+             const T* b, std::int64_t ldb, T* c, std::int64_t ldc, AlignedVector<T>* partial,
+             ThreadPool& pool) {
+  SAE_CHECK(m >= 0 && n >= 0 && k >= 0);
+  if (m == 0 || n == 0 || k == 0) return;
+  const std::int64_t tile_rows = CeilDivide(m, kTokensPerChunk);
+  const std::int64_t wanted = std::min(CeilDivide(kParts, tile_rows),
+                                       CeilDivide(k, kLatentsPerChunk));
+  const std::int64_t width = CeilDivide(k, wanted);
+  const std::int64_t parts = CeilDivide(k, width);
+  partial->resize(std::max(partial->size(), static_cast<std::size_t>(parts > 1 ? parts * m * n : 0)));
+  pool.ParallelFor(tile_rows * parts, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t tile = begin; tile < end; ++tile) {
+      const std::int64_t part = tile % parts, l = part * width;
+      const std::int64_t i = tile / parts * kTokensPerChunk;
+      T* out = parts > 1 ? partial->data() + (part * m + i) * n : c + i * ldc;
+      TileAdd(false, std::min(kTokensPerChunk, m - i), n, std::min(width, k - l), a + i * lda + l,
+              lda, b + l * ldb, ldb, parts == 1, out, parts > 1 ? n : ldc);
+    }
+  });
+  if (parts == 1) return;
+  pool.ParallelFor(m, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t i = begin; i < end; ++i) {
+      for (std::int64_t part = 0; part < parts; ++part)
+        Axpy(n, T(1), partial->data() + (part * m + i) * n, c + i * ldc);
+    }
+  });
+}
+
+template <class T>
+void GemmTransposed(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+                    const T* b, std::int64_t ldb, bool add, T* c, std::int64_t ldc,
+                    ThreadPool& pool) {
+  SAE_CHECK(m >= 0 && n >= 0 && k >= 1);
+  if (n == 0) return;
+  pool.ParallelFor(CeilDivide(m, kLatentsPerChunk), [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t tile = begin; tile < end; ++tile) {
+      const std::int64_t i = tile * kLatentsPerChunk;
+      TileAdd(true, std::min(kLatentsPerChunk, m - i), n, k, a + i, lda, b, ldb, add, c + i * ldc,
+              ldc);
+    }
+  });
+}
+
 template void Gemm(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
                    const float*, std::int64_t, float*, std::int64_t, ThreadPool&);
 template void Gemm(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
@@ -80,5 +157,14 @@ template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const float*, s
                        const float*, std::int64_t, float*, std::int64_t);
 template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
                        const double*, std::int64_t, double*, std::int64_t);
+
+#define SAE_INSTANTIATE(T)                                                                        \
+  template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,        \
+                        const T*, std::int64_t, T*, std::int64_t, AlignedVector<T>*, ThreadPool&); \
+  template void GemmTransposed(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t, \
+                               const T*, std::int64_t, bool, T*, std::int64_t, ThreadPool&)
+SAE_INSTANTIATE(float);
+SAE_INSTANTIATE(double);
+#undef SAE_INSTANTIATE
 
 }  // namespace sae::kernels

@@ -1,7 +1,8 @@
 #pragma once
 // Dense products on the CPU. float goes through oneDNN's sgemm, double is plain blocked loops (the
 // reference path of the tests).
-//   C[m, n] = A[m, k] B[n, k]^T, all row-major with leading dimensions lda, ldb >= k, ldc >= n.
+//   C[m, n] = A[m, k] B[n, k]^T, all row-major with leading dimensions lda, ldb >= k, ldc >= n,
+// and two forms that add to C, for codes that lie as [tokens, latents].
 // C must not overlap A or B. Any alignment works; 64 bytes (aligned.h) avoids slow paths. NaN and
 // infinities propagate as IEEE says. Determinism: C is cut into fixed tiles of kTokensPerChunk x
 // kLatentsPerChunk, each computed by one thread in one call, so the bits do not depend on the
@@ -11,6 +12,7 @@
 #include <cstdint>
 
 #include "sae/base/parallel.h"
+#include "sae/kernels/aligned.h"
 
 namespace sae::kernels {
 
@@ -22,6 +24,20 @@ inline constexpr std::int64_t kLatentsPerChunk = 512;
 template <class T>
 void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda, const T* b,
           std::int64_t ldb, T* c, std::int64_t ldc, ThreadPool& pool);
+
+/// C[m, n] += A[m, k] B[k, n]. Where C alone is too few tiles for many threads, k is cut into parts
+/// whose sums, kept in `partial` (grown, never shrunk), are added in order of k. The parts depend on
+/// the shape alone.
+template <class T>
+void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+             const T* b, std::int64_t ldb, T* c, std::int64_t ldc, AlignedVector<T>* partial,
+             ThreadPool& pool);
+
+/// C[m, n] (+)= A[k, m]^T B[k, n]; `add` false: C need not hold anything before.
+template <class T>
+void GemmTransposed(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
+                    const T* b, std::int64_t ldb, bool add, T* c, std::int64_t ldc,
+                    ThreadPool& pool);
 
 /// One tile on the calling thread: a single call into oneDNN, or plain loops for double.
 template <class T>

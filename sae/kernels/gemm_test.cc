@@ -70,6 +70,54 @@ TEST(Gemm, DoubleMatchesReference) {
   }
 }
 
+// out[r, c] = in[c, r].
+template <class T>
+std::vector<T> Turned(const std::vector<T>& in, std::int64_t rows, std::int64_t columns) {
+  std::vector<T> out(in.size());
+  for (std::int64_t r = 0; r < rows; ++r) {
+    for (std::int64_t c = 0; c < columns; ++c)
+      out[static_cast<std::size_t>(c * rows + r)] = in[static_cast<std::size_t>(r * columns + c)];
+  }
+  return out;
+}
+
+template <class T>
+void FormsMatchReference(std::int64_t m, std::int64_t n, std::int64_t k, double tolerance) {
+  const std::vector<T> a = testing::Normal<T>(1, m * k), a_t = Turned(a, m, k);
+  const std::vector<T> b = testing::Normal<T>(2, n * k), b_t = Turned(b, n, k);
+  const std::vector<double> product = Reference(m, n, k, a, k, b, k);
+  const std::vector<T> before = testing::Normal<T>(3, m * n);
+  std::vector<T> first_added, first_turned;
+  for (const int threads : {1, 2, 3}) {
+    ThreadPool pool(threads);
+    AlignedVector<T> partial;
+    std::vector<T> added = before, turned = before, fresh(added.size(), T(-7));
+    GemmAdd(m, n, k, a.data(), k, b_t.data(), n, added.data(), n, &partial, pool);
+    GemmTransposed(m, n, k, a_t.data(), m, b_t.data(), n, true, turned.data(), n, pool);
+    GemmTransposed(m, n, k, a_t.data(), m, b_t.data(), n, false, fresh.data(), n, pool);
+    for (std::size_t i = 0; i < added.size(); ++i) {
+      const double within = tolerance * std::sqrt(static_cast<double>(k) + 1);
+      ASSERT_NEAR(added[i], product[i] + static_cast<double>(before[i]), within) << i;
+      ASSERT_NEAR(turned[i], product[i] + static_cast<double>(before[i]), within) << i;
+      ASSERT_NEAR(fresh[i], product[i], within) << i;
+    }
+    if (threads == 1) {
+      first_added = added;
+      first_turned = turned;
+    }
+    EXPECT_EQ(added, first_added) << threads << " threads";
+    EXPECT_EQ(turned, first_turned) << threads << " threads";
+  }
+}
+
+TEST(Gemm, FormsThatAddMatchReference) {
+  for (const auto& [m, n, k] : {std::tuple(1, 1, 1), std::tuple(17, 33, 9), std::tuple(5, 31, 1700),
+                                std::tuple(600, 20, 1030), std::tuple(1030, 48, 70)}) {
+    FormsMatchReference<float>(m, n, k, 4e-6);
+    FormsMatchReference<double>(m, n, k, 1e-14);
+  }
+}
+
 TEST(Gemm, EmptyWritesNothing) {
   ThreadPool pool(2);
   float c = 3;
