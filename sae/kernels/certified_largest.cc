@@ -39,7 +39,8 @@ class LargestSelector {
 
   /// One floor for all workers.
   void Finish() const {
-    AlignedVector<float> lower;
+    AlignedVector<float>& lower = work_.lower;
+    lower.clear();
     for (const Worker& worker : work_.workers)
       lower.insert(lower.end(), worker.lower.begin(), worker.lower.begin() + worker.size);
     const auto size = static_cast<std::int64_t>(lower.size());

@@ -35,6 +35,7 @@ struct CertifiedWorkspace {
   std::vector<std::int32_t> whole, all;
   AlignedVector<float> x;     ///< rows of tokens computed whole
   AlignedVector<float> none;  ///< a chunk of -0: the bias that leaves any value as it is
+  AlignedVector<float> lower;  ///< all workers' lower ends, for one floor
   TopK<float> rest;
   std::vector<std::int64_t> next;
 };
