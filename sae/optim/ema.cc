@@ -7,13 +7,13 @@ namespace sae::optim {
 template <class T>
 void Ema<T>::Observe(model::Parameters<T>& parameters, ThreadPool& pool) {
   weight_ += (1 - mu_) * (1 - weight_);
-  const auto from = parameters.All(false);
-  const auto to = mean_.All(false);
   const T share = static_cast<T>(1 - mu_);
-  for (std::size_t i = 0; i < to.size(); ++i) {
-    T* mean = to[i].values->data();
-    const T* p = from[i].values->data();
-    pool.ParallelFor(static_cast<std::int64_t>(to[i].values->size()),
+  using P = model::Parameters<T>;
+  for (const auto member : {&P::w_enc, &P::w_dec, &P::b_enc, &P::b_mag, &P::r_mag, &P::threshold,
+                            &P::b_dec, &P::w_skip}) {
+    T* mean = (mean_.*member).data();
+    const T* p = (parameters.*member).data();
+    pool.ParallelFor(static_cast<std::int64_t>((mean_.*member).size()),
                      [=](std::int64_t begin, std::int64_t end, int) {
                        for (std::int64_t j = begin; j < end; ++j)
                          mean[j] += share * (p[j] - mean[j]);

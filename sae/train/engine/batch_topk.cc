@@ -6,6 +6,7 @@
 #include <span>
 
 #include "sae/kernels/batch_topk.h"
+#include "sae/train/engine/gather.h"
 #include "sae/train/engine/topk.h"
 
 namespace sae::train {
@@ -72,7 +73,8 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
                                                  Phases* phases) {
   keep_.clear();
   if (ties < 0) return absl::OkStatus();
-  std::vector<std::int64_t> own;  // token * n + global latent, ascending
+  std::vector<std::int64_t>& own = own_ties_;  // token * n + global latent, ascending
+  own.clear();
   for (std::int64_t b = 0; b < codes.tokens; ++b) {
     for (std::int64_t e = codes.indptr[Size(b)]; e < codes.indptr[Size(b) + 1]; ++e) {
       if (codes.values[Size(e)] == cut)
@@ -80,14 +82,14 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
     }
   }
   PhaseTimer timer(phases->exchange);
-  std::vector<std::int64_t> counts(Size(context_.communicator.size()));
+  tie_counts_.resize(Size(context_.communicator.size()));
   const auto size = static_cast<std::int64_t>(own.size());
-  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&size, 1),
-                                                      std::span<std::int64_t>(counts)));
-  std::vector<std::int64_t> all(
-      Size(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+  SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator, std::span<const std::int64_t>(&size, 1),
+                                  std::span<std::int64_t>(tie_counts_), &ones_));
+  std::vector<std::int64_t>& all = all_ties_;
+  all.resize(Size(std::accumulate(tie_counts_.begin(), tie_counts_.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGatherV(own.data(), all.data(), counts, DType::kI64));
+      context_.communicator.AllGatherV(own.data(), all.data(), tie_counts_, DType::kI64));
   std::nth_element(all.begin(), all.begin() + (ties - 1), all.end());
   const std::int64_t last = all[Size(ties - 1)];
   for (const std::int64_t key : own) keep_.push_back(key <= last ? 1 : 0);

@@ -43,6 +43,7 @@ class BatchTopKActivation final : public Activation<T> {
   T floor_ = 0;  // a guess below the next cut: saves work, changes nothing
   std::vector<std::int64_t> histogram_;
   std::vector<std::uint8_t> keep_;
+  std::vector<std::int64_t> own_ties_, all_ties_, tie_counts_, ones_;  // of ResolveTies
   double smallest_ = 0;  // kept value of the last training Encode, over all ranks; 0 = none
   double mean_ = 0, weight_ = 0;
 };

@@ -1,27 +1,42 @@
-// A step allocates nothing of the size of its data once its buffers have grown. Replaces operator
-// new, so it is a program of its own.
+// What a step costs in memory: nothing new once its buffers have grown, and buffers that hardly grow
+// with the dictionary. Replaces operator new, so it is a program of its own.
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <new>
 
+#include <malloc.h>
+
 #include "gtest/gtest.h"
 
-#include "sae/train/engine/engine_testing.h"
+#include "sae/train/engine/engine_testing_runs.h"
 
 namespace {
 
-// Closures of parallel loops are smaller than this, data of any step larger.
+// A screen's products go through oneDNN, which allocates small things on each call.
 constexpr std::size_t kLarge = 1024;
-std::atomic<bool> counting{false};
-std::atomic<int> large{0};
+std::atomic<std::int64_t> allocations{0};
+std::atomic<std::int64_t> large{0};
+std::atomic<std::int64_t> live{0};
+std::atomic<std::int64_t> peak{0};
 
 void* Allocate(std::size_t size, std::size_t alignment) {
-  if (counting && size >= kLarge) ++large;
   void* p = alignment > alignof(std::max_align_t)
                 ? std::aligned_alloc(alignment, (size + alignment - 1) / alignment * alignment)
                 : std::malloc(size == 0 ? 1 : size);
   if (p == nullptr) throw std::bad_alloc();
+  ++allocations;
+  if (size >= kLarge) ++large;
+  const std::int64_t now = live += static_cast<std::int64_t>(malloc_usable_size(p));
+  std::int64_t seen = peak;
+  while (now > seen && !peak.compare_exchange_weak(seen, now)) {
+  }
   return p;
+}
+
+void Free(void* p) {
+  live -= static_cast<std::int64_t>(malloc_usable_size(p));
+  std::free(p);
 }
 
 }  // namespace
@@ -30,47 +45,162 @@ void* operator new(std::size_t size) { return Allocate(size, 0); }
 void* operator new(std::size_t size, std::align_val_t alignment) {
   return Allocate(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* p) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t) noexcept { std::free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { std::free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { std::free(p); }
+void operator delete(void* p) noexcept { Free(p); }
+void operator delete(void* p, std::size_t) noexcept { Free(p); }
+void operator delete(void* p, std::align_val_t) noexcept { Free(p); }
+void operator delete(void* p, std::size_t, std::align_val_t) noexcept { Free(p); }
 
 namespace sae::train {
 namespace {
 
-constexpr std::int64_t kWidth = 32;
-constexpr std::int64_t kBatch = 200;
+using testing::Penalised;
+using testing::Ranked;
+using testing::RunVariant;
 
-int LargeAllocationsOfLaterSteps(const config::TrialConfig& config, double dense_density) {
-  testing::SparseData data(64, kWidth, 4, 3);
-  const std::vector<float> rows = data.Rows(kBatch);
+// Steps 15 to 24 of a run of 100, between two resamplings, on the same rows and at a vanishing rate,
+// so that capacities have settled.
+std::int64_t AllocationsOfLaterSteps(const RunVariant& variant, const char* reduction,
+                                     double dense_density) {
+  config::TrialConfig config = testing::ConfigOf(variant);
+  config.train.lr = 1e-7;
+  if (config.sae.architecture == "jumprelu") config.sae.threshold_lr = 1e-7;
+  config.train.reduction = reduction;
+  const std::vector<float> rows = testing::BatchesOf(config, variant.d_out, 1)[0];
   const auto self = comm::CreateSelf();
   ThreadPool pool(2);
-  auto engine = CreateEngine<float>(config, kWidth, *self, pool);
+  auto engine = CreateEngine<float>(config, testing::kRunWidth, variant.d_out, *self, pool);
   EXPECT_TRUE(engine.ok()) << engine.status();
   EXPECT_TRUE((*engine)->Initialise(rows).ok());
   (*engine)->set_dense_density(dense_density);
-  for (int t = 0; t < 6; ++t) EXPECT_TRUE((*engine)->Step(rows).ok());
-  large = 0;
-  counting = true;
-  for (int t = 0; t < 10; ++t) EXPECT_TRUE((*engine)->Step(rows).ok());
-  counting = false;
-  return large;
+  bool ok = true;
+  for (int t = 0; t < 14; ++t) ok = (*engine)->Step(rows).ok() && ok;
+  const bool certified = config.train.selection == "certified";
+  const std::int64_t before = certified ? large : allocations;
+  for (int t = 0; t < 10; ++t) ok = (*engine)->Step(rows).ok() && ok;
+  const std::int64_t after = certified ? large : allocations;
+  EXPECT_TRUE(ok);
+  return after - before;
 }
 
-TEST(EngineAllocation, TopKWithAuxKStepsInPlace) {
-  config::TrialConfig config = testing::TopKConfig(512, 8, kBatch);
-  config.sae.aux_k = 16;
-  config.sae.dead_after_tokens = 1;  // most latents are dead: AuxK runs in every step
-  config.train.lr = 1e-6;
-  EXPECT_EQ(LargeAllocationsOfLaterSteps(config, 2), 0);
+class EngineAllocation : public ::testing::TestWithParam<RunVariant> {};
+INSTANTIATE_TEST_SUITE_P(All, EngineAllocation, ::testing::ValuesIn(testing::AllVariants()),
+                         testing::NameOf);
+
+TEST_P(EngineAllocation, StepsInPlace) {
+  EXPECT_EQ(AllocationsOfLaterSteps(GetParam(), "fast", 2), 0);
 }
 
-TEST(EngineAllocation, ReluStepsInPlaceOnBothPaths) {
-  config::TrialConfig config = testing::ReluConfig(512, 0.1, kBatch);
+class EngineAllocationFixed : public ::testing::TestWithParam<RunVariant> {};
+INSTANTIATE_TEST_SUITE_P(All, EngineAllocationFixed,
+                         ::testing::ValuesIn(testing::VariantsOfBothReductions()), testing::NameOf);
+
+TEST_P(EngineAllocationFixed, StepsInPlace) {
+  EXPECT_EQ(AllocationsOfLaterSteps(GetParam(), "fixed", 2), 0);
+}
+
+TEST(EngineAllocationDense, ReluStepsInPlace) {
+  EXPECT_EQ(AllocationsOfLaterSteps({"", Penalised("relu_l1")}, "fast", 0), 0);
+}
+
+constexpr std::int64_t kWidth = 64;
+constexpr std::int64_t kBatch = 1024;
+constexpr std::int64_t kL0 = 32;
+
+// The value that kL0 of `latents` pre-activations of a token exceed in the mean, from 64 tokens.
+float CutOf(const model::State& state, const std::vector<float>& rows, double scale) {
+  const auto* w = static_cast<const float*>(state.tensors[0].data);
+  constexpr std::int64_t kTokens = 64;
+  std::vector<float> z;
+  for (std::int64_t b = 0; b < kTokens; ++b) {
+    for (std::int64_t i = 0; i < state.count; ++i) {
+      float sum = 0;
+      for (std::int64_t j = 0; j < kWidth; ++j)
+        sum += w[i * kWidth + j] * rows[static_cast<std::size_t>(b * kWidth + j)];
+      z.push_back(sum / static_cast<float>(scale));
+    }
+  }
+  const auto cut = z.begin() + kTokens * kL0;
+  std::nth_element(z.begin(), cut, z.end(), std::greater<>());
+  return *cut;
+}
+
+template <class V>
+V* ScalarOf(const model::State& state, const std::string& name) {
+  for (const model::StateScalar& s : state.scalars) {
+    if (s.name == name) return *std::get_if<V*>(&s.value);
+  }
+  return nullptr;
+}
+
+struct Memory {
+  std::int64_t buffers = 0;  // peak without parameters and what a checkpoint keeps of the optimizer
+  double l0 = 0;
+};
+
+Memory MemoryOf(const RunVariant& variant, std::int64_t latents) {
+  config::TrialConfig config = testing::TopKConfig(latents, kL0, kBatch);
+  variant.set(config);
+  if (config.sae.architecture == "jumprelu") {
+    config.sae.target_l0 = kL0;
+    config.sae.l0_coefficient = 1e-3;
+  }
   config.train.lr = 1e-6;
-  EXPECT_EQ(LargeAllocationsOfLaterSteps(config, 2), 0);
-  EXPECT_EQ(LargeAllocationsOfLaterSteps(config, 0), 0);
+  testing::SparseData data(256, kWidth, 8, 3);
+  const std::vector<float> rows = data.Rows(kBatch);
+  const auto self = comm::CreateSelf();
+  ThreadPool pool(2);
+  const std::int64_t before = live;
+  peak = before;
+  auto engine = CreateEngine<float>(config, kWidth, *self, pool);
+  EXPECT_TRUE(engine.ok()) << engine.status();
+  EXPECT_TRUE((*engine)->Initialise(rows).ok());
+  std::int64_t most = peak, kept = 0;
+  {
+    const model::State state = (*engine)->state();
+    if (config.sae.architecture == "relu_l1" || config.sae.architecture == "gated") {
+      const float cut = CutOf(state, rows, *ScalarOf<double>(state, "input_scale"));
+      for (const model::StateTensor& t : state.tensors) {
+        if (t.name == "b_enc") std::fill_n(static_cast<float*>(t.data), latents, -cut);
+      }
+      *ScalarOf<std::int64_t>(state, "last_active") = kBatch * kL0;
+    }
+    for (const model::StateTensor& t : state.tensors) {
+      kept += testing::RowBytes(t) * (t.per_latent ? latents : 1);
+    }
+  }
+  peak = live.load();
+  for (int t = 0; t < 3; ++t) EXPECT_TRUE((*engine)->Step(rows).ok());
+  most = std::max<std::int64_t>(most, peak);
+  return {most - before - kept, (*engine)->LastMetrics()->at("train.l0")};
+}
+
+class EngineMemory : public ::testing::TestWithParam<RunVariant> {};
+INSTANTIATE_TEST_SUITE_P(
+    All, EngineMemory,
+    ::testing::Values(RunVariant{"topk", Ranked("topk", 0)}, RunVariant{"topk_aux", Ranked("topk", 32, [](auto& c) {
+                                   c.sae.dead_after_tokens = 1;  // all but the winners
+                                 })},
+                      RunVariant{"batchtopk", Ranked("batchtopk", 0)},
+                      RunVariant{"matryoshka", Ranked("matryoshka", 0)},
+                      RunVariant{"jumprelu", Penalised("jumprelu")},
+                      RunVariant{"relu_l1", Penalised("relu_l1")},
+                      RunVariant{"gated", Penalised("gated")}),
+    testing::NameOf);
+
+// A batch x latents matrix would be ten times this.
+TEST_P(EngineMemory, GrowsByLessThanATenthOfABatchTimesLatentsMatrix) {
+  constexpr std::int64_t kLatents = 1024;
+  const Memory small = MemoryOf(GetParam(), kLatents), large = MemoryOf(GetParam(), 8 * kLatents);
+  const double bound = 0.1 * kBatch * 7 * kLatents * 4;
+  std::printf("%s: %.2f MB at n = %ld, %.2f MB at 8 n (may grow by %.2f); l0 %.1f and %.1f\n",
+              GetParam().name, static_cast<double>(small.buffers) / 1e6, static_cast<long>(kLatents),
+              static_cast<double>(large.buffers) / 1e6, bound / 1e6, small.l0, large.l0);
+  EXPECT_LT(static_cast<double>(large.buffers - small.buffers), bound);
+  EXPECT_GT(small.buffers, kBatch * kWidth * 4);  // it does measure: a batch is held
+  for (const double l0 : {small.l0, large.l0}) {
+    EXPECT_GT(l0, kL0 / 4);
+    EXPECT_LT(l0, kL0 * 4);
+  }
 }
 
 }  // namespace

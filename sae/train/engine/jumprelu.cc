@@ -133,12 +133,12 @@ absl::StatusOr<PenaltyTerms> JumpRelu<T>::Backward(const BackwardInput<T>& in, E
     // penalty_ first holds sum over tokens of theta - z.
     const std::int64_t d = context_.d;
     const auto tokens = in.batch->tokens();
-    std::vector<T> sum(Size(d));
-    kernels::ColumnSums(in.batch->x(), tokens, d, sum.data(), context_.pool);
+    x_sum_.resize(Size(d));
+    kernels::ColumnSums(in.batch->x(), tokens, d, x_sum_.data(), context_.pool);
     context_.pool.ParallelFor(context_.shard.count, [&](std::int64_t begin, std::int64_t end, int) {
       for (std::int64_t i = begin; i < end; ++i) {
         const T* w = parameters_.w_enc.data() + i * d;
-        double z = static_cast<double>(in.batch->scale()) * kernels::DotDouble(d, w, sum.data());
+        double z = static_cast<double>(in.batch->scale()) * kernels::DotDouble(d, w, x_sum_.data());
         double bias = static_cast<double>(parameters_.b_enc[Size(i)]);
         if (context_.options.pre_bias)
           bias -= kernels::DotDouble(d, w, parameters_.b_dec.data());

@@ -39,6 +39,7 @@ class JumpRelu final : public Activation<T> {
   double bandwidth_ = 0;
   std::vector<T> theta_, lower_;  // of this step
   std::vector<double> penalty_;   // per latent, of this step
+  std::vector<T> x_sum_;          // tanh: sum of x over the batch
 };
 
 }  // namespace sae::train

@@ -7,6 +7,7 @@
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/sparse_decode.h"
 #include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/gather.h"
 
 namespace sae::train {
 namespace {
@@ -78,8 +79,8 @@ absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases)
       PhaseTimer timer(phases->exchange);
       const std::size_t own = blocks_.size() * Size(part);
       SAE_RETURN_IF_ERROR(
-          context_.communicator.AllGather(std::span<const T>(partial_.data(), own),
-                                          std::span<T>(gathered_.data(), own * Size(ranks))));
+          GatherEqual(context_.communicator, std::span<const T>(partial_.data(), own),
+                      std::span<T>(gathered_.data(), own * Size(ranks)), &counts_));
       all = gathered_.data();
     }
     PhaseTimer timer(phases->decode);
@@ -144,7 +145,8 @@ absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std:
     PhaseTimer timer(phases->exchange);
     return context_.communicator.AllReduceSum(out);
   }
-  std::vector<double> own(blocks_.size() * width);
+  std::vector<double>& own = own_sums_;
+  own.resize(blocks_.size() * width);
   for (std::size_t v = 0; v < blocks_.size(); ++v) {
     PhaseTimer timer(phases->backward);
     const LatentRange r = blocks_[v];
@@ -154,7 +156,8 @@ absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std:
   }
   PhaseTimer timer(phases->exchange);
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks) * width);
-  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const double>(own), all));
+  SAE_RETURN_IF_ERROR(
+      GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));
   std::fill(out.begin(), out.end(), 0.0);
   for (std::size_t i = 0; i < all.size(); ++i) out[i % width] += all[i];
   return absl::OkStatus();
@@ -168,12 +171,14 @@ absl::StatusOr<double> Reconstructor<T>::Total(std::span<const double> values, P
     SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(&sum, 1)));
     return sum;
   }
-  std::vector<double> own(blocks_.size()), all(Size(kVirtualBlocks));
+  std::vector<double>& own = own_sums_;
+  own.resize(blocks_.size());
+  const std::span<double> all(sums_.data(), Size(kVirtualBlocks));
   for (std::size_t v = 0; v < blocks_.size(); ++v) {
     own[v] = std::accumulate(values.begin() + blocks_[v].first, values.begin() + blocks_[v].last, 0.0);
   }
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGather(std::span<const double>(own), std::span<double>(all)));
+      GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));
   return std::accumulate(all.begin(), all.end(), 0.0);
 }
 

@@ -57,7 +57,8 @@ class Reconstructor {
   std::vector<LatentRange> blocks_;  // fixed only
   kernels::AlignedVector<T> partial_, gathered_;
   std::vector<T> column_;
-  std::vector<double> sums_;
+  std::vector<double> sums_, own_sums_;
+  std::vector<std::int64_t> counts_;
 };
 
 }  // namespace sae::train
