@@ -42,5 +42,17 @@ TEST(Schedule, TakesTheResolvedConfig) {
   EXPECT_DOUBLE_EQ(s.lr, 2e-4);
 }
 
+TEST(Schedule, CosineWarmUpRisesFromATenth) {
+  Schedule schedule;
+  schedule.total_steps = 10000;
+  schedule.warmup_steps = 1000;
+  schedule.lr = 2;
+  schedule.cosine = true;
+  EXPECT_NEAR(schedule.LearningRate(0), 0.2, 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(500), 2 * (0.1 + 0.45), 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(1000), 2, 1e-12);
+  EXPECT_NEAR(schedule.LearningRate(9999), 2, 1e-12);
+}
+
 }  // namespace
 }  // namespace sae::optim

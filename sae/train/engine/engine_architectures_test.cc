@@ -20,6 +20,7 @@ constexpr double kScale = 3.5;
 constexpr double kVariance = 0.8;
 constexpr double kBandwidth = 0.3;
 constexpr int kSteps = 4;
+constexpr int kAnnealed = 5;  // of the ten updates of lp's exponent
 constexpr double kLr = 1e-3;
 
 struct Variant {
@@ -62,6 +63,10 @@ std::vector<Variant> Variants() {
       {"relu_l1_norm", named("relu_l1", [](auto& c) {
          c.sae.l1_coefficient = 0.05;
          c.sae.penalty = "l1_norm";
+       })},
+      {"relu_lp", named("relu_l1", [](auto& c) {
+         c.sae.l1_coefficient = 0.05;
+         c.sae.penalty = "lp";
        })},
       {"relu_on_the_fly", named("relu_l1", [](auto& c) {
          c.sae.l1_coefficient = 0.05;
@@ -203,6 +208,7 @@ model::ReferenceOptions OptionsFor(const Case& c) {
   o.sample_variance = kVariance;
   const config::SaeConfig& sae = c.config.sae;
   o.coefficient = sae.architecture == "jumprelu" ? sae.l0_coefficient : sae.l1_coefficient;
+  o.p = c.options.penalty == model::Penalty::kLp ? 1 + (sae.p_end - 1) * kAnnealed / 10.0 : 1;
   o.l0_target = sae.target_l0;
   o.tanh_scale = sae.tanh_scale;
   o.pre_act_coefficient = sae.pre_act_coefficient;
@@ -261,6 +267,10 @@ Outcome RunSteps(const Case& c, std::int64_t d_out) {
   SavedState start = testing::StateOf(c.p, kScale, kVariance, c.since, 0,
                                       c.options.threshold == model::ThresholdParameter::kLog);
   start.doubles["bandwidth"] = kBandwidth;
+  start.integers["p_anneal_step"] = 500;  // the next update is due at 600 of 1000
+  start.integers["p_anneal_updates"] = kAnnealed;
+  start.doubles["p_anneal_factor"] = 1;
+  start.tensors["p_anneal_queue"] = testing::Bytes(std::vector<double>(20, 0.0));
   const absl::Status status = comm::RunInProcess(
       static_cast<int>(c.config.ranks), [&](comm::Communicator& communicator) {
         ThreadPool pool(2);
