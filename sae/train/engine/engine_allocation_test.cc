@@ -1,11 +1,10 @@
-// What a step costs in memory: nothing new once its buffers have grown, and buffers that hardly grow
-// with the dictionary. Replaces operator new, so it is a program of its own.
+// What a step costs in memory: nothing new once its buffers have grown, and buffers that hardly
+// grow with the dictionary. Replaces operator new, so it is a program of its own.
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
-#include <new>
-
 #include <malloc.h>
+#include <new>
 
 #include "gtest/gtest.h"
 
@@ -57,8 +56,8 @@ using testing::Penalised;
 using testing::Ranked;
 using testing::RunVariant;
 
-// Steps 15 to 24 of a run of 100, between two resamplings, on the same rows and at a vanishing rate,
-// so that capacities have settled.
+// Steps 15 to 24 of a run of 100, between two resamplings, on the same rows and at a vanishing
+// rate, so that capacities have settled.
 std::int64_t AllocationsOfLaterSteps(const RunVariant& variant, const char* reduction,
                                      double dense_density) {
   config::TrialConfig config = testing::ConfigOf(variant);
@@ -175,17 +174,20 @@ Memory MemoryOf(const RunVariant& variant, std::int64_t latents) {
 }
 
 class EngineMemory : public ::testing::TestWithParam<RunVariant> {};
-INSTANTIATE_TEST_SUITE_P(
-    All, EngineMemory,
-    ::testing::Values(RunVariant{"topk", Ranked("topk", 0)}, RunVariant{"topk_aux", Ranked("topk", 32, [](auto& c) {
-                                   c.sae.dead_after_tokens = 1;  // all but the winners
-                                 })},
-                      RunVariant{"batchtopk", Ranked("batchtopk", 0)},
-                      RunVariant{"matryoshka", Ranked("matryoshka", 0)},
-                      RunVariant{"jumprelu", Penalised("jumprelu")},
-                      RunVariant{"relu_l1", Penalised("relu_l1")},
-                      RunVariant{"gated", Penalised("gated")}),
-    testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(All, EngineMemory,
+                         ::testing::Values(RunVariant{"topk", Ranked("topk", 0)},
+                                           RunVariant{"topk_aux",
+                                                      Ranked("topk", 32,
+                                                             [](auto& c) {
+                                                               c.sae.dead_after_tokens =
+                                                                   1;  // all but the winners
+                                                             })},
+                                           RunVariant{"batchtopk", Ranked("batchtopk", 0)},
+                                           RunVariant{"matryoshka", Ranked("matryoshka", 0)},
+                                           RunVariant{"jumprelu", Penalised("jumprelu")},
+                                           RunVariant{"relu_l1", Penalised("relu_l1")},
+                                           RunVariant{"gated", Penalised("gated")}),
+                         testing::NameOf);
 
 // A batch x latents matrix would be ten times this.
 TEST_P(EngineMemory, GrowsByLessThanATenthOfABatchTimesLatentsMatrix) {
@@ -193,8 +195,9 @@ TEST_P(EngineMemory, GrowsByLessThanATenthOfABatchTimesLatentsMatrix) {
   const Memory small = MemoryOf(GetParam(), kLatents), large = MemoryOf(GetParam(), 8 * kLatents);
   const double bound = 0.1 * kBatch * 7 * kLatents * 4;
   std::printf("%s: %.2f MB at n = %ld, %.2f MB at 8 n (may grow by %.2f); l0 %.1f and %.1f\n",
-              GetParam().name, static_cast<double>(small.buffers) / 1e6, static_cast<long>(kLatents),
-              static_cast<double>(large.buffers) / 1e6, bound / 1e6, small.l0, large.l0);
+              GetParam().name, static_cast<double>(small.buffers) / 1e6,
+              static_cast<long>(kLatents), static_cast<double>(large.buffers) / 1e6, bound / 1e6,
+              small.l0, large.l0);
   EXPECT_LT(static_cast<double>(large.buffers - small.buffers), bound);
   EXPECT_GT(small.buffers, kBatch * kWidth * 4);  // it does measure: a batch is held
   for (const double l0 : {small.l0, large.l0}) {

@@ -29,18 +29,18 @@ class EngineCertified : public ::testing::TestWithParam<RunVariant> {
     return r;
   }
 };
-INSTANTIATE_TEST_SUITE_P(
-    All, EngineCertified,
-    ::testing::Values(RunVariant{"topk", Ranked("topk", 0)}, RunVariant{"topk_aux", Ranked("topk", 8)},
-                      RunVariant{"batchtopk", Ranked("batchtopk", 8)},
-                      RunVariant{"matryoshka", Ranked("matryoshka", 0)},
-                      RunVariant{"relu_l1", Penalised("relu_l1")},
-                      RunVariant{"gated", Penalised("gated")},
-                      RunVariant{"jumprelu", Penalised("jumprelu")}),
-    testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(All, EngineCertified,
+                         ::testing::Values(RunVariant{"topk", Ranked("topk", 0)},
+                                           RunVariant{"topk_aux", Ranked("topk", 8)},
+                                           RunVariant{"batchtopk", Ranked("batchtopk", 8)},
+                                           RunVariant{"matryoshka", Ranked("matryoshka", 0)},
+                                           RunVariant{"relu_l1", Penalised("relu_l1")},
+                                           RunVariant{"gated", Penalised("gated")},
+                                           RunVariant{"jumprelu", Penalised("jumprelu")}),
+                         testing::NameOf);
 
-// Property 12. Each step again from one rank's state before it: the same set, and so the same codes;
-// after it parameters agree to rounding.
+// Property 12. Each step again from one rank's state before it: the same set, and so the same
+// codes; after it parameters agree to rounding.
 TEST_P(EngineCertified, EachStepSelectsTheSameAtAnyNumberOfRanks) {
   RunRequest r = Request("certified", 1);
   for (std::int64_t t = 0; t < kSteps; ++t) r.save_before.insert(t);

@@ -1,5 +1,5 @@
-// `reduction: fixed`: the same bits at every number of ranks that divides 16, whole runs and resumes
-// at another number, every architecture, float32.
+// `reduction: fixed`: the same bits at every number of ranks that divides 16, whole runs and
+// resumes at another number, every architecture, float32.
 #include "gtest/gtest.h"
 
 #include "sae/train/engine/engine_testing_runs.h"
@@ -26,8 +26,7 @@ class EngineFixedReduction : public ::testing::TestWithParam<RunVariant> {
   }
 };
 INSTANTIATE_TEST_SUITE_P(All, EngineFixedReduction,
-                         ::testing::ValuesIn(testing::VariantsOfBothReductions()),
-                         testing::NameOf);
+                         ::testing::ValuesIn(testing::VariantsOfBothReductions()), testing::NameOf);
 
 // Property 12: a sharded run is the run of one device, to the bit.
 TEST_P(EngineFixedReduction, AnyNumberOfRanksGivesTheSameBits) {

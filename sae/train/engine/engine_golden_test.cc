@@ -24,23 +24,48 @@ config::TrialConfig ConfigOf(const GoldenRun& run) {
   c.sae.pre_bias = o.pre_bias ? "on" : "off";
   c.sae.decoder = o.decoder == model::DecoderMode::kOnTheFly ? "on_the_fly" : "free";
   switch (o.architecture) {
-    case model::Architecture::kReluL1: c.sae.architecture = "relu_l1"; break;
-    case model::Architecture::kGated: c.sae.architecture = "gated"; break;
-    case model::Architecture::kTopK: c.sae.architecture = "topk"; break;
-    case model::Architecture::kBatchTopK: c.sae.architecture = "batchtopk"; break;
-    case model::Architecture::kMatryoshka: c.sae.architecture = "matryoshka"; break;
-    case model::Architecture::kJumpRelu: c.sae.architecture = "jumprelu"; break;
+    case model::Architecture::kReluL1:
+      c.sae.architecture = "relu_l1";
+      break;
+    case model::Architecture::kGated:
+      c.sae.architecture = "gated";
+      break;
+    case model::Architecture::kTopK:
+      c.sae.architecture = "topk";
+      break;
+    case model::Architecture::kBatchTopK:
+      c.sae.architecture = "batchtopk";
+      break;
+    case model::Architecture::kMatryoshka:
+      c.sae.architecture = "matryoshka";
+      break;
+    case model::Architecture::kJumpRelu:
+      c.sae.architecture = "jumprelu";
+      break;
   }
   switch (o.penalty) {
-    case model::Penalty::kL1Norm: c.sae.penalty = "l1_norm"; break;
-    case model::Penalty::kL0Quadratic: c.sae.penalty = "l0_quadratic"; break;
-    case model::Penalty::kTanh: c.sae.penalty = "tanh"; break;
-    default: break;
+    case model::Penalty::kL1Norm:
+      c.sae.penalty = "l1_norm";
+      break;
+    case model::Penalty::kL0Quadratic:
+      c.sae.penalty = "l0_quadratic";
+      break;
+    case model::Penalty::kTanh:
+      c.sae.penalty = "tanh";
+      break;
+    default:
+      break;
   }
   switch (o.loss) {
-    case model::LossReduction::kOpenAi: c.sae.loss = "openai"; break;
-    case model::LossReduction::kFvu: c.sae.loss = "fvu"; break;
-    default: c.sae.loss = "sum"; break;
+    case model::LossReduction::kOpenAi:
+      c.sae.loss = "openai";
+      break;
+    case model::LossReduction::kFvu:
+      c.sae.loss = "fvu";
+      break;
+    default:
+      c.sae.loss = "sum";
+      break;
   }
   if (o.architecture == model::Architecture::kJumpRelu) {
     c.sae.l0_coefficient = o.coefficient;
@@ -128,10 +153,14 @@ TEST_P(EngineGolden, LossAndGradientsInFloat32) {
   SavedState end;
   Save((*engine)->state(), &end);
   int compared = 0;
-  for (const auto& [name, want] :
-       {std::pair{"W_enc", run.w_enc}, {"b_enc", run.b_enc}, {"W_dec", run.w_dec},
-        {"b_dec", run.b_dec}, {"r_mag", run.r_mag}, {"b_mag", run.b_mag},
-        {"threshold", run.threshold}, {"W_skip", run.w_skip}}) {
+  for (const auto& [name, want] : {std::pair{"W_enc", run.w_enc},
+                                   {"b_enc", run.b_enc},
+                                   {"W_dec", run.w_dec},
+                                   {"b_dec", run.b_dec},
+                                   {"r_mag", run.r_mag},
+                                   {"b_mag", run.b_mag},
+                                   {"threshold", run.threshold},
+                                   {"W_skip", run.w_skip}}) {
     if (want == 0) continue;
     EXPECT_NEAR(SquaredNorm(end, std::string(name) + ".adam_m") / want, 1, 1e-4) << name;
     ++compared;

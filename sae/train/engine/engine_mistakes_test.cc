@@ -51,9 +51,8 @@ TEST(EngineMistakes, ClipsByTheNormOfAllShards) {
   for (const std::int64_t ranks : {1, 2, 4, 8}) {
     for (const char* architecture : {"topk", "gated"}) {
       const auto clip = [](auto& c) { c.train.clip = 1e-3; };
-      const RunVariant variant{"", architecture == std::string("topk")
-                                       ? Ranked("topk", 0, clip)
-                                       : Penalised("gated", clip)};
+      const RunVariant variant{"", architecture == std::string("topk") ? Ranked("topk", 0, clip)
+                                                                       : Penalised("gated", clip)};
       RunRequest r = RequestOf(variant, ranks, 1);
       r.config.train.beta1 = 0;
       const RunOutcome run = testing::Run<double>(r);
@@ -72,7 +71,8 @@ TEST(EngineMistakes, GradientsDoNotGrowWithTheNumberOfRanks) {
     const RunOutcome one = testing::Run<double>(RequestOf(variant, 1, 2));
     for (const std::int64_t ranks : {2, 4}) {
       const RunOutcome many = testing::Run<double>(RequestOf(variant, ranks, 2));
-      for (const std::string name : {"W_enc.adam_m", "W_dec.adam_m", "b_enc.adam_m", "b_dec.adam_m"}) {
+      for (const std::string name :
+           {"W_enc.adam_m", "W_dec.adam_m", "b_enc.adam_m", "b_dec.adam_m"}) {
         EXPECT_LT(LargestMove(testing::Doubles(one.end, name), testing::Doubles(many.end, name)),
                   1e-10)
             << variant.name << " " << name << " at " << ranks;
@@ -110,17 +110,20 @@ TEST(EngineMistakes, LogThresholdsMoveWithTheirOwnRate) {
   r.config.train.lr = 2e-4;
   r.save_before = {0};
   const RunOutcome run = testing::Run<float>(r);
-  EXPECT_GT(LargestMove(Floats(run.before.at(0), "log_threshold"), Floats(run.end, "log_threshold")),
-            0.1);
+  EXPECT_GT(
+      LargestMove(Floats(run.before.at(0), "log_threshold"), Floats(run.end, "log_threshold")),
+      0.1);
 }
 
 // Steps that bf16 cannot represent beside log theta still add up.
 TEST(EngineMistakes, SmallStepsOfThresholdsAddUp) {
   static constexpr double kRate = 2e-6;
-  RunRequest r = RequestOf({"", Penalised("jumprelu", [](auto& c) {
-                              c.sae.threshold_lr = kRate;
-                              c.train.lr_warmup_steps = 0;
-                            })}, 1, 60);
+  RunRequest r = RequestOf({"", Penalised("jumprelu",
+                                          [](auto& c) {
+                                            c.sae.threshold_lr = kRate;
+                                            c.train.lr_warmup_steps = 0;
+                                          })},
+                           1, 60);
   r.save_before = {0};
   const RunOutcome run = testing::Run<float>(r);
   const std::vector<double> before = Floats(run.before.at(0), "log_threshold");

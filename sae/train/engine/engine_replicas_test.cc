@@ -29,16 +29,13 @@ config::TrialConfig ReplicaConfig(const RunVariant& variant, std::int64_t replic
   return c;
 }
 
-absl::StatusOr<std::unique_ptr<Engine<double>>> Stepped(const RunVariant& variant,
-                                                        std::int64_t replicas, std::int64_t replica,
-                                                        const SavedState& start,
-                                                        const std::vector<float>& rows,
-                                                        comm::Communicator& self,
-                                                        ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<Engine<double>>> Stepped(
+    const RunVariant& variant, std::int64_t replicas, std::int64_t replica, const SavedState& start,
+    const std::vector<float>& rows, comm::Communicator& self, ThreadPool& pool) {
   const std::size_t part = rows.size() / static_cast<std::size_t>(replicas);
-  SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(ReplicaConfig(variant, replicas),
-                                                         testing::kRunWidth, variant.d_out, self,
-                                                         pool));
+  SAE_ASSIGN_OR_RETURN(auto engine,
+                       CreateEngine<double>(ReplicaConfig(variant, replicas), testing::kRunWidth,
+                                            variant.d_out, self, pool));
   Restore(start, *engine);
   SAE_RETURN_IF_ERROR(
       engine->Step(std::span(rows).subspan(static_cast<std::size_t>(replica) * part, part)));
@@ -107,8 +104,7 @@ Gradients SummedInALoop(const RunVariant& variant, std::int64_t replicas, const 
       for (std::size_t i = 0; i < g.size(); ++i) mean[i] += g[i] / static_cast<double>(replicas);
     }
     const std::vector<std::int64_t> since = Since(s);
-    for (std::size_t i = 0; i < since.size(); ++i)
-      out.since[i] = std::min(out.since[i], since[i]);
+    for (std::size_t i = 0; i < since.size(); ++i) out.since[i] = std::min(out.since[i], since[i]);
   }
   AddGlobalBatch(Since(start), &out.since);
   return out;
@@ -117,8 +113,8 @@ Gradients SummedInALoop(const RunVariant& variant, std::int64_t replicas, const 
 Gradients ReducedByACommunicator(const RunVariant& variant, std::int64_t replicas,
                                  const SavedState& start, const std::vector<float>& rows) {
   Gradients out;
-  const absl::Status status =
-      comm::RunInProcess(static_cast<int>(replicas), [&](comm::Communicator& world) -> absl::Status {
+  const absl::Status status = comm::RunInProcess(
+      static_cast<int>(replicas), [&](comm::Communicator& world) -> absl::Status {
         const auto self = comm::CreateSelf();
         ThreadPool pool(1);
         SAE_ASSIGN_OR_RETURN(const auto engine,
@@ -128,8 +124,7 @@ Gradients ReducedByACommunicator(const RunVariant& variant, std::int64_t replica
           for (const std::int64_t n : t.shape) count *= n;
           if (t.name == "tokens_since_fired") {
             auto* since = static_cast<std::int64_t*>(t.data);
-            SAE_RETURN_IF_ERROR(
-                world.AllReduce(since, count, DType::kI64, comm::ReduceOp::kMin));
+            SAE_RETURN_IF_ERROR(world.AllReduce(since, count, DType::kI64, comm::ReduceOp::kMin));
             if (world.rank() == 0) out.since.assign(since, since + count);
           } else if (IsGradient(t.name)) {
             auto* g = static_cast<double*>(t.data);
@@ -166,21 +161,24 @@ void ExpectWhole(const Gradients& replicas, const SavedState& whole) {
 class EngineReplicas : public ::testing::TestWithParam<RunVariant> {};
 INSTANTIATE_TEST_SUITE_P(
     All, EngineReplicas,
-    ::testing::Values(RunVariant{"relu_l1", Penalised("relu_l1")}, RunVariant{"gated", Penalised("gated")},
-                      RunVariant{"jumprelu", Penalised("jumprelu")},
-                      RunVariant{"jumprelu_tanh", Penalised("jumprelu", [](auto& c) {
-                                   c.sae.penalty = "tanh";
-                                   c.sae.bandwidth = 0.02;
-                                 })},
-                      RunVariant{"topk", Ranked("topk", 0)},
-                      RunVariant{"topk_multi", Ranked("topk", 0, [](auto& c) {
-                                   c.sae.multi_topk = true;
-                                 })},
-                      RunVariant{"topk_mean", Ranked("topk", 0, [](auto& c) { c.sae.loss = "mean"; })},
-                      RunVariant{"skip_transcoder", Ranked("topk", 0, [](auto& c) {
-                                   c.sae.transcoder = true;
-                                   c.sae.skip = true;
-                                 }), 9}),
+    ::testing::Values(
+        RunVariant{"relu_l1", Penalised("relu_l1")}, RunVariant{"gated", Penalised("gated")},
+        RunVariant{"jumprelu", Penalised("jumprelu")},
+        RunVariant{"jumprelu_tanh", Penalised("jumprelu",
+                                              [](auto& c) {
+                                                c.sae.penalty = "tanh";
+                                                c.sae.bandwidth = 0.02;
+                                              })},
+        RunVariant{"topk", Ranked("topk", 0)},
+        RunVariant{"topk_multi", Ranked("topk", 0, [](auto& c) { c.sae.multi_topk = true; })},
+        RunVariant{"topk_mean", Ranked("topk", 0, [](auto& c) { c.sae.loss = "mean"; })},
+        RunVariant{"skip_transcoder",
+                   Ranked("topk", 0,
+                          [](auto& c) {
+                            c.sae.transcoder = true;
+                            c.sae.skip = true;
+                          }),
+                   9}),
     testing::NameOf);
 
 // Properties 11 and 34.
@@ -205,7 +203,8 @@ TEST_P(EngineReplicas, MeanGradientsAndLeastCountersAreThoseOfTheWholeBatch) {
 // Property 11: not so where the batch itself selects.
 TEST(EngineReplicasOfBatchTopK, SelectByTheirOwnBatchAndDiffer) {
   const RunVariant variant{"batchtopk", Ranked("batchtopk", 0)};
-  const std::vector<float> rows = testing::BatchesOf(ReplicaConfig(variant, 1), variant.d_out, 1)[0];
+  const std::vector<float> rows =
+      testing::BatchesOf(ReplicaConfig(variant, 1), variant.d_out, 1)[0];
   const SavedState start = StartOf(variant, rows);
   const Gradients one = SummedInALoop(variant, 1, start, rows);
   EXPECT_NE(one.mean.at("W_enc.adam_m"),

@@ -129,8 +129,8 @@ TEST_P(EngineResample, NewDirectionsAreTokensOfTheBatch) {
     for (std::int64_t b = 0; b < testing::kRunBatch; ++b) {
       double dot = 0, squares = 0;
       for (std::size_t j = 0; j < kWidth; ++j) {
-        const double v = rows[static_cast<std::size_t>(b * kWidth) + j] / scale -
-                         static_cast<double>(b_dec[j]);
+        const double v =
+            rows[static_cast<std::size_t>(b * kWidth) + j] / scale - static_cast<double>(b_dec[j]);
         dot += v * static_cast<double>(dec[j]);
         squares += v * v;
       }

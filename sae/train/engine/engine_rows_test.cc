@@ -40,10 +40,11 @@ INSTANTIATE_TEST_SUITE_P(
             RunVariant{"batchtopk", Ranked("batchtopk", 0, [](auto& c) { c.train.beta1 = 0; })},
             RunVariant{"jumprelu", Penalised("jumprelu", [](auto& c) { Sparse(c); })},
             RunVariant{"gated", Penalised("gated", [](auto& c) { Sparse(c); })},
-            RunVariant{"topk_clip", Ranked("topk", 8, [](auto& c) {
-                         c.train.beta1 = 0;
-                         c.train.clip = 0.2;
-                       })}),
+            RunVariant{"topk_clip", Ranked("topk", 8,
+                                           [](auto& c) {
+                                             c.train.beta1 = 0;
+                                             c.train.clip = 0.2;
+                                           })}),
         ::testing::Values("lazy")),
     [](const auto& test) { return std::get<0>(test.param).name; });
 INSTANTIATE_TEST_SUITE_P(

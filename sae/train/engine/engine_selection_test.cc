@@ -60,8 +60,8 @@ StepResult StepFrom(const config::TrialConfig& config, const SavedState& start,
                     const std::vector<float>& rows) {
   StepResult out;
   Mutex mutex;
-  const absl::Status status =
-      comm::RunInProcess(static_cast<int>(config.ranks), [&](comm::Communicator& c) -> absl::Status {
+  const absl::Status status = comm::RunInProcess(
+      static_cast<int>(config.ranks), [&](comm::Communicator& c) -> absl::Status {
         ThreadPool pool(2);
         SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(config, kWidth, c, pool));
         Restore(start, *engine);
@@ -100,10 +100,10 @@ std::vector<float> RowsOf(std::uint64_t seed) {
 class EngineTies : public ::testing::TestWithParam<RunVariant> {};
 INSTANTIATE_TEST_SUITE_P(
     Ranked, EngineTies,
-    ::testing::Values(RunVariant{"topk", Ranked("topk", 0)}, RunVariant{"topk_aux", Ranked("topk", 3)},
-                      RunVariant{"topk_multi", Ranked("topk", 0, [](auto& c) {
-                                   c.sae.multi_topk = true;
-                                 })},
+    ::testing::Values(RunVariant{"topk", Ranked("topk", 0)},
+                      RunVariant{"topk_aux", Ranked("topk", 3)},
+                      RunVariant{"topk_multi",
+                                 Ranked("topk", 0, [](auto& c) { c.sae.multi_topk = true; })},
                       RunVariant{"batchtopk", Ranked("batchtopk", 0)},
                       RunVariant{"batchtopk_aux", Ranked("batchtopk", 3)},
                       RunVariant{"matryoshka", Ranked("matryoshka", 3)}),
@@ -125,7 +125,8 @@ TEST_P(EngineTies, GoToTheLowerLatentWhateverTheShardingAndTheBatchOrder) {
         q.b_enc[twin] = -0.1;
       }
     }
-    o.aux_scale = model::ReferenceAuxScale(resolved.sae.aux_alpha, o.loss, kBatch, kWidth, kVariance);
+    o.aux_scale =
+        model::ReferenceAuxScale(resolved.sae.aux_alpha, o.loss, kBatch, kWidth, kVariance);
   }
   o.sample_variance = kVariance;
   for (const bool reversed : {false, true}) {
@@ -164,15 +165,17 @@ TEST_P(EngineTies, GoToTheLowerLatentWhateverTheShardingAndTheBatchOrder) {
   }
 }
 
-// What some distributed trainers do: each of `shards` offers its `capacity` largest, the k largest of
-// those win.
+// What some distributed trainers do: each of `shards` offers its `capacity` largest, the k largest
+// of those win.
 std::vector<std::int64_t> CapacityLimited(std::span<const double> row, std::int64_t k,
                                           std::int64_t shards, std::int64_t capacity) {
   const std::int64_t width = static_cast<std::int64_t>(row.size()) / shards;
   std::vector<std::int64_t> offered;
   for (std::int64_t s = 0; s < shards; ++s) {
-    const auto part = row.subspan(static_cast<std::size_t>(s * width), static_cast<std::size_t>(width));
-    for (const std::int64_t i : model::ReferenceTopK(part, capacity)) offered.push_back(s * width + i);
+    const auto part =
+        row.subspan(static_cast<std::size_t>(s * width), static_cast<std::size_t>(width));
+    for (const std::int64_t i : model::ReferenceTopK(part, capacity))
+      offered.push_back(s * width + i);
   }
   std::stable_sort(offered.begin(), offered.end(), [&](std::int64_t a, std::int64_t b) {
     return row[static_cast<std::size_t>(a)] > row[static_cast<std::size_t>(b)];
@@ -204,8 +207,7 @@ TEST(EngineCapacity, LimitedShardsLoseCrowdedWinnersAndTheEngineDoesNot) {
       EXPECT_EQ(exact.back() == limited.back(), !crowded);
     }
     config::TrialConfig config = testing::TopKConfig(kLatents, kWinners, kBatch, kShards);
-    const SavedState start =
-        testing::StateOf(p, 1, 1, std::vector<std::int64_t>(kLatents, 0), 0);
+    const SavedState start = testing::StateOf(p, 1, 1, std::vector<std::int64_t>(kLatents, 0), 0);
     EXPECT_EQ(StepFrom(config, start, rows).selection, exact);
     config.sae.architecture = "batchtopk";  // as many winners of each token here
     EXPECT_EQ(StepFrom(config, start, rows).selection, exact);

@@ -69,59 +69,71 @@ inline std::vector<RunVariant> VariantsOfBothReductions() {
       {"relu_lp", Penalised("relu_l1", [](auto& c) { c.sae.penalty = "lp"; })},
       {"relu_target", Penalised("relu_l1", [](auto& c) { c.sae.target_l0 = 6; })},
       {"relu_on_the_fly", Penalised("relu_l1", [](auto& c) { c.sae.decoder = "on_the_fly"; })},
-      {"relu_resample", Penalised("relu_l1", [](auto& c) {
-         c.sae.l1_coefficient = 0.4;
-         c.sae.resample = "on";
-       })},
+      {"relu_resample", Penalised("relu_l1",
+                                  [](auto& c) {
+                                    c.sae.l1_coefficient = 0.4;
+                                    c.sae.resample = "on";
+                                  })},
       {"gated", Penalised("gated")},
-      {"gated_clip_resample", Penalised("gated", [](auto& c) {
-         c.sae.l1_coefficient = 0.4;
-         c.sae.resample = "on";
-         c.train.clip = 0.1;
-       })},
+      {"gated_clip_resample", Penalised("gated",
+                                        [](auto& c) {
+                                          c.sae.l1_coefficient = 0.4;
+                                          c.sae.resample = "on";
+                                          c.train.clip = 0.1;
+                                        })},
       {"topk_aux", Ranked("topk", 8)},
       {"topk_multi", Ranked("topk", 0, [](auto& c) { c.sae.multi_topk = true; })},
-      {"topk_openai_clip_ema", Ranked("topk", 8, [](auto& c) {
-         c.train.preset = "openai";
-         c.train.clip = 0.2;
-         c.train.ema = 0.9;
-       })},
+      {"topk_openai_clip_ema", Ranked("topk", 8,
+                                      [](auto& c) {
+                                        c.train.preset = "openai";
+                                        c.train.clip = 0.2;
+                                        c.train.ema = 0.9;
+                                      })},
       {"topk_fvu", Ranked("topk", 8, [](auto& c) { c.sae.loss = "fvu"; })},
       {"topk_deferred", Ranked("topk", 8, [](auto& c) { c.train.rows = "deferred"; })},
-      {"topk_lazy", Ranked("topk", 8, [](auto& c) {
-         c.train.beta1 = 0;
-         c.train.rows = "lazy";
-       })},
+      {"topk_lazy", Ranked("topk", 8,
+                           [](auto& c) {
+                             c.train.beta1 = 0;
+                             c.train.rows = "lazy";
+                           })},
       {"batchtopk_aux", Ranked("batchtopk", 8)},
-      {"batchtopk_layer_norm", Ranked("batchtopk", 0, [](auto& c) {
-         c.sae.input_scale = "layer_norm";
-         c.train.ema = 0.95;
-       })},
-      {"matryoshka_aux_clip", Ranked("matryoshka", 8, [](auto& c) {
-         c.sae.prefixes = "5,24";
-         c.sae.prefix_weights = "mean_with_bias";
-         c.train.clip = 0.2;
-       })},
+      {"batchtopk_layer_norm", Ranked("batchtopk", 0,
+                                      [](auto& c) {
+                                        c.sae.input_scale = "layer_norm";
+                                        c.train.ema = 0.95;
+                                      })},
+      {"matryoshka_aux_clip", Ranked("matryoshka", 8,
+                                     [](auto& c) {
+                                       c.sae.prefixes = "5,24";
+                                       c.sae.prefix_weights = "mean_with_bias";
+                                       c.train.clip = 0.2;
+                                     })},
       {"jumprelu", Penalised("jumprelu")},
       {"jumprelu_target", Penalised("jumprelu", [](auto& c) { c.sae.target_l0 = 6; })},
-      {"jumprelu_raw_lazy", Penalised("jumprelu", [](auto& c) {
-         c.sae.threshold_parameter = "raw";
-         c.train.rows = "lazy";
-       })},
-      {"jumprelu_quadratic", Penalised("jumprelu", [](auto& c) {
-         c.sae.penalty = "l0_quadratic";
-         c.sae.target_l0 = 6;
-       })},
-      {"jumprelu_tanh", Penalised("jumprelu", [](auto& c) {
-         c.sae.penalty = "tanh";
-         c.sae.bandwidth = 0.02;
-         c.sae.l0_coefficient = 0.005;
-       })},
-      {"skip_transcoder_topk", Ranked("topk", 8, [](auto& c) {
-         c.sae.transcoder = true;
-         c.sae.skip = true;
-         c.train.clip = 0.5;
-       }), 9},
+      {"jumprelu_raw_lazy", Penalised("jumprelu",
+                                      [](auto& c) {
+                                        c.sae.threshold_parameter = "raw";
+                                        c.train.rows = "lazy";
+                                      })},
+      {"jumprelu_quadratic", Penalised("jumprelu",
+                                       [](auto& c) {
+                                         c.sae.penalty = "l0_quadratic";
+                                         c.sae.target_l0 = 6;
+                                       })},
+      {"jumprelu_tanh", Penalised("jumprelu",
+                                  [](auto& c) {
+                                    c.sae.penalty = "tanh";
+                                    c.sae.bandwidth = 0.02;
+                                    c.sae.l0_coefficient = 0.005;
+                                  })},
+      {"skip_transcoder_topk",
+       Ranked("topk", 8,
+              [](auto& c) {
+                c.sae.transcoder = true;
+                c.sae.skip = true;
+                c.train.clip = 0.5;
+              }),
+       9},
   };
 }
 
@@ -169,8 +181,8 @@ RunOutcome Run(const RunRequest& request) {
   Mutex mutex;
   const auto body = [&](comm::Communicator& communicator) -> absl::Status {
     ThreadPool pool(request.threads);
-    SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<T>(request.config, kRunWidth, request.d_out,
-                                                      communicator, pool));
+    SAE_ASSIGN_OR_RETURN(
+        auto engine, CreateEngine<T>(request.config, kRunWidth, request.d_out, communicator, pool));
     if (request.start != nullptr) {
       Restore(*request.start, *engine);
     } else {
@@ -200,8 +212,7 @@ RunOutcome Run(const RunRequest& request) {
     if (communicator.rank() == 0) out.heldout = std::move(heldout);
     return absl::OkStatus();
   };
-  const absl::Status status =
-      comm::RunInProcess(static_cast<int>(request.config.ranks), body);
+  const absl::Status status = comm::RunInProcess(static_cast<int>(request.config.ranks), body);
   EXPECT_TRUE(status.ok()) << status;
   return out;
 }

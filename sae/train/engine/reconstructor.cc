@@ -78,9 +78,9 @@ absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases)
     if (ranks > 1) {
       PhaseTimer timer(phases->exchange);
       const std::size_t own = blocks_.size() * Size(part);
-      SAE_RETURN_IF_ERROR(
-          GatherEqual(context_.communicator, std::span<const T>(partial_.data(), own),
-                      std::span<T>(gathered_.data(), own * Size(ranks)), &counts_));
+      SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator,
+                                      std::span<const T>(partial_.data(), own),
+                                      std::span<T>(gathered_.data(), own * Size(ranks)), &counts_));
       all = gathered_.data();
     }
     PhaseTimer timer(phases->decode);
@@ -175,7 +175,8 @@ absl::StatusOr<double> Reconstructor<T>::Total(std::span<const double> values, P
   own.resize(blocks_.size());
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks));
   for (std::size_t v = 0; v < blocks_.size(); ++v) {
-    own[v] = std::accumulate(values.begin() + blocks_[v].first, values.begin() + blocks_[v].last, 0.0);
+    own[v] =
+        std::accumulate(values.begin() + blocks_[v].first, values.begin() + blocks_[v].last, 0.0);
   }
   SAE_RETURN_IF_ERROR(
       GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));

@@ -1,0 +1,45 @@
+// `reduction: fast`, the default: sums over ranks are added in another order than one rank's, so
+// runs agree to rounding; every architecture, float32.
+#include "gtest/gtest.h"
+
+#include "sae/train/engine/engine_testing_runs.h"
+
+namespace sae::train {
+namespace {
+
+using testing::RunOutcome;
+using testing::RunRequest;
+using testing::RunVariant;
+
+class EngineFastReduction : public ::testing::TestWithParam<RunVariant> {
+ protected:
+  RunRequest Request(std::int64_t ranks) const {
+    RunRequest r;
+    r.config = testing::ConfigOf(GetParam(), ranks);
+    r.d_out = GetParam().d_out;
+    r.batches = testing::BatchesOf(r.config, r.d_out, testing::kRunSteps);
+    r.selections = true;
+    r.save_before = {0};
+    return r;
+  }
+};
+INSTANTIATE_TEST_SUITE_P(All, EngineFastReduction, ::testing::ValuesIn(testing::AllVariants()),
+                         testing::NameOf);
+
+// Property 12: the same initial bits, the same first selection, and losses within 1e-4 over a
+// hundred steps.
+TEST_P(EngineFastReduction, RunsAgreeAtAnyNumberOfRanks) {
+  const RunOutcome one = testing::Run<float>(Request(1));
+  for (const std::int64_t ranks : {2, 4}) {
+    SCOPED_TRACE(ranks);
+    const RunOutcome many = testing::Run<float>(Request(ranks));
+    testing::ExpectSameBits(one.before.at(0), many.before.at(0));
+    EXPECT_EQ(one.selections[0], many.selections[0]);
+    ASSERT_EQ(one.losses.size(), many.losses.size());
+    for (std::size_t t = 0; t < one.losses.size(); ++t)
+      ASSERT_NEAR(many.losses[t] / one.losses[t], 1, 1e-4) << "step " << t;
+  }
+}
+
+}  // namespace
+}  // namespace sae::train
