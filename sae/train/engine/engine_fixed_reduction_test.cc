@@ -25,8 +25,8 @@ class EngineFixedReduction : public ::testing::TestWithParam<RunVariant> {
     return r;
   }
 };
-INSTANTIATE_TEST_SUITE_P(All, EngineFixedReduction,
-                         ::testing::ValuesIn(testing::VariantsOfBothReductions()), testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(All, EngineFixedReduction, ::testing::ValuesIn(testing::AllVariants()),
+                         testing::NameOf);
 
 // Property 12: a sharded run is the run of one device, to the bit.
 TEST_P(EngineFixedReduction, AnyNumberOfRanksGivesTheSameBits) {
