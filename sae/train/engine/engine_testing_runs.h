@@ -61,8 +61,8 @@ inline Setting Ranked(const char* architecture, std::int64_t aux_k, Setting more
   };
 }
 
-/// Variants that `reduction: fixed` allows too.
-inline std::vector<RunVariant> VariantsOfBothReductions() {
+/// With `selection: float32`: the float64 engine has them too.
+inline std::vector<RunVariant> Float32Variants() {
   return {
       {"relu_l1", Penalised("relu_l1")},
       {"relu_l1_norm", Penalised("relu_l1", [](auto& c) { c.sae.penalty = "l1_norm"; })},
@@ -138,7 +138,7 @@ inline std::vector<RunVariant> VariantsOfBothReductions() {
 }
 
 inline std::vector<RunVariant> AllVariants() {
-  std::vector<RunVariant> out = VariantsOfBothReductions();
+  std::vector<RunVariant> out = Float32Variants();
   const auto certified = [](auto& c) { c.train.selection = "certified"; };
   out.push_back({"topk_certified", Ranked("topk", 8, certified)});
   out.push_back({"batchtopk_certified", Ranked("batchtopk", 0, certified)});
