@@ -26,7 +26,7 @@ class Case:
 
 
 CASES = (
-    Case("topk", "topk", ours=(("float32", ()), ("certified", ("--selection", "certified")))),
+    Case("topk", "topk", ours=(("float32", ()), ("certified", ("--certified",)))),
     Case("batchtopk", "batchtopk"),
     Case("matryoshka", "matryoshka"),
     Case("jumprelu", "jumprelu"),
@@ -36,10 +36,12 @@ CASES = (
 )
 
 
-def peers(case, quick, tuned):
-    """(name, library, extra environment) of each peer; `tuned` is none, sparsify or all."""
+def peers(case, tuned="none", quick=False, wanted=""):
+    """(name, library, extra environment) of each peer; `tuned` is none, sparsify or all; `wanted` as a,b or all."""
     libraries = LIBRARIES[case.architecture]
-    if quick:
+    if wanted:
+        libraries = [library for library in libraries if library.split(":")[0] in wanted.split(",")]
+    elif quick:
         libraries = QUICK.get(case.architecture, libraries[:1])
     out = [(library, library, {}) for library in libraries]
     if tuned != "none":

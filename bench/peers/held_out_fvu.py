@@ -1,8 +1,9 @@
 """Held-out FVU at equal tokens: our trainer and the peers on the same store, each with its own learning rate.
 
-Peers first; where sparsity is by a penalty, ours is then held at the L0 that each peer reached (sae.target_l0), for
-FVU at different L0 says nothing.
+Where k sets the sparsity, ours is the best of --lr-factors, as a peer's best row is. Where a penalty does, the peer goes
+first and ours is then held at the L0 that it reached (sae.target_l0), for FVU at different L0 says nothing.
 """
+import dataclasses
 import json
 import os
 import subprocess
@@ -20,6 +21,7 @@ def add_arguments(parser):
     parser.add_argument("--trainer", help="--fvu: saeloom-trainer")
     parser.add_argument("--tokens", type=float, default=1e6, help="--fvu: tokens to train on")
     parser.add_argument("--fvu-latents", type=int, default=2048, help="--fvu: latents")
+    parser.add_argument("--lr-factors", default="1", help="--fvu: own learning rates times each of these, as 1,3")
     parser.add_argument("--fvu-batch", type=int, default=2048, help="--fvu: tokens of a batch")
 
 
@@ -27,12 +29,15 @@ def say(text):
     print(text, file=sys.stderr, flush=True)
 
 
-def ours(args, architecture, target_l0=None):
+def ours(args, architecture, target_l0=None, factor=1.0):
+    train = {"tokens": args.tokens, "batch": args.fvu_batch}
+    if factor != 1:
+        train["lr"] = factor * 2e-4 / (args.fvu_latents / 2**14) ** 0.5  # times what `auto` is
     sae = {"architecture": architecture, "latents": args.fvu_latents}
     sae.update({"target_l0": target_l0} if target_l0 else {"k": args.k})
     with tempfile.TemporaryDirectory() as folder:
         config = {"store": os.path.abspath(args.store),
-                  "trial": {"ranks": 1, "sae": sae, "train": {"tokens": args.tokens, "batch": args.fvu_batch}},
+                  "trial": {"ranks": 1, "sae": sae, "train": train},
                   "run": {"directory": folder, "threads": args.threads}}
         path = os.path.join(folder, "run.json")
         with open(path, "w", encoding="utf-8") as f:
@@ -43,7 +48,7 @@ def ours(args, architecture, target_l0=None):
         with open(os.path.join(folder, "events.jsonl"), encoding="utf-8") as f:
             last = [json.loads(line) for line in f][-1]
     assert last["kind"] == "finished", last
-    return {"fvu": last["values"]["heldout.fvu"], "l0": last["values"]["heldout.l0"], "tokens": last["tokens"]}
+    return {"fvu": last["values"]["heldout.fvu"], "l0": last["values"]["heldout.l0"], "tokens": last["tokens"], "lr_factor": factor}
 
 
 def width_of(store):
@@ -56,14 +61,22 @@ def run_case(case, args):
     shape = Shape(architecture=architecture, latents=args.fvu_latents, width=width_of(args.store), k=args.k,
                   batch=args.fvu_batch, steps=int(args.tokens // args.fvu_batch),
                   target_l0=args.k if architecture == "jumprelu" else 0.0)
-    common = None if architecture in PENALISED else ours(args, architecture)
-    for name, library, environment in peers(case, False, "none"):
-        worker = Peer(args.python, library, shape, args.threads, environment, args.store, once=True)
-        row = {"name": name, **worker.reply()}
+    factors = [float(factor) for factor in args.lr_factors.split(",")]
+    common = None
+    if architecture not in PENALISED:
+        mine = [ours(args, architecture, factor=factor) for factor in factors]
+        for one in mine:
+            say(f"{case.name}: ours, lr x{one['lr_factor']:g}: FVU {one['fvu']:.4f} at L0 {one['l0']:.1f}")
+        common = min(mine, key=lambda one: one["fvu"])
+    trials = [(name, library, factor) for name, library, _ in peers(case, quick=args.quick, wanted=args.peers)
+              for factor in factors]
+    for name, library, factor in trials:
+        worker = Peer(args.python, library, dataclasses.replace(shape, lr_factor=factor), args.threads, {}, args.store, once=True)
+        row = {"name": name if factor == 1 else f"{name} lr x{factor:g}", **worker.reply()}
         worker.close()
         row["ours"] = common or (ours(args, architecture, row["l0"]) if 1 <= row["l0"] <= args.fvu_latents / 2 else None)
         rows.append(row)
-        say(f"{case.name}: {name} FVU {row['fvu']:.4f} at L0 {row['l0']:.1f} in {row['seconds']:.0f} s; ours "
+        say(f"{case.name}: {row['name']} FVU {row['fvu']:.4f} at L0 {row['l0']:.1f} in {row['seconds']:.0f} s; ours "
             + (f"{row['ours']['fvu']:.4f} at {row['ours']['l0']:.1f}" if row["ours"] else "not run"))
     return {"case": case.name, "tokens": shape.steps * shape.batch, "peers": rows}
 

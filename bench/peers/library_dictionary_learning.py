@@ -24,6 +24,9 @@ class Peer:
                       decay_start=shape.steps * 4 // 5)
         if shape.lr:
             common.update(lr=shape.lr, warmup_steps=0, decay_start=None)
+        elif shape.lr_factor != 1:
+            own = {"jumprelu": 7e-5, "gated": 5e-5, "relu_l1": 1e-3}  # the defaults of its trainers
+            common["lr"] = shape.lr_factor * own.get(shape.architecture, 2e-4 / (shape.latents / 2**14) ** 0.5)
         if shape.architecture in ("topk", "batchtopk", "matryoshka"):
             common["k"] = shape.k
             if shape.steps < 5000:  # its threshold's defaults are for longer runs

@@ -40,7 +40,7 @@ class Peer:
             self.sae.thresholds.copy_(quantiles(linear.weight, x, share).clamp_min(1e-6).log())
 
     def train(self, batches):
-        lr = self.shape.lr or 2e-4 / (self.shape.latents / 16384) ** 0.5
+        lr = self.shape.lr or self.shape.lr_factor * 2e-4 / (self.shape.latents / 2**14) ** 0.5  # it has none of its own
         optimizer = torch.optim.Adam(self.sae.parameters(), lr=lr)
         train_sae(self.sae, batches, self.criterion, optimizer, nb_epochs=1, monitoring=0)
 

@@ -56,7 +56,7 @@ class Peer:
 
     def train(self, batches):
         steps, extra = self.shape.steps, {}
-        lr = self.shape.lr or SAETrainerConfig.lr
+        lr = self.shape.lr or SAETrainerConfig.lr * self.shape.lr_factor
         if not self.shape.lr:
             extra = dict(lr_warm_up_steps=min(1000, steps // 20), lr_decay_steps=steps // 5)
         config = SAETrainerConfig(total_training_samples=steps * self.shape.batch, train_batch_size_samples=self.shape.batch,

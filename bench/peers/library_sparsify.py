@@ -53,13 +53,15 @@ class Sequences(torch.utils.data.Dataset):
 
 class Peer:
     """option: the optimizer, signum (the default as shipped) or adam."""
-    input_scale = 1.0
+    input_scale = None  # rows as they are
 
     def __init__(self, shape, option):
         self.model = Model(shape.width)
         self.folder = tempfile.TemporaryDirectory()
+        own = {"signum": 5e-3, "adam": 2e-4}[option or "signum"] / (shape.latents / 2**14) ** 0.5  # as its Trainer has it
+        lr = shape.lr or own * shape.lr_factor
         config = TrainConfig(SaeConfig(num_latents=shape.latents, k=shape.k), batch_size=1, optimizer=option or "signum",
-                             lr=shape.lr or None, lr_warmup_steps=0 if shape.lr else min(1000, shape.steps // 20), layers=[0],
+                             lr=lr, lr_warmup_steps=0 if shape.lr else min(1000, shape.steps // 20), layers=[0],
                              init_seeds=[shape.seed], log_to_wandb=False, save_every=10**9, save_dir=self.folder.name)
         self.trainer = Trainer(config, Sequences(shape.steps, shape.batch), self.model)
         self.sae = next(iter(self.trainer.saes.values()))

@@ -11,10 +11,11 @@ def gaussian(count, width, seed=1):
 
 
 def read_store(folder, heldout=False, limit=None):
-    """Float32 rows of a store in written order (shuffled), scaled so that the mean of |x|^2 is 1, as we train."""
+    """(float32 rows of a store in written order (shuffled) over their root mean square norm, that norm)."""
     with open(os.path.join(folder, "manifest.json"), encoding="utf-8") as f:
         manifest = json.load(f)
     shards = manifest["heldout"]["shards"] if heldout else manifest["shards"]
+    norm = manifest["mean_squared_norm"] ** 0.5
     parts, left = [], limit if limit is not None else float("inf")
     for shard in shards:
         if left <= 0:
@@ -22,9 +23,9 @@ def read_store(folder, heldout=False, limit=None):
         with safe_open(os.path.join(folder, shard["file"]), framework="pt") as f:
             rows = f.get_slice("activations")
             part = rows[: int(min(left, rows.get_shape()[0]))]
-        parts.append(part.float() / manifest["mean_squared_norm"] ** 0.5)
+        parts.append(part.float() / norm)
         left -= len(part)
-    return torch.cat(parts)
+    return torch.cat(parts), norm
 
 
 @torch.no_grad()

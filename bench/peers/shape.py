@@ -14,6 +14,7 @@ class Shape:
     batch: int = 4096
     share: float = 0.0        # of latents that fire per token in relu_l1, jumprelu, gated; 0 = k / latents
     lr: float = 0.0           # 0 = the library's own
+    lr_factor: float = 1.0    # times the library's own
     steps: int = 1000000      # of the run, for schedules; timing runs never reach it
     coefficient: float = 0.0  # of the sparsity penalty; 0 = the library's own (1e-9 when timing, so that L0 stays)
     target_l0: float = 0.0    # jumprelu, where the library takes one

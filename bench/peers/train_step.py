@@ -8,9 +8,8 @@
     python3 bench/peers/train_step.py ... --fvu --store STORE --trainer build/release/bin/saeloom-trainer
 
 VENV is a scratch environment (tools/peers_env.sh VENV); nothing is installed here, and this file itself needs only
-Python. Each peer lives in a process of its own, so peaks of memory are its own. A round visits the peers in turn and
-runs step_bench right before each, so that a noisy machine disturbs both alike; a ratio is the median over rounds of
-the two neighbours. Rows are Gaussian, or those of --store; learning rates are 1e-9, so that every step does the
+Python. Each peer lives in a process of its own, so peaks of memory are its own. Step_bench and the peer take turns, so
+that a noisy machine disturbs both alike; a ratio is the median over rounds of the two neighbours. Rows are Gaussian, or those of --store; learning rates are 1e-9, so that every step does the
 same work; biases or thresholds make k latents fire in the mean where the architecture does not fix that (half of the
 latents in relu_l1_dense). "tuned" raises glibc's limits so that large buffers are kept instead of being unmapped.
 "step/mm" of a peer is its step over torch.mm of the encoder in the same process and round.
@@ -54,28 +53,25 @@ def programs_of(case, args):
 def measure(case, args):
     shape, ours = shape_of(case, args, **TIMING), programs_of(case, args)
     runs = {name: [] for name in ours}
-    turns = {}
-    chosen = peers(case, args.quick, args.tuned)
-    workers = {name: Peer(args.python, library, shape, args.threads, environment, args.store)
-               for name, library, environment in chosen}
-    for number in range(args.rounds):
-        for name, worker in workers.items():
+    summaries = []
+    for name, library, environment in peers(case, args.tuned, args.quick, args.peers):
+        worker, turns = Peer(args.python, library, shape, args.threads, environment, args.store), []
+        for number in range(args.rounds):
             pair = {variant: program.run() for variant, program in ours.items()}
+            turn = worker.turn(2 if number == 0 else 1, args.steps, probe=number + 1 == args.rounds)
+            step = statistics.median(turn["step_ms"])
+            rate = 1e3 * shape.batch / step
+            turn.update(tokens_per_second=rate, over_product=step / turn["product_ms"],
+                        ratio={v: run["tokens_per_second"] / rate for v, run in pair.items()})
+            turns.append(turn)
             for variant, run in pair.items():
                 runs[variant].append(run)
-            last = number + 1 == args.rounds
-            turn = worker.turn(2 if number == 0 else 1, args.steps, probe=last)
-            rate = 1e3 * shape.batch / statistics.median(turn["step_ms"])
-            turn.update(tokens_per_second=rate, ratio={v: run["tokens_per_second"] / rate for v, run in pair.items()},
-                        over_product=statistics.median(turn["step_ms"]) / turn["product_ms"])
-            turns.setdefault(name, []).append(turn)
             rates = ", ".join(f"{v} {run['tokens_per_second']:.0f}" for v, run in pair.items())
-            say(f"{case.name} round {number + 1}: {name} {rate:.0f} tokens/s; ours {rates or 'none'}")
-    for worker in workers.values():
+            say(f"{case.name} round {number + 1}: {name} {rate:.0f} tokens/s; ours {rates or 'left out'}")
         worker.close()
+        summaries.append(summary_of_peer(name, turns))
     return {"case": case.name, "wanted_l0": shape.firing * shape.latents,
-            "ours": [summary_of_ours(name, values) for name, values in runs.items() if values],
-            "peers": [summary_of_peer(name, values) for name, values in turns.items()]}
+            "ours": [summary_of_ours(name, values) for name, values in runs.items()], "peers": summaries}
 
 
 def summary_of_ours(name, runs):
@@ -108,7 +104,7 @@ def table(results):
 def check(case, args):
     """Small runs: at the timing settings L0 is as wanted; with a real learning rate the error falls, W_dec moves."""
     failures = 0
-    for name, library, environment in peers(case, False, "none"):
+    for name, library, environment in peers(case, wanted=args.peers):
         frozen = shape_of(case, args, **TIMING)
         moving = shape_of(case, args, lr=1e-3, coefficient=1e-6)
         replies = {}
@@ -133,6 +129,7 @@ def parse():
     parser.add_argument("--python", required=True, help="of the scratch environment: VENV/bin/peers-python")
     parser.add_argument("--bench", help="step_bench")
     parser.add_argument("--only", default="", help="cases: " + ",".join(c.name for c in CASES))
+    parser.add_argument("--peers", default="", help="libraries: sparsify,saelens,overcomplete,dictionary_learning; default all")
     parser.add_argument("--latents", type=int, default=16384)
     parser.add_argument("--width", type=int, default=576)
     parser.add_argument("--k", type=int, default=32)

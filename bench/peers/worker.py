@@ -67,6 +67,8 @@ class Turns:
         if len(self.times) == self.warmup + self.steps:
             if self.command is not None:
                 self.answer()
+            else:  # made and calibrated
+                print(json.dumps({"ready": True}), file=REPLY, flush=True)
             self.receive()
         x = self.batches[self.count % len(self.batches)]
         self.count += 1
@@ -114,11 +116,14 @@ class Epochs:
             at += batch
 
 
-def train_once(peer, shape, store, scale):
+def train_once(peer, shape, store):
+    rows, norm = read_store(store, limit=shape.steps * shape.batch)
+    scale = peer.input_scale or norm
+    rows *= scale
     start = time.perf_counter()
-    peer.train(iter(Epochs(read_store(store) * scale, shape)))
+    peer.train(iter(Epochs(rows, shape)))
     seconds = time.perf_counter() - start
-    fvu, l0 = held_out(peer, read_store(store, heldout=True) * scale)
+    fvu, l0 = held_out(peer, read_store(store, heldout=True)[0] * scale)
     print(json.dumps({"fvu": fvu, "l0": l0, "seconds": seconds, "peak_mib": memory_mib("VmHWM")}), file=REPLY, flush=True)
 
 
@@ -137,9 +142,9 @@ def main():
     import_mib = memory_mib("VmRSS")
     peer = module.Peer(shape, option)
     if args.once:
-        train_once(peer, shape, args.store, peer.input_scale)
+        train_once(peer, shape, args.store)
         return
-    rows = read_store(args.store, limit=2 * shape.batch) if args.store else gaussian(2 * shape.batch, shape.width)
+    rows = read_store(args.store, limit=2 * shape.batch)[0] if args.store else gaussian(2 * shape.batch, shape.width)
     peer.calibrate(rows[:shape.batch], shape.firing)
     try:
         peer.train(Turns(list(rows.split(shape.batch)), peer, shape, import_mib))
