@@ -1,10 +1,12 @@
-// The engine over MPI processes against one rank: the first steps of a free run, float32.
+// The engine over MPI processes against one rank, float32: a free run, and the bits of fixed
+// reductions.
 #include <cmath>
 
 #include "gtest/gtest.h"
 #include <mpi.h>
 
-#include "sae/train/engine/engine_testing.h"
+#include "sae/model/shard.h"
+#include "sae/train/engine/engine_testing_runs.h"
 
 namespace sae::train {
 namespace {
@@ -53,6 +55,49 @@ TEST(EngineMpi, AgreesWithOneRank) {
     EXPECT_EQ(one->first_selection, many->first_selection);
     for (std::size_t t = 0; t < one->losses.size(); ++t)
       EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-4) << t;
+  }
+}
+
+// The state of this rank's latents after 20 steps under a fixed reduction.
+absl::StatusOr<testing::SavedState> FixedRun(const testing::RunVariant& variant,
+                                             comm::Communicator& communicator) {
+  config::TrialConfig config = testing::ConfigOf(variant, communicator.size());
+  config.train.reduction = "fixed";
+  const auto batches = testing::BatchesOf(config, variant.d_out, 20);
+  ThreadPool pool(1);
+  SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, testing::kRunWidth, variant.d_out,
+                                                        communicator, pool));
+  SAE_RETURN_IF_ERROR(engine->Initialise(batches[0]));
+  for (const auto& rows : batches) SAE_RETURN_IF_ERROR(engine->Step(rows));
+  testing::SavedState out;
+  Save(engine->state(), &out);
+  return out;
+}
+
+// Property 12.
+TEST(EngineMpi, FixedReductionGivesTheBitsOfOneRank) {
+  auto world = comm::CreateMpi(absl::Seconds(60));
+  ASSERT_TRUE(world.ok()) << world.status();
+  const auto self = comm::CreateSelf();
+  const model::LatentShard shard =
+      model::ShardOf(testing::kRunLatents, (*world)->size(), (*world)->rank());
+  for (const testing::RunVariant& variant : testing::AllVariants()) {
+    SCOPED_TRACE(variant.name);
+    const auto one = FixedRun(variant, *self);
+    const auto many = FixedRun(variant, **world);
+    ASSERT_TRUE(one.ok() && many.ok()) << one.status() << many.status();
+    for (const auto& [name, bytes] : one->tensors) {
+      const std::vector<char>& other = many->tensors.at(name);
+      ASSERT_EQ(bytes.size(), other.size());
+      const bool replicated = name.starts_with("b_dec") || name.starts_with("W_skip");
+      const std::size_t row = bytes.size() / testing::kRunLatents;
+      const std::size_t first = replicated ? 0 : static_cast<std::size_t>(shard.first) * row;
+      const std::size_t size =
+          replicated ? bytes.size() : static_cast<std::size_t>(shard.count) * row;
+      EXPECT_EQ(std::memcmp(bytes.data() + first, other.data() + first, size), 0) << name;
+    }
+    EXPECT_EQ(one->integers, many->integers);
+    EXPECT_EQ(one->doubles, many->doubles);
   }
 }
 
