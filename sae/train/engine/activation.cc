@@ -1,12 +1,18 @@
 #include "sae/train/engine/activation.h"
 
 #include "sae/train/engine/batch_topk.h"
+#include "sae/train/engine/dense_rule.h"
 #include "sae/train/engine/gated.h"
 #include "sae/train/engine/jumprelu.h"
 #include "sae/train/engine/relu.h"
 #include "sae/train/engine/topk.h"
 
 namespace sae::train {
+
+template <class T>
+std::unique_ptr<DenseRule<T>> Activation<T>::CreateDenseRule() {
+  return nullptr;
+}
 
 template <class T>
 std::unique_ptr<Activation<T>> CreateActivation(const Context& context,
@@ -22,6 +28,8 @@ std::unique_ptr<Activation<T>> CreateActivation(const Context& context,
   return std::make_unique<Relu<T>>(context);
 }
 
+template class Activation<float>;
+template class Activation<double>;
 template std::unique_ptr<Activation<float>> CreateActivation(const Context&,
                                                              const model::Parameters<float>&);
 template std::unique_ptr<Activation<double>> CreateActivation(const Context&,

@@ -49,6 +49,9 @@ struct PenaltyTerms {
 };
 
 template <class T>
+class DenseRule;
+
+template <class T>
 class Activation {
  public:
   virtual ~Activation() = default;
@@ -69,6 +72,9 @@ class Activation {
     (void)input, (void)entries;
     return 0;
   }
+  /// What a dense step does in place of Encode and Backward; null: there is no dense step. Borrows
+  /// this.
+  virtual std::unique_ptr<DenseRule<T>> CreateDenseRule();
   /// After a step that went through.
   virtual void Commit() {}
   /// Scalars a checkpoint keeps.

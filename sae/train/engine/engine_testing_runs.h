@@ -173,6 +173,7 @@ struct RunRequest {
   int threads = 1;
   std::set<std::int64_t> save_before;
   bool selections = false;
+  double dense_density = -1;  ///< Engine::set_dense_density; below 0: as it is
 };
 
 template <class T>
@@ -188,6 +189,7 @@ RunOutcome Run(const RunRequest& request) {
     } else {
       SAE_RETURN_IF_ERROR(engine->Initialise(request.batches[0]));
     }
+    if (request.dense_density >= 0) engine->set_dense_density(request.dense_density);
     for (std::size_t t = request.first; t < request.batches.size(); ++t) {
       if (request.save_before.contains(static_cast<std::int64_t>(t))) {
         MutexLock lock(mutex);

@@ -5,6 +5,7 @@
 #include "sae/kernels/latent_gradient.h"
 #include "sae/kernels/token_pass.h"
 #include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/dense_gated.h"
 
 namespace sae::train {
 namespace {
@@ -131,6 +132,11 @@ double Gated<T>::PenaltySum(const BackwardInput<T>&, const Entries<T>& entries) 
   double sum = 0;
   for (std::int64_t e = 0; e < entries.codes.nnz(); ++e) sum += static_cast<double>(gate_[Size(e)]);
   return sum;
+}
+
+template <class T>
+std::unique_ptr<DenseRule<T>> Gated<T>::CreateDenseRule() {
+  return std::make_unique<DenseGated<T>>(context_, parameters_);
 }
 
 template class Gated<float>;

@@ -21,6 +21,7 @@ class Gated final : public Activation<T> {
   absl::StatusOr<PenaltyTerms> Backward(const BackwardInput<T>& input, Entries<T>* entries,
                                         LatentGradients<T>* gradients, Phases* phases) override;
   double PenaltySum(const BackwardInput<T>& input, const Entries<T>& entries) const override;
+  std::unique_ptr<DenseRule<T>> CreateDenseRule() override;
 
  private:
   /// The gate's own reconstruction: a_ = its error's gradient; v_ per entry; its loss.

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "sae/kernels/row_step.h"
+#include "sae/train/engine/dense_relu.h"
 
 namespace sae::train {
 namespace {
@@ -49,18 +50,35 @@ double Relu<T>::PenaltySum(const BackwardInput<T>& in, const Entries<T>& entries
   return sum;
 }
 
+template <class T>
+absl::Status Relu<T>::ReducePowers(double now, double next, std::int64_t tokens, Phases* phases) {
+  power_sums_[0] = now / static_cast<double>(tokens);
+  power_sums_[1] = next / static_cast<double>(tokens);
+  PhaseTimer timer(phases->exchange);
+  return context_.communicator.AllReduceSum(std::span<double>(power_sums_));
+}
+
+template <class T>
+double Relu<T>::Slope(double f) const {
+  const double p = anneal_.p();
+  return p * std::pow(f + kPowerFloor, p - 1);
+}
+
+template <class T>
+std::unique_ptr<DenseRule<T>> Relu<T>::CreateDenseRule() {
+  return std::make_unique<DenseRelu<T>>(context_, *this);
+}
+
 // power_sums_, over all ranks. They steer the coefficient, so a fixed reduction adds them by blocks.
 template <class T>
 absl::Status Relu<T>::SumPowers(const BackwardInput<T>& in, const Entries<T>& entries,
                                 Phases* phases) {
-  const double tokens = static_cast<double>(entries.codes.tokens);
   const std::array<double, 2> exponents = {anneal_.p(), anneal_.next_p()};
   if (!context_.options.fixed_reduction) {
-    for (std::size_t e = 0; e < exponents.size(); ++e)
-      power_sums_[e] = SumOfPowers(entries, exponents[e]) / tokens;
-    PhaseTimer timer(phases->exchange);
-    return context_.communicator.AllReduceSum(std::span<double>(power_sums_));
+    return ReducePowers(SumOfPowers(entries, exponents[0]), SumOfPowers(entries, exponents[1]),
+                        entries.codes.tokens, phases);
   }
+  const double tokens = static_cast<double>(entries.codes.tokens);
   const kernels::LatentIndex& index = entries.index;
   latent_sums_.resize(Size(context_.shard.count));
   for (std::size_t e = 0; e < exponents.size(); ++e) {
@@ -93,12 +111,11 @@ absl::StatusOr<PenaltyTerms> Relu<T>::Backward(const BackwardInput<T>& in, Entri
   const double lambda = in.lambda * (anneals() ? anneal_.factor() : 1);
   const double share = lambda / tokens;
   entries->delta.resize(entries->u.size());
-  const double p = anneal_.p();
   context_.pool.ParallelFor(codes.nnz(), [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t e = begin; e < end; ++e) {
       double slope = share;
       if (anneals()) {
-        slope *= p * std::pow(static_cast<double>(codes.values[Size(e)]) + kPowerFloor, p - 1);
+        slope *= Slope(static_cast<double>(codes.values[Size(e)]));
       } else if (in.norms != nullptr) {
         slope *= static_cast<double>(in.norms[codes.ids[Size(e)]]);
       }

@@ -19,9 +19,19 @@ class Relu final : public Activation<T> {
   absl::StatusOr<PenaltyTerms> Backward(const BackwardInput<T>& input, Entries<T>* entries,
                                         LatentGradients<T>* gradients, Phases* phases) override;
   double PenaltySum(const BackwardInput<T>& input, const Entries<T>& entries) const override;
+  std::unique_ptr<DenseRule<T>> CreateDenseRule() override;
   void Commit() override;
   void AddState(model::State* state) override;
   void AddMetrics(std::map<std::string, double>* out) const override;
+
+  const optim::PAnneal& anneal() const { return anneal_; }
+  /// d f^p / df at f > 0.
+  double Slope(double f) const;
+  /// Over this rank's codes of a step: sums of f^p and f^next_p. Collective.
+  [[nodiscard]] absl::Status ReducePowers(double now, double next, std::int64_t tokens,
+                                          Phases* phases);
+  /// Sum of f^p over all ranks' codes of the last step, per token.
+  double power_sum() const { return power_sums_[0]; }
 
  private:
   bool anneals() const { return context_.options.penalty == model::Penalty::kLp; }

@@ -23,7 +23,7 @@
 #include "sae/optim/schedule.h"
 #include "sae/train/engine/activation.h"
 #include "sae/train/engine/auxk.h"
-#include "sae/train/engine/dense_relu.h"
+#include "sae/train/engine/dense_step.h"
 #include "sae/train/engine/engine.h"
 #include "sae/train/engine/main_loss.h"
 #include "sae/train/engine/resample.h"
@@ -59,7 +59,8 @@ class SaeEngine final : public Engine<T> {
   };
   /// Sums over all ranks that a step needs, in one collective.
   struct StepSums {
-    double active = 0;
+    double active = 0;   ///< codes f > 0
+    double entries = 0;  ///< what the sparse path gathers: gated: open gates
     double penalty = 0;
     double dead = 0;
   };
@@ -78,6 +79,8 @@ class SaeEngine final : public Engine<T> {
 
   // Parts of a step (sae_engine_step.cc, sae_engine_update.cc).
   kernels::EncodeInput<T> EncodeInputOf();
+  /// c_, the biases of pre-activations.
+  void FoldBiases();
   /// entries_ of the batch.
   [[nodiscard]] absl::Status Encode(bool training);
   void UpdateNorms();
@@ -95,7 +98,8 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status RunAux(double rho);
   void CollectTerms();
   void AddBiasOnlyTerm();
-  [[nodiscard]] absl::Status ReduceStep(const T* delta_sums, PenaltyTerms penalty, double active);
+  [[nodiscard]] absl::Status ReduceStep(PenaltyTerms penalty, std::int64_t active,
+                                        std::int64_t entries);
   /// The factor of clipping; 1 without.
   [[nodiscard]] absl::StatusOr<double> GradientScale(const kernels::RowGradientInput<T>& input);
   kernels::RowGradientInput<T> RowInput();
@@ -125,7 +129,7 @@ class SaeEngine final : public Engine<T> {
   std::vector<std::int64_t> last_step_;  // lazy and deferred rows
   std::int64_t step_ = 0;
   std::int64_t tokens_ = 0;
-  std::int64_t last_active_;  // codes f > 0 of the last step, all ranks: chooses the next step's path
+  std::int64_t last_active_;  // entries of the last step, all ranks: chooses the next step's path
   double input_scale_ = 0;    // 0 = not initialised
   double sample_variance_ = 0;
 
@@ -136,7 +140,7 @@ class SaeEngine final : public Engine<T> {
   Entries<T> entries_;
   std::unique_ptr<AuxK<T>> aux_;
   std::unique_ptr<WideLoss<T>> wide_;
-  std::unique_ptr<DenseRelu<T>> dense_;
+  std::unique_ptr<train::DenseStep<T>> dense_;
   std::unique_ptr<Resampler<T>> resampler_;
   std::unique_ptr<kernels::Screen> screen_;
   kernels::EncodeWorkspace<T> workspace_;

@@ -30,13 +30,18 @@ kernels::EncodeInput<T> SaeEngine<T>::EncodeInputOf() {
 }
 
 template <class T>
+void SaeEngine<T>::FoldBiases() {
+  const bool bias = activation_->folds_encoder_bias();
+  kernels::FoldBias(parameters_.w_enc.data(), bias ? parameters_.b_enc.data() : nullptr,
+                    context_.options.pre_bias ? parameters_.b_dec.data() : nullptr,
+                    context_.shard.count, context_.d, c_.data(), context_.pool);
+}
+
+template <class T>
 absl::Status SaeEngine<T>::Encode(bool training) {
   {
     PhaseTimer timer(phases_.encode);
-    const bool bias = activation_->folds_encoder_bias();
-    kernels::FoldBias(parameters_.w_enc.data(), bias ? parameters_.b_enc.data() : nullptr,
-                      context_.options.pre_bias ? parameters_.b_dec.data() : nullptr,
-                      context_.shard.count, context_.d, c_.data(), context_.pool);
+    FoldBiases();
     if constexpr (std::is_same_v<T, float>) {
       if (screen_ != nullptr) {
         screen_->Prepare(parameters_.w_enc.data(), context_.pool);
@@ -140,14 +145,8 @@ absl::StatusOr<double> SaeEngine<T>::MeanL0() {
 
 template <class T>
 bool SaeEngine<T>::UsesDense() const {
-  if (dense_density_ > 1 || context_.options.architecture != model::Architecture::kReluL1)
-    return false;
   const model::Options& o = context_.options;
-  const bool plain = o.penalty == model::Penalty::kL1 && o.rows == model::RowMode::kDense &&
-                     (o.decoder == model::DecoderMode::kUnit ||
-                      o.decoder == model::DecoderMode::kFree) &&
-                     !o.fixed_reduction && !o.transcoder && !o.certified &&
-                     context_.config.train.clip == 0;
+  const bool plain = o.has_dense_step() && context_.config.train.clip == 0;
   const double entries = static_cast<double>(batch_size_) *
                          static_cast<double>(context_.shard.latents);
   return plain && static_cast<double>(last_active_) >= dense_density_ * entries;
@@ -243,8 +242,7 @@ absl::Status SaeEngine<T>::SparseStep() {
                        activation_->Backward(BackwardInputOf(rho, mean_l0), &entries_, &gradients_,
                                              &phases_));
   CollectTerms();
-  SAE_RETURN_IF_ERROR(ReduceStep(gradients_.delta_sums.data(), penalty,
-                                 static_cast<double>(entries_.active())));
+  SAE_RETURN_IF_ERROR(ReduceStep(penalty, entries_.active(), entries_.codes.nnz()));
   SAE_RETURN_IF_ERROR(CheckLoss());
   const kernels::RowGradientInput<T> input = RowInput();
   SAE_ASSIGN_OR_RETURN(const double scale, GradientScale(input));
@@ -257,36 +255,32 @@ absl::Status SaeEngine<T>::SparseStep() {
 
 template <class T>
 absl::Status SaeEngine<T>::DenseStep() {
-  if (dense_ == nullptr) dense_ = std::make_unique<DenseRelu<T>>(context_);
+  if (dense_ == nullptr) {
+    dense_ = std::make_unique<train::DenseStep<T>>(context_, activation_->CreateDenseRule());
+  }
   {
     PhaseTimer timer(phases_.encode);
-    kernels::FoldBias(parameters_.w_enc.data(), parameters_.b_enc.data(),
-                      context_.options.pre_bias ? parameters_.b_dec.data() : nullptr,
-                      context_.shard.count, context_.d, c_.data(), context_.pool);
+    FoldBiases();
   }
-  typename DenseRelu<T>::Input in;
-  in.x = batch_.x();
-  in.scale = batch_.scale();
-  in.tokens = batch_size_;
-  in.c = c_.data();
-  in.rho = LossScale();
-  in.l1 = static_cast<T>(LambdaNow() / static_cast<double>(batch_size_));
+  typename train::DenseStep<T>::Input in;
+  in.batch = &batch_;
   in.parameters = &parameters_;
-  SAE_ASSIGN_OR_RETURN(const auto sums,
-                       dense_->ForwardBackward(in, main_.x_hat(), main_.g(), &phases_));
+  in.c = c_.data();
+  in.norms = norms_.empty() ? nullptr : norms_.data();
+  in.skip = &main_.skip();
+  in.rho = LossScale();
+  in.lambda = LambdaNow();
+  SAE_ASSIGN_OR_RETURN(const auto sums, dense_->ForwardBackward(in, main_.x_hat(), main_.g(),
+                                                                &gradients_, &phases_));
   losses_.main = in.rho * sums.squared_error;
-  CountTokensSinceFired([&](std::int64_t i) { return dense_->fired()[Size(i)] != 0; });
-  terms_.clear();
-  const PenaltyTerms penalty{LambdaNow() * sums.l1 / static_cast<double>(batch_size_), 0};
-  SAE_RETURN_IF_ERROR(ReduceStep(dense_->b_enc_gradient().data(), penalty,
-                                 static_cast<double>(sums.active)));
+  CountTokensSinceFired([&](std::int64_t i) { return dense_->fired(i); });
+  SAE_RETURN_IF_ERROR(ReduceStep(sums.penalty, sums.active, sums.entries));
   SAE_RETURN_IF_ERROR(CheckLoss());
   PhaseTimer timer(phases_.update);
   ObserveMean();
   optim::UpdateFromDense(AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
                          dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_,
                          context_.pool);
-  gradients_.b_enc = dense_->b_enc_gradient();
   UpdateVectors(1);
   return absl::OkStatus();
 }

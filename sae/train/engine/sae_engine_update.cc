@@ -68,23 +68,25 @@ void SaeEngine<T>::CollectTerms() {
 
 // b_dec's gradient: of the decoder's side, minus the encoder's term reduced over ranks.
 template <class T>
-absl::Status SaeEngine<T>::ReduceStep(const T* delta_sums, PenaltyTerms penalty, double active) {
+absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
+                                      std::int64_t entries) {
   const std::int64_t d = context_.d_out;
   if (context_.options.pre_bias) {
-    SAE_RETURN_IF_ERROR(reconstructor_.WeightedRowSum(delta_sums, parameters_.w_enc.data(), d,
-                                                      encoder_sums_, &phases_));
+    SAE_RETURN_IF_ERROR(reconstructor_.WeightedRowSum(gradients_.delta_sums.data(),
+                                                      parameters_.w_enc.data(), d, encoder_sums_,
+                                                      &phases_));
   }
   const std::int64_t dead_after = DeadAfter(context_.config);
-  std::array<double, 3> sums = {
-      active, penalty.local,
+  std::array<double, 4> sums = {
+      static_cast<double>(active), static_cast<double>(entries), penalty.local,
       static_cast<double>(std::count_if(since_fired_.begin(), since_fired_.end(),
                                         [&](std::int64_t t) { return t >= dead_after; }))};
   {
     PhaseTimer timer(phases_.exchange);
     SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
   }
-  sums_ = {sums[0], sums[1], sums[2]};
-  losses_.penalty = sums[1] + penalty.replicated;
+  sums_ = {sums[0], sums[1], sums[2], sums[3]};
+  losses_.penalty = sums[2] + penalty.replicated;
   PhaseTimer timer(phases_.backward);
   const std::int64_t tokens = batch_.tokens();
   kernels::ColumnSums(main_.g(), tokens, d, bias_gradient_.data(), context_.pool);
@@ -270,7 +272,7 @@ absl::Status SaeEngine<T>::CheckLoss() const {
 template <class T>
 absl::Status SaeEngine<T>::FinishStep() {
   activation_->Commit();
-  last_active_ = static_cast<std::int64_t>(sums_.active);
+  last_active_ = static_cast<std::int64_t>(sums_.entries);
   last_lr_ = schedule_.LearningRate(step_);
   last_lambda_ = LambdaNow();
   if (controller_)
@@ -331,7 +333,7 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
     out["train.penalty_loss"] = losses_.penalty;
     out["sparsity_coefficient"] = last_lambda_;
   }
-  if (context_.options.architecture == model::Architecture::kReluL1)
+  if (context_.options.has_dense_step())
     out["dense_step"] = last_dense_ ? 1 : 0;
   if (context_.config.train.clip > 0) out["gradient_norm"] = last_norm_;
   activation_->AddMetrics(&out);

@@ -1,0 +1,96 @@
+#pragma once
+// The step while so many latents fire that dense products beat gathers: forward and backward of one
+// block of tokens at a time, gradient matrices accumulated in block order. The same formulas as the
+// sparse path; which of the two runs is a function of the state alone (entries of the last step), so
+// a resumed run takes the same one. relu_l1: five products (encode, decode, d_i . g, dW_dec, dW_enc);
+// gated: seven, the gate's reconstruction and d_i . a beside them.
+// Memory: two matrices of a block's tokens x latents, three of gated, at most kBlockElements each
+// (but kFewestTokens); the two gradient matrices; a bit per token and latent. Collective. Not
+// thread-safe. Sources: spec algorithms.md 0.2, 1, 2; numerics.md 7.
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "sae/kernels/aligned.h"
+#include "sae/model/parameters.h"
+#include "sae/train/engine/dense_rule.h"
+
+namespace sae::train {
+
+/// Entries, as a share of all codes, above which the dense step is the faster one; measured by
+/// bench/step_bench.
+inline constexpr double kDenseDensity = 0.15;
+
+template <class T>
+class DenseStep {
+ public:
+  DenseStep(const Context& context, std::unique_ptr<DenseRule<T>> rule);
+
+  struct Input {
+    const Batch<T>* batch = nullptr;  ///< of the config's size
+    const model::Parameters<T>* parameters = nullptr;
+    const T* c = nullptr;      ///< folded biases, [count]
+    const T* norms = nullptr;  ///< |W_dec_i|, [count]; where a penalty needs them
+    Skip<T>* skip = nullptr;
+    double rho = 0;            ///< R(e) = rho sum e^2
+    double lambda = 0;         ///< sparsity coefficient in force
+  };
+  struct Sums {
+    double squared_error = 0;   ///< sum |x_hat - y'|^2, the same on every rank
+    std::int64_t active = 0;    ///< codes f > 0 of this shard
+    std::int64_t entries = 0;   ///< what the sparse step would gather: gated: open gates
+    PenaltyTerms penalty;       ///< gated: with the gate's reconstruction
+  };
+
+  /// Fills x_hat and g (tokens x d_out), the vectors of `gradients`, the matrices, and fired().
+  [[nodiscard]] absl::StatusOr<Sums> ForwardBackward(const Input& input, T* x_hat, T* g,
+                                                     LatentGradients<T>* gradients,
+                                                     Phases* phases);
+
+  /// dL/dW_enc [count, d] and dL/dW_dec [count, d_out] of this shard; not projected.
+  T* w_enc_gradient() { return w_enc_gradient_.data(); }
+  T* w_dec_gradient() { return w_dec_gradient_.data(); }
+  /// Did the latent fire in this batch.
+  bool fired(std::int64_t latent) const { return active_[static_cast<std::size_t>(latent)] > 0; }
+  bool active(std::int64_t token, std::int64_t latent) const {
+    const std::uint32_t word = mask_[static_cast<std::size_t>((token >> 5) * count_ + latent)];
+    return ((word >> (token & 31)) & 1U) != 0;
+  }
+
+ private:
+  /// Tokens [first, first + tokens) of the batch.
+  struct Block {
+    std::int64_t first = 0;
+    std::int64_t tokens = 0;
+  };
+
+  void Begin(const Input& input, T* x_hat, Phases* phases);
+  [[nodiscard]] absl::Status Forward(const Input& input, Block block, T* x_hat, T* g,
+                                     Phases* phases);
+  void Backward(const Input& input, Block block, const T* g, Phases* phases);
+  [[nodiscard]] absl::Status Decode(const Input& input, Block block, T* out, T* error,
+                                    double* squares, Phases* phases);
+  void WriteCodes(Block block);
+  void Finish(const Input& input, const LatentGradients<T>& gradients);
+  template <class Work>
+  void ForRows(Block block, const Work& work);
+  /// What Codes reads: h, or the product itself, which the codes overwrite.
+  T* h() { return h_.empty() ? codes_.data() : h_.data(); }
+
+  const Context& context_;
+  const std::unique_ptr<DenseRule<T>> rule_;
+  const std::int64_t count_;
+  const std::int64_t block_;           // tokens at a time
+  kernels::AlignedVector<T> h_;        // block x count; gated only
+  kernels::AlignedVector<T> codes_;    // block x count: f; gated: ReLU(pi), then f, then d_i . a
+  kernels::AlignedVector<T> delta_;    // block x count
+  kernels::AlignedVector<T> gate_hat_, gate_error_;  // block x d_out; gated only
+  kernels::AlignedVector<T> partial_;  // of GemmAdd
+  kernels::AlignedVector<T> w_enc_gradient_, w_dec_gradient_;
+  std::vector<std::int64_t> active_;   // codes f > 0, by latent
+  std::vector<std::uint32_t> mask_;    // batch / 32 x count
+  double squared_error_ = 0, gate_squared_error_ = 0;
+};
+
+}  // namespace sae::train
