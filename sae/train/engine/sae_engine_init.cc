@@ -176,8 +176,13 @@ absl::Status SaeEngine<T>::InitialiseThresholds(const Sample& sample) {
       context_.communicator.AllGather(std::span<const double>(deviation), std::span<double>(all)));
   const double bandwidth =
       std::max(kSmallestBandwidth, sae.bandwidth.value_or(model::BandwidthOf(std::move(all))));
-  if (sae.threshold_init) std::fill(theta.begin(), theta.end(), *sae.threshold_init);
-  else model::FloorThresholds(bandwidth, &theta);
+  if (sae.threshold_init) {
+    std::fill(theta.begin(), theta.end(), *sae.threshold_init);
+  } else {
+    // tanh's window is wide on purpose; rows start short, and so does z.
+    const bool tanh = context_.options.penalty == model::Penalty::kTanh;
+    model::FloorThresholds(tanh ? kSmallestBandwidth : bandwidth, &theta);
+  }
   auto* jump = dynamic_cast<JumpRelu<T>*>(activation_.get());
   if (jump != nullptr) jump->set_bandwidth(bandwidth);
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
