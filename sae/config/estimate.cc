@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sae/config/dense_density.h"
 #include "sae/config/run_config.h"
 
 namespace sae::config {
@@ -13,9 +14,9 @@ constexpr std::int64_t kFloat = 4;
 constexpr std::int64_t kEntry = 16, kGatedEntry = 40;
 constexpr std::int64_t kChunk = 512;         ///< tokens and latents of a chunk of the encoder
 constexpr std::int64_t kVirtualBlocks = 16;  ///< of a fixed reduction
-/// Share of latents that can be in a token's codes: relu_l1's above which a step is dense; gated's,
-/// half of whose gates are open at the start; jumprelu's, with the window around the thresholds.
-constexpr double kReluDensity = 0.15, kGatedDensity = 0.5, kJumpReluDensity = 0.1;
+/// Share of latents that can be in a token's codes: relu_l1's and gated's at the start, where no step
+/// is dense; jumprelu's, with the window around the thresholds.
+constexpr double kStartDensity = 0.5, kJumpReluDensity = 0.1;
 /// Of a store: the window being read, the one ahead and the one being filled.
 constexpr std::int64_t kWindows = 3, kWindowBytes = std::int64_t{32} << 20;
 /// Rows from which scales and biases are set at the start.
@@ -56,9 +57,8 @@ std::int64_t Codes(const TrialConfig& c, const Shape& s) {
     const std::int64_t decoded = c.sae.multi_topk ? 5 * c.sae.k : c.sae.k;
     width = std::min(s.latents, decoded) + std::min(s.latents, c.sae.aux_k.value_or(0));
   } else {
-    const double density = c.sae.architecture == "relu_l1" ? kReluDensity
-                           : c.sae.architecture == "gated" ? kGatedDensity
-                                                           : kJumpReluDensity;
+    const double density = c.sae.architecture == "jumprelu" ? kJumpReluDensity
+                                                            : std::min(kStartDensity, DenseDensity(c));
     width = std::max<std::int64_t>(
         1, static_cast<std::int64_t>(density * static_cast<double>(s.latents)));
   }
@@ -74,12 +74,15 @@ std::int64_t Data(const TrialConfig& c, const Shape& s) {
          rows * width * kFloat;
 }
 
-/// Blocks of tokens x latents in both passes and two gradients of the size of the matrices.
-std::int64_t DensePhase(const Shape& s) {
-  const std::int64_t chunks = std::max<std::int64_t>(
-      1, (std::int64_t{1} << 22) / std::max<std::int64_t>(1, s.latents * kChunk));
-  const std::int64_t block = std::min(s.batch, kChunk * chunks);
-  return (3 * block * s.latents + 2 * s.latents * (s.d + s.d_out) + block * s.d_out) * kFloat +
+/// Two blocks of tokens x latents, three of gated, each of 16 MiB or 64 tokens; the gradients of both
+/// matrices; parts of a block's reconstruction; a bit a code.
+std::int64_t DensePhase(const Shape& s, bool gated) {
+  const std::int64_t tokens = (std::int64_t{1} << 22) / std::max<std::int64_t>(1, s.latents);
+  const std::int64_t block = std::min(s.batch, std::max<std::int64_t>(64, tokens));
+  constexpr std::int64_t kParts = 8;
+  return ((gated ? 3 : 2) * (block * s.latents + block * s.d_out) +
+          kParts * std::min(block, kChunk) * s.d_out + s.latents * (s.d + s.d_out)) *
+             kFloat +
          s.batch * s.latents / 8;
 }
 
@@ -95,7 +98,7 @@ std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
   }
   if (c.train.reduction == "fixed") rows += kVirtualBlocks * s.d_out;
   std::int64_t bytes = s.batch * rows * kFloat + kChunk * kChunk * kFloat;
-  if (c.sae.architecture == "relu_l1") bytes += DensePhase(s);
+  if (HasDenseStep(c)) bytes += DensePhase(s, c.sae.architecture == "gated");
   if (c.train.selection == "certified") {
     // bf16 copies of encoder and batch; two norms of each row for the margin.
     bytes += (s.latents + s.batch) * (2 * s.d + 2 * kFloat);

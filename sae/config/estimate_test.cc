@@ -89,9 +89,18 @@ TEST(EstimateMemory, AuxKAndMultiTopKDecodeTwice) {
   EXPECT_EQ(EstimateMemory(c, kD).codes, kB * 5 * 32 * 16);
 }
 
-TEST(EstimateMemory, ReluHasADensePhase) {
-  const std::int64_t gradients = 2 * kN * 2 * kD * 4;
-  EXPECT_GT(EstimateMemory(Base("relu_l1"), kD).buffers, gradients);
+TEST(EstimateMemory, ReluAndGatedHaveADensePhase) {
+  const std::int64_t gradients = kN * 2 * kD * 4, block = kB * kN * 4;
+  for (const char* architecture : {"relu_l1", "gated"}) {
+    TrialConfig c = Base(architecture);
+    const std::int64_t blocks = (c.sae.architecture == "gated" ? 3 : 2) * block;
+    const MemoryEstimate dense = EstimateMemory(c, kD);
+    c.train.clip = 1;  // by entries from the first step on
+    const MemoryEstimate sparse = EstimateMemory(c, kD);
+    EXPECT_GT(dense.buffers, sparse.buffers + gradients + blocks) << architecture;
+    EXPECT_LT(dense.buffers, sparse.buffers + gradients + 2 * blocks) << architecture;
+    EXPECT_EQ(sparse.codes, kB * 1024 * (c.sae.architecture == "gated" ? 40 : 16)) << architecture;
+  }
   for (const char* architecture : {"topk", "jumprelu"}) {
     EXPECT_LT(EstimateMemory(Base(architecture), kD).buffers, 8 * kB * kD * 4) << architecture;
   }
@@ -99,7 +108,7 @@ TEST(EstimateMemory, ReluHasADensePhase) {
 
 TEST(EstimateMemory, CodesAreAShareOfTheLatentsWhereNothingRanksThem) {
   EXPECT_EQ(EstimateMemory(Base("relu_l1"), kD).codes, kB * 307 * 16);   // 15%
-  EXPECT_EQ(EstimateMemory(Base("gated"), kD).codes, kB * 1024 * 40);    // half its gates are open
+  EXPECT_EQ(EstimateMemory(Base("gated"), kD).codes, kB * 307 * 40);
   EXPECT_EQ(EstimateMemory(Base("jumprelu"), kD).codes, kB * 204 * 16);  // 10%
 }
 

@@ -138,7 +138,7 @@ std::int64_t TotalSteps(const TrialConfig& config);
 
 /// Bytes one rank needs at most, by part. `optimizer`: Adam's moments, the mean of parameters (train.ema),
 /// counters of latents and of lazy rows. `codes`: sparse codes with their gradients. `buffers`: rows of a
-/// batch, Matryoshka's errors, blocks of a fixed reduction, relu_l1's dense phase, the screen of
+/// batch, Matryoshka's errors, blocks of a fixed reduction, the dense phase of relu_l1 and gated, the screen of
 /// `certified`. `data`: what is read ahead of the store, and the sample of the start. Programs and
 /// libraries come on top (about 120 MiB).
 struct MemoryEstimate {

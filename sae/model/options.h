@@ -59,14 +59,6 @@ struct Options {
     return architecture == Architecture::kTopK || architecture == Architecture::kBatchTopK ||
            architecture == Architecture::kMatryoshka;
   }
-  /// Whether steps in which many latents fire may go through dense products; clipping rules them out
-  /// too. The rest goes by entries whatever their number.
-  bool has_dense_step() const {
-    return (architecture == Architecture::kReluL1 || architecture == Architecture::kGated) &&
-           rows == RowMode::kDense &&
-           (decoder == DecoderMode::kUnit || decoder == DecoderMode::kFree) && !fixed_reduction &&
-           !certified;
-  }
 };
 
 /// Of a resolved, valid config.

@@ -18,10 +18,6 @@
 
 namespace sae::train {
 
-/// Entries, as a share of all codes, above which the dense step is the faster one; measured by
-/// bench/step_bench.
-inline constexpr double kDenseDensity = 0.15;
-
 template <class T>
 class DenseStep {
  public:

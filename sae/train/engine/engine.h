@@ -60,7 +60,7 @@ class Engine {
   virtual model::State state() = 0;
   [[nodiscard]] virtual absl::Status StateLoaded() = 0;
 
-  /// relu_l1 and gated (model::Options::has_dense_step): entries of the last step (codes f > 0; open
+  /// relu_l1 and gated (config::HasDenseStep): entries of the last step (codes f > 0; open
   /// gates), as a share of batch x latents, from which on a step uses dense products. 0 = always,
   /// above 1 = never; the default is measured. Equal on every rank, and across a resume that is to
   /// be bit for bit.

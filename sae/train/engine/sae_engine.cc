@@ -29,6 +29,7 @@ SaeEngine<T>::SaeEngine(const Context& context)
     : context_(context),
       batch_size_(context.config.train.batch),
       schedule_(optim::ScheduleOf(context.config)),
+      dense_density_(config::DenseDensity(context.config)),
       parameters_(Shape(context)),
       moments_(Shape(context)),
       since_fired_(Size(context.shard.count), 0),

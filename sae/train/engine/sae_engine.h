@@ -12,6 +12,7 @@
 #include <string>
 #include <vector>
 
+#include "sae/config/dense_density.h"
 #include "sae/kernels/aligned.h"
 #include "sae/kernels/row_step.h"
 #include "sae/kernels/screen.h"
@@ -91,6 +92,7 @@ class SaeEngine final : public Engine<T> {
   void CatchUpTouched(const kernels::LatentIndex& index);
   void CatchUpAll();
   bool UsesDense() const;
+  void FreeDense();
   [[nodiscard]] absl::Status SparseStep();
   [[nodiscard]] absl::Status DenseStep();
   template <class Fired>
@@ -118,7 +120,7 @@ class SaeEngine final : public Engine<T> {
   const Context context_;
   const std::int64_t batch_size_;
   const optim::Schedule schedule_;
-  double dense_density_ = kDenseDensity;
+  double dense_density_;
 
   model::Parameters<T> parameters_;
   optim::Moments<T> moments_;

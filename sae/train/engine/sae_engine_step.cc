@@ -145,11 +145,18 @@ absl::StatusOr<double> SaeEngine<T>::MeanL0() {
 
 template <class T>
 bool SaeEngine<T>::UsesDense() const {
-  const model::Options& o = context_.options;
-  const bool plain = o.has_dense_step() && context_.config.train.clip == 0;
   const double entries = static_cast<double>(batch_size_) *
                          static_cast<double>(context_.shard.latents);
-  return plain && static_cast<double>(last_active_) >= dense_density_ * entries;
+  return config::HasDenseStep(context_.config) &&
+         static_cast<double>(last_active_) >= dense_density_ * entries;
+}
+
+// Well below the switch its memory serves nothing any more.
+template <class T>
+void SaeEngine<T>::FreeDense() {
+  const double entries = static_cast<double>(batch_size_) *
+                         static_cast<double>(context_.shard.latents);
+  if (static_cast<double>(last_active_) < dense_density_ * entries / 2) dense_.reset();
 }
 
 template <class T>
@@ -166,6 +173,7 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   batch_.Load(rows);
   UpdateNorms();
   last_dense_ = UsesDense();
+  if (!last_dense_) FreeDense();
   SAE_RETURN_IF_ERROR(last_dense_ ? DenseStep() : SparseStep());
   return FinishStep();
 }

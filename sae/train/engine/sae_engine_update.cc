@@ -333,7 +333,7 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
     out["train.penalty_loss"] = losses_.penalty;
     out["sparsity_coefficient"] = last_lambda_;
   }
-  if (context_.options.has_dense_step())
+  if (config::HasDenseStep(context_.config))
     out["dense_step"] = last_dense_ ? 1 : 0;
   if (context_.config.train.clip > 0) out["gradient_norm"] = last_norm_;
   activation_->AddMetrics(&out);
