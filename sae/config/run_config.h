@@ -56,7 +56,7 @@ struct SaeConfig {
 };
 
 struct TrainConfig {
-  std::string preset = "none";                      ///< none | openai: what `auto` means for decoder, loss, epsilon
+  std::string preset = "none";                      ///< none | openai: what `auto` means for decoder, loss, epsilon; its encoder scale
   double tokens = 0;                                ///< length of the run, in tokens
   std::int64_t batch = 2048;                        ///< global batch, in tokens
   std::optional<double> lr;                         ///< auto = 2e-4 / sqrt(n / 16384)

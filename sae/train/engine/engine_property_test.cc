@@ -185,8 +185,8 @@ TEST(EngineProperty, AuxKRevivesSilencedLatents) {
     Rig rig(config);
     testing::SparseData data(48, kWidth, 3, 5);
     ASSERT_TRUE(rig.engine->Initialise(data.Rows(512, 2)).ok());
-    std::fill_n(rig.Tensor("b_enc"), kLatents / 2, -0.7);
-    for (int t = 0; t < 300; ++t) ASSERT_TRUE(rig.engine->Step(data.Rows(kBatch, 2)).ok());
+    std::fill_n(rig.Tensor("b_enc"), kLatents / 2, -0.9);
+    for (int t = 0; t < 500; ++t) ASSERT_TRUE(rig.engine->Step(data.Rows(kBatch, 2)).ok());
     dead.push_back(rig.Metric("train.dead_fraction"));
   }
   std::printf("dead %g without AuxK, %g with\n", dead[0], dead[1]);

@@ -70,7 +70,9 @@ absl::Status SaeEngine<T>::Initialise(std::span<const float> sample) {
     }
   }
   UpdateNorms();
-  if (context_.options.ranked() && !context_.options.transcoder) {
+  // With Adam a longer encoder row learns more slowly; parity with OpenAI's start is for its preset.
+  if (context_.options.ranked() && !context_.options.transcoder &&
+      context_.config.train.preset == "openai") {
     SAE_RETURN_IF_ERROR(ScaleEncoder());
   }
   if (context_.options.architecture == model::Architecture::kJumpRelu) {
