@@ -74,8 +74,9 @@ std::int64_t Data(const TrialConfig& c, const Shape& s) {
          rows * width * kFloat;
 }
 
-/// Two blocks of tokens x latents, three of gated, each of 16 MiB or 64 tokens; the gradients of both
-/// matrices; parts of a block's reconstruction; a bit a code.
+/// A block of tokens x latents, two of gated, each of 16 MiB or 64 tokens, and as much as one for the
+/// threads' parts of the backward; the gradients of both matrices; parts of a block's reconstruction;
+/// a bit a code.
 std::int64_t DensePhase(const Shape& s, bool gated) {
   const std::int64_t tokens = (std::int64_t{1} << 22) / std::max<std::int64_t>(1, s.latents);
   const std::int64_t block = std::min(s.batch, std::max<std::int64_t>(64, tokens));

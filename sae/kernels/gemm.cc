@@ -135,18 +135,11 @@ void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::in
 }
 
 template <class T>
-void GemmTransposed(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
-                    const T* b, std::int64_t ldb, bool add, T* c, std::int64_t ldc,
-                    ThreadPool& pool) {
+void GemmTransposedTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+                        std::int64_t lda, const T* b, std::int64_t ldb, bool add, T* c,
+                        std::int64_t ldc) {
   SAE_CHECK(m >= 0 && n >= 0 && k >= 1);
-  if (n == 0) return;
-  pool.ParallelFor(CeilDivide(m, kLatentsPerChunk), [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t tile = begin; tile < end; ++tile) {
-      const std::int64_t i = tile * kLatentsPerChunk;
-      TileAdd(true, std::min(kLatentsPerChunk, m - i), n, k, a + i, lda, b, ldb, add, c + i * ldc,
-              ldc);
-    }
-  });
+  if (m > 0 && n > 0) TileAdd(true, m, n, k, a, lda, b, ldb, add, c, ldc);
 }
 
 template void Gemm(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
@@ -161,8 +154,8 @@ template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, 
 #define SAE_INSTANTIATE(T)                                                                        \
   template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,        \
                         const T*, std::int64_t, T*, std::int64_t, AlignedVector<T>*, ThreadPool&); \
-  template void GemmTransposed(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t, \
-                               const T*, std::int64_t, bool, T*, std::int64_t, ThreadPool&)
+  template void GemmTransposedTile(std::int64_t, std::int64_t, std::int64_t, const T*,           \
+                                   std::int64_t, const T*, std::int64_t, bool, T*, std::int64_t)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);
 #undef SAE_INSTANTIATE

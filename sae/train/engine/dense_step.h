@@ -3,9 +3,11 @@
 // block of tokens at a time, gradient matrices accumulated in block order. The same formulas as the
 // sparse path; which of the two runs is a function of the state alone (entries of the last step), so
 // a resumed run takes the same one. relu_l1: five products (encode, decode, d_i . g, dW_dec, dW_enc);
-// gated: seven, the gate's reconstruction and d_i . a beside them.
-// Memory: two matrices of a block's tokens x latents, three of gated, at most kBlockElements each
-// (but kFewestTokens); the two gradient matrices; a bit per token and latent. Collective. Not
+// gated: seven, the gate's reconstruction and d_i . a beside them. But for the decode, which sums over
+// latents, a thread takes all products of a group of latents, tokens of the block x group, while they
+// are in its cache.
+// Memory: the codes of a block, gated: and h, of 16 MiB each (or 64 tokens); the two gradient
+// matrices; a bit per token and latent; one or two tokens x group a thread. Collective. Not
 // thread-safe. Sources: spec algorithms.md 0.2, 1, 2; numerics.md 7.
 
 #include <cstdint>
@@ -67,10 +69,13 @@ class DenseStep {
   void Backward(const Input& input, Block block, const T* g, Phases* phases);
   [[nodiscard]] absl::Status Decode(const Input& input, Block block, T* out, T* error,
                                     double* squares, Phases* phases);
-  void WriteCodes(Block block);
+  void Encode(const Input& input, Block block);
+  void WriteCodes(Block block, DenseRange range);
   void Finish(const Input& input, const LatentGradients<T>& gradients);
+  void BackwardOf(const Input& input, Block block, DenseRange range, const T* g, int worker);
+  /// work(range, worker) for all groups of latents.
   template <class Work>
-  void ForRows(Block block, const Work& work);
+  void ForGroups(const Work& work);
   /// What Codes reads: h, or the product itself, which the codes overwrite.
   T* h() { return h_.empty() ? codes_.data() : h_.data(); }
 
@@ -78,9 +83,10 @@ class DenseStep {
   const std::unique_ptr<DenseRule<T>> rule_;
   const std::int64_t count_;
   const std::int64_t block_;           // tokens at a time
+  const std::int64_t group_;           // latents at a time
   kernels::AlignedVector<T> h_;        // block x count; gated only
-  kernels::AlignedVector<T> codes_;    // block x count: f; gated: ReLU(pi), then f, then d_i . a
-  kernels::AlignedVector<T> delta_;    // block x count
+  kernels::AlignedVector<T> codes_;    // block x count: f; gated: ReLU(pi) before
+  std::vector<kernels::AlignedVector<T>> u_, v_;  // by worker, block x group; v_ gated only
   kernels::AlignedVector<T> gate_hat_, gate_error_;  // block x d_out; gated only
   kernels::AlignedVector<T> partial_;  // of GemmAdd
   kernels::AlignedVector<T> w_enc_gradient_, w_dec_gradient_;
