@@ -111,11 +111,12 @@ void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::in
   SAE_CHECK(m >= 0 && n >= 0 && k >= 0);
   if (m == 0 || n == 0 || k == 0) return;
   const std::int64_t tile_rows = CeilDivide(m, kTokensPerChunk);
-  const std::int64_t wanted = std::min(CeilDivide(kParts, tile_rows),
-                                       CeilDivide(k, kLatentsPerChunk));
+  const std::int64_t wanted =
+      std::min(CeilDivide(kParts, tile_rows), CeilDivide(k, kLatentsPerChunk));
   const std::int64_t width = CeilDivide(k, wanted);
   const std::int64_t parts = CeilDivide(k, width);
-  partial->resize(std::max(partial->size(), static_cast<std::size_t>(parts > 1 ? parts * m * n : 0)));
+  partial->resize(
+      std::max(partial->size(), static_cast<std::size_t>(parts > 1 ? parts * m * n : 0)));
   pool.ParallelFor(tile_rows * parts, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t tile = begin; tile < end; ++tile) {
       const std::int64_t part = tile % parts, l = part * width;
@@ -151,10 +152,10 @@ template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const float*, s
 template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
                        const double*, std::int64_t, double*, std::int64_t);
 
-#define SAE_INSTANTIATE(T)                                                                        \
-  template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,        \
+#define SAE_INSTANTIATE(T)                                                                         \
+  template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,          \
                         const T*, std::int64_t, T*, std::int64_t, AlignedVector<T>*, ThreadPool&); \
-  template void GemmTransposedTile(std::int64_t, std::int64_t, std::int64_t, const T*,           \
+  template void GemmTransposedTile(std::int64_t, std::int64_t, std::int64_t, const T*,             \
                                    std::int64_t, const T*, std::int64_t, bool, T*, std::int64_t)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);

@@ -26,8 +26,8 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64
           std::int64_t ldb, T* c, std::int64_t ldc, ThreadPool& pool);
 
 /// C[m, n] += A[m, k] B[k, n]. Where C alone is too few tiles for many threads, k is cut into parts
-/// whose sums, kept in `partial` (grown, never shrunk), are added in order of k. The parts depend on
-/// the shape alone.
+/// whose sums, kept in `partial` (grown, never shrunk), are added in order of k. The parts depend
+/// on the shape alone.
 template <class T>
 void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
              const T* b, std::int64_t ldb, T* c, std::int64_t ldc, AlignedVector<T>* partial,

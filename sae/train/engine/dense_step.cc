@@ -147,8 +147,8 @@ absl::Status DenseStep<T>::Forward(const Input& in, Block block, T* x_hat, T* g,
   }
   if (rule_->gates()) {
     std::copy_n(out, block.tokens * d, gate_hat_.data());
-    SAE_RETURN_IF_ERROR(Decode(in, block, gate_hat_.data(), gate_error_.data(),
-                               &gate_squared_error_, phases));
+    SAE_RETURN_IF_ERROR(
+        Decode(in, block, gate_hat_.data(), gate_error_.data(), &gate_squared_error_, phases));
     PhaseTimer timer(phases->aux);
     ForGroups([&](DenseRange range, int) { WriteCodes(block, range); });
   }
