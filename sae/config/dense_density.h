@@ -1,14 +1,14 @@
 #pragma once
-// When a step of relu_l1 or gated, which start with half of their latents firing, goes through dense
-// products rather than by entries. Pure functions of the config. Source: spec numerics.md 7.
+// When a step of relu_l1 or gated, which start with half of their latents firing, goes through
+// dense products rather than by entries. Pure functions of the config. Source: spec numerics.md 7.
 
 #include "sae/config/run_config.h"
 
 namespace sae::config {
 
 /// Whether there is a dense step. Without one every step goes by entries, whatever their number:
-/// other architectures, rows that rest (lazy, deferred), decoders on_the_fly and unit_before, a fixed
-/// reduction, certified selection, clipping.
+/// other architectures, rows that rest (lazy, deferred), decoders on_the_fly and unit_before, a
+/// fixed reduction, certified selection, clipping.
 bool HasDenseStep(const TrialConfig& resolved);
 
 /// Entries of the last step (codes f > 0; gated: open gates), as a share of batch x latents, from

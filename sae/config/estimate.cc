@@ -14,8 +14,8 @@ constexpr std::int64_t kFloat = 4;
 constexpr std::int64_t kEntry = 16, kGatedEntry = 40;
 constexpr std::int64_t kChunk = 512;         ///< tokens and latents of a chunk of the encoder
 constexpr std::int64_t kVirtualBlocks = 16;  ///< of a fixed reduction
-/// Share of latents that can be in a token's codes: relu_l1's and gated's at the start, where no step
-/// is dense; jumprelu's, with the window around the thresholds.
+/// Share of latents that can be in a token's codes: relu_l1's and gated's at the start, where no
+/// step is dense; jumprelu's, with the window around the thresholds.
 constexpr double kStartDensity = 0.5, kJumpReluDensity = 0.1;
 /// Of a store: the window being read, the one ahead and the one being filled.
 constexpr std::int64_t kWindows = 3, kWindowBytes = std::int64_t{32} << 20;
@@ -57,8 +57,9 @@ std::int64_t Codes(const TrialConfig& c, const Shape& s) {
     const std::int64_t decoded = c.sae.multi_topk ? 5 * c.sae.k : c.sae.k;
     width = std::min(s.latents, decoded) + std::min(s.latents, c.sae.aux_k.value_or(0));
   } else {
-    const double density = c.sae.architecture == "jumprelu" ? kJumpReluDensity
-                                                            : std::min(kStartDensity, DenseDensity(c));
+    const double density = c.sae.architecture == "jumprelu"
+                               ? kJumpReluDensity
+                               : std::min(kStartDensity, DenseDensity(c));
     width = std::max<std::int64_t>(
         1, static_cast<std::int64_t>(density * static_cast<double>(s.latents)));
   }
@@ -74,8 +75,9 @@ std::int64_t Data(const TrialConfig& c, const Shape& s) {
          rows * width * kFloat;
 }
 
-/// Two blocks of tokens x latents, three of gated, each of 16 MiB or 64 tokens; the gradients of both
-/// matrices; parts of a block's reconstruction; a bit a code.
+/// A block of tokens x latents, two of gated, each of 16 MiB or 64 tokens, and as much as one for
+/// the threads' parts of the backward; the gradients of both matrices; parts of a block's
+/// reconstruction; a bit a code.
 std::int64_t DensePhase(const Shape& s, bool gated) {
   const std::int64_t tokens = (std::int64_t{1} << 22) / std::max<std::int64_t>(1, s.latents);
   const std::int64_t block = std::min(s.batch, std::max<std::int64_t>(64, tokens));

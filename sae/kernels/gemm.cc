@@ -111,11 +111,12 @@ void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::in
   SAE_CHECK(m >= 0 && n >= 0 && k >= 0);
   if (m == 0 || n == 0 || k == 0) return;
   const std::int64_t tile_rows = CeilDivide(m, kTokensPerChunk);
-  const std::int64_t wanted = std::min(CeilDivide(kParts, tile_rows),
-                                       CeilDivide(k, kLatentsPerChunk));
+  const std::int64_t wanted =
+      std::min(CeilDivide(kParts, tile_rows), CeilDivide(k, kLatentsPerChunk));
   const std::int64_t width = CeilDivide(k, wanted);
   const std::int64_t parts = CeilDivide(k, width);
-  partial->resize(std::max(partial->size(), static_cast<std::size_t>(parts > 1 ? parts * m * n : 0)));
+  partial->resize(
+      std::max(partial->size(), static_cast<std::size_t>(parts > 1 ? parts * m * n : 0)));
   pool.ParallelFor(tile_rows * parts, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t tile = begin; tile < end; ++tile) {
       const std::int64_t part = tile % parts, l = part * width;
@@ -135,18 +136,11 @@ void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::in
 }
 
 template <class T>
-void GemmTransposed(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
-                    const T* b, std::int64_t ldb, bool add, T* c, std::int64_t ldc,
-                    ThreadPool& pool) {
+void GemmTransposedTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+                        std::int64_t lda, const T* b, std::int64_t ldb, bool add, T* c,
+                        std::int64_t ldc) {
   SAE_CHECK(m >= 0 && n >= 0 && k >= 1);
-  if (n == 0) return;
-  pool.ParallelFor(CeilDivide(m, kLatentsPerChunk), [&](std::int64_t begin, std::int64_t end, int) {
-    for (std::int64_t tile = begin; tile < end; ++tile) {
-      const std::int64_t i = tile * kLatentsPerChunk;
-      TileAdd(true, std::min(kLatentsPerChunk, m - i), n, k, a + i, lda, b, ldb, add, c + i * ldc,
-              ldc);
-    }
-  });
+  if (m > 0 && n > 0) TileAdd(true, m, n, k, a, lda, b, ldb, add, c, ldc);
 }
 
 template void Gemm(std::int64_t, std::int64_t, std::int64_t, const float*, std::int64_t,
@@ -158,11 +152,11 @@ template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const float*, s
 template void GemmTile(std::int64_t, std::int64_t, std::int64_t, const double*, std::int64_t,
                        const double*, std::int64_t, double*, std::int64_t);
 
-#define SAE_INSTANTIATE(T)                                                                        \
-  template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,        \
+#define SAE_INSTANTIATE(T)                                                                         \
+  template void GemmAdd(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t,          \
                         const T*, std::int64_t, T*, std::int64_t, AlignedVector<T>*, ThreadPool&); \
-  template void GemmTransposed(std::int64_t, std::int64_t, std::int64_t, const T*, std::int64_t, \
-                               const T*, std::int64_t, bool, T*, std::int64_t, ThreadPool&)
+  template void GemmTransposedTile(std::int64_t, std::int64_t, std::int64_t, const T*,             \
+                                   std::int64_t, const T*, std::int64_t, bool, T*, std::int64_t)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);
 #undef SAE_INSTANTIATE

@@ -26,18 +26,19 @@ void Gemm(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64
           std::int64_t ldb, T* c, std::int64_t ldc, ThreadPool& pool);
 
 /// C[m, n] += A[m, k] B[k, n]. Where C alone is too few tiles for many threads, k is cut into parts
-/// whose sums, kept in `partial` (grown, never shrunk), are added in order of k. The parts depend on
-/// the shape alone.
+/// whose sums, kept in `partial` (grown, never shrunk), are added in order of k. The parts depend
+/// on the shape alone.
 template <class T>
 void GemmAdd(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
              const T* b, std::int64_t ldb, T* c, std::int64_t ldc, AlignedVector<T>* partial,
              ThreadPool& pool);
 
-/// C[m, n] (+)= A[k, m]^T B[k, n]; `add` false: C need not hold anything before.
+/// C[m, n] (+)= A[k, m]^T B[k, n], on the calling thread; `add` false: C need not hold anything
+/// before. k >= 1.
 template <class T>
-void GemmTransposed(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
-                    const T* b, std::int64_t ldb, bool add, T* c, std::int64_t ldc,
-                    ThreadPool& pool);
+void GemmTransposedTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a,
+                        std::int64_t lda, const T* b, std::int64_t ldb, bool add, T* c,
+                        std::int64_t ldc);
 
 /// One tile on the calling thread: a single call into oneDNN, or plain loops for double.
 template <class T>

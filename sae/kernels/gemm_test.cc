@@ -87,26 +87,22 @@ void FormsMatchReference(std::int64_t m, std::int64_t n, std::int64_t k, double 
   const std::vector<T> b = testing::Normal<T>(2, n * k), b_t = Turned(b, n, k);
   const std::vector<double> product = Reference(m, n, k, a, k, b, k);
   const std::vector<T> before = testing::Normal<T>(3, m * n);
-  std::vector<T> first_added, first_turned;
+  std::vector<T> first_added;
   for (const int threads : {1, 2, 3}) {
     ThreadPool pool(threads);
     AlignedVector<T> partial;
     std::vector<T> added = before, turned = before, fresh(added.size(), T(-7));
     GemmAdd(m, n, k, a.data(), k, b_t.data(), n, added.data(), n, &partial, pool);
-    GemmTransposed(m, n, k, a_t.data(), m, b_t.data(), n, true, turned.data(), n, pool);
-    GemmTransposed(m, n, k, a_t.data(), m, b_t.data(), n, false, fresh.data(), n, pool);
+    GemmTransposedTile(m, n, k, a_t.data(), m, b_t.data(), n, true, turned.data(), n);
+    GemmTransposedTile(m, n, k, a_t.data(), m, b_t.data(), n, false, fresh.data(), n);
     for (std::size_t i = 0; i < added.size(); ++i) {
       const double within = tolerance * std::sqrt(static_cast<double>(k) + 1);
       ASSERT_NEAR(added[i], product[i] + static_cast<double>(before[i]), within) << i;
       ASSERT_NEAR(turned[i], product[i] + static_cast<double>(before[i]), within) << i;
       ASSERT_NEAR(fresh[i], product[i], within) << i;
     }
-    if (threads == 1) {
-      first_added = added;
-      first_turned = turned;
-    }
+    if (threads == 1) first_added = added;
     EXPECT_EQ(added, first_added) << threads << " threads";
-    EXPECT_EQ(turned, first_turned) << threads << " threads";
   }
 }
 

@@ -53,7 +53,8 @@ void DenseGated<T>::Codes(DenseRange range, const T* h, T* f) {
   const T* magnitude = magnitude_.data() + range.first;
   for (std::int64_t i = 0; i < width; ++i) {
     const T m = magnitude[i] * h[i] + offset[i];
-    f[i] = h[i] + bias[i] <= 0 || m < 0 ? T(0) : m;
+    const T open = h[i] + bias[i] <= 0 ? T(0) : m;
+    f[i] = m < 0 ? T(0) : open;
   }
 }
 
@@ -78,7 +79,8 @@ void DenseGated<T>::CloseGate(DenseRange range, const T* h, const T* v, T* u) {
   double* gate = d_gate_.data() + range.first;
   double* sums = d_h_.data() + range.first;
   for (std::int64_t i = 0; i < width; ++i) {
-    const T d_pi = h[i] + bias[i] > 0 ? v[i] + share : T(0);
+    const T through = v[i] + share;  // before the choice: so the loop is a vector's
+    const T d_pi = h[i] + bias[i] > 0 ? through : T(0);
     gate[i] += static_cast<double>(d_pi);
     u[i] += d_pi;
   }

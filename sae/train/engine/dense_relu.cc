@@ -66,7 +66,10 @@ void DenseRelu<T>::Backward(DenseRange range, const T*, const T* f, T* u) {
   const double p = anneals() ? relu_.anneal().p() : 1;
   if (p == 1) {
     const T* slope = slope_.data() + range.first;
-    for (std::int64_t i = 0; i < width; ++i) u[i] = f[i] > 0 ? u[i] + slope[i] : T(0);
+    for (std::int64_t i = 0; i < width; ++i) {
+      const T delta = u[i] + slope[i];  // before the choice: so the loop is a vector's
+      u[i] = f[i] > 0 ? delta : T(0);
+    }
   } else {
     for (std::int64_t i = 0; i < width; ++i) {
       const auto value = static_cast<double>(f[i]);

@@ -1,9 +1,9 @@
 #pragma once
 // What the dense step asks an architecture, a row of latents at a time: codes from pre-activations,
-// and how the loss's gradient comes back to them. The same formulas as Activation's, over all latents
-// in place of entries. Rows of distinct latents may come from distinct threads; tokens come in order
-// for each latent, so sums are the same for any number of threads. Owned by the dense step. Sources:
-// spec algorithms.md 0.2, 1, 2, 3b.3.
+// and how the loss's gradient comes back to them. The same formulas as Activation's, over all
+// latents in place of entries. Rows of distinct latents may come from distinct threads; tokens come
+// in order for each latent, so sums are the same for any number of threads. Owned by the dense
+// step. Sources: spec algorithms.md 0.2, 1, 2, 3b.3.
 
 #include <cstdint>
 #include <span>
@@ -37,7 +37,9 @@ class DenseRule {
   /// Whether there is a second reconstruction, from the gate: then Open and CloseGate are called.
   virtual bool gates() const { return false; }
   /// product -> h in place, and the gate's own codes.
-  virtual void Open(DenseRange range, T* product, T* gate) { (void)range, (void)product, (void)gate; }
+  virtual void Open(DenseRange range, T* product, T* gate) {
+    (void)range, (void)product, (void)gate;
+  }
   /// Codes f, of `from`: the product, or h after Open. `from` may be f.
   virtual void Codes(DenseRange range, const T* from, T* f) = 0;
   /// u = direction . g on entry; dL/dz on return, or its part through f where gates().

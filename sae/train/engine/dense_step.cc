@@ -17,12 +17,17 @@ constexpr std::int64_t kBlockElements = std::int64_t{1} << 22;  // 16 MiB of flo
 /// Each block adds to the whole of both gradient matrices: with fewer tokens that costs more than
 /// the products.
 constexpr std::int64_t kFewestTokens = 64;
-constexpr std::int64_t kLatentsAtATime = 256;  // their sums stay in cache while tokens go by
+/// Latents of a group: what one product takes at most, and enough groups for many threads.
+constexpr std::int64_t kGroup = 512, kSmallGroup = 64, kGroups = 16;
 
 std::int64_t BlockOf(std::int64_t batch, std::int64_t count) {
   const std::int64_t tokens = std::max(kFewestTokens, kBlockElements / count);
   // A multiple of the words of the mask: two blocks share none.
   return std::min(batch, tokens / kFewestTokens * kFewestTokens);
+}
+
+std::int64_t GroupOf(std::int64_t count) {
+  return std::clamp(count / kGroups / kSmallGroup * kSmallGroup, kSmallGroup, kGroup);
 }
 
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
@@ -35,9 +40,11 @@ DenseStep<T>::DenseStep(const Context& context, std::unique_ptr<DenseRule<T>> ru
       rule_(std::move(rule)),
       count_(context.shard.count),
       block_(BlockOf(context.config.train.batch, context.shard.count)),
+      group_(GroupOf(context.shard.count)),
       h_(Size(rule_->gates() ? block_ * count_ : 0)),
       codes_(Size(block_ * count_)),
-      delta_(codes_.size()),
+      u_(Size(context.pool.size()), kernels::AlignedVector<T>(Size(block_ * group_))),
+      v_(rule_->gates() ? u_ : std::vector<kernels::AlignedVector<T>>()),
       gate_hat_(Size(rule_->gates() ? block_ * context.d_out : 0)),
       gate_error_(gate_hat_.size()),
       w_enc_gradient_(Size(count_ * context.d)),
@@ -45,16 +52,14 @@ DenseStep<T>::DenseStep(const Context& context, std::unique_ptr<DenseRule<T>> ru
       active_(Size(count_)),
       mask_(Size((context.config.train.batch + 31) / 32 * count_)) {}
 
-// work(token of the block, range, offset into the block's matrices), tokens in order for each latent.
 template <class T>
 template <class Work>
-void DenseStep<T>::ForRows(Block block, const Work& work) {
-  const std::int64_t groups = (count_ + kLatentsAtATime - 1) / kLatentsAtATime;
-  context_.pool.ParallelFor(groups, [&](std::int64_t begin, std::int64_t end, int) {
+void DenseStep<T>::ForGroups(const Work& work) {
+  const std::int64_t groups = (count_ + group_ - 1) / group_;
+  context_.pool.ParallelFor(groups, [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t group = begin; group < end; ++group) {
-      const std::int64_t first = group * kLatentsAtATime;
-      const DenseRange range{first, std::min(count_, first + kLatentsAtATime)};
-      for (std::int64_t b = 0; b < block.tokens; ++b) work(b, range, b * count_ + first);
+      const std::int64_t first = group * group_;
+      work(DenseRange{first, std::min(count_, first + group_)}, worker);
     }
   });
 }
@@ -104,68 +109,83 @@ absl::Status DenseStep<T>::Decode(const Input& in, Block block, T* out, T* error
 
 // Codes of the block and the bits f > 0.
 template <class T>
-void DenseStep<T>::WriteCodes(Block block) {
-  T* from = h();
-  ForRows(block, [&](std::int64_t b, DenseRange range, std::int64_t at) {
+void DenseStep<T>::WriteCodes(Block block, DenseRange range) {
+  const T* from = h();
+  for (std::int64_t b = 0; b < block.tokens; ++b) {
+    const std::int64_t at = b * count_ + range.first;
     T* f = codes_.data() + at;
     rule_->Codes(range, from + at, f);
     const std::int64_t token = block.first + b;
     std::uint32_t* words = mask_.data() + (token >> 5) * count_ + range.first;
     const std::uint32_t bit = 1U << (token & 31);
     for (std::int64_t i = 0; i < range.last - range.first; ++i) words[i] |= f[i] > 0 ? bit : 0U;
+  }
+}
+
+// The products, and what can follow at once: the codes, or the gate's.
+template <class T>
+void DenseStep<T>::Encode(const Input& in, Block block) {
+  const std::int64_t d = context_.d;
+  ForGroups([&](DenseRange range, int) {
+    kernels::GemmTile(block.tokens, range.last - range.first, d, in.batch->x() + block.first * d, d,
+                      in.parameters->w_enc.data() + range.first * d, d, h() + range.first, count_);
+    if (!rule_->gates()) return WriteCodes(block, range);
+    for (std::int64_t b = 0; b < block.tokens; ++b) {
+      const std::int64_t at = b * count_ + range.first;
+      rule_->Open(range, h_.data() + at, codes_.data() + at);
+    }
   });
 }
 
 template <class T>
 absl::Status DenseStep<T>::Forward(const Input& in, Block block, T* x_hat, T* g, Phases* phases) {
-  const std::int64_t d = context_.d, d_out = context_.d_out;
-  T* out = x_hat + block.first * d_out;
+  const std::int64_t d = context_.d_out;
+  T* out = x_hat + block.first * d;
   {
     PhaseTimer timer(phases->encode);
-    kernels::Gemm(block.tokens, count_, d, in.batch->x() + block.first * d, d,
-                  in.parameters->w_enc.data(), d, h(), count_, context_.pool);
+    Encode(in, block);
   }
   if (rule_->gates()) {
-    {
-      PhaseTimer timer(phases->aux);
-      ForRows(block, [&](std::int64_t, DenseRange range, std::int64_t at) {
-        rule_->Open(range, h_.data() + at, codes_.data() + at);
-      });
-      std::copy_n(out, block.tokens * d_out, gate_hat_.data());
-    }
-    SAE_RETURN_IF_ERROR(Decode(in, block, gate_hat_.data(), gate_error_.data(),
-                               &gate_squared_error_, phases));
+    std::copy_n(out, block.tokens * d, gate_hat_.data());
+    SAE_RETURN_IF_ERROR(
+        Decode(in, block, gate_hat_.data(), gate_error_.data(), &gate_squared_error_, phases));
+    PhaseTimer timer(phases->aux);
+    ForGroups([&](DenseRange range, int) { WriteCodes(block, range); });
   }
-  {
-    PhaseTimer timer(phases->encode);
-    WriteCodes(block);
+  return Decode(in, block, out, g + block.first * d, &squared_error_, phases);
+}
+
+template <class T>
+void DenseStep<T>::BackwardOf(const Input& in, Block block, DenseRange range, const T* g,
+                              int worker) {
+  const std::int64_t d = context_.d, d_out = context_.d_out, tokens = block.tokens;
+  const std::int64_t width = range.last - range.first;
+  const bool add = block.first > 0;
+  const T* w_dec = in.parameters->w_dec.data() + range.first * d_out;
+  const T* f = codes_.data() + range.first;
+  const T* h_row = h() + range.first;
+  T* u = u_[Size(worker)].data();
+  kernels::GemmTile(tokens, width, d_out, g, d_out, w_dec, d_out, u, width);
+  for (std::int64_t b = 0; b < tokens; ++b)
+    rule_->Backward(range, h_row + b * count_, f + b * count_, u + b * width);
+  if (rule_->gates()) {
+    T* v = v_[Size(worker)].data();
+    kernels::GemmTile(tokens, width, d_out, gate_error_.data(), d_out, w_dec, d_out, v, width);
+    for (std::int64_t b = 0; b < tokens; ++b)
+      rule_->CloseGate(range, h_row + b * count_, v + b * width, u + b * width);
   }
-  return Decode(in, block, out, g + block.first * d_out, &squared_error_, phases);
+  kernels::GemmTransposedTile(width, d_out, tokens, f, count_, g, d_out, add,
+                              w_dec_gradient_.data() + range.first * d_out, d_out);
+  kernels::GemmTransposedTile(width, d, tokens, u, width, in.batch->x() + block.first * d, d, add,
+                              w_enc_gradient_.data() + range.first * d, d);
 }
 
 template <class T>
 void DenseStep<T>::Backward(const Input& in, Block block, const T* g, Phases* phases) {
   PhaseTimer timer(phases->backward);
-  const std::int64_t d = context_.d, d_out = context_.d_out, tokens = block.tokens;
-  const bool add = block.first > 0;
-  const T* w_dec = in.parameters->w_dec.data();
-  g += block.first * d_out;
-  kernels::GemmTransposed(count_, d_out, tokens, codes_.data(), count_, g, d_out, add,
-                          w_dec_gradient_.data(), d_out, context_.pool);
-  kernels::Gemm(tokens, count_, d_out, g, d_out, w_dec, d_out, delta_.data(), count_,
-                context_.pool);
-  ForRows(block, [&](std::int64_t, DenseRange range, std::int64_t at) {
-    rule_->Backward(range, h() + at, codes_.data() + at, delta_.data() + at);
+  ForGroups([&](DenseRange range, int worker) {
+    BackwardOf(in, block, range, g + block.first * context_.d_out, worker);
   });
-  if (rule_->gates()) {
-    kernels::Gemm(tokens, count_, d_out, gate_error_.data(), d_out, w_dec, d_out, codes_.data(),
-                  count_, context_.pool);
-    ForRows(block, [&](std::int64_t, DenseRange range, std::int64_t at) {
-      rule_->CloseGate(range, h_.data() + at, codes_.data() + at, delta_.data() + at);
-    });
-  }
-  kernels::GemmTransposed(count_, d, tokens, delta_.data(), count_, in.batch->x() + block.first * d,
-                          d, add, w_enc_gradient_.data(), d, context_.pool);
 }
 
 // dW_enc as a sum over delta (scale x - b_dec); what the penalty wants of |W_dec_i|; who fired.

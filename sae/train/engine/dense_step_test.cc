@@ -74,7 +74,8 @@ std::vector<Variant> Variants() {
       {"relu_power_without_pre_bias", relu([=](auto& c) {
          power(c);
          c.sae.pre_bias = "off";
-       }), 7, 1e-9},
+       }),
+       7, 1e-9},
       {"relu_fvu", relu([](auto& c) { c.sae.loss = "fvu"; })},
       {"relu_layer_norm", relu([](auto& c) { c.sae.input_scale = "layer_norm"; })},
       {"relu_target_ema", relu([](auto& c) {
@@ -264,7 +265,8 @@ TEST(DenseStep, WhatMustGoByEntriesDoes) {
     EXPECT_EQ(with([](auto& c) {
                 c.train.reduction = "fixed";
                 c.sae.latents = 48;
-              }), 0);
+              }),
+              0);
     EXPECT_EQ(with([](auto& c) { c.train.selection = "certified"; }), 0);
     EXPECT_EQ(with([](auto& c) { c.train.rows = "deferred"; }), 0);
     EXPECT_EQ(with([](auto& c) { c.sae.decoder = "on_the_fly"; }), 0);
