@@ -24,6 +24,7 @@ std::int64_t FirstNotFinite(std::span<const float> values) {
 }  // namespace
 
 std::int64_t EncodeValues(std::span<const float> values, DType dtype, std::byte* out) {
+  if (values.empty()) return -1;  // memcpy wants addresses even for nothing
   switch (dtype) {
     case DType::kF32:
       std::memcpy(out, values.data(), values.size_bytes());

@@ -144,7 +144,7 @@ inline std::vector<char> Bytes(const std::vector<double>& v) {
 inline std::vector<double> Doubles(const SavedState& s, const std::string& name) {
   const std::vector<char>& bytes = s.tensors.at(name);
   std::vector<double> out(bytes.size() / sizeof(double));
-  std::memcpy(out.data(), bytes.data(), bytes.size());
+  if (!bytes.empty()) std::memcpy(out.data(), bytes.data(), bytes.size());
   return out;
 }
 
