@@ -9,7 +9,7 @@ constexpr double kRange = 1e4;  // lambda stays within this factor of where it s
 constexpr double kSmallestL0 = 1e-3;
 // Of a change of log L0, and of log L0 / target held over this share of the run.
 constexpr double kProportional = 1;
-constexpr double kIntegralShare = 0.1, kFastIntegralShare = 0.04;
+constexpr double kIntegralShare = 0.15, kFastIntegralShare = 0.04;
 
 // Coefficient of a running mean over min(steps, T / 50) steps.
 double Beta(double steps, double total) { return 1 - 1 / std::max(1.0, std::min(steps, total / 50)); }
