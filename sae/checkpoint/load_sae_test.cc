@@ -1,5 +1,6 @@
 #include "sae/checkpoint/load_sae.h"
 
+#include <unistd.h>
 #include <filesystem>
 #include <list>
 
@@ -22,7 +23,8 @@ const char* const kArchitectures[] = {"relu_l1",    "topk",  "batchtopk",
                                       "matryoshka", "gated", "jumprelu"};
 
 std::string Scratch(const std::string& name) {
-  const std::string path = ::testing::TempDir() + "/load_sae_test_" + name;
+  const std::string path = ::testing::TempDir() + "/load_sae_test_" + name + "_" +
+                           std::to_string(getpid());  // tests run side by side
   std::filesystem::remove_all(path);
   return path;
 }

@@ -1,5 +1,6 @@
 #include "sae/checkpoint/saelens.h"
 
+#include <unistd.h>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
@@ -24,7 +25,8 @@ const std::string kGolden = std::string(SAE_SOURCE_DIR) + "/tests/golden/formats
 constexpr std::int64_t kTokens = 40;
 
 std::string Scratch(const std::string& name) {
-  const std::string path = ::testing::TempDir() + "/saelens_test_" + name;
+  const std::string path = ::testing::TempDir() + "/saelens_test_" + name + "_" +
+                           std::to_string(getpid());  // tests run side by side
   std::filesystem::remove_all(path);
   return path;
 }
