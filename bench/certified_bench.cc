@@ -10,15 +10,14 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <bit>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 #include <functional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "bench/timing.h"
 #include "sae/base/random.h"
 #include "sae/kernels/certified.h"
 #include "sae/kernels/encode.h"
@@ -26,6 +25,9 @@
 
 namespace {
 
+using sae::bench::Cost;
+using sae::bench::Measure;
+using sae::bench::Median;
 using sae::kernels::EncodeInput;
 using Floats = sae::kernels::AlignedVector<float>;
 
@@ -35,26 +37,6 @@ struct Options {
   bool float32 = false;
   std::string data = "gaussian";
 };
-
-struct Cost {
-  double wall = 0, cpu = 0;  // milliseconds; cpu: of the whole process
-};
-
-template <class Work>
-Cost Measure(Work work) {
-  const auto start = std::chrono::steady_clock::now();
-  const std::clock_t cpu = std::clock();
-  work();
-  const double used = 1e3 * static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC;
-  return {
-      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count(),
-      used};
-}
-
-double Median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
 
 Floats Normal(std::uint64_t seed, std::int64_t count) {
   sae::Random random(seed);
@@ -137,7 +119,7 @@ int Run(const Options& o) {
       const Cost cost = Measure(work[i].second);
       if (r == 0) continue;  // pays for pages and code
       wall[i].push_back(cost.wall);
-      cpu[i].push_back(cost.cpu / o.threads);
+      cpu[i].push_back(cost.processor / o.threads);
     }
   }
   const sae::kernels::CertifiedCounts did = LastCounts(workspace);

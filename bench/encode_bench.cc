@@ -5,16 +5,13 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <ctime>
 #include <functional>
 #include <string>
 #include <vector>
 
-#include <absl/functional/function_ref.h>
-
+#include "bench/timing.h"
 #include "sae/base/random.h"
 #include "sae/kernels/batch_topk.h"
 #include "sae/kernels/encode.h"
@@ -23,6 +20,7 @@
 namespace {
 
 using sae::ThreadPool;
+using namespace sae::bench;
 using namespace sae::kernels;
 
 struct Options {
@@ -30,36 +28,11 @@ struct Options {
   int threads = 2, repeats = 15;
 };
 
-double Milliseconds(absl::FunctionRef<void()> work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
-}
-
-// Processor time of all threads: what wall time would be on an idle machine, times the threads.
-double ProcessorMilliseconds() { return 1e3 * static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
-
-double Median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
-
 AlignedVector<float> Normal(std::uint64_t seed, std::int64_t count, double scale) {
   sae::Random random(seed);
   AlignedVector<float> out(static_cast<std::size_t>(count));
   for (float& v : out) v = static_cast<float>(scale * random.Normal());
   return out;
-}
-
-// The bound that a standard normal exceeds with probability p, by bisection.
-double NormalQuantile(double p) {
-  double low = -8, high = 8;
-  for (int i = 0; i < 60; ++i) {
-    const double middle = (low + high) / 2;
-    (0.5 * std::erfc(middle / std::sqrt(2.0)) > p ? low : high) = middle;
-  }
-  return low;
 }
 
 struct Case {
@@ -90,11 +63,10 @@ class Bench {
     AddCases();
     for (int turn = 0; turn < o_.repeats + 2; ++turn) {
       for (Case& one : cases_) {
-        const double before = ProcessorMilliseconds();
-        const double time = Milliseconds(one.run);
+        const Cost cost = Measure(one.run);
         if (turn < 2) continue;
-        one.times.push_back(time);
-        one.processor.push_back((ProcessorMilliseconds() - before) / o_.threads);
+        one.times.push_back(cost.wall);
+        one.processor.push_back(cost.processor / o_.threads);
       }
     }
     Print();

@@ -7,16 +7,15 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <cstring>
-#include <ctime>
 #include <functional>
 #include <hwy/detect_targets.h>
 #include <hwy/targets.h>
 #include <string>
 #include <vector>
 
+#include "bench/timing.h"
 #include "sae/base/random.h"
 #include "sae/kernels/latent_gradient.h"
 #include "sae/kernels/row_step.h"
@@ -27,27 +26,14 @@
 namespace {
 
 using sae::ThreadPool;
+using sae::bench::Measure;
+using sae::bench::Median;
 namespace kernels = sae::kernels;
 
 struct Options {
   std::int64_t latents = 16384, width = 576, k = 32, batch = 4096, repeats = 15;
   int threads = 2;
 };
-
-/// Wall and processor time in milliseconds; the latter over all threads.
-struct Time {
-  double wall = 0;
-  double cpu = 0;
-};
-
-Time Measure(const std::function<void()>& work) {
-  const std::clock_t cpu = std::clock();
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  const auto end = std::chrono::steady_clock::now();
-  return {std::chrono::duration<double, std::milli>(end - start).count(),
-          1e3 * static_cast<double>(std::clock() - cpu) / CLOCKS_PER_SEC};
-}
 
 struct Case {
   std::string name;
@@ -57,18 +43,13 @@ struct Case {
   std::vector<double> cpu = {};
 };
 
-double Median(std::vector<double>& v) {
-  std::sort(v.begin(), v.end());
-  return v[v.size() / 2];
-}
-
 // Where other programs run, time of one processor is what to compare: `cpu` / threads.
 void Report(std::vector<Case>& cases, int threads) {
   std::printf("%-18s %9s %9s %9s\n", "ms", "wall", "fastest", "cpu");
   for (Case& c : cases) {
     const double cpu = Median(c.cpu) / threads;
     const double wall = Median(c.wall);
-    std::printf("%-18s %9.2f %9.2f %9.2f", c.name.c_str(), wall, c.wall[0], cpu);
+    std::printf("%-18s %9.2f %9.2f %9.2f", c.name.c_str(), wall, *std::min_element(c.wall.begin(), c.wall.end()), cpu);
     if (c.bytes > 0) std::printf("  %6.1f MB  %5.1f GB/s", c.bytes / 1e6, c.bytes / cpu / 1e6);
     std::printf("\n");
   }
@@ -212,10 +193,10 @@ void Run(const Options& o) {
       if (c.name == "decode" || c.name == "token pass") {
         kernels::FillRows(b_dec.data(), o.batch, o.width, x_hat.data(), pool);
       }
-      const Time time = Measure(c.work);
+      const sae::bench::Cost cost = Measure(c.work);
       if (r < 0) continue;
-      c.wall.push_back(time.wall);
-      c.cpu.push_back(time.cpu);
+      c.wall.push_back(cost.wall);
+      c.cpu.push_back(cost.processor);
     }
   }
   std::printf("n %ld, d %ld, k %ld, B %ld, %d threads\n", o.latents, o.width, o.k, o.batch,

@@ -8,15 +8,14 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstdio>
-#include <functional>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "bench/timing.h"
 #include "sae/base/random.h"
 #include "sae/kernels/encode.h"
 #include "sae/kernels/gemm.h"
@@ -25,6 +24,9 @@
 namespace {
 
 using sae::ThreadPool;
+using sae::bench::Measure;
+using sae::bench::Median;
+using sae::bench::NormalQuantile;
 
 struct Shape {
   std::int64_t latents = 16384, width = 576, k = 32, batch = 4096;
@@ -47,33 +49,11 @@ struct Row {
   double whole_gflops = 0;
 };
 
-double Milliseconds(const std::function<void()>& work) {
-  const auto start = std::chrono::steady_clock::now();
-  work();
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
-}
-
-double Median(std::vector<double> v) {
-  std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
-  return v[v.size() / 2];
-}
-
 std::vector<float> Normals(std::int64_t count, std::int64_t d) {
   sae::Random random(1);
   std::vector<float> out(static_cast<std::size_t>(count * d));
   for (float& v : out) v = static_cast<float>(random.Normal());
   return out;
-}
-
-// The b for which a standard normal exceeds b with probability p, by bisection.
-double NormalQuantile(double p) {
-  double low = -8, high = 8;
-  for (int i = 0; i < 60; ++i) {
-    const double middle = (low + high) / 2;
-    (0.5 * std::erfc(middle / std::sqrt(2.0)) > p ? low : high) = middle;
-  }
-  return low;
 }
 
 sae::config::TrialConfig Config(const Options& o, const std::string& architecture, const Shape& s) {
@@ -136,25 +116,25 @@ class Product {
     in.w = w_.data();
     in.c = c_.data();
     in.latents = shape_.latents;
-    return Milliseconds([&] {
+    return Measure([&] {
       sae::kernels::EncodeChunks<float>(in, &workspace_, pool_,
                                         [](const sae::kernels::Chunk<float>&) {});
-    });
+    }).wall;
   }
   double Whole() {
-    return Milliseconds([&] {
+    return Measure([&] {
       sae::kernels::Gemm(shape_.batch, shape_.latents, shape_.width, x_.data(), shape_.width,
                          w_.data(), shape_.width, z_.data(), shape_.latents, pool_);
-    });
+    }).wall;
   }
   /// Bytes a millisecond, read and written, of z += 1 over its buffer.
   double Bandwidth() {
     const auto size = static_cast<std::int64_t>(z_.size());
-    const double time = Milliseconds([&] {
+    const double time = Measure([&] {
       pool_.ParallelFor(size, [&](std::int64_t begin, std::int64_t end, int) {
         for (std::int64_t i = begin; i < end; ++i) z_[static_cast<std::size_t>(i)] += 1;
       });
-    });
+    }).wall;
     return 8.0 * static_cast<double>(size) / time;
   }
 
@@ -199,7 +179,7 @@ absl::StatusOr<Row> Measure(const Options& o, const std::string& architecture, c
           }
           SAE_RETURN_IF_ERROR(c.Barrier());
           absl::Status stepped;
-          times["step"].push_back(Milliseconds([&] { stepped = engine->Step(x); }));
+          times["step"].push_back(Measure([&] { stepped = engine->Step(x); }).wall);
           SAE_RETURN_IF_ERROR(stepped);
           SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
           for (const auto& [name, value] : metrics) times[name].push_back(value);
