@@ -2,10 +2,8 @@
 
 #include <cmath>
 
-#include "sae/kernels/latent_gradient.h"
-#include "sae/kernels/token_pass.h"
-#include "sae/kernels/vector_ops.h"
 #include "sae/train/engine/dense_gated.h"
+#include "sae/train/engine/squared_error.h"
 
 namespace sae::train {
 namespace {
@@ -51,26 +49,7 @@ absl::Status Gated<T>::Encode(const kernels::EncodeInput<T>& input, bool,
 template <class T>
 absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entries<T>& entries,
                                           Phases* phases) {
-  const Batch<T>& batch = *in.batch;
-  const std::int64_t d = context_.d_out;
-  const auto factor = static_cast<T>(2 * in.rho);
   v_.resize(gate_.size());
-  const bool alone = context_.communicator.size() == 1 && !context_.options.fixed_reduction;
-  if (alone && entries.finite) {
-    PhaseTimer timer(phases->aux);
-    kernels::FillRows(parameters_.b_dec.data(), batch.tokens(), d, hat_.data(), context_.pool);
-    in.skip->Add(batch, parameters_.w_skip, hat_.data());
-    kernels::TokenPassInput<T> pass;
-    pass.codes = &entries.codes;
-    pass.f = gate_.data();
-    pass.decoder = parameters_.w_dec.data();
-    pass.row_scale = in.row_scale;
-    pass.target = batch.y();
-    pass.target_scale = batch.scale();
-    pass.factor = factor;
-    pass.d = d;
-    return in.rho * kernels::TokenPass(pass, hat_.data(), a_.data(), v_.data(), context_.pool);
-  }
   typename Reconstructor<T>::Input r;
   r.codes = &entries.codes;
   r.f = gate_.data();
@@ -79,13 +58,12 @@ absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entr
   r.row_scale = in.row_scale;
   r.bias = parameters_.b_dec.data();
   r.finite = entries.finite;
-  SAE_RETURN_IF_ERROR(in.reconstructor->Run(r, hat_.data(), phases));
-  PhaseTimer timer(phases->aux);
-  in.skip->Add(batch, parameters_.w_skip, hat_.data());
-  const double loss = in.rho * kernels::Residual(batch.y(), batch.scale(), hat_.data(), batch.tokens(), d,
-                                        factor, a_.data(), context_.pool);
-  kernels::LatentGradient(entries.codes, parameters_.w_dec.data(), a_.data(), d, v_.data(),
-                          context_.pool, in.row_scale);
+  const ErrorParts<T> parts{in.reconstructor, in.skip, in.batch, &parameters_.w_skip, in.rho};
+  Phases inner;
+  const absl::StatusOr<double> loss =
+      SquaredError(context_, parts, r, hat_.data(), a_.data(), v_.data(), &inner);
+  phases->aux += inner.decode + inner.backward;
+  phases->exchange += inner.exchange;
   return loss;
 }
 

@@ -2,10 +2,9 @@
 
 #include <algorithm>
 
-#include "sae/kernels/latent_gradient.h"
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/token_pass.h"
-#include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/squared_error.h"
 
 namespace sae::train {
 namespace {
@@ -66,37 +65,10 @@ absl::Status MainLoss<T>::ForwardBackward(const Input& in, Entries<T>* entries, 
 
 template <class T>
 absl::Status MainLoss<T>::Plain(const Input& in, Entries<T>* entries, Phases* phases) {
-  const Batch<T>& batch = *in.batch;
-  const std::int64_t d = context_.d_out;
-  const auto factor = static_cast<T>(2 * in.rho);
-  const bool alone = context_.communicator.size() == 1 && !context_.options.fixed_reduction;
-  if (alone && entries->finite) {
-    // One pass: a token's decoder rows are read once for the reconstruction and its gradient.
-    PhaseTimer timer(phases->decode);
-    kernels::FillRows(in.parameters->b_dec.data(), batch.tokens(), d, x_hat_.data(), context_.pool);
-    skip_.Add(batch, in.parameters->w_skip, x_hat_.data());
-    kernels::TokenPassInput<T> pass;
-    pass.codes = &entries->codes;
-    pass.f = entries->f();
-    pass.decoder = in.parameters->w_dec.data();
-    pass.row_scale = in.row_scale;
-    pass.target = batch.y();
-    pass.target_scale = batch.scale();
-    pass.factor = factor;
-    pass.d = d;
-    loss_ = in.rho * kernels::TokenPass(pass, x_hat_.data(), g_[0].data(), entries->u.data(),
-                                        context_.pool);
-    return absl::OkStatus();
-  }
-  SAE_RETURN_IF_ERROR(Forward(in, *entries, phases));
-  {
-    PhaseTimer timer(phases->decode);
-    loss_ = in.rho * kernels::Residual(batch.y(), batch.scale(), x_hat_.data(), batch.tokens(), d, factor,
-                              g_[0].data(), context_.pool);
-  }
-  PhaseTimer timer(phases->backward);
-  kernels::LatentGradient(entries->codes, in.parameters->w_dec.data(), g_[0].data(), d,
-                          entries->u.data(), context_.pool, in.row_scale);
+  const ErrorParts<T> parts{&reconstructor_, &skip_, in.batch, &in.parameters->w_skip, in.rho};
+  SAE_ASSIGN_OR_RETURN(
+      loss_, SquaredError(context_, parts, ReconstructorInput(in, *entries), x_hat_.data(),
+                          g_[0].data(), entries->u.data(), phases));
   return absl::OkStatus();
 }
 

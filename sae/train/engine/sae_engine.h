@@ -97,7 +97,7 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status DenseStep();
   template <class Fired>
   void CountTokensSinceFired(const Fired& fired);
-  [[nodiscard]] absl::Status RunAux(double rho);
+  [[nodiscard]] absl::Status RunAux();
   void CollectTerms();
   void AddBiasOnlyTerm();
   [[nodiscard]] absl::Status ReduceStep(PenaltyTerms penalty, std::int64_t active,
@@ -156,6 +156,7 @@ class SaeEngine final : public Engine<T> {
   std::vector<std::int32_t> touched_;
   mutable std::vector<double> target_mean_;  // scratch of LossScale
 
+  double rho_ = 0;  // LossScale of the step at hand
   Phases phases_;
   Losses losses_;
   StepSums sums_;

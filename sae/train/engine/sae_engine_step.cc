@@ -171,6 +171,7 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   losses_ = {};
   last_tokens_ = 0;
   batch_.Load(rows);
+  rho_ = LossScale();
   UpdateNorms();
   last_dense_ = UsesDense();
   if (!last_dense_) FreeDense();
@@ -187,7 +188,7 @@ void SaeEngine<T>::CountTokensSinceFired(const Fired& fired) {
 }
 
 template <class T>
-absl::Status SaeEngine<T>::RunAux(double rho) {
+absl::Status SaeEngine<T>::RunAux() {
   if (wide_ != nullptr) {
     Entries<T>* wide = activation_->wide();
     {
@@ -195,7 +196,7 @@ absl::Status SaeEngine<T>::RunAux(double rho) {
       kernels::BuildLatentIndex(wide->codes, &wide->index, context_.pool);
     }
     CatchUpTouched(wide->index);
-    SAE_RETURN_IF_ERROR(wide_->Run(MainInput(rho), wide, &phases_));
+    SAE_RETURN_IF_ERROR(wide_->Run(MainInput(rho_), wide, &phases_));
     losses_.aux += wide_->loss();
   }
   if (aux_ == nullptr) return absl::OkStatus();
@@ -223,14 +224,13 @@ absl::Status SaeEngine<T>::RunAux(double rho) {
 
 template <class T>
 absl::Status SaeEngine<T>::SparseStep() {
-  const double rho = LossScale();
   SAE_RETURN_IF_ERROR(Encode(true));
   {
     PhaseTimer timer(phases_.select);
     kernels::BuildLatentIndex(entries_.codes, &entries_.index, context_.pool);
   }
   CatchUpTouched(entries_.index);
-  SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho), &entries_, &phases_));
+  SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho_), &entries_, &phases_));
   losses_.main = main_.loss();
   if (!std::isfinite(losses_.main)) return CheckLoss();
   {
@@ -244,10 +244,10 @@ absl::Status SaeEngine<T>::SparseStep() {
       return false;
     });
   }
-  SAE_RETURN_IF_ERROR(RunAux(rho));
+  SAE_RETURN_IF_ERROR(RunAux());
   SAE_ASSIGN_OR_RETURN(const double mean_l0, MeanL0());
   SAE_ASSIGN_OR_RETURN(const PenaltyTerms penalty,
-                       activation_->Backward(BackwardInputOf(rho, mean_l0), &entries_, &gradients_,
+                       activation_->Backward(BackwardInputOf(rho_, mean_l0), &entries_, &gradients_,
                                              &phases_));
   CollectTerms();
   SAE_RETURN_IF_ERROR(ReduceStep(penalty, entries_.active(), entries_.codes.nnz()));
@@ -276,7 +276,7 @@ absl::Status SaeEngine<T>::DenseStep() {
   in.c = c_.data();
   in.norms = norms_.empty() ? nullptr : norms_.data();
   in.skip = &main_.skip();
-  in.rho = LossScale();
+  in.rho = rho_;
   in.lambda = LambdaNow();
   SAE_ASSIGN_OR_RETURN(const auto sums, dense_->ForwardBackward(in, main_.x_hat(), main_.g(),
                                                                 &gradients_, &phases_));

@@ -106,7 +106,7 @@ absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
 // Matryoshka's prefix of no latents at all: w R(b_dec - y).
 template <class T>
 void SaeEngine<T>::AddBiasOnlyTerm() {
-  const double weight = LossScale() * context_.options.bias_weight;
+  const double weight = rho_ * context_.options.bias_weight;
   const std::int64_t d = context_.d_out;
   double squares = 0;
   for (std::int64_t j = 0; j < d; ++j) {
