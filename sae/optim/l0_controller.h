@@ -2,7 +2,7 @@
 // Holds the mean L0 at a target by the sparsity coefficient: log lambda follows log(L0 / target) and
 // its change, so that a run of a few hundred steps settles where one of 1e5 does. SynthSAEBench's
 // autotuner (spec algorithms.md 13.2) integrates alone and stands still while L0 moves the right
-// way, which on short runs ends 20 to 100% off; slew, horizons and limits are those of numerics.md
+// way, which is too slow for short runs; slew, horizons and limits are those of numerics.md
 // 6. A value with state; not thread-safe.
 
 #include <cstdint>
