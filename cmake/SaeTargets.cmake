@@ -69,6 +69,25 @@ function(sae_test)
   gtest_discover_tests(${A_NAME} DISCOVERY_MODE PRE_TEST PROPERTIES LABELS "${A_LABELS}" TIMEOUT ${A_TIMEOUT})
 endfunction()
 
+# sae_simt_test(NAME x_simt_test SRCS ... DEPS ... [TIMEOUT seconds]): kernels under the executor of tests/simt
+function(sae_simt_test)
+  cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  sae_test(NAME ${A_NAME} SRCS ${A_SRCS} DEPS sae_kernels_simt ${A_DEPS} LABELS simt TIMEOUT ${A_TIMEOUT})
+endfunction()
+
+# sae_device_test(NAME x SRCS x_device_test.cc DEPS ...): the same bodies as x_simt_test (executor) and, with CUDA, as
+# x_gpu_test (GPU)
+function(sae_device_test)
+  cmake_parse_arguments(A "" "NAME;TIMEOUT" "SRCS;DEPS" ${ARGN})
+  sae_simt_test(NAME ${A_NAME}_simt_test SRCS ${A_SRCS} DEPS ${A_DEPS} TIMEOUT ${A_TIMEOUT})
+  if(SAE_WITH_CUDA)
+    sae_test(NAME ${A_NAME}_gpu_test SRCS ${A_SRCS} DEPS sae_device_test_cuda ${A_DEPS} LABELS gpu TIMEOUT 120)
+  endif()
+endfunction()
+
 if(SAE_BUILD_TESTS)
   enable_testing()
   include(GoogleTest)

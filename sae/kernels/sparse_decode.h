@@ -12,7 +12,7 @@
 #include <cstdint>
 
 #include "sae/base/parallel.h"
-#include "sae/kernels/device.h"
+#include "sae/kernels/error.h"
 
 namespace sae::kernels {
 

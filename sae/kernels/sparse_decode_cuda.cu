@@ -1,7 +1,6 @@
 // One block a token; a thread owns columns j, j + blockDim, ... and adds the token's entries in
 // order, so the sum of an element is the CPU's: entries ascending, one fused multiply-add each.
-#include <cuda_runtime.h>
-
+#include "sae/kernels/device.h"
 #include "sae/kernels/sparse_decode.h"
 
 namespace sae::kernels::cuda {
@@ -9,11 +8,11 @@ namespace {
 
 constexpr int kThreads = 256;
 
-__device__ float MultiplyAdd(float a, float b, float c) { return __fmaf_rn(a, b, c); }
-__device__ double MultiplyAdd(double a, double b, double c) { return __fma_rn(a, b, c); }
+SAELOOM_DEVICE float MultiplyAdd(float a, float b, float c) { return __fmaf_rn(a, b, c); }
+SAELOOM_DEVICE double MultiplyAdd(double a, double b, double c) { return __fma_rn(a, b, c); }
 
 template <class T>
-__global__ void SparseDecodeKernel(SparseDecodeParams<T> p) {
+SAELOOM_KERNEL void SparseDecodeKernel(SparseDecodeParams<T> p) {
   const std::int64_t token = blockIdx.x;
   const std::int64_t begin = p.indptr[token];
   const std::int64_t end = p.indptr[token + 1];
@@ -29,10 +28,8 @@ __global__ void SparseDecodeKernel(SparseDecodeParams<T> p) {
 
 template <class T>
 Error Launch(const SparseDecodeParams<T>& params, void* stream) {
-  SparseDecodeKernel<T>
-      <<<static_cast<unsigned>(params.tokens), kThreads, 0, static_cast<cudaStream_t>(stream)>>>(
-          params);
-  return cudaGetLastError() == cudaSuccess ? Error::kOk : Error::kLaunchFailed;
+  return SAELOOM_LAUNCH((SparseDecodeKernel<T>), static_cast<unsigned>(params.tokens), kThreads, 0,
+                        stream, params);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-#include "sae/kernels/device.h"
+#include "sae/kernels/error.h"
 
 namespace sae::kernels {
 
@@ -11,7 +11,9 @@ const char* ErrorName(Error error) {
     case Error::kUnsupportedDevice:
       return "built without CUDA: configure with -DSAE_WITH_CUDA=ON";
     case Error::kLaunchFailed:
-      return "CUDA launch failed";
+      return "the device runtime refused the launch";
+    case Error::kLibraryFailed:
+      return "cuBLASLt or cub refused the call";
   }
   return "unknown";
 }
