@@ -16,6 +16,8 @@
 
 namespace sae::kernels {
 
+using bf16 = std::uint16_t;
+
 SAELOOM_HOST_DEVICE inline std::uint32_t FloatBits(float value) {
   std::uint32_t bits = 0;
   std::memcpy(&bits, &value, sizeof bits);
