@@ -1,0 +1,68 @@
+#pragma once
+// The row-owner update: gradient of a latent's two rows from its entries, the decoder's rule, Adam,
+// renormalisation, one pass, no float atomics, no gradient matrix. The contract is row_step.h's
+// with dense rows (kernels::RowUpdate): terms in order, tokens ascending, one fused multiply-add an
+// entry; norms and the radial factor in float64. Where a matrix's terms hold more than 512 entries
+// of the latent together, its warps take shares of them, and their sums are added in warp order:
+// fixed, but another order. Moments are float32 in registers and rounded when stored
+// (moment_format.h), keyed by seed, adam->t, global id, column, matrix and moment. One block a
+// latent. All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument.
+// Partner: namespace plain, one chain an element whatever the list's length (row_update_cpu.cc).
+// Sources: sae algorithms 0.2-0.4, 3.5; numerics 4, 8.
+
+#include <cstdint>
+
+#include "sae/kernels/device/latents.h"
+#include "sae/kernels/device/rows.h"
+
+namespace sae::kernels::device {
+
+enum class RowRule { kUnit, kUnitBefore, kFree, kOnTheFly };
+
+struct RowTerm {
+  DeviceIndex index;
+  const std::int32_t* rows = nullptr;  ///< token of each CSR entry (DeviceCodes::rows)
+  const float* f = nullptr;            ///< per entry; null: nothing reaches the decoder
+  const float* delta = nullptr;        ///< per entry; null: nothing reaches the encoder
+  const float* g = nullptr;            ///< tokens x d_out
+  std::int32_t first_latent = 0, last_latent = 0x7fffffff;
+  const std::int32_t* enabled = nullptr;  ///< device flag; 0: the term is not there
+};
+inline constexpr int kMaxTerms = 18;
+
+struct RowUpdateParams {
+  std::int64_t latents = 0, d = 0, d_out = 0;
+  const float* x = nullptr;  ///< tokens x d, raw; null: x_bf16 is given
+  const std::uint16_t* x_bf16 = nullptr;
+  float scale = 1;                       ///< 1 / S
+  const float* b_dec = nullptr;          ///< d, or null without pre-bias
+  const float* delta_sums = nullptr;     ///< latents
+  const float* norm_gradient = nullptr;  ///< latents or null (used with kFree only)
+  const float* dense_delta = nullptr;    ///< latents or null
+  const float* x_sum = nullptr;          ///< d, with dense_delta
+  int terms_count = 0;
+  RowTerm terms[kMaxTerms];
+  RowRule rule = RowRule::kUnit;
+  MutableWeightRows w_enc, w_dec;  ///< lo null: the value is hi alone, rounded when stored
+  MomentRows enc_moments, dec_moments;
+  float* row_scale = nullptr;               ///< kOnTheFly: latents, read, then rewritten
+  const AdamScalars* adam = nullptr;        ///< device
+  const double* gradient_scale = nullptr;   ///< device scalar, or null: 1
+  const std::int32_t* go = nullptr;         ///< device flag, or null; 0: nothing is changed
+  std::uint64_t seed = 0;                   ///< stochastic rounding of moments
+  const std::int32_t* global_ids = nullptr; ///< null: local + first_global; keys the rounding
+  std::int64_t first_global = 0;
+  double* norms = nullptr;  ///< latents, or null: squared norm of both gradient rows, after the
+                            ///< rule, before gradient_scale
+  bool measure_only = false;  ///< clipping's first pass: only `norms`
+};
+
+}  // namespace sae::kernels::device
+
+namespace sae::kernels::cuda {
+[[nodiscard]] Error RowUpdate(const device::RowUpdateParams& params, void* stream);
+}  // namespace sae::kernels::cuda
+
+namespace sae::kernels::plain {
+void RowUpdate(const device::RowUpdateParams& params);
+}  // namespace sae::kernels::plain
