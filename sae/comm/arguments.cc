@@ -12,15 +12,15 @@ absl::Status CheckBuffer(const char* operation, const void* buffer, std::int64_t
   return absl::OkStatus();
 }
 
-absl::Status CheckCounts(std::span<const std::int64_t> counts, int size) {
+absl::Status CheckCounts(const char* operation, std::span<const std::int64_t> counts, int size) {
   if (static_cast<int>(counts.size()) != size) {
     return absl::InvalidArgumentError(
-        absl::StrCat("AllGatherV: ", counts.size(), " counts for ", size, " ranks"));
+        absl::StrCat(operation, ": ", counts.size(), " counts for ", size, " ranks"));
   }
   for (std::size_t r = 0; r < counts.size(); ++r) {
     if (counts[r] < 0) {
       return absl::InvalidArgumentError(
-          absl::StrCat("AllGatherV: count ", counts[r], " of rank ", r, " is negative"));
+          absl::StrCat(operation, ": count ", counts[r], " of rank ", r, " is negative"));
     }
   }
   return absl::OkStatus();

@@ -1,5 +1,5 @@
 #pragma once
-// Checks of arguments that every backend makes, with one wording. Pure functions.
+// Checks of arguments that Communicator makes for every backend. Pure functions.
 
 #include <cstdint>
 #include <span>
@@ -12,7 +12,8 @@ namespace sae::comm {
 [[nodiscard]] absl::Status CheckBuffer(const char* operation, const void* buffer,
                                        std::int64_t count);
 /// INVALID_ARGUMENT unless there is one count a rank, none negative.
-[[nodiscard]] absl::Status CheckCounts(std::span<const std::int64_t> counts, int size);
+[[nodiscard]] absl::Status CheckCounts(const char* operation, std::span<const std::int64_t> counts,
+                                       int size);
 [[nodiscard]] absl::Status CheckRoot(int root, int size);
 [[nodiscard]] absl::Status CheckColor(int color);
 

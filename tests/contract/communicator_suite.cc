@@ -1,7 +1,7 @@
 #include "tests/contract/communicator_suite.h"
 
+#include <algorithm>
 #include <cmath>
-#include <thread>
 
 #include "tests/contract/communicator_data.h"
 
@@ -105,6 +105,71 @@ absl::Status AllToAllTransposes(Communicator& c) {
   return absl::OkStatus();
 }
 
+/// What rank a sends to rank b: nothing on some pairs, and much where both are large.
+std::int64_t PairCount(int a, int b, std::int64_t unit) { return (a + 2 * b) % 3 * unit; }
+
+absl::Status AllToAllUneven(Communicator& c) {
+  for (const std::int64_t unit : {0, 1, 129, 2000}) {
+    std::vector<std::int64_t> send, receive;
+    std::vector<std::int32_t> input, expected;
+    for (int peer = 0; peer < c.size(); ++peer) {
+      send.push_back(PairCount(c.rank(), peer, unit));
+      receive.push_back(PairCount(peer, c.rank(), unit));
+      for (std::int64_t i = 0; i < send.back(); ++i)
+        input.push_back(static_cast<std::int32_t>(c.rank() * 1000000 + peer * 10000 + i));
+      for (std::int64_t i = 0; i < receive.back(); ++i)
+        expected.push_back(static_cast<std::int32_t>(peer * 1000000 + c.rank() * 10000 + i));
+    }
+    std::vector<std::int32_t> output(expected.size(), -1);
+    const std::int64_t before = c.bytes_sent();
+    SAE_RETURN_IF_ERROR(c.AllToAllV(input.data(), send, output.data(), receive, DType::kI32));
+    if (output != expected)
+      return absl::InternalError(absl::StrCat("AllToAllV of ", unit, " is wrong"));
+    if (c.bytes_sent() - before != static_cast<std::int64_t>(input.size()) * 4)
+      return absl::InternalError("AllToAllV counts other bytes than it sends");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AllGatherEqualEveryType(Communicator& c) {
+  for (const std::int64_t count : {0, 1, 5, 2049}) {
+    const absl::Status status = ForEveryType([&]<class E>(E) -> absl::Status {
+      const Bytes input = Fill<E>(c.rank(), count);
+      Bytes expected;
+      for (int r = 0; r < c.size(); ++r) {
+        const Bytes part = Fill<E>(r, count);
+        expected.insert(expected.end(), part.begin(), part.end());
+      }
+      Bytes output(expected.size());
+      SAE_RETURN_IF_ERROR(c.AllGatherEqual(input.data(), output.data(), count, E::kDType));
+      return Expect(expected, output, absl::StrCat("AllGatherEqual of ", count, " ", E::kName));
+    });
+    SAE_RETURN_IF_ERROR(status);
+  }
+  std::vector<float> few(1), output(static_cast<std::size_t>(c.size()) + 1);
+  const absl::Status bad = c.AllGather(std::span<const float>(few), std::span<float>(output));
+  return absl::IsInvalidArgument(bad) ? absl::OkStatus() : absl::InternalError(bad.ToString());
+}
+
+// The own part of a gather may already lie in its place.
+absl::Status AllGatherInPlace(Communicator& c) {
+  const std::int64_t count = 777;
+  std::vector<std::int64_t> counts;
+  std::vector<float> expected;
+  for (int r = 0; r < c.size(); ++r) {
+    counts.push_back(count + r);
+    for (std::int64_t i = 0; i < counts.back(); ++i)
+      expected.push_back(static_cast<float>(r * 10000 + i));
+  }
+  std::vector<float> data(expected.size(), -1);
+  std::int64_t at = 0;
+  for (int r = 0; r < c.rank(); ++r) at += counts[static_cast<std::size_t>(r)];
+  const std::int64_t own = counts[static_cast<std::size_t>(c.rank())];
+  std::copy_n(expected.begin() + at, own, data.begin() + at);
+  SAE_RETURN_IF_ERROR(c.AllGatherV(data.data() + at, data.data(), counts, DType::kF32));
+  return data == expected ? absl::OkStatus() : absl::InternalError("a gather in place is wrong");
+}
+
 absl::Status BroadcastFromEveryRoot(Communicator& c) {
   for (int root = 0; root < c.size(); ++root) {
     for (const std::int64_t count : {0, 1, 9999}) {
@@ -128,6 +193,7 @@ absl::Status ManyOperationsInARow(Communicator& c) {
     if (value != expected)
       return absl::InternalError(absl::StrCat("step ", step, ": ", value, " for ", expected));
     if (step % 50 != 0) continue;
+    SAE_RETURN_IF_ERROR(c.Synchronize());
     SAE_RETURN_IF_ERROR(c.Barrier());
   }
   return absl::OkStatus();
@@ -160,139 +226,56 @@ absl::Status CountsBytes(Communicator& c) {
   return step(0, start, "Barrier");
 }
 
-absl::Status SplitOrdersByKey(Communicator& c) {
-  // Odd and even ranks, in reverse order.
-  const int color = c.rank() % 2;
-  SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> part, c.Split(color, -c.rank()));
-  const int members = (c.size() + 1 - color) / 2;
-  if (part->size() != members)
-    return absl::InternalError(absl::StrCat("a part of ", part->size(), " ranks"));
-  if (part->rank() != members - 1 - c.rank() / 2)
-    return absl::InternalError("the key does not order ranks");
-  std::int64_t sum = c.rank();
-  SAE_RETURN_IF_ERROR(part->AllReduceSum(std::span<std::int64_t>(&sum, 1)));
-  std::int64_t expected = 0;
-  for (int r = color; r < c.size(); r += 2) expected += r;
-  if (sum != expected) return absl::InternalError("the part's sum is not over its members");
-  // Equal keys: by rank; and the parent still works between uses of its part.
-  SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> all, c.Split(7, 0));
-  if (all->rank() != c.rank() || all->size() != c.size())
-    return absl::InternalError("equal keys keep rank order");
-  SAE_RETURN_IF_ERROR(c.Barrier());
-  SAE_RETURN_IF_ERROR(all->Barrier());
-  return part->Barrier();
-}
-
-absl::Status RefusesBadArguments(Communicator& c) {
-  const auto bad = [](const absl::Status& s) {
-    return absl::IsInvalidArgument(s)
-               ? absl::OkStatus()
-               : absl::InternalError(absl::StrCat("a bad argument gave ", s.ToString()));
+absl::Status CountsByPurpose(Communicator& c) {
+  std::vector<float> data(static_cast<std::size_t>(4 * c.size()));
+  SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> part, c.Split(0, c.rank()));
+  const Traffic::Count first = c.traffic().Of("select.first");
+  const Traffic::Count other = c.traffic().Of("other");
+  c.SetPurpose("select.first");
+  part->SetPurpose("gradient");
+  SAE_RETURN_IF_ERROR(c.AllGather(std::span<const float>(data.data(), 4), std::span<float>(data)));
+  SAE_RETURN_IF_ERROR(part->AllReduceSum(std::span<float>(data)));
+  SAE_RETURN_IF_ERROR(part->AllReduceSum(std::span<float>(data.data(), 1)));
+  c.SetPurpose("other");
+  SAE_RETURN_IF_ERROR(c.AllReduceSum(std::span<float>(data.data(), 2)));
+  const auto same = [&](const char* label, const Traffic::Count& before, std::int64_t bytes,
+                        std::int64_t calls) -> absl::Status {
+    const Traffic::Count now = c.traffic().Of(label);
+    if (now.bytes - before.bytes == bytes && now.calls - before.calls == calls)
+      return absl::OkStatus();
+    return absl::InternalError(absl::StrCat(label, " counts ", now.bytes - before.bytes,
+                                            " bytes in ", now.calls - before.calls, " calls"));
   };
-  float x = 0;
-  SAE_RETURN_IF_ERROR(bad(c.AllReduce(&x, -1, DType::kF32, ReduceOp::kSum)));
-  SAE_RETURN_IF_ERROR(bad(c.AllReduce(nullptr, 1, DType::kF32, ReduceOp::kSum)));
-  SAE_RETURN_IF_ERROR(bad(c.ReduceScatter(&x, nullptr, 1, DType::kF32, ReduceOp::kSum)));
-  SAE_RETURN_IF_ERROR(bad(c.AllToAll(&x, &x, -5, DType::kF32)));
-  SAE_RETURN_IF_ERROR(bad(c.Broadcast(&x, 1, DType::kF32, c.size())));
-  SAE_RETURN_IF_ERROR(bad(c.Broadcast(&x, 1, DType::kF32, -1)));
-  const std::vector<std::int64_t> few(static_cast<std::size_t>(c.size() - 1), 1);
-  SAE_RETURN_IF_ERROR(bad(c.AllGatherV(&x, &x, few, DType::kF32)));
-  const std::vector<std::int64_t> negative(static_cast<std::size_t>(c.size()), -1);
-  SAE_RETURN_IF_ERROR(bad(c.AllGatherV(&x, &x, negative, DType::kF32)));
-  SAE_RETURN_IF_ERROR(bad(c.Split(-1, 0).status()));
-  return c.Barrier();  // and the group is as good as before
-}
-
-absl::Status MismatchIsRefused(Communicator& c) {
-  std::vector<float> data(static_cast<std::size_t>(100 + c.rank()));
-  const absl::Status status = c.AllReduceSum(std::span<float>(data));
-  if (absl::IsInvalidArgument(status)) return absl::OkStatus();
-  // A rank that is not yet told may see that another one gave up.
-  if (absl::IsDeadlineExceeded(status) || absl::IsAborted(status)) return absl::OkStatus();
-  return absl::InternalError(absl::StrCat("different sizes gave ", status.ToString()));
-}
-
-absl::Status MissingRankIsNamed(Communicator& c) {
-  const int missing = c.size() - 1;
-  if (c.rank() == missing) return absl::OkStatus();
-  std::vector<float> data(10000, 1.0F);
-  const absl::Status status = c.AllReduceSum(std::span<float>(data));
-  if (!absl::IsDeadlineExceeded(status))
-    return absl::InternalError(absl::StrCat("got ", status.ToString()));
-  if (Message(status).find(absl::StrCat("rank ", missing, " ")) == std::string::npos) {
-    return absl::InternalError(
-        absl::StrCat("rank ", missing, " is not named: ", status.ToString()));
-  }
-  const absl::Status later = c.Barrier();
-  if (!absl::IsAborted(later))
-    return absl::InternalError(absl::StrCat("later: ", later.ToString()));
+  SAE_RETURN_IF_ERROR(same("select.first", first, 16, 1));
+  SAE_RETURN_IF_ERROR(same("gradient", {}, 16 * c.size() + 4, 2));
+  SAE_RETURN_IF_ERROR(same("other", other, 8, 1));
+  if (part->bytes_sent() != 16 * c.size() + 4)
+    return absl::InternalError("a part counts what its whole sent");
   return absl::OkStatus();
-}
-
-absl::Status AbortUnblocksAndSticks(Communicator& c) {
-  const int last = c.size() - 1;
-  absl::Status status;
-  if (c.rank() == last) {
-    c.Abort("out of paper");
-    status = c.Barrier();
-  } else {
-    std::vector<double> data(5000, 1.0);
-    status = c.AllReduceSum(std::span<double>(data));  // would wait until the deadline
-  }
-  for (int call = 0; call < 3; ++call) {
-    if (!absl::IsAborted(status))
-      return absl::InternalError(absl::StrCat("call ", call, ": ", status.ToString()));
-    if (Message(status).find("out of paper") == std::string::npos) {
-      return absl::InternalError(absl::StrCat("the reason is lost: ", status.ToString()));
-    }
-    status = c.Barrier();
-  }
-  return absl::OkStatus();
-}
-
-absl::Status AbortFromAnotherThread(Communicator& c) {
-  if (c.rank() == c.size() - 1) {
-    std::thread other([&c] { c.Abort("from a thread"); });
-    other.join();
-  }
-  const absl::Status status = c.Barrier();
-  // A rank may have left the barrier's last message behind only if all had come: nobody has.
-  return absl::IsAborted(status) || c.size() == 1 ? absl::OkStatus()
-                                                  : absl::InternalError(status.ToString());
-}
-
-absl::Status AbortReachesParts(Communicator& c) {
-  SAE_ASSIGN_OR_RETURN(const std::unique_ptr<Communicator> part, c.Split(c.rank() == 0 ? 0 : 1, 0));
-  if (c.rank() == 0) {
-    c.Abort("the whole");
-    return absl::OkStatus();
-  }
-  absl::Status status;
-  while (status.ok()) status = part->Barrier();
-  return absl::IsAborted(status) ? absl::OkStatus() : absl::InternalError(status.ToString());
 }
 
 }  // namespace
 
 const std::vector<Case>& Cases() {
-  static const std::vector<Case> cases = {
-      {"AllReduceEveryTypeAndOp", 1, absl::Seconds(60), AllReduceEveryTypeAndOp},
-      {"ReduceScatterEveryTypeAndOp", 1, absl::Seconds(60), ReduceScatterEveryTypeAndOp},
-      {"SumsAddInRankOrder", 1, absl::Seconds(60), SumsAddInRankOrder},
-      {"AllGatherUneven", 1, absl::Seconds(60), AllGatherUneven},
-      {"AllToAllTransposes", 1, absl::Seconds(60), AllToAllTransposes},
-      {"BroadcastFromEveryRoot", 1, absl::Seconds(60), BroadcastFromEveryRoot},
-      {"ManyOperationsInARow", 1, absl::Seconds(60), ManyOperationsInARow},
-      {"CountsBytes", 1, absl::Seconds(60), CountsBytes},
-      {"SplitOrdersByKey", 1, absl::Seconds(60), SplitOrdersByKey},
-      {"RefusesBadArguments", 1, absl::Seconds(60), RefusesBadArguments},
-      {"MismatchIsRefused", 2, absl::Milliseconds(300), MismatchIsRefused},
-      {"MissingRankIsNamed", 2, absl::Milliseconds(300), MissingRankIsNamed},
-      {"AbortUnblocksAndSticks", 1, absl::Seconds(60), AbortUnblocksAndSticks},
-      {"AbortFromAnotherThread", 1, absl::Seconds(60), AbortFromAnotherThread},
-      {"AbortReachesParts", 2, absl::Seconds(60), AbortReachesParts},
-  };
+  static const std::vector<Case> cases = [] {
+    std::vector<Case> all = {
+        {"AllReduceEveryTypeAndOp", 1, absl::Seconds(60), AllReduceEveryTypeAndOp},
+        {"ReduceScatterEveryTypeAndOp", 1, absl::Seconds(60), ReduceScatterEveryTypeAndOp},
+        {"SumsAddInRankOrder", 1, absl::Seconds(60), SumsAddInRankOrder, true},
+        {"AllGatherUneven", 1, absl::Seconds(60), AllGatherUneven},
+        {"AllGatherEqualEveryType", 1, absl::Seconds(60), AllGatherEqualEveryType},
+        {"AllGatherInPlace", 1, absl::Seconds(60), AllGatherInPlace},
+        {"AllToAllTransposes", 1, absl::Seconds(60), AllToAllTransposes},
+        {"AllToAllUneven", 1, absl::Seconds(60), AllToAllUneven},
+        {"BroadcastFromEveryRoot", 1, absl::Seconds(60), BroadcastFromEveryRoot},
+        {"ManyOperationsInARow", 1, absl::Seconds(60), ManyOperationsInARow},
+        {"CountsBytes", 1, absl::Seconds(60), CountsBytes},
+        {"CountsByPurpose", 1, absl::Seconds(60), CountsByPurpose},
+    };
+    AppendParts(all);
+    AppendFailures(all);
+    return all;
+  }();
   return cases;
 }
 

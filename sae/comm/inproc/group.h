@@ -16,15 +16,21 @@
 #include "sae/base/mutex.h"
 #include "sae/base/status.h"
 #include "sae/comm/communicator.h"
+#include "sae/comm/rank_counts.h"
 
 namespace sae::comm {
 
-/// One rank's call.
+/// One rank's call. What the lists of counts point to stays until the call has returned.
 struct Call {
-  std::string operation;  ///< and its parameters: must be equal on all ranks
+  Operation operation = Operation::kBarrier;
+  std::int64_t count = 0;
+  DType dtype = DType::kU8;
+  int parameter = 0;   ///< the reduction, or the root
+  RankCounts send;     ///< kAllGather (the same on all ranks) and kAllToAll
+  RankCounts receive;  ///< kAllToAll
   const void* input = nullptr;
   void* output = nullptr;
-  int color = 0;  ///< Split only
+  int color = 0;  ///< kSplit only, each rank its own
   int key = 0;
 };
 
@@ -34,18 +40,20 @@ class Group {
   int size() const { return size_; }
 
   /// Posts `call`. After OK, calls() may be read until Leave.
-  [[nodiscard]] absl::Status Enter(int rank, Call call);
+  [[nodiscard]] absl::Status Enter(int rank, const Call& call);
   const std::vector<Call>& calls() const { return calls_; }
   void Leave();
   void Abort(const std::string& reason);
+  /// OK, or the error that ended the group.
+  absl::Status Check();
 
   /// The group of `color`, one object for all its ranks; between Enter and Leave.
   std::shared_ptr<Group> Child(int color, int size);
 
  private:
-  [[nodiscard]] absl::Status WaitForAll(std::uint64_t round, const std::string& operation)
+  [[nodiscard]] absl::Status WaitForAll(std::uint64_t round, Operation operation)
       ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
-  absl::Status TimedOut(const std::string& operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
+  absl::Status TimedOut(Operation operation) ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
   void Complete() ABSL_EXCLUSIVE_LOCKS_REQUIRED(mu_);
 
   const int size_;

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <sched.h>
 #include <utility>
 
 #include "sae/base/clock.h"
+#include "sae/comm/backoff.h"
 
 namespace sae::comm {
 namespace {
@@ -29,24 +29,6 @@ absl::Status FromMpi(const char* what, int code) {
     return absl::InvalidArgumentError(message);
   return absl::UnavailableError(message);
 }
-
-/// Waits between polls: the processor goes to whoever needs it at once, and the bus rests after a
-/// while.
-class Backoff {
- public:
-  void Pause() {
-    const absl::Duration waited = RealClock().SinceBoot() - start_;
-    if (waited < absl::Milliseconds(1)) {
-      sched_yield();
-    } else {
-      RealClock().SleepFor(std::min(absl::Microseconds(500), waited / 32));
-    }
-  }
-  absl::Duration waited() const { return RealClock().SinceBoot() - start_; }
-
- private:
-  const absl::Duration start_ = RealClock().SinceBoot();
-};
 
 }  // namespace
 
@@ -121,6 +103,13 @@ absl::Status Endpoint::Check() {
   return absl::OkStatus();
 }
 
+absl::Status Endpoint::CheckNow() {
+  MutexLock lock(*mpi_lock_);
+  int finalized = 0;
+  MPI_Finalized(&finalized);
+  return finalized != 0 ? failure() : Check();
+}
+
 void Endpoint::Abort(const std::string& reason) {
   if (!failure().ok()) return;
   Fail(absl::AbortedError(absl::StrCat("rank ", rank_, ": ", reason)));
@@ -178,12 +167,11 @@ absl::Status Endpoint::Post(const char* operation, const std::vector<Transfer>& 
   return absl::OkStatus();
 }
 
-absl::Status Endpoint::CheckSizes(const char* operation, const Pending& pending,
-                                  std::vector<MPI_Status>& statuses) {
-  for (std::size_t i = 0; i < statuses.size(); ++i) {
+absl::Status Endpoint::CheckSizes(const char* operation, const Pending& pending) {
+  for (std::size_t i = 0; i < pending.requests.size(); ++i) {
     if (pending.receives[i] < 0) continue;
     int bytes = 0;
-    MPI_Get_count(&statuses[i], MPI_BYTE, &bytes);
+    MPI_Get_count(&pending.statuses[i], MPI_BYTE, &bytes);
     if (bytes == pending.receives[i]) continue;
     return absl::InvalidArgumentError(
         absl::StrCat(operation, ": ranks call different operations: rank ", pending.peers[i],
@@ -194,21 +182,21 @@ absl::Status Endpoint::CheckSizes(const char* operation, const Pending& pending,
 
 absl::Status Endpoint::Wait(const char* operation, Pending* pending) {
   Backoff backoff;
-  std::vector<MPI_Status> statuses(pending->requests.size());
+  pending->statuses.resize(pending->requests.size());
   for (;;) {
     {
       MutexLock lock(*mpi_lock_);
       int done = 0;
       const int code = MPI_Testall(static_cast<int>(pending->requests.size()),
-                                   pending->requests.data(), &done, statuses.data());
+                                   pending->requests.data(), &done, pending->statuses.data());
       if (code == MPI_ERR_IN_STATUS) {
-        for (const MPI_Status& status : statuses) {
+        for (const MPI_Status& status : pending->statuses) {
           if (status.MPI_ERROR == MPI_ERR_PENDING) continue;
           SAE_RETURN_IF_ERROR(FromMpi(operation, status.MPI_ERROR));
         }
       }
       SAE_RETURN_IF_ERROR(FromMpi(operation, code));
-      if (done != 0) return CheckSizes(operation, *pending, statuses);
+      if (done != 0) return CheckSizes(operation, *pending);
       SAE_RETURN_IF_ERROR(Check());
     }
     if (backoff.waited() > options_.deadline) {
@@ -257,15 +245,17 @@ absl::Status Endpoint::Exchange(const char* operation, const std::vector<Transfe
   if (own.send_bytes > 0 && own.send != own.receive) {
     std::memmove(own.receive, own.send, static_cast<std::size_t>(own.send_bytes));
   }
-  Pending pending;
+  pending_.requests.clear();
+  pending_.peers.clear();
+  pending_.receives.clear();
   absl::Status status;
   {
     MutexLock lock(*mpi_lock_);
-    status = Post(operation, transfers, &pending);
+    status = Post(operation, transfers, &pending_);
   }
-  if (status.ok()) status = Wait(operation, &pending);
+  if (status.ok()) status = Wait(operation, &pending_);
   if (status.ok()) return status;
-  const Absent absent = Withdraw(&pending);
+  const Absent absent = Withdraw(&pending_);
   if (absl::IsDeadlineExceeded(status)) {
     // A rank that stops after its own data has arrived is seen only by the data it does not take.
     const std::string who = absent.silent.empty()

@@ -45,10 +45,13 @@ class Endpoint {
                                       const std::vector<Transfer>& transfers);
   [[nodiscard]] absl::StatusOr<std::unique_ptr<Endpoint>> Split(int color, int key);
   void Abort(const std::string& reason);
+  /// The group's failure, or an ancestor's, as far as it is known here.
+  [[nodiscard]] absl::Status CheckNow();
 
  private:
   struct Pending {
     std::vector<MPI_Request> requests;
+    std::vector<MPI_Status> statuses;
     std::vector<int> peers;     ///< of each request
     std::vector<int> receives;  ///< bytes expected; -1 for a send
   };
@@ -59,8 +62,7 @@ class Endpoint {
   absl::Status Post(const char* operation, const std::vector<Transfer>& transfers,
                     Pending* pending);
   absl::Status Wait(const char* operation, Pending* pending);
-  absl::Status CheckSizes(const char* operation, const Pending& pending,
-                          std::vector<MPI_Status>& statuses);
+  absl::Status CheckSizes(const char* operation, const Pending& pending);
   /// Ranks, as "1, 3": whose messages are missing, and who has not taken ours.
   struct Absent {
     std::string silent;
@@ -81,6 +83,7 @@ class Endpoint {
   int rank_ = 0;
   int size_ = 1;
   int sequence_ = 0;
+  Pending pending_;  // of the running exchange; kept for its memory
 
   Mutex state_;
   absl::Status failed_ ABSL_GUARDED_BY(state_);
