@@ -15,7 +15,7 @@ template <class T>
 AuxK<T>::AuxK(const Context& context, Reconstructor<T>& reconstructor)
     : context_(context),
       reconstructor_(reconstructor),
-      selector_(context.communicator, context.pool),
+      selector_(context.communicator, context.pool, context.shard),
       offered_(static_cast<std::size_t>(context.communicator.size())),
       g_(static_cast<std::size_t>(context.config.train.batch * context.d_out)),
       means_(static_cast<std::size_t>(context.d_out)) {
@@ -49,8 +49,8 @@ absl::Status AuxK<T>::Select(const Input& in, kernels::EncodeWorkspace<T>* works
   Phases inner;
   finite_ = true;
   const absl::Status selected =
-      selector_.Select(encode, *context_.config.sae.aux_k, context_.shard.count, offered_,
-                       workspace, &codes_, &finite_, &inner);
+      selector_.Select(encode, *context_.config.sae.aux_k, offered_, workspace, &codes_,
+                       &finite_, &inner);
   phases->aux += inner.encode + inner.select;
   phases->exchange += inner.exchange;
   SAE_RETURN_IF_ERROR(selected);

@@ -69,8 +69,7 @@ absl::StatusOr<T> BatchTopKActivation<T>::Cut(const kernels::Codes<T>& codes, st
 
 template <class T>
 absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes, T cut,
-                                                 std::int64_t ties, std::int64_t first_latent,
-                                                 Phases* phases) {
+                                                 std::int64_t ties, Phases* phases) {
   keep_.clear();
   if (ties < 0) return absl::OkStatus();
   std::vector<std::int64_t>& own = own_ties_;  // token * n + global latent, ascending
@@ -78,12 +77,13 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
   for (std::int64_t b = 0; b < codes.tokens; ++b) {
     for (std::int64_t e = codes.indptr[Size(b)]; e < codes.indptr[Size(b) + 1]; ++e) {
       if (codes.values[Size(e)] == cut)
-        own.push_back(b * context_.shard.latents + first_latent + codes.ids[Size(e)]);
+        own.push_back(b * context_.shard.latents + context_.shard.Global(codes.ids[Size(e)]));
     }
   }
   PhaseTimer timer(phases->exchange);
   tie_counts_.resize(Size(context_.communicator.size()));
-  const auto size = static_cast<std::int64_t>(own.size());
+  // No rank can have more winners than there are: its first ones are enough.
+  const auto size = std::min(static_cast<std::int64_t>(own.size()), ties);
   SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator, std::span<const std::int64_t>(&size, 1),
                                   std::span<std::int64_t>(tie_counts_), &ones_));
   std::vector<std::int64_t>& all = all_ties_;
@@ -131,7 +131,7 @@ absl::Status BatchTopKActivation<T>::Encode(const kernels::EncodeInput<T>& input
   if (found > kept) {
     std::int64_t ties = 0;
     SAE_ASSIGN_OR_RETURN(const T cut, Cut(out->codes, kept, &ties, phases));
-    SAE_RETURN_IF_ERROR(ResolveTies(out->codes, cut, ties, input.first_latent, phases));
+    SAE_RETURN_IF_ERROR(ResolveTies(out->codes, cut, ties, phases));
     PhaseTimer timer(phases->select);
     if (keep_.empty())
       keep_.assign(Size(std::count(out->codes.values.begin(),

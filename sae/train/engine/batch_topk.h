@@ -35,7 +35,7 @@ class BatchTopKActivation final : public Activation<T> {
                                       std::int64_t* ties, Phases* phases);
   /// Marks which of this rank's entries equal to the cut stay.
   [[nodiscard]] absl::Status ResolveTies(const kernels::Codes<T>& codes, T cut, std::int64_t ties,
-                                         std::int64_t first_latent, Phases* phases);
+                                         Phases* phases);
   [[nodiscard]] absl::Status FindSmallest(const Entries<T>& entries, Phases* phases);
   double theta() const { return weight_ > 0 ? mean_ / weight_ : 0; }
 

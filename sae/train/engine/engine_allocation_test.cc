@@ -101,6 +101,34 @@ TEST(EngineAllocationDense, ReluStepsInPlace) {
   EXPECT_EQ(AllocationsOfLaterSteps({"", Penalised("relu_l1")}, "fast", 0), 0);
 }
 
+// Two ranks: the in-process communicator's own small things aside.
+TEST(EngineAllocationSharded, StepsInPlace) {
+  for (const RunVariant& variant : testing::Float32Variants()) {
+    const std::string name = variant.name;
+    if (!name.starts_with("topk") && !name.starts_with("batchtopk")) continue;
+    config::TrialConfig config = testing::ConfigOf(variant, 2);
+    config.train.lr = 1e-7;
+    const std::vector<float> rows = testing::BatchesOf(config, variant.d_out, 1)[0];
+    std::int64_t before = 0, after = 0;
+    const absl::Status status = comm::RunInProcess(2, [&](comm::Communicator& c) -> absl::Status {
+      ThreadPool pool(2);
+      SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, testing::kRunWidth,
+                                                            variant.d_out, c, pool));
+      SAE_RETURN_IF_ERROR(engine->Initialise(rows));
+      for (int t = 0; t < 14; ++t) SAE_RETURN_IF_ERROR(engine->Step(rows));
+      SAE_RETURN_IF_ERROR(c.Barrier());
+      if (c.rank() == 0) before = large;
+      SAE_RETURN_IF_ERROR(c.Barrier());
+      for (int t = 0; t < 10; ++t) SAE_RETURN_IF_ERROR(engine->Step(rows));
+      SAE_RETURN_IF_ERROR(c.Barrier());
+      if (c.rank() == 0) after = large;
+      return c.Barrier();
+    });
+    EXPECT_TRUE(status.ok()) << status;
+    EXPECT_EQ(after - before, 0) << name;
+  }
+}
+
 constexpr std::int64_t kWidth = 64;
 constexpr std::int64_t kBatch = 1024;
 constexpr std::int64_t kL0 = 32;

@@ -24,7 +24,6 @@ kernels::EncodeInput<T> SaeEngine<T>::EncodeInputOf() {
   in.c = c_.data();
   in.latents = context_.shard.count;
   in.scale = batch_.scale();
-  in.first_latent = context_.shard.Global(0);
   if constexpr (std::is_same_v<T, float>) in.screen = screen_.get();
   return in;
 }

@@ -16,10 +16,9 @@ void PassThrough(Entries<T>* entries, LatentGradients<T>* gradients, ThreadPool&
 template <class T>
 TopKActivation<T>::TopKActivation(const Context& context)
     : context_(context),
-      selector_(context.communicator, context.pool),
-      offered_(static_cast<std::size_t>(context.communicator.size()), context.shard.count) {
-  selector_.set_narrows(context.config.sae.multi_topk);
-}
+      selector_(context.communicator, context.pool, context.shard,
+                context.config.sae.multi_topk ? context.config.sae.k : 0),
+      offered_(static_cast<std::size_t>(context.communicator.size()), context.shard.count) {}
 
 template <class T>
 absl::Status TopKActivation<T>::Encode(const kernels::EncodeInput<T>& input, bool training,
@@ -30,11 +29,11 @@ absl::Status TopKActivation<T>::Encode(const kernels::EncodeInput<T>& input, boo
   out->weighted = false;
   const std::int64_t width = wide_on_ ? std::min(4 * k, context_.shard.latents) : k;
   Entries<T>* first = wide_on_ ? &wide_ : out;
-  SAE_RETURN_IF_ERROR(selector_.Select(input, width, context_.shard.count, offered_, workspace,
-                                       &first->codes, &first->finite, phases));
+  SAE_RETURN_IF_ERROR(selector_.Select(input, width, offered_, workspace, &first->codes,
+                                       &first->finite, phases));
   if (!wide_on_) return absl::OkStatus();
   out->finite = wide_.finite;
-  selector_.Narrow(k, context_.shard.count, input.first_latent, &out->codes, phases);
+  selector_.Narrow(&out->codes, phases);
   return absl::OkStatus();
 }
 
