@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "sae/base/status.h"
 
@@ -19,6 +20,14 @@ class ActivationSource {
   /// Fills `rows` (a multiple of d float32 values, row-major) with the next rows in order,
   /// converting from the stored dtype. A batch may cross from one pass into the next.
   [[nodiscard]] virtual absl::Status Next(std::span<float> rows) = 0;
+  /// The next `rows` rows where they lie: in memory of the source, or in `room`. They stay as they are
+  /// until the next View or Next.
+  [[nodiscard]] virtual absl::StatusOr<std::span<const float>> View(std::int64_t rows,
+                                                                    std::vector<float>* room) {
+    room->resize(static_cast<std::size_t>(rows * d()));
+    SAE_RETURN_IF_ERROR(Next(*room));
+    return std::span<const float>(*room);
+  }
   /// Rows delivered since the start of pass 0: all that a checkpoint needs.
   virtual std::int64_t Position() const = 0;
   [[nodiscard]] virtual absl::Status Seek(std::int64_t position) = 0;

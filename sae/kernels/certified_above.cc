@@ -99,9 +99,10 @@ bool CertifiedAbove(const EncodeInput<float>& input, const float* lower, float f
                     EncodeWorkspace<float>* workspace, Codes<float>* out, ThreadPool& pool) {
   CertifiedWorkspace& work = BeginCertified(input, workspace, pool);
   const AboveSelector selector(input, lower, floor, work);
-  pool.ParallelFor(input.screen->blocks(), [&](std::int64_t begin, std::int64_t end, int worker) {
+  const auto blocks = [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t block = begin; block < end; ++block) selector.Block(block, worker);
-  });
+  };
+  RunBlocks(input.meeting, {input.screen->blocks(), kScreenGroup, blocks}, pool);
   GatherLists(work, out, pool);
   work.did = {};
   bool ok = lower == nullptr ? !std::isnan(floor) : Comparable(lower, input.latents);

@@ -174,9 +174,10 @@ bool CertifiedLargest(const EncodeInput<float>& input, std::int64_t count, float
   const float least = std::nextafter(std::max(floor, 0.0F), kInfinity);
   const LargestSelector selector(input, count, least, work);
   selector.Begin();
-  pool.ParallelFor(input.screen->blocks(), [&](std::int64_t begin, std::int64_t end, int worker) {
+  const auto blocks = [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t block = begin; block < end; ++block) selector.Block(block, worker);
-  });
+  };
+  RunBlocks(input.meeting, {input.screen->blocks(), kScreenGroup, blocks}, pool);
   selector.Finish();
   GatherLists(work, out, pool);
   work.did = {};

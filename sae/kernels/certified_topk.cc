@@ -185,9 +185,10 @@ bool CertifiedTopK(const EncodeInput<float>& input, EncodeWorkspace<float>* work
                    TopK<float>* out, ThreadPool& pool) {
   CertifiedWorkspace& work = BeginCertified(input, workspace, pool);
   CertifiedSelector selector(input, work, out);
-  pool.ParallelFor(input.screen->blocks(), [&](std::int64_t begin, std::int64_t end, int worker) {
+  const auto blocks = [&](std::int64_t begin, std::int64_t end, int worker) {
     for (std::int64_t block = begin; block < end; ++block) selector.Block(block, worker);
-  });
+  };
+  RunBlocks(input.meeting, {input.screen->blocks(), kScreenGroup, blocks}, pool);
   work.did = {};
   work.whole.clear();
   for (const Worker& worker : work.workers) {

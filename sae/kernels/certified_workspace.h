@@ -10,6 +10,9 @@
 
 namespace sae::kernels {
 
+/// Blocks of a group: as many tokens as a group of EncodeChunks has.
+inline constexpr std::int64_t kScreenGroup = kBlocksPerGroup * kTokensPerBlock / kScreenTokens;
+
 struct CertifiedWorkspace {
   struct Worker {
     AlignedVector<float> z;             ///< one screened chunk

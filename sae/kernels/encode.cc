@@ -120,12 +120,11 @@ void EncodeChunks(const EncodeInput<T>& input, EncodeWorkspace<T>* workspace, Th
   workspace->workers.resize(
       std::max(workspace->workers.size(), static_cast<std::size_t>(pool.size())));
   const std::int64_t blocks = (input.tokens + kTokensPerBlock - 1) / kTokensPerBlock;
-  pool.ParallelFor(blocks, [&](std::int64_t begin, std::int64_t end, int worker) {
-    for (std::int64_t block = begin; block < end; block += kBlocksPerGroup) {
-      EncodeGroup(input, count, block, std::min(block + kBlocksPerGroup, end), worker,
-                  workspace->workers[static_cast<std::size_t>(worker)], sink);
-    }
-  });
+  const auto group = [&](std::int64_t begin, std::int64_t end, int worker) {
+    EncodeGroup(input, count, begin, end, worker,
+                workspace->workers[static_cast<std::size_t>(worker)], sink);
+  };
+  RunBlocks(input.subset == nullptr ? input.meeting : nullptr, {blocks, kBlocksPerGroup, group}, pool);
 }
 
 template <class T>

@@ -17,6 +17,7 @@
 
 #include "sae/base/parallel.h"
 #include "sae/kernels/aligned.h"
+#include "sae/kernels/block_meeting.h"
 #include "sae/kernels/codes.h"
 #include "sae/kernels/filter.h"
 #include "sae/kernels/topk.h"
@@ -49,6 +50,9 @@ struct EncodeInput {
   /// (screen_dot.h), computed where the screen, prepared for this x and w, leaves a doubt
   /// (certified.h); of a subset, and in EncodeChunks, all of it is computed.
   const Screen* screen = nullptr;
+  /// Where not null: the pass over all latents (never that over a subset) is made together with those of
+  /// other encoders on the same tokens.
+  BlockMeeting* meeting = nullptr;
 };
 
 /// Buffers of one encoder; grown on first use.

@@ -29,6 +29,9 @@ float Up(double v) {
 
 std::int64_t RoundedUp(std::int64_t n, std::int64_t unit) { return (n + unit - 1) / unit * unit; }
 
+/// Length of a bf16 row.
+std::int64_t Padded(std::int64_t d) { return RoundedUp(d, 32); }
+
 using dnnl::memory;
 
 }  // namespace
@@ -57,7 +60,7 @@ struct Screen::Bf16 {
   };
 
   Bf16(std::int64_t latents, std::int64_t d)
-      : padded(RoundedUp(d, 32)), engine(dnnl::engine::kind::cpu, 0) {
+      : padded(Padded(d)), engine(dnnl::engine::kind::cpu, 0) {
     const OneOmpThread one;  // the primitive is laid out for that many
     const memory::desc x_desc({kScreenTokens, padded}, memory::data_type::bf16,
                               memory::format_tag::ab);
@@ -86,7 +89,6 @@ struct Screen::Bf16 {
   dnnl::reorder pack;
   std::int64_t stride = 0;              ///< bytes of a packed chunk
   AlignedVector<std::uint8_t> packed;   ///< all encoder rows
-  AlignedVector<std::uint16_t> tokens;  ///< whole blocks x padded
   std::vector<std::unique_ptr<Worker>> workers;
 };
 
@@ -138,40 +140,57 @@ void Screen::Prepare(const float* w, ThreadPool& pool) {
   });
 }
 
-void Screen::PrepareTokens(const float* x, std::int64_t tokens, ThreadPool& pool) {
-  SAE_CHECK_MSG(tokens >= 0, "%ld tokens", static_cast<long>(tokens));
+void ScreenTokens::Prepare(const float* x, std::int64_t tokens, std::int64_t d, bool bf16,
+                           ThreadPool& pool) {
+  SAE_CHECK_MSG(tokens >= 0 && d > 0, "%ld tokens x %ld", static_cast<long>(tokens),
+                static_cast<long>(d));
   x_ = x;
   tokens_ = tokens;
-  token_norms_.resize(static_cast<std::size_t>(tokens));
-  if (impl_ != nullptr) {
-    const auto room = static_cast<std::size_t>(blocks() * kScreenTokens * impl_->padded);
-    if (impl_->tokens.size() < room) impl_->tokens.resize(room);
+  d_ = d;
+  bf16_ = bf16;
+  norms_.resize(static_cast<std::size_t>(tokens));
+  const std::int64_t padded = Padded(d);
+  if (bf16) {
+    const auto room = static_cast<std::size_t>(RoundedUp(tokens, kScreenTokens) * padded);
+    if (rounded_.size() < room) rounded_.resize(room);
   }
   pool.ParallelFor(tokens, [&](std::int64_t begin, std::int64_t end, int) {
     for (std::int64_t t = begin; t < end; ++t) {
       RoundedNorms squares;
-      if (impl_ == nullptr) {
-        squares.exact = SumOfSquares(d_, x + t * d_);
+      if (bf16) {
+        squares = RoundRow(d, x + t * d, padded, rounded_.data() + t * padded);
       } else {
-        squares = RoundRow(d_, x + t * d_, impl_->padded, impl_->tokens.data() + t * impl_->padded);
+        squares.exact = SumOfSquares(d, x + t * d);
       }
-      token_norms_[static_cast<std::size_t>(t)] = {std::sqrt(squares.exact) * kUp,
-                                                   std::sqrt(squares.residual) * kUp};
+      norms_[static_cast<std::size_t>(t)] = {std::sqrt(squares.exact) * kUp,
+                                             std::sqrt(squares.residual) * kUp};
     }
   });
+}
+
+void Screen::PrepareTokens(const float* x, std::int64_t tokens, ThreadPool& pool) {
+  own_tokens_.Prepare(x, tokens, d_, bf16(), pool);
+  tokens_ = &own_tokens_;
+}
+
+void Screen::UseTokens(const ScreenTokens& tokens) {
+  SAE_CHECK_MSG(tokens.d() == d_ && tokens.bf16() == bf16(), "tokens of width %ld for a screen of %ld",
+                static_cast<long>(tokens.d()), static_cast<long>(d_));
+  tokens_ = &tokens;
 }
 
 void Screen::Product(std::int64_t block, std::int64_t chunk, int worker, float* z) const {
   const std::int64_t token = block * kScreenTokens;
   const std::int64_t latent = chunk * kScreenLatents;
   if (impl_ == nullptr) {
-    GemmTile(std::min(kScreenTokens, tokens_ - token), std::min(kScreenLatents, latents_ - latent),
-             d_, x_ + token * d_, d_, w_ + latent * d_, d_, z, kScreenLatents);
+    GemmTile(std::min(kScreenTokens, tokens() - token), std::min(kScreenLatents, latents_ - latent),
+             d_, x() + token * d_, d_, w_ + latent * d_, d_, z, kScreenLatents);
     return;
   }
   const OneOmpThread one;
   Bf16::Worker& own = *impl_->workers[static_cast<std::size_t>(worker)];
-  own.x.set_data_handle(impl_->tokens.data() + token * impl_->padded);
+  // oneDNN's handles are not const; this one is only read.
+  own.x.set_data_handle(const_cast<std::uint16_t*>(tokens_->rounded()) + token * impl_->padded);
   own.w.set_data_handle(impl_->packed.data() + chunk * impl_->stride);
   own.z.set_data_handle(z);
   impl_->matmul.execute(own.stream, {{DNNL_ARG_SRC, own.x},
@@ -199,11 +218,12 @@ void Screen::Bounds(float scale, const float* c, ScreenBounds* out) const {
   // Coefficients of r_i and w_i; the last two terms cover both roundings of scale * dot + c.
   double ratio = 0;
   double most_x = 0;
-  std::vector<double> of_w(token_norms_.size());
-  std::vector<double> of_r(token_norms_.size());
-  out->slope.resize(token_norms_.size());
-  for (std::size_t t = 0; t < token_norms_.size(); ++t) {
-    const Norms& n = token_norms_[t];
+  const std::vector<Norms>& token_norms = tokens_->norms();
+  std::vector<double> of_w(token_norms.size());
+  std::vector<double> of_r(token_norms.size());
+  out->slope.resize(token_norms.size());
+  for (std::size_t t = 0; t < token_norms.size(); ++t) {
+    const Norms& n = token_norms[t];
     const double x = n.exact + n.residual;
     const double size = most_w * (x + 1) * (s + 1) + most_c;
     if (!(size < 0x1p100)) {

@@ -40,6 +40,34 @@ struct ScreenBounds {
   std::vector<float> slope;  ///< tokens; infinite: decide by the reference
 };
 
+/// A bound on |row| and on |row - bf16(row)|.
+struct ScreenNorms {
+  double exact = 0, residual = 0;
+};
+
+/// The tokens' side of a screen: one serves every encoder of the same width. Rows are borrowed.
+class ScreenTokens {
+ public:
+  /// x [tokens, d], raw units; rounded to bf16 rows of whole multiples of 32 where `bf16` holds.
+  void Prepare(const float* x, std::int64_t tokens, std::int64_t d, bool bf16, ThreadPool& pool);
+
+  const float* x() const { return x_; }
+  std::int64_t tokens() const { return tokens_; }
+  std::int64_t d() const { return d_; }
+  bool bf16() const { return bf16_; }
+  const std::vector<ScreenNorms>& norms() const { return norms_; }
+  /// Whole blocks of kScreenTokens rows; with bf16.
+  const std::uint16_t* rounded() const { return rounded_.data(); }
+
+ private:
+  const float* x_ = nullptr;
+  std::int64_t tokens_ = 0;
+  std::int64_t d_ = 0;
+  bool bf16_ = false;
+  std::vector<ScreenNorms> norms_;
+  AlignedVector<std::uint16_t> rounded_;
+};
+
 class Screen {
  public:
   /// `bf16` is a wish: without HasBf16() the screen is float32.
@@ -52,14 +80,16 @@ class Screen {
   void Prepare(const float* w, ThreadPool& pool);
   /// Each batch: x [tokens, d], raw units.
   void PrepareTokens(const float* x, std::int64_t tokens, ThreadPool& pool);
+  /// Or one that others use as well, prepared for this width and bf16(): borrowed until the next.
+  void UseTokens(const ScreenTokens& tokens);
 
   bool bf16() const { return impl_ != nullptr; }
   std::int64_t latents() const { return latents_; }
   std::int64_t d() const { return d_; }
-  std::int64_t tokens() const { return tokens_; }
+  std::int64_t tokens() const { return tokens_->tokens(); }
   const float* w() const { return w_; }
-  const float* x() const { return x_; }
-  std::int64_t blocks() const { return (tokens_ + kScreenTokens - 1) / kScreenTokens; }
+  const float* x() const { return tokens_->x(); }
+  std::int64_t blocks() const { return (tokens() + kScreenTokens - 1) / kScreenTokens; }
   std::int64_t chunks() const { return (latents_ + kScreenLatents - 1) / kScreenLatents; }
   /// Threads that Product serves: the largest pool of a Prepare so far.
   int workers() const { return workers_; }
@@ -74,18 +104,16 @@ class Screen {
 
  private:
   struct Bf16;
-  struct Norms {
-    double exact = 0, residual = 0;  ///< |row|, |row - bf16(row)|: upper bounds
-  };
+  using Norms = ScreenNorms;
   void RoundChunk(std::int64_t chunk, int worker);
 
   const std::int64_t latents_;
   const std::int64_t d_;
-  std::int64_t tokens_ = 0;
   int workers_ = 0;
   const float* w_ = nullptr;
-  const float* x_ = nullptr;
-  std::vector<Norms> latent_norms_, token_norms_;
+  std::vector<Norms> latent_norms_;
+  ScreenTokens own_tokens_;
+  const ScreenTokens* tokens_ = &own_tokens_;
   std::unique_ptr<Bf16> impl_;  ///< null: float32
 };
 

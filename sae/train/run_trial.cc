@@ -10,11 +10,10 @@
 #include "sae/data/store_reader.h"
 #include "sae/data/store_source.h"
 #include "sae/train/engine/engine.h"
+#include "sae/train/trial_setup.h"
 
 namespace sae::train {
-namespace {
 namespace fs = std::filesystem;
-using StorePointer = std::shared_ptr<const data::ActivationStore>;
 
 absl::StatusOr<StorePointer> OpenStore(const config::RunConfig& config) {
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<data::ActivationStore> store, data::ActivationStore::Open(config.store));
@@ -27,13 +26,14 @@ absl::StatusOr<StorePointer> OpenStore(const config::RunConfig& config) {
   if (store->rows(data::Split::kTraining) == 0) {
     return absl::InvalidArgumentError(absl::StrCat("store ", config.store, " has no training rows"));
   }
-  SAE_RETURN_IF_ERROR(config::Validate(config.trial, store->d(), store->target_d()));
   return StorePointer(std::move(store));
 }
 
-data::RowKind KindOf(const config::TrialConfig& trial) {
+data::RowKind RowKindOf(const config::TrialConfig& trial) {
   return trial.sae.transcoder ? data::RowKind::kWithTargets : data::RowKind::kActivations;
 }
+
+namespace {
 
 absl::Status PrepareDisk(Env& env, const std::string& checkpoints, const config::TrialConfig& trial,
                          const data::ActivationStore& store) {
@@ -69,7 +69,7 @@ TrainerOptions OptionsFor(const config::RunConfig& config, const config::TrialCo
   o.sample_rows = store->rows(data::Split::kTraining);
   o.heldout_rows = store->rows(data::Split::kHeldout);
   o.d = store->d();
-  o.read_heldout = [store, kind = KindOf(trial)](std::int64_t first, std::span<float> rows) {
+  o.read_heldout = [store, kind = RowKindOf(trial)](std::int64_t first, std::span<float> rows) {
     return store->ReadRows(data::Split::kHeldout, first, rows, kind);
   };
   const auto& mean = trial.sae.transcoder ? store->manifest().target_mean : store->manifest().mean;
@@ -100,30 +100,42 @@ std::string InstructionSet() {
 }
 
 absl::StatusOr<Outcome> RunTrial(const config::RunConfig& config, const RunTrialParts& parts) {
-  comm::Communicator& communicator = *parts.communicator;
   absl::StatusOr<StorePointer> opened = OpenStore(config);
-  SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, opened.status()));
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts.communicator, opened.status()));
   const StorePointer store = *std::move(opened);
   parts.progress();
+  ThreadPool pool(static_cast<int>(config.run.threads));
+  data::StoreSource source(store, static_cast<std::uint64_t>(config.trial.train.data_seed), {}, RowKindOf(config.trial));
+  TrialStream stream;
+  stream.source = &source;
+  return TrainOnStream(config, store, parts, pool, stream);
+}
+
+absl::StatusOr<Outcome> TrainOnStream(const config::RunConfig& config, const StorePointer& store,
+                                      const RunTrialParts& parts, ThreadPool& pool, const TrialStream& stream) {
+  comm::Communicator& communicator = *parts.communicator;
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(
+      communicator, config::Validate(config.trial, store->d(), store->target_d())));
   const config::TrialConfig trial = config::Resolve(config.trial, store->d());
   absl::Status disk;
   if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, *store);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));
-  ThreadPool pool(static_cast<int>(config.run.threads));
   absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(
       trial, store->d(), trial.sae.transcoder ? store->target_d() : store->d(), communicator, pool);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, engine.status()));
-  data::StoreSource source(store, static_cast<std::uint64_t>(trial.train.data_seed), {}, KindOf(trial));
+  (*engine)->JoinGang(stream.gang);
   TrainerParts trainer_parts;
   trainer_parts.env = parts.env;
   trainer_parts.clock = parts.clock;
   trainer_parts.communicator = &communicator;
   trainer_parts.engine = engine->get();
-  trainer_parts.source = &source;
+  trainer_parts.source = stream.source;
   trainer_parts.events = parts.events;
   trainer_parts.stop_requested = parts.stop_requested;
   trainer_parts.progress = parts.progress;
-  return Trainer(std::move(trainer_parts), OptionsFor(config, trial, store)).Run();
+  TrainerOptions options = OptionsFor(config, trial, store);
+  if (stream.read_heldout) options.read_heldout = stream.read_heldout;
+  return Trainer(std::move(trainer_parts), std::move(options)).Run();
 }
 
 }  // namespace sae::train

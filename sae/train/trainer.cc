@@ -31,7 +31,6 @@ double ValueOr(const std::map<std::string, double>& values, const std::string& n
 
 Trainer::Trainer(TrainerParts parts, TrainerOptions options)
     : parts_(std::move(parts)), options_(std::move(options)), total_steps_(config::TotalSteps(options_.config)) {
-  batch_.resize(static_cast<std::size_t>(options_.config.train.batch * parts_.source->d()));
   if (options_.d == 0) options_.d = parts_.source->d();
   options_.heldout_rows = std::min(options_.heldout_rows, kMaxHeldoutRows);
   options_.sample_rows = std::min(options_.sample_rows, kMaxSampleRows);
@@ -93,13 +92,12 @@ absl::Status Trainer::Resume(const checkpoint::Latest& latest) {
 }
 
 absl::Status Trainer::Initialise() {
-  const auto rows = static_cast<std::size_t>(std::max<std::int64_t>(1, options_.sample_rows));
-  std::vector<float> sample(rows * static_cast<std::size_t>(parts_.source->d()));
-  absl::Status read = parts_.source->Next(sample);
-  if (read.ok()) read = parts_.source->Seek(0);
+  std::vector<float> room;
+  const auto sample = parts_.source->View(std::max<std::int64_t>(1, options_.sample_rows), &room);
+  const absl::Status read = sample.ok() ? parts_.source->Seek(0) : sample.status();
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, read));
   parts_.progress();
-  SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->Initialise(sample)));
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->Initialise(*sample)));
   position_ = 0;
   return absl::OkStatus();
 }
@@ -107,7 +105,9 @@ absl::Status Trainer::Initialise() {
 void Trainer::ReadBatch() {
   const absl::Duration start = parts_.clock->SinceBoot();
   position_ = parts_.source->Position();
-  pending_.Update(parts_.source->Next(batch_));
+  const auto batch = parts_.source->View(options_.config.train.batch, &room_);
+  pending_.Update(batch.status());
+  if (batch.ok()) batch_ = *batch;
   data_seconds_ += absl::ToDoubleSeconds(parts_.clock->SinceBoot() - start);
 }
 

@@ -100,7 +100,8 @@ class Trainer {
   TrainerParts parts_;
   TrainerOptions options_;
   std::int64_t total_steps_;
-  std::vector<float> batch_;
+  std::vector<float> room_;          // of the batch, where the source has none
+  std::span<const float> batch_;     // until the next is read
   std::int64_t position_ = 0;        // of the source before batch_ was read
   absl::Status pending_;             // this rank's, not yet shared
   std::int64_t saved_step_ = -1;

@@ -20,6 +20,8 @@
 
 namespace sae::train {
 
+class EngineGang;
+
 template <class T>
 class Engine {
  public:
@@ -65,6 +67,11 @@ class Engine {
   /// above 1 = never; the default is measured. Equal on every rank, and across a resume that is to
   /// be bit for bit.
   virtual void set_dense_density(double density) = 0;
+
+  /// From now on steps share with the gang's other engines what does not depend on parameters
+  /// (engine_gang.h). Before Initialise or a load; borrowed for the engine's life. An engine that
+  /// cannot share steps alone.
+  virtual void JoinGang(EngineGang* gang) { (void)gang; }
 };
 
 /// `config` is resolved and valid; `communicator.size() == config.ranks`. d_out: width of the

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "sae/train/engine/engine_gang.h"
 #include "sae/train/engine/jumprelu.h"
 
 namespace sae::train {
@@ -74,6 +75,16 @@ SaeEngine<T>::SaeEngine(const Context& context)
   gradients_.threshold.resize(parameters_.threshold.size());
   gradients_.norm.resize(norms_.size());
   if (o.penalty == model::Penalty::kTanh) gradients_.dense_delta.resize(n);
+}
+
+template <class T>
+void SaeEngine<T>::JoinGang(EngineGang* gang) {
+  if constexpr (std::is_same_v<T, float>) {
+    gang_ = gang;
+    batch_.set_gang(gang);
+  } else {
+    (void)gang;
+  }
 }
 
 template <class T>

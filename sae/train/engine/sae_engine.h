@@ -50,6 +50,7 @@ class SaeEngine final : public Engine<T> {
   model::State state() override;
   absl::Status StateLoaded() override;
   void set_dense_density(double density) override { dense_density_ = density; }
+  void JoinGang(EngineGang* gang) override;
 
  private:
   struct Losses {
@@ -135,6 +136,7 @@ class SaeEngine final : public Engine<T> {
   double input_scale_ = 0;    // 0 = not initialised
   double sample_variance_ = 0;
 
+  EngineGang* gang_ = nullptr;
   Batch<T> batch_;
   Reconstructor<T> reconstructor_;
   std::unique_ptr<Activation<T>> activation_;

@@ -120,7 +120,7 @@ absl::Status SaeEngine<T>::ScaleEncoder() {
       model::UnitDirection(seed, first + b, direction);
       for (std::int64_t j = 0; j < d; ++j) {
         const double bias = context_.options.pre_bias ? parameters_.b_dec[Size(j)] : 0;
-        batch_.x()[b * d + j] = static_cast<T>(input_scale_ * (direction[Size(j)] + bias));
+        batch_.own_x()[b * d + j] = static_cast<T>(input_scale_ * (direction[Size(j)] + bias));
       }
     }
     SAE_RETURN_IF_ERROR(Encode(true));

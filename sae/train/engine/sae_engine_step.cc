@@ -7,6 +7,7 @@
 
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/vector_ops.h"
+#include "sae/train/engine/engine_gang.h"
 #include "sae/train/engine/sae_engine.h"
 
 namespace sae::train {
@@ -24,7 +25,10 @@ kernels::EncodeInput<T> SaeEngine<T>::EncodeInputOf() {
   in.c = c_.data();
   in.latents = context_.shard.count;
   in.scale = batch_.scale();
-  if constexpr (std::is_same_v<T, float>) in.screen = screen_.get();
+  if constexpr (std::is_same_v<T, float>) {
+    in.screen = screen_.get();
+    if (gang_ != nullptr) in.meeting = &gang_->meeting();
+  }
   return in;
 }
 
@@ -44,7 +48,16 @@ absl::Status SaeEngine<T>::Encode(bool training) {
     if constexpr (std::is_same_v<T, float>) {
       if (screen_ != nullptr) {
         screen_->Prepare(parameters_.w_enc.data(), context_.pool);
-        screen_->PrepareTokens(batch_.x(), batch_.tokens(), context_.pool);
+        const float* x = batch_.x();
+        const kernels::ScreenTokens* shared =
+            gang_ == nullptr ? nullptr
+                             : gang_->Tokens(x, batch_.tokens(), context_.d, screen_->bf16(),
+                                             context_.pool);
+        if (shared != nullptr) {
+          screen_->UseTokens(*shared);
+        } else {
+          screen_->PrepareTokens(x, batch_.tokens(), context_.pool);
+        }
       }
     }
   }
