@@ -52,6 +52,7 @@ struct ThreadView {
 extern __thread const ThreadView* current_thread;
 
 enum class WarpOp {
+  kBarrier,
   kShuffle,
   kShuffleUp,
   kShuffleDown,
