@@ -128,9 +128,6 @@ std::unique_ptr<Communicator> CreateSelf();
 /// MPI_COMM_WORLD, duplicated. MPI must be initialised (FAILED_PRECONDITION) with at least
 /// MPI_THREAD_SERIALIZED. `deadline` bounds each operation. UNIMPLEMENTED when built without MPI.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Communicator>> CreateMpi(absl::Duration deadline);
-/// UNIMPLEMENTED when built without NCCL.
-[[nodiscard]] absl::StatusOr<std::unique_ptr<Communicator>> CreateNccl();
-
 /// Runs `fn` once a rank, each on its own thread, over an in-process group. A rank that returns an
 /// error aborts the group. Returns the first error by rank (ABORTED ones last), annotated with its
 /// rank.

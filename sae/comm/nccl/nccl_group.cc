@@ -1,0 +1,272 @@
+#include "sae/comm/nccl/nccl_group.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include "sae/base/clock.h"
+#include "sae/comm/backoff.h"
+
+namespace sae::comm {
+namespace {
+
+// How often a rank that waits looks for an abort note, which may be a look into a shared folder.
+constexpr absl::Duration kAskEvery = absl::Milliseconds(20);
+// How long a stream may take to end after ncclCommAbort.
+constexpr absl::Duration kJoin = absl::Seconds(10);
+
+ncclConfig_t NonBlocking() {
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  return config;
+}
+
+}  // namespace
+
+absl::Status FromNccl(const std::string& what, ncclResult_t result, const char* detail) {
+  std::string message = absl::StrCat(what, ": NCCL: ", ncclGetErrorString(result));
+  if (detail != nullptr && detail[0] != '\0') absl::StrAppend(&message, ": ", detail);
+  switch (result) {
+    case ncclSuccess:
+      return absl::OkStatus();
+    case ncclInvalidArgument:
+    case ncclInvalidUsage:
+      return absl::InvalidArgumentError(message);
+    case ncclSystemError:
+    case ncclRemoteError:
+      return absl::UnavailableError(message);
+    default:
+      return absl::InternalError(message);
+  }
+}
+
+absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Create(const NcclOptions& options) {
+  if (options.size < 1 || options.rank < 0 || options.rank >= options.size) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("NCCL: rank ", options.rank, " of ", options.size));
+  }
+  if (options.rendezvous == nullptr || options.runtime == nullptr) {
+    return absl::InvalidArgumentError("NCCL: a rendezvous and a device runtime are needed");
+  }
+  SAE_RETURN_IF_ERROR(options.runtime->BindThread());  // NCCL takes the thread's device
+  std::shared_ptr<NcclGroup> group(new NcclGroup(options));
+  SAE_ASSIGN_OR_RETURN(group->event_, options.runtime->CreateEvent());
+  SAE_RETURN_IF_ERROR(group->Start());
+  return group;
+}
+
+absl::Status NcclGroup::Start() {
+  const std::string key = absl::StrCat(options_.name, ".id");
+  ncclUniqueId id{};
+  if (rank() == 0) {
+    SAE_RETURN_IF_ERROR(FromNccl("ncclGetUniqueId", ncclGetUniqueId(&id), nullptr));
+    SAE_RETURN_IF_ERROR(
+        options_.rendezvous->Publish(key, std::string(id.internal, sizeof(id.internal))));
+  } else {
+    SAE_ASSIGN_OR_RETURN(const std::string blob,
+                         options_.rendezvous->Fetch(key, 0, options_.deadline));
+    if (blob.size() != sizeof(id.internal)) {
+      return absl::InternalError(
+          absl::StrCat("NCCL: a unique id of ", blob.size(), " bytes from rank 0"));
+    }
+    std::memcpy(id.internal, blob.data(), blob.size());
+  }
+  ncclConfig_t config = NonBlocking();
+  ncclResult_t result = ncclSuccess;
+  {
+    MutexLock lock(calls_);
+    result = ncclCommInitRankConfig(&comm_, size(), id, rank(), &config);
+  }
+  return Settle("start", result);
+}
+
+NcclGroup::~NcclGroup() {
+  if (LocalFailure().ok()) {
+    MutexLock lock(calls_);
+    ncclResult_t result = comm_ == nullptr ? ncclInvalidArgument : ncclCommFinalize(comm_);
+    Backoff backoff;
+    while (result == ncclInProgress && backoff.waited() < std::min(kJoin, options_.deadline)) {
+      backoff.Pause();
+      if (ncclCommGetAsyncError(comm_, &result) != ncclSuccess) break;
+    }
+    if (result == ncclSuccess) {
+      (void)ncclCommDestroy(comm_);
+      comm_ = nullptr;
+    }
+  }
+  Kill();
+  if (event_ != nullptr) options_.runtime->DestroyEvent(event_);
+}
+
+ncclResult_t NcclGroup::AsyncError() {
+  MutexLock lock(calls_);
+  if (comm_ == nullptr) return ncclSuccess;
+  ncclResult_t state = ncclSuccess;
+  const ncclResult_t result = ncclCommGetAsyncError(comm_, &state);
+  return result == ncclSuccess ? state : result;
+}
+
+absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result) {
+  Backoff backoff;
+  while (result == ncclInProgress) {
+    if (absl::Status status = Heard(false); !status.ok()) return Fail(std::move(status));
+    if (backoff.waited() > options_.deadline) return TimedOut(operation);
+    backoff.Pause();
+    result = AsyncError();
+  }
+  if (result != ncclSuccess) return Failed(operation, result);
+  // The communicator may have gone while this thread polled.
+  if (absl::Status status = LocalFailure(); !status.ok()) return Fail(std::move(status));
+  return absl::OkStatus();
+}
+
+absl::Status NcclGroup::Enqueue(const char* operation,
+                                absl::FunctionRef<ncclResult_t(ncclComm_t)> call) {
+  SAE_RETURN_IF_ERROR(CheckBefore());
+  ncclResult_t result = ncclSuccess;
+  {
+    MutexLock lock(calls_);
+    if (comm_ != nullptr) result = call(comm_);
+  }
+  return Settle(operation, result);
+}
+
+absl::Status NcclGroup::Wait(const char* operation, void* stream) {
+  waited_ = stream;
+  absl::Status status = options_.runtime->RecordEvent(event_, stream);
+  if (!status.ok()) return Fail(std::move(status));
+  Backoff backoff;
+  for (;;) {
+    const absl::StatusOr<bool> done = options_.runtime->QueryEvent(event_);
+    if (!done.ok()) return Fail(done.status());
+    const ncclResult_t state = AsyncError();
+    if (state != ncclSuccess && state != ncclInProgress) return Failed(operation, state);
+    status = Heard(false);
+    if (!status.ok()) return Fail(std::move(status));
+    if (*done) return absl::OkStatus();
+    if (backoff.waited() > options_.deadline) return TimedOut(operation);
+    backoff.Pause();
+  }
+}
+
+absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Split(const std::shared_ptr<NcclGroup>& whole,
+                                                            int color, int key) {
+  NcclOptions options = whole->options_;
+  options.name = "part";
+  std::shared_ptr<NcclGroup> part(new NcclGroup(options));
+  part->whole_ = whole;
+  SAE_ASSIGN_OR_RETURN(part->event_, options.runtime->CreateEvent());
+  ncclConfig_t config = NonBlocking();
+  {
+    MutexLock lock(part->calls_);
+    // NCCL fills it in only when the whole has settled.
+    ncclComm_t* const made = &part->comm_;
+    SAE_RETURN_IF_ERROR(whole->Enqueue(
+        "Split", [&](ncclComm_t comm) { return ncclCommSplit(comm, color, key, made, &config); }));
+    if (part->comm_ == nullptr) return absl::InternalError("Split: NCCL made no communicator");
+  }
+  SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress));
+  {
+    MutexLock lock(part->calls_);
+    if (part->comm_ == nullptr) return part->LocalFailure();
+    ncclResult_t result = ncclCommUserRank(part->comm_, &part->options_.rank);
+    if (result == ncclSuccess) result = ncclCommCount(part->comm_, &part->options_.size);
+    SAE_RETURN_IF_ERROR(FromNccl("Split", result, nullptr));
+  }
+  SAE_ASSIGN_OR_RETURN(part->part_rendezvous_,
+                       whole->options_.rendezvous->Split(color, key, part->rank(), part->size()));
+  part->options_.rendezvous = part->part_rendezvous_.get();
+  return part;
+}
+
+absl::Status NcclGroup::LocalFailure() {
+  for (NcclGroup* group = this; group != nullptr; group = group->whole_.get()) {
+    MutexLock lock(group->state_);
+    SAE_RETURN_IF_ERROR(group->failed_);
+  }
+  return absl::OkStatus();
+}
+
+absl::Status NcclGroup::Heard(bool now) {
+  SAE_RETURN_IF_ERROR(LocalFailure());
+  const std::int64_t us = absl::ToInt64Microseconds(RealClock().SinceBoot());
+  if (!now && us - asked_us_.load() < absl::ToInt64Microseconds(kAskEvery)) return absl::OkStatus();
+  asked_us_.store(us);
+  return options_.rendezvous->Check();
+}
+
+absl::Status NcclGroup::Check() {
+  absl::Status status = Heard(true);
+  return status.ok() ? status : Fail(std::move(status));
+}
+
+absl::Status NcclGroup::CheckBefore() {
+  absl::Status status = Heard(false);
+  if (status.ok()) return status;
+  return absl::AbortedError(Message(Fail(std::move(status))));
+}
+
+absl::Status NcclGroup::Fail(absl::Status status) {
+  {
+    MutexLock lock(state_);
+    if (failed_.ok()) failed_ = std::move(status);
+    status = failed_;
+  }
+  Kill();
+  Join();
+  return status;
+}
+
+void NcclGroup::Kill() {
+  MutexLock lock(calls_);
+  if (comm_ != nullptr) (void)ncclCommAbort(std::exchange(comm_, nullptr));
+}
+
+void NcclGroup::Join() {
+  // Event and stream belong to the thread that calls operations.
+  if (waited_ == nullptr) return;
+  waited_ = nullptr;
+  Backoff backoff;
+  while (backoff.waited() < kJoin) {
+    const absl::StatusOr<bool> done = options_.runtime->QueryEvent(event_);
+    if (!done.ok() || *done) return;
+    backoff.Pause();
+  }
+}
+
+absl::Status NcclGroup::Failed(const char* operation, ncclResult_t result) {
+  std::string detail;
+  {
+    MutexLock lock(calls_);
+    if (const char* last = ncclGetLastError(comm_); last != nullptr) detail = last;
+  }
+  const absl::Status status = Fail(FromNccl(operation, result, detail.c_str()));
+  options_.rendezvous->Abort(Message(status));
+  return status;
+}
+
+absl::Status NcclGroup::TimedOut(const char* operation) {
+  Kill();
+  const std::string after = absl::FormatDuration(options_.deadline);
+  if (whole_ != nullptr && part_rendezvous_ == nullptr) {  // a part that is not made yet
+    return Fail(absl::DeadlineExceededError(absl::StrCat(operation, ": not done after ", after)));
+  }
+  const absl::Status roll =
+      options_.rendezvous->RollCall(absl::StrCat(options_.name, ".stuck"), options_.roll_call);
+  return Fail(absl::DeadlineExceededError(
+      roll.ok() ? absl::StrCat(operation, ": not done after ", after,
+                               ", though every rank is there: do all make the same calls?")
+                : absl::StrCat(operation, ": ", Message(roll), " after ", after)));
+}
+
+void NcclGroup::Abort(const std::string& reason) {
+  {
+    MutexLock lock(state_);
+    if (!failed_.ok()) return;
+    failed_ = absl::AbortedError(absl::StrCat("rank ", rank(), ": ", reason));
+  }
+  options_.rendezvous->Abort(reason);
+  Kill();
+}
+
+}  // namespace sae::comm

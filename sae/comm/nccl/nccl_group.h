@@ -1,0 +1,76 @@
+#pragma once
+// One ncclComm_t, non-blocking, with a deadline and one failure that stays. Private to the backend:
+// it shows NCCL's types. Enqueue, Wait and Split come from one thread; Abort and Check from any.
+// Owns the communicator and an event; aborts or finalises in the destructor, within the deadline. A
+// part holds its whole alive, and fails with it.
+
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "absl/functional/function_ref.h"
+#include <nccl.h>
+
+#include "sae/base/mutex.h"
+#include "sae/comm/nccl/nccl.h"
+
+namespace sae::comm {
+
+class NcclGroup {
+ public:
+  static absl::StatusOr<std::shared_ptr<NcclGroup>> Create(const NcclOptions& options);
+  ~NcclGroup();
+  NcclGroup(const NcclGroup&) = delete;
+  NcclGroup& operator=(const NcclGroup&) = delete;
+
+  int rank() const { return options_.rank; }
+  int size() const { return options_.size; }
+  DeviceRuntime& runtime() { return *options_.runtime; }
+
+  /// Hands `call` the communicator, and waits until NCCL has taken in what it enqueued.
+  [[nodiscard]] absl::Status Enqueue(const char* operation,
+                                     absl::FunctionRef<ncclResult_t(ncclComm_t)> call);
+  /// Until all that is in `stream` now is done.
+  [[nodiscard]] absl::Status Wait(const char* operation, void* stream);
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<NcclGroup>> Split(
+      const std::shared_ptr<NcclGroup>& whole, int color, int key);
+  void Abort(const std::string& reason);
+  [[nodiscard]] absl::Status Check();
+  /// For the start of an operation: a failure of before is ABORTED.
+  [[nodiscard]] absl::Status CheckBefore();
+
+ private:
+  explicit NcclGroup(const NcclOptions& options) : options_(options) {}
+
+  absl::Status Start();
+  /// Polls until NCCL is out of ncclInProgress.
+  absl::Status Settle(const char* operation, ncclResult_t result);
+  /// The state of the communicator now; ncclSuccess when it is gone, for then failed_ says why.
+  ncclResult_t AsyncError();
+  absl::Status TimedOut(const char* operation);
+  absl::Status Failed(const char* operation, ncclResult_t result);
+  /// Keeps `status` when it is the first, frees what waits on the device, and returns the first.
+  absl::Status Fail(absl::Status status);
+  void Kill();
+  void Join();
+  absl::Status LocalFailure();
+  /// LocalFailure, and what the rendezvous knows, asked now and then.
+  absl::Status Heard(bool now);
+
+  NcclOptions options_;
+  std::shared_ptr<NcclGroup> whole_;
+  std::unique_ptr<Rendezvous> part_rendezvous_;  // options_.rendezvous of a part
+  void* event_ = nullptr;
+  void* waited_ = nullptr;  // the stream to wait for after an abort, or null
+
+  Mutex calls_;  // around calls of NCCL on this communicator, which are short
+  ncclComm_t comm_ ABSL_GUARDED_BY(calls_) = nullptr;
+  Mutex state_;
+  absl::Status failed_ ABSL_GUARDED_BY(state_);
+  std::atomic<std::int64_t> asked_us_{0};  // when the rendezvous was asked last
+};
+
+/// `what: text`, with the code that fits.
+absl::Status FromNccl(const std::string& what, ncclResult_t result, const char* detail);
+
+}  // namespace sae::comm

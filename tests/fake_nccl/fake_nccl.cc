@@ -1,0 +1,397 @@
+#include "tests/fake_nccl/fake_nccl.h"
+
+#include <algorithm>
+#include <atomic>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <random>
+#include <unistd.h>
+#include <utility>
+
+#include "sae/base/clock.h"
+#include "sae/base/mutex.h"
+#include "sae/comm/backoff.h"
+#include "tests/fake_nccl/channel.h"
+#include "tests/fake_nccl/nccl.h"
+#include "tests/fake_nccl/task.h"
+
+namespace fake_nccl {
+namespace {
+
+/// What a process's NCCL would keep: its settings, and all communicators ever made, which stay so
+/// that a graph or a late call finds its own.
+struct Library {
+  Settings settings;
+  sae::Mutex mu;
+  std::vector<std::unique_ptr<ncclComm>> comms ABSL_GUARDED_BY(mu);
+};
+
+Library& TheLibrary() {
+  static Library& library = *new Library;  // streams may still call while the process ends
+  return library;
+}
+
+[[noreturn]] void Misuse(const char* what) {
+  std::fprintf(stderr, "fake NCCL: %s\n", what);
+  std::abort();
+}
+
+}  // namespace
+}  // namespace fake_nccl
+
+using fake_nccl::Board;
+using fake_nccl::Fault;
+using fake_nccl::Kind;
+using fake_nccl::Misuse;
+using fake_nccl::Op;
+using fake_nccl::TheLibrary;
+
+/// A group of calls in a stream.
+struct Task {
+  ncclComm* comm;
+  std::vector<Op> ops;
+};
+
+struct ncclComm {
+  int rank = 0;
+  int ranks = 1;
+  bool first = false;  // faults with a number concern this one
+  std::string path;
+  std::unique_ptr<fake_nccl::SharedBoard> board;
+
+  std::atomic<bool> aborted{false};
+  std::atomic<int> running{0};
+  std::atomic<int> executed{0};
+  std::atomic<ncclResult_t> error{ncclSuccess};
+  // Below: of the thread that calls, which the backend sees to.
+  bool gone = false;
+  bool joined = false;
+  int polls = 0;  // for which it is still in progress
+  int splits = 0;
+  ncclComm** split_into = nullptr;
+  int split_color = 0;
+  int split_key = 0;
+  std::vector<std::unique_ptr<Task>> tasks;
+
+  const Fault* Find(Kind kind, int operation) const {
+    for (const Fault& fault : TheLibrary().settings.faults) {
+      if (fault.kind == kind && (fault.operation == -1 || (first && fault.operation == operation)))
+        return &fault;
+    }
+    return nullptr;
+  }
+};
+
+namespace {
+
+ncclComm* NewComm(int rank, int ranks, bool first, const std::string& path) {
+  auto comm = std::make_unique<ncclComm>();
+  comm->rank = rank;
+  comm->ranks = ranks;
+  comm->first = first;
+  comm->path = path;
+  comm->board = std::make_unique<fake_nccl::SharedBoard>(path);
+  Board* board = comm->board->get();
+  if (board == nullptr) return nullptr;
+  int said = 0;
+  if (!board->ranks.compare_exchange_strong(said, ranks) && said != ranks) return nullptr;
+  if (const Fault* slow = comm->Find(Kind::kSlowStart, 0); slow != nullptr)
+    comm->polls = slow->amount;
+  if (comm->Find(Kind::kNeverStarts, 0) == nullptr) board->joined.fetch_add(1);
+  fake_nccl::Library& library = TheLibrary();
+  sae::MutexLock lock(library.mu);
+  library.comms.push_back(std::move(comm));
+  return library.comms.back().get();
+}
+
+void MustLive(const ncclComm* comm, const char* call) {
+  if (comm == nullptr || comm->gone) Misuse(call);
+}
+
+/// A split ends when every rank has said its color.
+void AdvanceSplit(ncclComm* comm) {
+  const auto& notes = comm->board->get()->splits[static_cast<std::size_t>(comm->splits - 1)];
+  std::vector<std::pair<int, int>> members;  // key, rank
+  for (int r = 0; r < comm->ranks; ++r) {
+    const fake_nccl::SplitNote& note = notes[static_cast<std::size_t>(r)];
+    if (note.said.load(std::memory_order_acquire) == 0) return;
+    if (note.color == comm->split_color) members.emplace_back(note.key, r);
+  }
+  std::sort(members.begin(), members.end());
+  const auto own =
+      std::find(members.begin(), members.end(), std::pair(comm->split_key, comm->rank));
+  ncclComm* part = NewComm(
+      static_cast<int>(own - members.begin()), static_cast<int>(members.size()), false,
+      comm->path + ".s" + std::to_string(comm->splits) + "c" + std::to_string(comm->split_color));
+  if (part == nullptr) comm->error = ncclSystemError;
+  *std::exchange(comm->split_into, nullptr) = part;
+}
+
+ncclResult_t StateOf(ncclComm* comm) {
+  if (comm->error != ncclSuccess) return comm->error;
+  if (!comm->joined) {
+    if (comm->Find(Kind::kFailedStart, 0) != nullptr) return ncclSystemError;
+    comm->joined = comm->board->get()->joined.load() == comm->ranks;
+    if (!comm->joined) return ncclInProgress;
+  }
+  if (comm->polls > 0) {
+    --comm->polls;
+    return ncclInProgress;
+  }
+  if (comm->split_into != nullptr) AdvanceSplit(comm);
+  return comm->split_into != nullptr ? ncclInProgress : comm->error.load();
+}
+
+/// The task's turn in the stream has come.
+void Execute(void* data) {
+  auto* const task = static_cast<Task*>(data);
+  ncclComm* const comm = task->comm;
+  const int number = comm->executed.fetch_add(1);
+  if (comm->aborted) return;
+  comm->running.fetch_add(1);
+  const auto aborted = [comm] { return comm->aborted.load(); };
+  const auto wait_for_abort = [&] {
+    sae::comm::Backoff backoff;
+    while (!aborted()) backoff.Pause();
+  };
+  if (comm->Find(Kind::kRemoteError, number) != nullptr) {
+    comm->error = ncclRemoteError;
+    wait_for_abort();
+  } else if (comm->Find(Kind::kHang, number) != nullptr) {
+    wait_for_abort();
+  } else if (const Fault* stuck = comm->Find(Kind::kStuck, number); stuck != nullptr) {
+    wait_for_abort();
+    comm->running.fetch_sub(1);  // an abort that does not wait for the device
+    sae::RealClock().SleepFor(absl::Milliseconds(stuck->amount));
+    return;
+  } else {
+    const bool dies = comm->Find(Kind::kDie, number) != nullptr;
+    const auto half_sent = [dies] {
+      if (dies) ::kill(::getpid(), SIGKILL);
+    };
+    const fake_nccl::Outcome outcome =
+        RunOps(comm->board->get(), comm->rank, comm->ranks, task->ops, aborted, half_sent);
+    if (outcome == fake_nccl::Outcome::kMismatch) {
+      comm->error = ncclInvalidUsage;
+      wait_for_abort();
+    }
+  }
+  comm->running.fetch_sub(1);
+}
+
+/// Calls between ncclGroupStart and ncclGroupEnd; NCCL keeps them by thread as well.
+struct Group {
+  int depth = 0;
+  ncclComm* comm = nullptr;
+  void* stream = nullptr;
+  std::vector<Op> ops;
+};
+thread_local Group group;
+
+ncclResult_t Launch() {
+  ncclComm* const comm = std::exchange(group.comm, nullptr);
+  if (comm == nullptr) return ncclSuccess;  // an empty group
+  comm->tasks.push_back(std::make_unique<Task>(Task{comm, std::exchange(group.ops, {})}));
+  const int number = static_cast<int>(comm->tasks.size()) - 1;
+  if (comm->Find(Kind::kBadEnqueue, number) != nullptr) return ncclUnhandledCudaError;
+  const absl::Status status =
+      TheLibrary().settings.runtime->HostCallback(Execute, comm->tasks.back().get(), group.stream);
+  if (!status.ok()) return ncclUnhandledCudaError;
+  const Fault* slow = comm->Find(Kind::kSlowEnqueue, number);
+  if (slow == nullptr) return ncclSuccess;
+  comm->polls += slow->amount;
+  return ncclInProgress;
+}
+
+ncclResult_t Add(ncclComm* comm, cudaStream_t stream, const Op& op) {
+  MustLive(comm, "an operation on a communicator that is gone");
+  if (!comm->joined || comm->polls > 0 || comm->split_into != nullptr)
+    Misuse("an operation while the communicator is in progress");
+  if (op.count > 0 && op.input == nullptr && op.output == nullptr) return ncclInvalidArgument;
+  const bool message = op.call == fake_nccl::Call::kSend || op.call == fake_nccl::Call::kRecv;
+  if (op.peer < 0 || op.peer >= comm->ranks) return ncclInvalidArgument;
+  if (message && group.depth == 0) Misuse("a message outside of a group");
+  if (group.comm != nullptr && (group.comm != comm || group.stream != stream))
+    Misuse("a group over two communicators or streams");
+  group.comm = comm;
+  group.stream = stream;
+  group.ops.push_back(op);
+  return group.depth > 0 ? ncclSuccess : Launch();
+}
+
+Op Make(fake_nccl::Call call, const void* input, void* output, std::size_t count,
+        ncclDataType_t type, ncclRedOp_t op, int peer) {
+  return {.call = call,
+          .input = static_cast<const unsigned char*>(input),
+          .output = static_cast<unsigned char*>(output),
+          .count = count,
+          .type = type,
+          .op = op,
+          .peer = peer};
+}
+
+}  // namespace
+
+namespace fake_nccl {
+
+void Configure(const Settings& settings) { TheLibrary().settings = settings; }
+
+int Live() {
+  Library& library = TheLibrary();
+  sae::MutexLock lock(library.mu);
+  return static_cast<int>(std::count_if(library.comms.begin(), library.comms.end(),
+                                        [](const auto& comm) { return !comm->gone; }));
+}
+
+}  // namespace fake_nccl
+
+extern "C" {
+
+const char* ncclGetErrorString(ncclResult_t result) {
+  switch (result) {
+    case ncclSuccess:
+      return "no error";
+    case ncclUnhandledCudaError:
+      return "unhandled cuda error";
+    case ncclSystemError:
+      return "unhandled system error";
+    case ncclInternalError:
+      return "internal error";
+    case ncclInvalidArgument:
+      return "invalid argument";
+    case ncclInvalidUsage:
+      return "invalid usage";
+    case ncclRemoteError:
+      return "remote process exited or there was a network error";
+    case ncclInProgress:
+      return "operation in progress";
+  }
+  return "unknown";
+}
+
+const char* ncclGetLastError(ncclComm_t) { return "injected"; }
+
+ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
+  std::random_device random;
+  const std::string name = "comm-" + std::to_string(::getpid()) + "-" + std::to_string(random());
+  std::memset(id->internal, 0, sizeof(id->internal));
+  std::memcpy(id->internal, name.data(), name.size());
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommInitRankConfig(ncclComm_t* comm, int ranks, ncclUniqueId id, int rank,
+                                    ncclConfig_t* config) {
+  if (config->blocking != 0) Misuse("only non-blocking communicators are offered");
+  if (ranks > fake_nccl::kMaxRanks || rank < 0 || rank >= ranks) return ncclInvalidArgument;
+  *comm = NewComm(rank, ranks, true, TheLibrary().settings.folder + "/" + id.internal);
+  return *comm == nullptr ? ncclSystemError : ncclInProgress;
+}
+
+ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part,
+                           ncclConfig_t* config) {
+  MustLive(comm, "a split of a communicator that is gone");
+  if (config->blocking != 0) Misuse("only non-blocking communicators are offered");
+  if (comm->splits == fake_nccl::kMaxSplits) Misuse("more splits than the fake has room for");
+  fake_nccl::SplitNote& note =
+      comm->board->get()
+          ->splits[static_cast<std::size_t>(comm->splits++)][static_cast<std::size_t>(comm->rank)];
+  note.color = color;
+  note.key = key;
+  note.said.store(1, std::memory_order_release);
+  comm->split_into = part;
+  comm->split_color = color;
+  comm->split_key = key;
+  return ncclInProgress;
+}
+
+ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
+  MustLive(comm, "a question to a communicator that is gone");
+  *error = StateOf(comm);
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommFinalize(ncclComm_t comm) {
+  MustLive(comm, "a communicator that is gone is finalised");
+  comm->polls += 2;
+  return ncclInProgress;
+}
+
+ncclResult_t ncclCommDestroy(ncclComm_t comm) {
+  MustLive(comm, "a communicator that is gone is destroyed");
+  if (comm->running != 0) Misuse("a communicator with running operations is destroyed");
+  comm->gone = true;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommAbort(ncclComm_t comm) {
+  MustLive(comm, "a communicator that is gone is aborted");
+  comm->gone = true;
+  comm->split_into = nullptr;
+  comm->aborted = true;
+  sae::comm::Backoff backoff;
+  while (comm->running != 0) backoff.Pause();
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommCount(const ncclComm_t comm, int* count) {
+  MustLive(comm, "the size of a communicator that is gone");
+  *count = comm->ranks;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
+  MustLive(comm, "the rank in a communicator that is gone");
+  *rank = comm->rank;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGroupStart() {
+  ++group.depth;
+  return ncclSuccess;
+}
+
+ncclResult_t ncclGroupEnd() {
+  if (group.depth == 0) return ncclInvalidUsage;
+  return --group.depth > 0 ? ncclSuccess : Launch();
+}
+
+ncclResult_t ncclAllReduce(const void* input, void* output, std::size_t count, ncclDataType_t type,
+                           ncclRedOp_t op, ncclComm_t comm, cudaStream_t stream) {
+  return Add(comm, stream, Make(fake_nccl::Call::kAllReduce, input, output, count, type, op, 0));
+}
+
+ncclResult_t ncclReduceScatter(const void* input, void* output, std::size_t count,
+                               ncclDataType_t type, ncclRedOp_t op, ncclComm_t comm,
+                               cudaStream_t stream) {
+  return Add(comm, stream,
+             Make(fake_nccl::Call::kReduceScatter, input, output, count, type, op, 0));
+}
+
+ncclResult_t ncclAllGather(const void* input, void* output, std::size_t count, ncclDataType_t type,
+                           ncclComm_t comm, cudaStream_t stream) {
+  return Add(comm, stream,
+             Make(fake_nccl::Call::kAllGather, input, output, count, type, ncclSum, 0));
+}
+
+ncclResult_t ncclBroadcast(const void* input, void* output, std::size_t count, ncclDataType_t type,
+                           int root, ncclComm_t comm, cudaStream_t stream) {
+  return Add(comm, stream,
+             Make(fake_nccl::Call::kBroadcast, input, output, count, type, ncclSum, root));
+}
+
+ncclResult_t ncclSend(const void* input, std::size_t count, ncclDataType_t type, int peer,
+                      ncclComm_t comm, cudaStream_t stream) {
+  return Add(comm, stream,
+             Make(fake_nccl::Call::kSend, input, nullptr, count, type, ncclSum, peer));
+}
+
+ncclResult_t ncclRecv(void* output, std::size_t count, ncclDataType_t type, int peer,
+                      ncclComm_t comm, cudaStream_t stream) {
+  return Add(comm, stream,
+             Make(fake_nccl::Call::kRecv, nullptr, output, count, type, ncclSum, peer));
+}
+
+}  // extern "C"

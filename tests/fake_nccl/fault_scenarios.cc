@@ -1,0 +1,157 @@
+// Each failure that NCCL can show, and what must come of it on every rank.
+#include "tests/contract/communicator_suite.h"
+#include "tests/fake_nccl/scenarios.h"
+
+namespace fake_nccl {
+namespace {
+
+using absl::StatusCode;
+using sae::comm::Communicator;
+using sae::comm::CreateNccl;
+
+std::function<std::vector<Fault>(int)> OnRank(int rank, const Fault& fault) {
+  return [=](int r) { return r == rank ? std::vector<Fault>{fault} : std::vector<Fault>{}; };
+}
+
+/// Sums until one fails; that status, or an error after a hundred.
+absl::Status SumUntilItFails(Communicator& c, std::int64_t count) {
+  for (int i = 0; i < 100; ++i) {
+    std::vector<float> data(static_cast<std::size_t>(count), 1.0F);
+    SAE_RETURN_IF_ERROR(c.AllReduceSum(std::span<float>(data)));
+    for (const float value : data) {
+      if (value != static_cast<float>(c.size())) return absl::DataLossError("a sum is wrong");
+    }
+  }
+  return absl::DataLossError("no sum failed");
+}
+
+/// The faulty rank ends with `code`, the others hear that from it.
+std::function<absl::Status(RankContext&)> OneFails(int faulty, StatusCode code) {
+  return [=](RankContext& context) -> absl::Status {
+    SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+    const absl::Status status = SumUntilItFails(*c, 300);
+    SAE_RETURN_IF_ERROR(c->rank() == faulty
+                            ? Expect(status, code, "AllReduce: NCCL: ")
+                            : Expect(status, StatusCode::kAborted,
+                                     absl::StrCat("rank ", faulty, ": AllReduce: NCCL: ")));
+    return Expect(c->Barrier(), StatusCode::kAborted, "AllReduce");
+  };
+}
+
+absl::Status SlowButSure(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  SAE_ASSIGN_OR_RETURN(const auto part, c->Split(0, -c->rank()));
+  for (Communicator* group : {c.get(), part.get()}) {
+    std::vector<std::int64_t> data(9000, group->rank());
+    SAE_RETURN_IF_ERROR(group->AllReduceSum(std::span<std::int64_t>(data)));
+    if (data[8999] != group->size() * (group->size() - 1) / 2)
+      return absl::InternalError("a sum is wrong");
+  }
+  return absl::OkStatus();
+}
+
+absl::Status AbsentAtTheStart(RankContext& context) {
+  if (context.options.rank == 1) return absl::OkStatus();
+  return Expect(CreateNccl(context.options).status(), StatusCode::kDeadlineExceeded,
+                "start: no sign of rank 1 after 300ms");
+}
+
+absl::Status FirstIsAbsentAtTheStart(RankContext& context) {
+  if (context.options.rank == 0) return absl::OkStatus();
+  return Expect(CreateNccl(context.options).status(), StatusCode::kDeadlineExceeded,
+                "no sign of rank 0 within 300ms");
+}
+
+absl::Status NobodyStarts(RankContext& context) {
+  return Expect(CreateNccl(context.options).status(), StatusCode::kDeadlineExceeded,
+                "though every rank is there");
+}
+
+absl::Status StartFails(RankContext& context) {
+  const absl::Status status = CreateNccl(context.options).status();
+  return context.options.rank == 1
+             ? Expect(status, StatusCode::kUnavailable, "unhandled system error")
+             : absl::OkStatus();  // the start ends when rank 1 has said it, well or by its note
+}
+
+absl::Status Hangs(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  SAE_RETURN_IF_ERROR(Expect(SumUntilItFails(*c, 300), StatusCode::kDeadlineExceeded,
+                             "not done after 300ms, though every rank is there"));
+  // What ran on the device has ended: the stream is free.
+  SAE_RETURN_IF_ERROR(context.runtime->Synchronize(context.options.stream));
+  return Expect(c->Barrier(), StatusCode::kAborted, "every rank is there");
+}
+
+absl::Status Dies(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  const absl::Status status = SumUntilItFails(*c, 100000);
+  if (c->rank() == 2) return absl::InternalError("it lives");
+  return Expect(status, StatusCode::kDeadlineExceeded, "AllReduce: no sign of rank 2 after");
+}
+
+absl::Status StaysOnTheDevice(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  std::vector<float> data(10);
+  const absl::Duration start = sae::RealClock().SinceBoot();
+  SAE_RETURN_IF_ERROR(Expect(c->AllReduceSum(std::span<float>(data)), StatusCode::kDeadlineExceeded,
+                             "though every rank is there"));
+  const absl::Duration took = sae::RealClock().SinceBoot() - start;
+  if (c->rank() == 1 && took < absl::Milliseconds(300 + 1500))
+    return absl::InternalError("it returned while the device still had the buffer");
+  return absl::OkStatus();
+}
+
+absl::Status DifferentCalls(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  std::vector<double> data(40);
+  const absl::Status status =
+      c->rank() == 0 ? c->Broadcast(data.data(), 40, sae::DType::kF64, 1) : c->Barrier();
+  if (absl::IsInvalidArgument(status) || absl::IsAborted(status)) return absl::OkStatus();
+  return Expect(status, StatusCode::kDeadlineExceeded, "do all make the same calls?");
+}
+
+}  // namespace
+
+absl::Status Expect(const absl::Status& status, StatusCode code, const std::string& text) {
+  if (status.code() == code && sae::Message(status).find(text) != std::string::npos)
+    return absl::OkStatus();
+  return absl::InternalError(absl::StrCat("expected ", absl::StatusCodeToString(code), " with '",
+                                          text, "', got ", status.ToString()));
+}
+
+std::vector<Scenario> ContractScenarios() {
+  std::vector<Scenario> scenarios;
+  for (const sae::comm::contract::Case& test : sae::comm::contract::Cases()) {
+    const auto run = [&test](RankContext& context) -> absl::Status {
+      SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+      return test.run(*c);
+    };
+    scenarios.push_back({"contract." + test.name, nullptr, run, test.deadline});
+  }
+  return scenarios;
+}
+
+std::vector<Scenario> FaultScenarios() {
+  const absl::Duration soon = absl::Milliseconds(300);
+  const absl::Duration late = absl::Seconds(30);
+  const auto slow = [](int) {
+    return std::vector<Fault>{{Kind::kSlowStart, -1, 40}, {Kind::kSlowEnqueue, -1, 3}};
+  };
+  return {
+      {"SlowButSure", slow, SlowButSure, late},
+      {"AbsentAtTheStart", nullptr, AbsentAtTheStart, soon},
+      {"FirstIsAbsentAtTheStart", nullptr, FirstIsAbsentAtTheStart, soon},
+      {"NobodyStarts", OnRank(1, {Kind::kNeverStarts}), NobodyStarts, soon},
+      {"StartFails", OnRank(1, {Kind::kFailedStart}), StartFails, late},
+      {"BadEnqueue", OnRank(1, {Kind::kBadEnqueue, 3}), OneFails(1, StatusCode::kInternal), late},
+      {"RemoteError", OnRank(0, {Kind::kRemoteError, 3}), OneFails(0, StatusCode::kUnavailable),
+       late},
+      {"Hangs", OnRank(1, {Kind::kHang, 2}), Hangs, soon},
+      {"Dies", OnRank(2, {Kind::kDie, 4}), Dies, soon},
+      {"StaysOnTheDevice", OnRank(1, {Kind::kStuck, 0, 1500}), StaysOnTheDevice, soon},
+      {"DifferentCalls", nullptr, DifferentCalls, soon},
+  };
+}
+
+}  // namespace fake_nccl

@@ -1,0 +1,82 @@
+// The nccl backend over the fake: the contract and the failures with processes as ranks.
+#include <csignal>
+
+#include <gtest/gtest.h>
+
+#include "tests/contract/communicator_suite.h"
+#include "tests/fake_nccl/scenarios.h"
+
+namespace fake_nccl {
+namespace {
+
+void ExpectAllWell(const std::vector<RankResult>& results, int killed = -1) {
+  for (std::size_t r = 0; r < results.size(); ++r) {
+    const sae::ExitStatus& exit = results[r].exit;
+    if (static_cast<int>(r) == killed) {
+      EXPECT_EQ(exit.signal, SIGKILL) << "rank " << r << ": " << results[r].output;
+    } else {
+      EXPECT_EQ(exit.ShellCode(), 0) << "rank " << r << ": " << results[r].output;
+    }
+  }
+}
+
+class NcclContract : public testing::TestWithParam<std::tuple<int, std::size_t>> {};
+
+TEST_P(NcclContract, Holds) {
+  const auto [ranks, index] = GetParam();
+  const sae::comm::contract::Case& test = sae::comm::contract::Cases()[index];
+  const sae::comm::contract::Traits nccl{.adds_in_rank_order = false};
+  if (!Applies(test, ranks, nccl)) return;  // nothing to ask of it
+  ExpectAllWell(RunRanks(ranks, "contract." + test.name));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NcclContract,
+                         testing::Combine(testing::Values(1, 2, 4),
+                                          testing::Range(std::size_t{0},
+                                                         sae::comm::contract::Cases().size())),
+                         [](const auto& p) {
+                           return "P" + std::to_string(std::get<0>(p.param)) + "_" +
+                                  sae::comm::contract::Cases()[std::get<1>(p.param)].name;
+                         });
+
+class NcclFault : public testing::TestWithParam<std::string> {};
+
+TEST_P(NcclFault, IsReportedByEveryRank) {
+  ExpectAllWell(RunRanks(3, GetParam()), GetParam() == "Dies" ? 2 : -1);
+}
+
+class NcclStreams : public testing::TestWithParam<std::string> {};
+
+TEST_P(NcclStreams, Work) { ExpectAllWell(RunRanks(3, GetParam())); }
+
+std::vector<std::string> Names(const std::vector<Scenario>& scenarios) {
+  std::vector<std::string> names;
+  for (const Scenario& scenario : scenarios) names.push_back(scenario.name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NcclFault, testing::ValuesIn(Names(FaultScenarios())),
+                         [](const auto& p) { return p.param; });
+INSTANTIATE_TEST_SUITE_P(All, NcclStreams, testing::ValuesIn(Names(StreamScenarios())),
+                         [](const auto& p) { return p.param; });
+
+TEST(Nccl, RefusesWhatCannotBe) {
+  sae::testing::HostRuntime runtime;
+  EXPECT_TRUE(absl::IsInvalidArgument(sae::comm::CreateNccl({}).status()));
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      sae::comm::CreateNccl({.rank = 2, .size = 2, .runtime = &runtime}).status()));
+}
+
+}  // namespace
+}  // namespace fake_nccl
+
+int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "--rank") {
+    std::vector<fake_nccl::Scenario> all = fake_nccl::ContractScenarios();
+    for (const auto& more : {fake_nccl::FaultScenarios(), fake_nccl::StreamScenarios()})
+      all.insert(all.end(), more.begin(), more.end());
+    return fake_nccl::RankMain({argv, argv + argc}, all);
+  }
+  testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}

@@ -1,0 +1,175 @@
+// Operations that are enqueued only, captured in a graph, or on several communicators at once.
+#include <numeric>
+#include <thread>
+
+#include "tests/fake_nccl/scenarios.h"
+
+namespace fake_nccl {
+namespace {
+
+using absl::StatusCode;
+using sae::DType;
+using sae::comm::Communicator;
+using sae::comm::CreateNccl;
+using sae::comm::ReduceOp;
+
+/// Device buffers of one int32 each and operations that lead from one to the next: after a run the
+/// last holds, on every rank, what Expected says.
+class Chain {
+ public:
+  explicit Chain(int ranks)
+      : ranks_(static_cast<std::size_t>(ranks)),
+        sum_(ranks_),
+        gathered_(ranks_),
+        swapped_(ranks_) {}
+
+  void SetInput(int rank, int round) { std::fill(sum_.begin(), sum_.end(), rank + 10 * round); }
+  absl::Status Enqueue(Communicator& c) {
+    const auto n = static_cast<std::int64_t>(ranks_);
+    // sum_[r] = sum of inputs; own part of a scatter; gathered; swapped; from rank 0.
+    SAE_RETURN_IF_ERROR(c.AllReduce(sum_.data(), n, DType::kI32, ReduceOp::kSum));
+    SAE_RETURN_IF_ERROR(c.ReduceScatter(sum_.data(), &scattered_, 1, DType::kI32, ReduceOp::kMax));
+    SAE_RETURN_IF_ERROR(c.AllGatherEqual(&scattered_, gathered_.data(), 1, DType::kI32));
+    SAE_RETURN_IF_ERROR(c.AllToAll(gathered_.data(), swapped_.data(), 1, DType::kI32));
+    SAE_RETURN_IF_ERROR(c.Broadcast(swapped_.data(), n, DType::kI32, 0));
+    return c.Barrier();
+  }
+  absl::Status Expect(int round) const {
+    const int n = static_cast<int>(ranks_);
+    const std::int32_t value = n * (n - 1) / 2 + 10 * round * n;
+    for (const std::int32_t found : swapped_) {
+      if (found != value)
+        return absl::InternalError(absl::StrCat("round ", round, ": ", found, " for ", value));
+    }
+    return absl::OkStatus();
+  }
+
+ private:
+  const std::size_t ranks_;
+  std::vector<std::int32_t> sum_;
+  std::int32_t scattered_ = 0;
+  std::vector<std::int32_t> gathered_;
+  std::vector<std::int32_t> swapped_;
+};
+
+absl::Status EnqueuedOnly(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  c->SetEnqueueOnly(true);
+  Chain chain(c->size());
+  for (int round = 0; round < 20; ++round) {
+    chain.SetInput(c->rank(), round);
+    SAE_RETURN_IF_ERROR(chain.Enqueue(*c));
+    SAE_RETURN_IF_ERROR(c->Synchronize());
+    SAE_RETURN_IF_ERROR(chain.Expect(round));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status CapturedInAGraph(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  sae::DeviceRuntime& runtime = *context.runtime;
+  void* const stream = context.options.stream;
+  c->SetEnqueueOnly(true);
+  Chain chain(c->size());
+  const sae::comm::Traffic::Snapshot before = c->traffic().Now();
+  SAE_RETURN_IF_ERROR(runtime.BeginCapture(stream));
+  SAE_RETURN_IF_ERROR(chain.Enqueue(*c));
+  SAE_ASSIGN_OR_RETURN(void* const graph, runtime.EndCapture(stream));
+  const sae::comm::Traffic::Snapshot captured = c->traffic().Now().Since(before);
+  absl::Status status;
+  for (int round = 0; round < 10 && status.ok(); ++round) {
+    chain.SetInput(c->rank(), round);
+    SAE_RETURN_IF_ERROR(runtime.LaunchGraph(graph, stream));
+    if (round > 0) c->traffic().Add(captured);
+    status = c->Synchronize();
+    if (status.ok()) status = chain.Expect(round);
+  }
+  runtime.DestroyGraph(graph);
+  SAE_RETURN_IF_ERROR(status);
+  const std::int64_t calls = c->traffic().Total().calls;
+  return calls == 60 ? absl::OkStatus() : absl::InternalError(absl::StrCat(calls, " calls"));
+}
+
+/// The graph's operations of an aborted communicator end without doing anything.
+absl::Status GraphAfterAnAbort(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  sae::DeviceRuntime& runtime = *context.runtime;
+  c->SetEnqueueOnly(true);
+  Chain chain(c->size());
+  SAE_RETURN_IF_ERROR(runtime.BeginCapture(context.options.stream));
+  SAE_RETURN_IF_ERROR(chain.Enqueue(*c));
+  SAE_ASSIGN_OR_RETURN(void* const graph, runtime.EndCapture(context.options.stream));
+  absl::Status status;
+  if (c->rank() == 0) {
+    std::thread other([&c] { c->Abort("no more steps"); });
+    other.join();
+    status = c->Synchronize();
+  } else {
+    SAE_RETURN_IF_ERROR(runtime.LaunchGraph(graph, context.options.stream));
+    status = c->Synchronize();
+  }
+  SAE_RETURN_IF_ERROR(runtime.LaunchGraph(graph, context.options.stream));
+  SAE_RETURN_IF_ERROR(runtime.Synchronize(context.options.stream));
+  runtime.DestroyGraph(graph);
+  return Expect(status, StatusCode::kAborted, "rank 0: no more steps");
+}
+
+absl::Status EnqueuedHang(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  c->SetEnqueueOnly(true);
+  Chain chain(c->size());
+  chain.SetInput(c->rank(), 0);
+  // A rank may be told to go before it has enqueued all.
+  if (absl::Status enqueued = chain.Enqueue(*c); !enqueued.ok()) return enqueued;
+  SAE_RETURN_IF_ERROR(
+      Expect(c->Synchronize(), StatusCode::kDeadlineExceeded, "Synchronize: not done after"));
+  SAE_RETURN_IF_ERROR(context.runtime->Synchronize(context.options.stream));
+  return Expect(c->Check(), StatusCode::kDeadlineExceeded, "not done after");
+}
+
+/// Selection, reconstruction and prefetch: each a communicator with a stream of its own, all at
+/// work.
+absl::Status SeveralCommunicators(RankContext& context) {
+  sae::DeviceRuntime& runtime = *context.runtime;
+  SAE_ASSIGN_OR_RETURN(auto select, CreateNccl(context.options));
+  SAE_ASSIGN_OR_RETURN(auto reconstruct, select->Split(0, select->rank()));
+  sae::comm::NcclOptions another = context.options;  // by an id of its own
+  another.name = "prefetch";
+  SAE_ASSIGN_OR_RETURN(another.stream, runtime.CreateStream());
+  SAE_ASSIGN_OR_RETURN(auto prefetch, CreateNccl(another));
+  SAE_ASSIGN_OR_RETURN(void* const second, runtime.CreateStream());
+  reconstruct->SetStream(second);
+  const std::vector<Communicator*> groups{select.get(), reconstruct.get(), prefetch.get()};
+  std::vector<Chain> chains(groups.size(), Chain(select->size()));
+  for (int round = 0; round < 5; ++round) {
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      groups[i]->SetEnqueueOnly(true);
+      chains[i].SetInput(groups[i]->rank(), round + static_cast<int>(i));
+      SAE_RETURN_IF_ERROR(chains[i].Enqueue(*groups[i]));
+    }
+    for (std::size_t i = 0; i < groups.size(); ++i) {
+      SAE_RETURN_IF_ERROR(groups[i]->Synchronize());
+      SAE_RETURN_IF_ERROR(chains[i].Expect(round + static_cast<int>(i)));
+    }
+  }
+  prefetch.reset();
+  reconstruct.reset();
+  runtime.DestroyStream(second);
+  runtime.DestroyStream(another.stream);
+  return select->Barrier();
+}
+
+}  // namespace
+
+std::vector<Scenario> StreamScenarios() {
+  const auto hang = [](int rank) {
+    return rank == 1 ? std::vector<Fault>{{Kind::kHang, 2}} : std::vector<Fault>{};
+  };
+  return {{"EnqueuedOnly", nullptr, EnqueuedOnly},
+          {"CapturedInAGraph", nullptr, CapturedInAGraph},
+          {"GraphAfterAnAbort", nullptr, GraphAfterAnAbort},
+          {"EnqueuedHang", hang, EnqueuedHang, absl::Milliseconds(300)},
+          {"SeveralCommunicators", nullptr, SeveralCommunicators}};
+}
+
+}  // namespace fake_nccl
