@@ -95,6 +95,7 @@ std::vector<absl::StatusOr<Outcome>> RunGang(
     stream.read_heldout = [&gang, number](std::int64_t row, std::span<float> rows) {
       return gang.ReadHeldout(number, row, rows);
     };
+    stream.label = NameOf(configs[at], at) + ": ";
     outcomes[at] = TrainOnStream(configs[at], store, own, pool, stream);
     ended(at, outcomes[at]);
   });

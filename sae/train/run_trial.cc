@@ -135,6 +135,7 @@ absl::StatusOr<Outcome> TrainOnStream(const config::RunConfig& config, const Sto
   trainer_parts.progress = parts.progress;
   TrainerOptions options = OptionsFor(config, trial, store);
   if (stream.read_heldout) options.read_heldout = stream.read_heldout;
+  options.label = stream.label;
   return Trainer(std::move(trainer_parts), std::move(options)).Run();
 }
 

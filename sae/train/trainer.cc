@@ -87,7 +87,7 @@ absl::Status Trainer::Resume(const checkpoint::Latest& latest) {
   position_ = latest.manifest.info.data_position;
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.source->Seek(position_)));
   saved_step_ = latest.manifest.info.step;
-  if (root()) spdlog::info("goes on from {}", folder);
+  if (root()) spdlog::info("{}goes on from {}", options_.label, folder);
   return absl::OkStatus();
 }
 
@@ -183,7 +183,7 @@ absl::Status Trainer::Evaluate() {
   SAE_ASSIGN_OR_RETURN(evaluation_, parts_.engine->FinishEvaluation());
   evaluation_["heldout.rows"] = static_cast<double>(options_.heldout_rows);
   if (root()) {
-    spdlog::info("step {}: held-out fvu {:.4f}, l0 {:.1f}, dead {:.1f}%, on {} rows", parts_.engine->step(),
+    spdlog::info("{}step {}: held-out fvu {:.4f}, l0 {:.1f}, dead {:.1f}%, on {} rows", options_.label, parts_.engine->step(),
                  ValueOr(evaluation_, "heldout.fvu"), ValueOr(evaluation_, "heldout.l0"),
                  100 * ValueOr(evaluation_, "heldout.dead_fraction"), options_.heldout_rows);
   }
@@ -234,7 +234,7 @@ absl::StatusOr<Outcome> Trainer::Yield(StopReason reason) {
     if (saved_step_ >= 0) e.checkpoint = checkpoint::StepName(saved_step_);
     if (!saved.ok()) absl::StrAppend(&e.message, "; ", Message(saved));
   });
-  if (root()) spdlog::info("yields at step {}: {}", parts_.engine->step(), ToText(reason));
+  if (root()) spdlog::info("{}yields at step {}: {}", options_.label, parts_.engine->step(), ToText(reason));
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, pending_));
   SAE_RETURN_IF_ERROR(parts_.communicator->Barrier());
   return Outcome::kYielded;
@@ -263,7 +263,7 @@ void Trainer::Emit(config::EventKind kind, const std::function<void(config::Even
 }
 
 void Trainer::Warn(const std::string& message) {
-  if (root()) spdlog::warn("{}", message);
+  if (root()) spdlog::warn("{}{}", options_.label, message);
   Emit(config::EventKind::kWarning, [&](config::Event& e) { e.message = message; });
 }
 
@@ -274,7 +274,8 @@ void Trainer::LogProgress(const std::map<std::string, double>& values) {
   last_log_ = now;
   const double rate = ValueOr(values, "tokens_per_second");
   const double left = static_cast<double>((total_steps_ - step) * options_.config.train.batch) / rate;
-  spdlog::info("step {} of {}: loss {:.5g}, fvu {:.4f}, l0 {:.1f}, dead {:.1f}%, {:.0f} tokens/s, {:.0f} s left", step,
+  spdlog::info("{}step {} of {}: loss {:.5g}, fvu {:.4f}, l0 {:.1f}, dead {:.1f}%, {:.0f} tokens/s, {:.0f} s left",
+               options_.label, step,
                total_steps_, ValueOr(values, "train.loss"), ValueOr(values, "train.fvu"), ValueOr(values, "train.l0"),
                100 * ValueOr(values, "train.dead_fraction"), rate, std::isfinite(left) ? left : 0.0);
 }

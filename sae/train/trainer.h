@@ -51,6 +51,8 @@ struct TrainerOptions {
   std::string checkpoints;
   /// Tells this attempt's temporary folders apart.
   std::string writer = "a1";
+  /// Before lines of the log that are about this trial: where several share it.
+  std::string label;
   std::string store;
   std::string store_hash;
   std::map<std::string, std::string> source;

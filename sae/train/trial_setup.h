@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
 
 #include "sae/base/parallel.h"
 #include "sae/data/store_reader.h"
@@ -24,6 +25,7 @@ struct TrialStream {
   data::ActivationSource* source = nullptr;
   EngineGang* gang = nullptr;
   std::function<absl::Status(std::int64_t first, std::span<float> rows)> read_heldout;
+  std::string label;
 };
 
 /// Collective. Checks the trial against the store and the disk, builds its engine and trains it.

@@ -87,6 +87,26 @@ int TrialRig::Run(int attempt, int ranks, bool mpirun, int wanted) {
   return WaitFor(*Start(attempt, ranks, mpirun, wanted));
 }
 
+std::unique_ptr<Process> TrialRig::StartGang(const std::vector<int>& members, int ranks, bool mpirun,
+                                             const std::function<void(int, config::RunConfig&)>& change) {
+  std::vector<std::string> paths, flags;
+  for (const int member : members) {
+    config::RunConfig own = config;
+    own.trial.ranks = ranks;
+    own.run.trial = absl::StrCat("000", member);
+    own.run.directory = AttemptFolder(member);
+    own.run.checkpoints = AttemptFolder(member) + "/checkpoints";
+    if (change) change(member, own);
+    EXPECT_TRUE(RealEnv().MakeDirectories(own.run.directory).ok());
+    paths.push_back(own.run.directory + "/run.json");
+    std::ofstream(paths.back()) << config::ToJson(own);
+    if (paths.size() == 1) continue;
+    flags.emplace_back("--config");
+    flags.push_back(paths.back());
+  }
+  return StartWith(paths[0], flags, ranks, mpirun);
+}
+
 int TrialRig::RunJson(const std::string& json, const std::vector<std::string>& flags) {
   const std::string path = dir_ / "run.json";
   std::ofstream(path) << json;

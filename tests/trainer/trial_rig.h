@@ -36,6 +36,10 @@ class TrialRig {
   std::unique_ptr<Process> Start(int attempt, int ranks, bool mpirun, int wanted = 0);
   /// The same, waits, and returns the exit code as a shell shows it.
   int Run(int attempt, int ranks, bool mpirun, int wanted = 0);
+  /// Starts `members` as trials of one gang, each with a folder as an attempt of that number has it and checkpoints
+  /// below it; `change` makes them differ.
+  std::unique_ptr<Process> StartGang(const std::vector<int>& members, int ranks, bool mpirun,
+                                     const std::function<void(int, config::RunConfig&)>& change = nullptr);
   /// What run.json says, verbatim, instead of `config`.
   int RunJson(const std::string& json, const std::vector<std::string>& flags = {});
 

@@ -3,15 +3,20 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "sae/checkpoint/agree.h"
 #include "sae/train/event_writer.h"
 #include "sae/train/lease.h"
+#include "sae/train/run_gang.h"
 #include "sae/train/run_trial.h"
 #include "worker/trainer/exit_code.h"
 #include "worker/trainer/launch.h"
@@ -20,6 +25,7 @@
 
 namespace saeloom::trainer {
 namespace {
+namespace fs = std::filesystem;
 using sae::config::RunConfig;
 
 void PrintOnce(const std::string& message) {
@@ -34,44 +40,68 @@ std::string WrongSize(const RunConfig& config, int size) {
                       " started: use `mpirun -np ", config.trial.ranks, " saeloom-trainer ...`, or set trial.ranks to ", size);
 }
 
+// Several trials share the process's log: it lies in the first one's folder, the others have links to it.
+absl::Status LinkRankLog(const std::string& first, const std::string& other, int rank) {
+  const std::string name = absl::StrCat("rank-", rank, ".log");
+  const fs::path link = fs::path(other) / name;
+  std::error_code ec;
+  if (fs::exists(fs::symlink_status(link, ec))) return absl::OkStatus();
+  fs::create_symlink(fs::absolute(first).lexically_normal().lexically_relative(fs::absolute(other).lexically_normal()) /
+                         name,
+                     link, ec);
+  if (ec) return sae::ErrnoToStatus(ec.value(), sae::ToAbsl("cannot make " + link.string()));
+  return absl::OkStatus();
+}
+
 class Attempt {
  public:
-  Attempt(sae::Env& env, sae::Clock& clock, const RunConfig& config, Launch& launch)
-      : env_(env), clock_(clock), config_(config), launch_(launch) {}
+  Attempt(sae::Env& env, sae::Clock& clock, const std::vector<RunConfig>& configs, Launch& launch)
+      : env_(env), clock_(clock), launch_(launch) {
+    for (const RunConfig& config : configs) trials_.push_back(std::make_unique<Trial>(config));
+  }
 
   absl::Status SetUp() {
     sae::comm::Communicator& ranks = launch_.communicator();
     const bool root = ranks.rank() == 0;
     absl::Status status;
-    if (root) status = env_.MakeDirectories(config_.run.directory);
+    for (const auto& trial : trials_) {
+      if (root) status.Update(env_.MakeDirectories(trial->directory()));
+    }
     // Until the log is set up, the terminal is told by rank 0 alone.
     if (!root) spdlog::set_level(spdlog::level::off);
     SAE_RETURN_IF_ERROR(sae::checkpoint::Agree(ranks, status));
-    status = SetUpRankLog(config_.run.directory, ranks.rank(), StartedByLauncher());
-    if (status.ok() && root) {
-      auto events = sae::train::EventWriter::Open(env_, clock_, config_.run.directory + "/events.jsonl");
+    status = SetUpRankLog(trials_[0]->directory(), ranks.rank(), StartedByLauncher());
+    for (const auto& trial : trials_) {
+      if (status.ok() && trial != trials_[0])
+        status = LinkRankLog(trials_[0]->directory(), trial->directory(), ranks.rank());
+      if (!status.ok() || !root) continue;
+      auto events = sae::train::EventWriter::Open(env_, clock_, trial->directory() + "/events.jsonl");
       status = events.status();
-      if (status.ok()) events_ = *std::move(events);
+      if (status.ok()) trial->events = *std::move(events);
     }
     return sae::checkpoint::Agree(ranks, status);
   }
 
   int Run(sae::SignalWatcher& signals) {
     Supervisor supervisor(SupervisorOptions(signals));
-    std::optional<sae::train::LeaseFile> lease;
-    if (config_.run.lease && launch_.communicator().rank() == 0) {
-      lease.emplace(env_, clock_, config_.run.directory + "/lease");
-    }
     sae::train::RunTrialParts parts;
     parts.env = &env_;
     parts.clock = &clock_;
     parts.communicator = &launch_.communicator();
-    parts.events = events_.get();
     parts.progress = [&] { supervisor.Progress(); };
-    parts.stop_requested = [&] {
-      return lease && lease->Passed() ? sae::train::StopReason::kLease : supervisor.StopRequested();
+    for (const auto& trial : trials_) {
+      if (trial->config.run.lease && parts.communicator->rank() == 0)
+        trial->lease.emplace(env_, clock_, trial->directory() + "/lease");
+    }
+    const auto stop_of = [&](Trial& trial) {
+      return [&] {
+        return trial.lease && trial.lease->Passed() ? sae::train::StopReason::kLease : supervisor.StopRequested();
+      };
     };
-    const absl::StatusOr<sae::train::Outcome> outcome = sae::train::RunTrial(config_, parts);
+    if (trials_.size() > 1) return RunTogether(parts, stop_of);
+    parts.events = trials_[0]->events.get();
+    parts.stop_requested = stop_of(*trials_[0]);
+    const absl::StatusOr<sae::train::Outcome> outcome = sae::train::RunTrial(trials_[0]->config, parts);
     if (!outcome.ok()) Fail(outcome.status());
     launch_.Finalize();
     return *outcome == sae::train::Outcome::kFinished ? kDone : kYielded;
@@ -79,17 +109,57 @@ class Attempt {
 
   // The last words; the other ranks end through Abort or the launcher.
   [[noreturn]] void Fail(const absl::Status& status) {
-    const int code = ExitCodeOf(status);
     spdlog::error("{}", std::string(status.ToString()));
-    if (events_) {
-      const absl::Status written = events_->Append(Failed(std::string(status.ToString()), code));
-      if (!written.ok()) spdlog::error("{}", std::string(written.ToString()));
-    }
+    for (const auto& trial : trials_) SayFailed(*trial, status);
     launch_.communicator().Abort(std::string(status.ToString()));
-    End(code);
+    End(ExitCodeOf(status));
   }
 
  private:
+  struct Trial {
+    explicit Trial(const RunConfig& run) : config(run) {}
+    const std::string& directory() const { return config.run.directory; }
+    const RunConfig& config;
+    std::unique_ptr<sae::train::EventWriter> events;  // rank 0
+    std::optional<sae::train::LeaseFile> lease;
+    std::atomic<bool> ended{false};  // its last word is said
+  };
+
+  template <class StopOf>
+  int RunTogether(const sae::train::RunTrialParts& parts, const StopOf& stop_of) {
+    std::vector<sae::train::GangTrial> gang;
+    for (const auto& trial : trials_) gang.push_back({trial->config, trial->events.get(), stop_of(*trial)});
+    const auto outcomes =
+        sae::train::RunGang(gang, parts, [&](std::size_t at, const absl::StatusOr<sae::train::Outcome>& outcome) {
+          if (outcome.ok()) {
+            trials_[at]->ended = true;
+            return;
+          }
+          spdlog::error("trial {}: {}", trials_[at]->config.run.trial, std::string(outcome.status().ToString()));
+          SayFailed(*trials_[at], outcome.status());
+        });
+    int code = kDone;
+    for (const auto& outcome : outcomes) {
+      // What one trial has, all ranks have agreed on; without the others there is nobody to agree with.
+      if (absl::IsAborted(outcome.status()) || absl::IsDeadlineExceeded(outcome.status()) ||
+          absl::IsUnavailable(outcome.status())) {
+        Fail(outcome.status());
+      }
+      if (outcome.ok() && *outcome == sae::train::Outcome::kYielded) code = kYielded;
+      if (!outcome.ok() && code == kDone) code = ExitCodeOf(outcome.status());
+    }
+    if (const absl::Status met = launch_.communicator().Barrier(); !met.ok()) Fail(met);
+    launch_.Finalize();
+    return code;
+  }
+
+  static void SayFailed(Trial& trial, const absl::Status& status) {
+    if (trial.ended.exchange(true) || trial.events == nullptr) return;
+    const absl::Status written =
+        trial.events->Append(Failed(std::string(status.ToString()), ExitCodeOf(status)));
+    if (!written.ok()) spdlog::error("{}", std::string(written.ToString()));
+  }
+
   static sae::config::Event Failed(const std::string& message, int code) {
     sae::config::Event event;
     event.kind = sae::config::EventKind::kFailed;
@@ -106,28 +176,40 @@ class Attempt {
   Supervisor::Options SupervisorOptions(sae::SignalWatcher& signals) {
     Supervisor::Options options;
     options.signals = &signals;
-    options.no_progress = absl::Seconds(config_.run.watchdog_seconds);
+    options.no_progress = absl::Seconds(Watchdog(trials_));
     options.end_now = [](int code) { End(code); };
     options.on_stuck = [this](absl::Duration silent) {
       const std::string message = absl::StrCat("DEADLINE_EXCEEDED: no progress for ", absl::ToInt64Seconds(silent),
                                                " s (run.watchdog_seconds): this rank ends");
       spdlog::error("{}", message);
-      if (events_) events_->TryAppend(Failed(message, kStuck));
+      for (const auto& trial : trials_) {
+        if (!trial->ended && trial->events) trial->events->TryAppend(Failed(message, kStuck));
+      }
       End(kStuck);
     };
     return options;
   }
 
+  static double Watchdog(const std::vector<std::unique_ptr<Trial>>& trials) {
+    double most = 0;
+    for (const auto& trial : trials) most = std::max(most, trial->config.run.watchdog_seconds);
+    return most;
+  }
+
   sae::Env& env_;
   sae::Clock& clock_;
-  const RunConfig& config_;
   Launch& launch_;
-  std::unique_ptr<sae::train::EventWriter> events_;  // rank 0
+  std::vector<std::unique_ptr<Trial>> trials_;
 };
 
 }  // namespace
 
-int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals, const RunConfig& config) {
+int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals, const std::vector<RunConfig>& configs) {
+  if (const absl::Status gang = sae::train::CheckGang(configs); !gang.ok()) {
+    PrintOnce(sae::Message(gang));
+    return kBadConfig;
+  }
+  const RunConfig& config = configs[0];
   if (!StartedByLauncher() && config.trial.ranks != 1) {
     PrintOnce(WrongSize(config, 1));
     return kBadConfig;
@@ -143,7 +225,7 @@ int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals, co
     (*launch)->Finalize();
     return kBadConfig;
   }
-  Attempt attempt(env, clock, config, **launch);
+  Attempt attempt(env, clock, configs, **launch);
   if (const absl::Status status = attempt.SetUp(); !status.ok()) attempt.Fail(status);
   return attempt.Run(signals);
 }

@@ -1,6 +1,11 @@
 #pragma once
-// One attempt in this process: joins the ranks, sets up log, events, lease and supervisor, runs the trial,
-// and turns its end into a verdict and an exit code. Called once, on main's thread.
+// One attempt in this process, or one each of several trials on one stream: joins the ranks, sets up log, events,
+// leases and supervisor, runs the trials, and turns their ends into verdicts and an exit code. Called once, on
+// main's thread.
+// Signals ask all trials to yield; a lease that has passed only its own. Exit code of several: 75 when any yielded,
+// else that of the first that failed, else 0; each trial's verdict is in its own events.jsonl.
+
+#include <vector>
 
 #include "sae/base/clock.h"
 #include "sae/base/env.h"
@@ -10,6 +15,8 @@
 namespace saeloom::trainer {
 
 /// The exit code. When the ranks did not end together in order, it does not return: the process _exits.
-int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals, const sae::config::RunConfig& config);
+/// `configs`: one, or several that CheckGang accepts.
+int RunAttempt(sae::Env& env, sae::Clock& clock, sae::SignalWatcher& signals,
+               const std::vector<sae::config::RunConfig>& configs);
 
 }  // namespace saeloom::trainer
