@@ -35,7 +35,7 @@ struct DecodeParams {
   const float* row_scale = nullptr;  ///< latents, or null
   const float* bias = nullptr;       ///< d, or null
   Groups groups;
-  float* parts = nullptr;            ///< groups x tokens x d
+  float* parts = nullptr;  ///< groups x tokens x d
   std::int64_t d = 0;
 };
 
@@ -46,10 +46,10 @@ struct PrefixResidualParams {
   float* parts = nullptr;         ///< groups x tokens x d, in place
   const float* target = nullptr;  ///< tokens x d, raw
   float target_scale = 1;
-  const double* rho = nullptr;    ///< device scalar
+  const double* rho = nullptr;  ///< device scalar
   Groups groups;
-  float* x_hat = nullptr;         ///< tokens x d
-  double* squares = nullptr;      ///< tokens
+  float* x_hat = nullptr;     ///< tokens x d
+  double* squares = nullptr;  ///< tokens
   std::int64_t tokens = 0, d = 0;
 };
 
@@ -70,10 +70,10 @@ struct TokenPassParams {
   DecodeParams decode;            ///< groups.count == 1; parts = H, as PrefixResidual leaves it
   const float* target = nullptr;  ///< tokens x d, raw
   float target_scale = 1;
-  const double* rho = nullptr;    ///< device scalar
-  float* x_hat = nullptr;         ///< tokens x d
-  double* squares = nullptr;      ///< tokens
-  float* u = nullptr;             ///< per entry
+  const double* rho = nullptr;  ///< device scalar
+  float* x_hat = nullptr;       ///< tokens x d
+  double* squares = nullptr;    ///< tokens
+  float* u = nullptr;           ///< per entry
 };
 
 /// AuxK: out holds the dead latents' reconstruction; ea = out + x_hat - target_scale target;
@@ -109,7 +109,7 @@ struct AuxScaleParams {
   const std::int32_t* dead = nullptr;  ///< dead latents of all ranks, device scalar; null: some
   double alpha_variance = 0;           ///< alpha V0
   std::int64_t tokens = 0, d = 0;
-  double* share = nullptr;             ///< may be null
+  double* share = nullptr;  ///< may be null
   double* factor = nullptr;
   std::int32_t* enabled = nullptr;
 };

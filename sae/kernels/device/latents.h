@@ -69,13 +69,13 @@ struct LatentRuleParams {
   const std::int32_t* enabled = nullptr;  ///< device flag; 0: nothing is written
   float* delta = nullptr;                 ///< per entry, dL/dz
   float* delta_sums = nullptr;            ///< latents
-  float* b_enc = nullptr;       ///< latents: gradient (kGated: the gate's bias; else delta_sums)
-  float* b_mag = nullptr;       ///< kGated
-  float* r_mag = nullptr;       ///< kGated
-  float* threshold = nullptr;   ///< kJumpRelu
-  float* norm = nullptr;        ///< kRelu with norms: dL/d|W_dec_i|, or null
-  double* penalty = nullptr;    ///< latents: this latent's part of the loss's penalty, or null
-  double* powers = nullptr;     ///< kRelu: latents, or null
+  float* b_enc = nullptr;         ///< latents: gradient (kGated: the gate's bias; else delta_sums)
+  float* b_mag = nullptr;         ///< kGated
+  float* r_mag = nullptr;         ///< kGated
+  float* threshold = nullptr;     ///< kJumpRelu
+  float* norm = nullptr;          ///< kRelu with norms: dL/d|W_dec_i|, or null
+  double* penalty = nullptr;      ///< latents: this latent's part of the loss's penalty, or null
+  double* powers = nullptr;       ///< kRelu: latents, or null
   double* next_powers = nullptr;  ///< kRelu: latents, or null
 };
 

@@ -6,7 +6,9 @@
 // of the latent together, its warps take shares of them, and their sums are added in warp order:
 // fixed, but another order. Moments are float32 in registers and rounded when stored
 // (moment_format.h), keyed by seed, adam->t, global id, column, matrix and moment. One block a
-// latent. All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument.
+// latent. All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
+// size is negative, a needed pointer is null, or rows do not fit into shared memory (d and d_out
+// at most 28160, with 8-bit moments 14080).
 // Partner: namespace plain, one chain an element whatever the list's length (row_update_cpu.cc).
 // Sources: sae algorithms 0.2-0.4, 3.5; numerics 4, 8.
 
@@ -45,15 +47,15 @@ struct RowUpdateParams {
   RowRule rule = RowRule::kUnit;
   MutableWeightRows w_enc, w_dec;  ///< lo null: the value is hi alone, rounded when stored
   MomentRows enc_moments, dec_moments;
-  float* row_scale = nullptr;               ///< kOnTheFly: latents, read, then rewritten
-  const AdamScalars* adam = nullptr;        ///< device
-  const double* gradient_scale = nullptr;   ///< device scalar, or null: 1
-  const std::int32_t* go = nullptr;         ///< device flag, or null; 0: nothing is changed
-  std::uint64_t seed = 0;                   ///< stochastic rounding of moments
-  const std::int32_t* global_ids = nullptr; ///< null: local + first_global; keys the rounding
+  float* row_scale = nullptr;                ///< kOnTheFly: latents, read, then rewritten
+  const AdamScalars* adam = nullptr;         ///< device
+  const double* gradient_scale = nullptr;    ///< device scalar, or null: 1
+  const std::int32_t* go = nullptr;          ///< device flag, or null; 0: nothing is changed
+  std::uint64_t seed = 0;                    ///< stochastic rounding of moments
+  const std::int32_t* global_ids = nullptr;  ///< null: local + first_global; keys the rounding
   std::int64_t first_global = 0;
-  double* norms = nullptr;  ///< latents, or null: squared norm of both gradient rows, after the
-                            ///< rule, before gradient_scale
+  double* norms = nullptr;    ///< latents, or null: squared norm of both gradient rows, after the
+                              ///< rule, before gradient_scale
   bool measure_only = false;  ///< clipping's first pass: only `norms`
 };
 

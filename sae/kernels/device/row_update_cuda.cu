@@ -1,0 +1,426 @@
+// One block a latent: decoder row, then encoder row. Shared memory holds the row w and an area of
+// rows: the gradient (or one partial gradient a share of a long list), and with 8-bit moments m and
+// v until their blocks are encoded. Outside of shares a thread owns columns j = thread, thread +
+// kThreads, ... of every row, so that most of it needs no barrier.
+#include "sae/kernels/device.h"
+#include "sae/kernels/device/adam_element.h"
+#include "sae/kernels/device/block_sum.h"
+#include "sae/kernels/device/row_update.h"
+#include "sae/kernels/moment_format.h"
+
+namespace sae::kernels::cuda {
+namespace {
+
+using device::MomentRows;
+using device::RowRule;
+using device::RowTerm;
+using device::RowUpdateParams;
+using Format = device::MomentFormat;
+
+constexpr int kThreads = 256;
+constexpr int kWarps = kThreads / 32;
+constexpr int kColumns = 4;      // in registers at once
+constexpr int kTile = kThreads;  // entries staged at once
+constexpr std::int32_t kLongList = 512;
+constexpr std::int64_t kShareBytes = 48 * 1024;  // more shares only within these
+constexpr std::int64_t kSharedBytes = 220 * 1024;
+
+/// How shared memory is cut; made by the host.
+struct Layout {
+  std::int64_t width = 0;  ///< floats of a row
+  int shares = 1;          ///< of a long list: a power of 2, at most kWarps
+};
+
+/// What all parts of one block know. Tiles are staged in two halves in turns, so that one barrier a
+/// tile is enough.
+struct Block {
+  const RowUpdateParams& p;
+  const AdamConstants& adam;
+  BlockSum<2>& sums;
+  Layout layout;
+  std::int64_t latent;
+  float gradient_scale;
+  float* w;
+  float* area;
+  float* factors;
+  std::int32_t* tokens;
+  int turn;
+};
+
+/// One row of a matrix and its moments.
+struct Row {
+  device::MutableWeightRows w;
+  MomentRows moments;
+  std::int64_t d;
+  RoundingKey key;
+};
+
+struct Touch {
+  bool touched = false;
+  std::int32_t entries = 0;
+};
+
+SAELOOM_DEVICE bool Holds(const RowTerm& term, std::int64_t latent) {
+  return latent >= term.first_latent && latent < term.last_latent &&
+         (term.enabled == nullptr || *term.enabled != 0);
+}
+template <bool kDecoder>
+SAELOOM_DEVICE const float* Factors(const RowTerm& term) {
+  return kDecoder ? term.f : term.delta;
+}
+
+template <bool kDecoder>
+SAELOOM_DEVICE Touch Touched(const RowUpdateParams& p, std::int64_t latent) {
+  Touch out;
+  out.touched =
+      kDecoder ? p.norm_gradient != nullptr && p.rule == RowRule::kFree : p.dense_delta != nullptr;
+  for (int t = 0; t < p.terms_count; ++t) {
+    const RowTerm& term = p.terms[t];
+    if (Factors<kDecoder>(term) == nullptr || !Holds(term, latent)) continue;
+    out.entries += term.index.indptr[latent + 1] - term.index.indptr[latent];
+  }
+  out.touched = out.touched || out.entries > 0;
+  return out;
+}
+
+template <bool kDecoder>
+SAELOOM_DEVICE float Source(const RowUpdateParams& p, const RowTerm& term, std::int64_t at) {
+  if (kDecoder) return term.g[at];
+  return p.x != nullptr ? p.x[at] : Bf16ToFloat(p.x_bf16[at]);
+}
+
+/// partial += the share's entries of the staged tile; zeros before where `fresh`.
+template <bool kDecoder>
+SAELOOM_DEVICE void AddTile(const Block& b, const RowTerm& term, std::int64_t d, int group,
+                            int from, int to, bool fresh, float* partial) {
+  const float* const factors = b.factors + b.turn * kTile;
+  const std::int32_t* const tokens = b.tokens + b.turn * kTile;
+  for (std::int64_t j = threadIdx.x % group; j < d; j += kColumns * group) {
+    float sums[kColumns];
+    for (int c = 0; c < kColumns; ++c)
+      sums[c] = fresh || j + c * group >= d ? 0.0F : partial[j + c * group];
+    for (int q = from; q < to; ++q) {
+      const std::int64_t row = tokens[q] * d;
+      for (int c = 0; c < kColumns; ++c) {
+        const std::int64_t column = j + c * group;
+        if (column < d)
+          sums[c] = __fmaf_rn(factors[q], Source<kDecoder>(b.p, term, row + column), sums[c]);
+      }
+    }
+    for (int c = 0; c < kColumns; ++c) {
+      if (j + c * group < d) partial[j + c * group] = sums[c];
+    }
+  }
+}
+
+/// The first row of the area becomes the sum over the terms' entries; whose column a thread owns it
+/// has then written.
+template <bool kDecoder>
+SAELOOM_DEVICE void Accumulate(Block& b, std::int64_t d, std::int32_t entries) {
+  const int shares = entries > kLongList ? b.layout.shares : 1;
+  const int group = kThreads / shares;
+  const int share = static_cast<int>(threadIdx.x) / group;
+  bool fresh = true;
+  for (int t = 0; t < b.p.terms_count; ++t) {
+    const RowTerm& term = b.p.terms[t];
+    const float* const factors = Factors<kDecoder>(term);
+    if (factors == nullptr || !Holds(term, b.latent)) continue;
+    const std::int32_t end = term.index.indptr[b.latent + 1];
+    for (std::int32_t first = term.index.indptr[b.latent]; first < end; first += kTile) {
+      const int count = end - first < kTile ? end - first : kTile;
+      b.turn = 1 - b.turn;
+      if (static_cast<int>(threadIdx.x) < count) {
+        const std::int32_t e = term.index.entries[first + static_cast<int>(threadIdx.x)];
+        b.factors[b.turn * kTile + threadIdx.x] = factors[e];
+        b.tokens[b.turn * kTile + threadIdx.x] = term.rows[e];
+      }
+      SAELOOM_BARRIER(1);
+      AddTile<kDecoder>(b, term, d, group, count * share / shares, count * (share + 1) / shares,
+                        fresh, b.area + share * b.layout.width);
+      fresh = false;
+    }
+  }
+  if (shares > 1) SAELOOM_BARRIER(2);
+  for (std::int64_t j = threadIdx.x; j < d; j += kThreads) {
+    float sum = fresh ? 0.0F : b.area[j];
+    for (int s = 1; s < shares; ++s) sum += b.area[s * b.layout.width + j];
+    b.area[j] = sum;
+  }
+}
+
+SAELOOM_DEVICE float LoadMoment(const Row& row, std::int64_t latent, std::int64_t j,
+                                Moment moment) {
+  const MomentRows& r = row.moments;
+  const std::int64_t at = latent * row.d + j;
+  const void* const data = moment == Moment::kFirst ? r.m : r.v;
+  if (r.format == Format::kF32) return static_cast<const float*>(data)[at];
+  if (r.format == Format::kBf16) return DecodeBf16(static_cast<const std::uint16_t*>(data)[at]);
+  const float* const scales = moment == Moment::kFirst ? r.m_scales : r.v_scales;
+  return Decode8(static_cast<const std::uint8_t*>(data)[at],
+                 scales[latent * MomentBlocks(row.d) + j / kMomentBlock], moment);
+}
+
+/// 8 bits: into the area, for EncodeBlocks.
+SAELOOM_DEVICE void StoreMoment(const Block& b, const Row& row, std::int64_t j, Moment moment,
+                                float value) {
+  const MomentRows& r = row.moments;
+  const std::int64_t at = b.latent * row.d + j;
+  void* const data = moment == Moment::kFirst ? r.m : r.v;
+  if (r.format == Format::kF32) {
+    static_cast<float*>(data)[at] = value;
+  } else if (r.format == Format::kBf16) {
+    static_cast<std::uint16_t*>(data)[at] = EncodeBf16(
+        value,
+        RandomOf(row.key, static_cast<std::uint32_t>(j), moment, MomentRounding::kStochastic));
+  } else {
+    b.area[(moment == Moment::kFirst ? 1 : 2) * b.layout.width + j] = value;
+  }
+}
+
+SAELOOM_DEVICE void EncodeBlock(const Block& b, const Row& row, std::int64_t block, Moment moment) {
+  const MomentRows& r = row.moments;
+  const float* const values = b.area + (moment == Moment::kFirst ? 1 : 2) * b.layout.width;
+  auto* const codes = static_cast<std::uint8_t*>(moment == Moment::kFirst ? r.m : r.v);
+  const std::int64_t first = block * kMomentBlock + threadIdx.x % 32;
+  std::uint32_t largest = 0;
+  for (std::int64_t j = first; j < first + kMomentBlock && j < row.d; j += 32) {
+    const std::uint32_t bits = MagnitudeBits(values[j]);
+    largest = bits > largest ? bits : largest;
+  }
+  const float scale = BlockScale(__reduce_max_sync(kAllLanes, largest));
+  const float inverse = InverseScale(scale);
+  for (std::int64_t j = first; j < first + kMomentBlock && j < row.d; j += 32) {
+    codes[b.latent * row.d + j] = Encode8(
+        values[j], inverse, moment,
+        RandomOf(row.key, static_cast<std::uint32_t>(j), moment, MomentRounding::kStochastic));
+  }
+  if (threadIdx.x % 32 == 0) {
+    (moment == Moment::kFirst ? r.m_scales : r.v_scales)[b.latent * MomentBlocks(row.d) + block] =
+        scale;
+  }
+}
+
+/// After a barrier that shows the area. A lane's columns are 32 apart: two of a block of 64.
+SAELOOM_DEVICE void EncodeBlocks(const Block& b, const Row& row, bool first_too) {
+  if (row.moments.format != Format::kInt8) return;
+  for (std::int64_t block = threadIdx.x / 32; block < MomentBlocks(row.d); block += kWarps) {
+    if (first_too) EncodeBlock(b, row, block, Moment::kFirst);
+    EncodeBlock(b, row, block, Moment::kSecond);
+  }
+  SAELOOM_BARRIER(3);  // the area is free again
+}
+
+SAELOOM_DEVICE void LoadWeights(const Block& b, const Row& row) {
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads)
+    b.w[j] = Weight(row.w, b.latent * row.d + j);
+}
+SAELOOM_DEVICE void StoreWeights(const Block& b, const Row& row) {
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads)
+    SetWeight(row.w, b.latent * row.d + j, b.w[j]);
+}
+SAELOOM_DEVICE void ScaleWeights(const Block& b, std::int64_t d, float by) {
+  for (std::int64_t j = threadIdx.x; j < d; j += kThreads) b.w[j] = by * b.w[j];
+}
+
+/// sums = {x . w, w . w}.
+SAELOOM_DEVICE void Products(const Block& b, std::int64_t d, const float* x, double (&sums)[2]) {
+  sums[0] = sums[1] = 0;
+  for (std::int64_t j = threadIdx.x; j < d; j += kThreads) {
+    const auto w = static_cast<double>(b.w[j]);
+    sums[0] = __fma_rn(static_cast<double>(x[j]), w, sums[0]);
+    sums[1] = __fma_rn(w, w, sums[1]);
+  }
+  b.sums(sums);
+}
+
+SAELOOM_DEVICE void RenormaliseWeights(const Block& b, std::int64_t d) {
+  double sums[2];
+  Products(b, d, b.w, sums);
+  ScaleWeights(b, d, InverseNorm(sums[1]));
+}
+
+/// After Adam: {any, |w|^2} as the decoder's rule needs them.
+SAELOOM_DEVICE void FinishRow(const Block& b, const Row& row, bool unit, bool on_the_fly,
+                              double norm2) {
+  if (unit) ScaleWeights(b, row.d, InverseNorm(norm2));
+  if (on_the_fly && threadIdx.x == 0) b.p.row_scale[b.latent] = InverseNorm(norm2);
+  StoreWeights(b, row);
+}
+
+/// g' = factor (g + radial w), Adam with its scale. Returns |g'|^2.
+SAELOOM_DEVICE double StepRow(const Block& b, const Row& row, float radial, float factor, bool unit,
+                              bool on_the_fly) {
+  double sums[2] = {0, 0};
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
+    float w = b.w[j];
+    const float g = factor * __fmaf_rn(radial, w, b.area[j]);
+    sums[0] = __fma_rn(static_cast<double>(g), static_cast<double>(g), sums[0]);
+    if (b.p.measure_only) continue;
+    float m = LoadMoment(row, b.latent, j, Moment::kFirst);
+    float v = LoadMoment(row, b.latent, j, Moment::kSecond);
+    AdamElement(b.adam, b.gradient_scale * g, &w, &m, &v);
+    StoreMoment(b, row, j, Moment::kFirst, m);
+    StoreMoment(b, row, j, Moment::kSecond, v);
+    b.w[j] = w;
+    sums[1] = __fma_rn(static_cast<double>(w), static_cast<double>(w), sums[1]);
+  }
+  b.sums(sums);
+  if (b.p.measure_only) return sums[0];
+  EncodeBlocks(b, row, true);
+  FinishRow(b, row, unit, on_the_fly, sums[1]);
+  return sums[0];
+}
+
+/// The row's step with g = 0 (row_step.h); `rule` is kFree for the encoder.
+SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
+  double any[2] = {0, 0};  // m not 0; beta1 m not 0
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
+    const float m = LoadMoment(row, b.latent, j, Moment::kFirst);
+    if (m != 0) any[0] = 1;
+    if (!(fabsf(b.adam.beta1 * m) < kSmallestNormal)) any[1] = 1;
+  }
+  b.sums(any);
+  const bool rests = any[0] == 0;
+  if (!rests) {
+    LoadWeights(b, row);
+    if (rule == RowRule::kUnitBefore && any[1] != 0) RenormaliseWeights(b, row.d);
+  }
+  double sums[2] = {0, 0};  // m not 0; |w|^2
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
+    float v = LoadMoment(row, b.latent, j, Moment::kSecond);
+    if (rests) {
+      StoreMoment(b, row, j, Moment::kSecond, Flush(b.adam.beta2 * v));
+      continue;
+    }
+    float m = LoadMoment(row, b.latent, j, Moment::kFirst);
+    AdamElementWithoutGradient(b.adam, b.w + j, &m, &v);
+    StoreMoment(b, row, j, Moment::kFirst, m);
+    StoreMoment(b, row, j, Moment::kSecond, v);
+    if (m != 0) sums[0] = 1;
+    sums[1] = __fma_rn(static_cast<double>(b.w[j]), static_cast<double>(b.w[j]), sums[1]);
+  }
+  b.sums(sums);
+  EncodeBlocks(b, row, !rests);
+  if (rests) return;
+  const bool moves = sums[0] != 0;
+  FinishRow(b, row, moves && rule == RowRule::kUnit, moves && rule == RowRule::kOnTheFly, sums[1]);
+}
+
+/// Returns the squared norm of the row's gradient.
+SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
+  const RowUpdateParams& p = b.p;
+  const Touch touch = Touched<true>(p, b.latent);
+  if (!touch.touched) {
+    if (!p.measure_only) AdvanceRow(b, row, p.rule);
+    return 0;
+  }
+  Accumulate<true>(b, row.d, touch.entries);
+  LoadWeights(b, row);
+  if (p.rule == RowRule::kUnitBefore) RenormaliseWeights(b, row.d);
+  float radial = 0;
+  if (p.rule != RowRule::kFree || p.norm_gradient != nullptr) {
+    double sums[2];
+    Products(b, row.d, b.area, sums);
+    if (p.rule != RowRule::kFree) {
+      radial = sums[1] > 0 ? static_cast<float>(-sums[0] / sums[1]) : 0.0F;
+    } else if (sums[1] > 0) {
+      const auto a =
+          static_cast<float>(static_cast<double>(p.norm_gradient[b.latent]) / sqrt(sums[1]));
+      for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads)
+        b.area[j] = __fmaf_rn(a, b.w[j], b.area[j]);
+    }
+  }
+  const bool on_the_fly = p.rule == RowRule::kOnTheFly;
+  return StepRow(b, row, radial, on_the_fly ? p.row_scale[b.latent] : 1.0F,
+                 p.rule == RowRule::kUnit, on_the_fly);
+}
+
+SAELOOM_DEVICE double UpdateEncoder(Block& b, const Row& row) {
+  const RowUpdateParams& p = b.p;
+  const Touch touch = Touched<false>(p, b.latent);
+  if (!touch.touched) {
+    if (!p.measure_only) AdvanceRow(b, row, RowRule::kFree);
+    return 0;
+  }
+  Accumulate<false>(b, row.d, touch.entries);
+  LoadWeights(b, row);
+  for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
+    float g = b.area[j];
+    if (p.dense_delta != nullptr) g = __fmaf_rn(p.dense_delta[b.latent], p.x_sum[j], g);
+    if (p.scale != 1.0F) g *= p.scale;
+    if (p.b_dec != nullptr) g = __fmaf_rn(-p.delta_sums[b.latent], p.b_dec[j], g);
+    b.area[j] = g;
+  }
+  return StepRow(b, row, 0, 1, false, false);
+}
+
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads)
+    RowUpdateKernel(RowUpdateParams p, Layout layout) {
+  SAELOOM_DYNAMIC_SHARED(float, rows);
+  SAELOOM_SHARED(double, sums_shared, 2 * 2 * kMaxWarps);
+  SAELOOM_SHARED(float, factors, 2 * kTile);
+  SAELOOM_SHARED(std::int32_t, tokens, 2 * kTile);
+  if (p.go != nullptr && *p.go == 0) return;
+  const AdamConstants adam(*p.adam, p.adam->lr);
+  BlockSum<2> sums(sums_shared);
+  const std::int64_t latent = blockIdx.x;
+  const float gradient_scale =
+      p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
+  Block b{p,       adam,   sums, layout, latent, gradient_scale, rows, rows + layout.width,
+          factors, tokens, 0};
+  const auto global = static_cast<std::uint64_t>(p.global_ids == nullptr ? p.first_global + latent
+                                                                         : p.global_ids[latent]);
+  const auto t = static_cast<std::uint64_t>(p.adam->t);
+  const double dec = UpdateDecoder(b, {p.w_dec, p.dec_moments, p.d_out,
+                                       RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
+  const double enc = UpdateEncoder(
+      b, {p.w_enc, p.enc_moments, p.d, RoundingKeyOf(p.seed, t, global, MomentMatrix::kEncoder)});
+  if (threadIdx.x == 0 && p.norms != nullptr) p.norms[latent] = dec + enc;
+}
+
+bool Valid(const MomentRows& r) {
+  return r.m != nullptr && r.v != nullptr &&
+         (r.format != Format::kInt8 || (r.m_scales != nullptr && r.v_scales != nullptr));
+}
+
+bool Valid(const RowUpdateParams& p) {
+  if (p.latents < 0 || p.d < 0 || p.d_out < 0 || p.terms_count < 0 ||
+      p.terms_count > device::kMaxTerms || p.adam == nullptr || p.w_enc.hi == nullptr ||
+      p.w_dec.hi == nullptr) {
+    return false;
+  }
+  if (p.measure_only ? p.norms == nullptr : !Valid(p.enc_moments) || !Valid(p.dec_moments))
+    return false;
+  if ((p.b_dec != nullptr && p.delta_sums == nullptr) ||
+      (p.dense_delta != nullptr && p.x_sum == nullptr) ||
+      (p.rule == RowRule::kOnTheFly && p.row_scale == nullptr)) {
+    return false;
+  }
+  for (int t = 0; t < p.terms_count; ++t) {
+    const RowTerm& term = p.terms[t];
+    if (term.index.indptr == nullptr || (term.f != nullptr && term.g == nullptr) ||
+        (term.delta != nullptr && p.x == nullptr && p.x_bf16 == nullptr)) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+Error RowUpdate(const RowUpdateParams& p, void* stream) {
+  if (!Valid(p)) return Error::kInvalidArgument;
+  Layout layout;
+  layout.width = ((p.d > p.d_out ? p.d : p.d_out) + 3) / 4 * 4;
+  const std::int64_t row = layout.width * 4;
+  while (layout.shares < kWarps && (1 + 2 * layout.shares) * row <= kShareBytes) layout.shares *= 2;
+  const bool blocks =
+      p.enc_moments.format == Format::kInt8 || p.dec_moments.format == Format::kInt8;
+  const std::int64_t area = blocks && layout.shares < 3 ? 3 : layout.shares;
+  const std::int64_t bytes = (1 + area) * row;
+  if (bytes > kSharedBytes) return Error::kInvalidArgument;
+  return SAELOOM_LAUNCH(RowUpdateKernel, static_cast<unsigned>(p.latents), kThreads,
+                        static_cast<std::size_t>(bytes), stream, p, layout);
+}
+
+}  // namespace sae::kernels::cuda
