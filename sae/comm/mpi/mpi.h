@@ -1,5 +1,5 @@
 #pragma once
-// The MPI backend's own options; everybody else uses CreateMpi(deadline) of communicator.h.
+// The MPI backend's own options; for host memory CreateMpi(deadline) of communicator.h is enough.
 // All traffic is point to point and non-blocking, polled: a deadline can then be kept and the ranks
 // that stay away can be named. Reductions gather and add in rank order. All MPI calls of the
 // process go through one lock, so Abort may come from any thread under MPI_THREAD_SERIALIZED;
@@ -12,6 +12,7 @@
 
 #include "absl/time/time.h"
 
+#include "sae/base/device_runtime.h"
 #include "sae/comm/communicator.h"
 
 namespace sae::comm {
@@ -20,6 +21,9 @@ struct MpiOptions {
   absl::Duration deadline = absl::Minutes(5);
   /// Longer payloads are cut into messages of this size (MPI counts are 32 bit). A multiple of 8.
   std::int64_t max_message_bytes = std::int64_t{1} << 30;
+  /// With a runtime (borrowed) buffers are its device memory, staged in stream order: staging.h.
+  DeviceRuntime* runtime = nullptr;
+  void* stream = nullptr;
 };
 
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Communicator>> CreateMpi(const MpiOptions& options);

@@ -10,6 +10,8 @@
 #include <mpi.h>
 
 #include "tests/contract/communicator_suite.h"
+#include "tests/contract/on_device.h"
+#include "tests/support/host_runtime.h"
 
 namespace sae::comm {
 namespace {
@@ -30,7 +32,7 @@ absl::Status RunMpi(const MpiOptions& options,
   return status;
 }
 
-class MpiContract : public testing::TestWithParam<std::size_t> {};
+class MpiContract : public ::testing::TestWithParam<std::size_t> {};
 
 TEST_P(MpiContract, Holds) {
   const contract::Case& test = contract::Cases()[GetParam()];
@@ -53,7 +55,30 @@ TEST_P(MpiContract, HoldsWithPayloadsCutIntoSmallMessages) {
   EXPECT_EQ(RunMpi(options, test.run).ToString(), "OK");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MpiContract, testing::Range(std::size_t{0}, contract::Cases().size()),
+// Device memory that the host cannot touch, staged.
+TEST_P(MpiContract, HoldsOnDeviceMemory) {
+  const contract::Case& test = contract::Cases()[GetParam()];
+  int ranks = 0;
+  MPI_Comm_size(MPI_COMM_WORLD, &ranks);
+  if (!contract::Applies(test, ranks)) return;
+  sae::testing::HostRuntime runtime(sae::testing::HostRuntime::Memory::kHidden);
+  MpiOptions options;
+  options.deadline = test.deadline;
+  options.runtime = &runtime;
+  options.stream = *runtime.CreateStream();
+  EXPECT_EQ(RunMpi(options,
+                   [&](Communicator& c) {
+                     contract::OnDevice device(c, runtime, options.stream);
+                     return test.run(device);
+                   })
+                .ToString(),
+            "OK");
+  runtime.DestroyStream(options.stream);
+  EXPECT_EQ(runtime.live(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MpiContract,
+                         ::testing::Range(std::size_t{0}, contract::Cases().size()),
                          [](const auto& p) { return contract::Cases()[p.param].name; });
 
 TEST(Mpi, ReducesMoreThanOnePiece) {
