@@ -44,15 +44,24 @@ struct GatherRowsParams {
   float* c_out = nullptr;                   ///< rows
 };
 
+/// out[i] = value: counters and flags before their first use.
+struct FillParams {
+  std::int32_t* out = nullptr;
+  std::int64_t count = 0;
+  std::int32_t value = 0;
+};
+
 }  // namespace sae::kernels::device
 
 namespace sae::kernels::cuda {
+[[nodiscard]] Error Fill(const device::FillParams& params, void* stream);
 [[nodiscard]] Error FoldBias(const device::FoldBiasParams& params, void* stream);
 [[nodiscard]] Error ToBf16(const device::ToBf16Params& params, void* stream);
 [[nodiscard]] Error GatherRows(const device::GatherRowsParams& params, void* stream);
 }  // namespace sae::kernels::cuda
 
 namespace sae::kernels::plain {
+void Fill(const device::FillParams& params);
 void FoldBias(const device::FoldBiasParams& params);
 void ToBf16(const device::ToBf16Params& params);
 void GatherRows(const device::GatherRowsParams& params);

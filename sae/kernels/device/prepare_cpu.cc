@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
@@ -12,6 +13,8 @@ float Weight(const device::WeightRows& w, std::int64_t at) {
 }
 
 }  // namespace
+
+void Fill(const device::FillParams& p) { std::fill_n(p.out, p.count, p.value); }
 
 void FoldBias(const device::FoldBiasParams& p) {
   for (std::int64_t i = 0; i < p.latents; ++i) {

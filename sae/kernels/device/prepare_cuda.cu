@@ -6,6 +6,7 @@
 namespace sae::kernels::cuda {
 namespace {
 
+using device::FillParams;
 using device::FoldBiasParams;
 using device::GatherRowsParams;
 using device::ToBf16Params;
@@ -16,6 +17,11 @@ constexpr int kRowsPerBlock = kThreads / 32;
 
 SAELOOM_DEVICE inline float Weight(const WeightRows& w, std::int64_t at) {
   return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
+}
+
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) FillKernel(FillParams p) {
+  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (i < p.count) p.out[i] = p.value;
 }
 
 SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) FoldBiasKernel(FoldBiasParams p) {
@@ -65,6 +71,11 @@ unsigned Blocks(std::int64_t items, std::int64_t each) {
 }
 
 }  // namespace
+
+Error Fill(const FillParams& p, void* stream) {
+  if (p.count < 0 || (p.count > 0 && p.out == nullptr)) return Error::kInvalidArgument;
+  return SAELOOM_LAUNCH(FillKernel, Blocks(p.count, kThreads), kThreads, 0, stream, p);
+}
 
 Error FoldBias(const FoldBiasParams& p, void* stream) {
   if (p.latents < 0 || p.d < 0) return Error::kInvalidArgument;

@@ -1,0 +1,247 @@
+#include "sae/kernels/device/encode.h"
+
+#include <algorithm>
+
+#include "absl/functional/function_ref.h"
+
+#include "sae/kernels/device/prepare.h"
+
+namespace sae::kernels::device {
+namespace {
+
+constexpr std::int64_t kAlignment = 256;
+
+std::int64_t Columns(const EncodeParams& p) { return p.ids == nullptr ? p.latents : p.id_limit; }
+std::int64_t GroupTokens(const EncodeParams& p) {
+  return std::min(p.schedule.group_tokens, p.tokens);
+}
+std::int64_t ChunkColumns(const EncodeParams& p) {
+  return std::min(p.schedule.chunk_columns, Columns(p));
+}
+/// Rows are copied where they are not read as they lie.
+bool Gathers(const EncodeParams& p) { return p.exact || p.ids != nullptr; }
+
+struct Scratch {
+  float* products = nullptr;    ///< [GroupTokens, ChunkColumns]
+  float* joined = nullptr;      ///< [ChunkColumns, d]: exact
+  std::uint16_t* hi = nullptr;  ///< [ChunkColumns, d]: a subset, not exact
+  float* c = nullptr;           ///< ChunkColumns
+  std::int64_t bytes = 0;
+};
+
+Scratch Divide(const EncodeParams& p) {
+  Scratch out;
+  const auto take = [&](auto** to, std::int64_t count) {
+    *to = reinterpret_cast<std::remove_reference_t<decltype(*to)>>(static_cast<char*>(p.scratch) +
+                                                                   out.bytes);
+    out.bytes += (count * static_cast<std::int64_t>(sizeof(**to)) + kAlignment - 1) / kAlignment *
+                 kAlignment;
+  };
+  const std::int64_t columns = ChunkColumns(p);
+  take(&out.products, GroupTokens(p) * columns);
+  if (p.exact) take(&out.joined, columns * p.d);
+  if (!p.exact && p.ids != nullptr) take(&out.hi, columns * p.d);
+  if (Gathers(p)) take(&out.c, columns);
+  return out;
+}
+
+bool Valid(const EncodeParams& p) {
+  if (p.latents < 0 || p.tokens < 0 || p.d < 1 || p.id_limit < 0 || p.schedule.group_tokens < 1 ||
+      p.schedule.chunk_columns < 1 || p.schedule.first_columns < 0) {
+    return false;
+  }
+  if (Columns(p) == 0 || p.tokens == 0) return true;
+  return p.w.hi != nullptr && p.c != nullptr && p.finite != nullptr && p.scratch != nullptr &&
+         (p.exact ? p.x != nullptr : p.x_bf16 != nullptr) &&
+         (p.ids == nullptr || p.id_count != nullptr);
+}
+
+/// Columns [first, first + columns): rows ready for products.
+struct Rows {
+  const float* joined = nullptr;
+  const std::uint16_t* hi = nullptr;
+  const float* c = nullptr;
+};
+
+Error GetRows(const EncodeParams& p, const Scratch& scratch, std::int64_t first,
+              std::int64_t columns, Rows* rows, void* stream) {
+  if (!Gathers(p)) {
+    *rows = {nullptr, p.w.hi + first * p.d, p.c + first};
+    return Error::kOk;
+  }
+  *rows = {scratch.joined, scratch.hi, scratch.c};
+  GatherRowsParams gather;
+  gather.w = p.w;
+  gather.c = p.c;
+  gather.ids = p.ids;
+  gather.id_count = p.id_count;
+  gather.first = first;
+  gather.rows = columns;
+  gather.d = p.d;
+  gather.joined = scratch.joined;
+  gather.hi = scratch.hi;
+  gather.c_out = scratch.c;
+  return cuda::GatherRows(gather, stream);
+}
+
+template <class T>
+cuda::GemmParams<T> Product(const EncodeParams& p, const T* x, std::int64_t tokens, const T* rows,
+                            std::int64_t columns, float* out) {
+  cuda::GemmParams<T> gemm;
+  gemm.m = tokens;
+  gemm.n = columns;
+  gemm.k = p.d;
+  gemm.a = x;
+  gemm.lda = p.d;
+  gemm.b = rows;
+  gemm.ldb = p.d;
+  gemm.c = out;
+  gemm.ldc = ChunkColumns(p);
+  return gemm;
+}
+
+using Select = absl::FunctionRef<Error(const ChunkProducts&, std::int64_t token)>;
+/// After all tokens of the columns before `end`.
+using Between = absl::FunctionRef<Error(std::int64_t end)>;
+
+Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p, const Scratch& scratch,
+                    std::int64_t first, std::int64_t columns, Select select, void* stream) {
+  Rows rows;
+  Error error = GetRows(p, scratch, first, columns, &rows, stream);
+  for (std::int64_t token = 0; token < p.tokens && error == Error::kOk; token += GroupTokens(p)) {
+    ChunkProducts chunk;
+    chunk.products = scratch.products;
+    chunk.ld = ChunkColumns(p);
+    chunk.tokens = std::min(GroupTokens(p), p.tokens - token);
+    chunk.columns = columns;
+    chunk.c = rows.c;
+    chunk.scale = p.scale;
+    chunk.first_id = static_cast<std::int32_t>(first);
+    chunk.ids = p.ids == nullptr ? nullptr : p.ids + first;
+    chunk.finite = p.finite;
+    error = p.exact ? cuda::GemmF32(library,
+                                    Product(p, p.x + token * p.d, chunk.tokens, rows.joined,
+                                            columns, scratch.products),
+                                    stream)
+                    : cuda::GemmBf16(library,
+                                     Product(p, p.x_bf16 + token * p.d, chunk.tokens, rows.hi,
+                                             columns, scratch.products),
+                                     stream);
+    if (error == Error::kOk) error = select(chunk, token);
+  }
+  return error;
+}
+
+Error EncodeChunks(cuda::DeviceLibrary* library, const EncodeParams& p, std::int64_t first_columns,
+                   Select select, Between between, void* stream) {
+  const Scratch scratch = Divide(p);
+  std::int64_t columns = std::min(first_columns, ChunkColumns(p));
+  Error error = Error::kOk;
+  for (std::int64_t first = 0; first < Columns(p) && error == Error::kOk;) {
+    const std::int64_t here = std::min(columns, Columns(p) - first);
+    error = EncodeColumns(library, p, scratch, first, here, select, stream);
+    first += here;
+    if (error == Error::kOk) error = between(first);
+    columns = std::min(2 * columns, ChunkColumns(p));
+  }
+  return error;
+}
+
+Error Nothing(std::int64_t /*end*/) { return Error::kOk; }
+
+std::int64_t FirstColumns(const EncodeParams& p) {
+  return p.schedule.first_columns > 0 ? p.schedule.first_columns : p.schedule.chunk_columns;
+}
+
+Slots SlotsFrom(const Slots& slots, std::int64_t token, std::int64_t tokens) {
+  Slots out = slots;
+  out.values += token * slots.capacity;
+  out.ids += token * slots.capacity;
+  out.counts += token;
+  out.tokens = tokens;
+  return out;
+}
+
+/// The wanted-th largest entry so far becomes the floor, and what is below it goes.
+Error Raise(const LargestParams& p, void* stream) {
+  constexpr auto kCutInts = static_cast<std::int64_t>(sizeof(BatchCut) / sizeof(std::int32_t));
+  Error error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.cut), kCutInts, 0}, stream);
+  for (int round = 0; round < 3 && error == Error::kOk; ++round) {
+    error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.histogram), 2 * kRadixBins, 0}, stream);
+    if (error == Error::kOk) error = cuda::RadixHistogram({p.slots, p.cut, p.histogram}, stream);
+    if (error == Error::kOk) error = cuda::RadixPick({p.histogram, p.wanted, p.cut}, stream);
+  }
+  if (error != Error::kOk) return error;
+  KeepFromCutParams keep;
+  keep.slots = p.slots;
+  keep.cut = p.cut;
+  keep.cut_value = p.floor;
+  return cuda::KeepFromCut(keep, stream);
+}
+
+}  // namespace
+
+std::int64_t EncodeScratchBytes(const EncodeParams& params) { return Divide(params).bytes; }
+
+Error EncodeTopK(cuda::DeviceLibrary* library, const EncodeParams& params, const TopKState& state,
+                 void* stream) {
+  if (!Valid(params) || state.k < 1) return Error::kInvalidArgument;
+  const Error error = cuda::Fill({state.counts, params.tokens, 0}, stream);
+  if (error != Error::kOk) return error;
+  const auto select = [&](const ChunkProducts& chunk, std::int64_t token) {
+    TopKUpdateParams update;
+    update.chunk = chunk;
+    update.k = state.k;
+    update.values = state.values + token * state.k;
+    update.ids = state.ids + token * state.k;
+    update.counts = state.counts + token;
+    return cuda::TopKUpdate(update, stream);
+  };
+  return EncodeChunks(library, params, FirstColumns(params), select, Nothing, stream);
+}
+
+Error EncodeAbove(cuda::DeviceLibrary* library, const EncodeParams& params, const float* lower,
+                  const Slots& slots, void* stream) {
+  if (!Valid(params) || slots.tokens != params.tokens) return Error::kInvalidArgument;
+  const Error error = cuda::Fill({slots.counts, params.tokens, 0}, stream);
+  if (error != Error::kOk) return error;
+  const auto select = [&](const ChunkProducts& chunk, std::int64_t token) {
+    AppendAboveParams append;
+    append.chunk = chunk;
+    append.lower = lower;
+    append.out = SlotsFrom(slots, token, chunk.tokens);
+    return cuda::AppendAbove(append, stream);
+  };
+  return EncodeChunks(library, params, FirstColumns(params), select, Nothing, stream);
+}
+
+Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
+                    const LargestParams& largest, void* stream) {
+  if (!Valid(params) || largest.wanted < 1 || largest.slots.tokens != params.tokens ||
+      largest.cut == nullptr || largest.histogram == nullptr || largest.floor == nullptr) {
+    return Error::kInvalidArgument;
+  }
+  Error error = cuda::Fill({largest.slots.counts, params.tokens, 0}, stream);
+  if (error == Error::kOk)
+    error = cuda::Fill({reinterpret_cast<std::int32_t*>(largest.floor), 1, 0}, stream);  // 0.0F
+  if (error != Error::kOk) return error;
+  const auto select = [&](const ChunkProducts& chunk, std::int64_t token) {
+    AppendAboveParams append;
+    append.chunk = chunk;
+    append.floor = largest.floor;
+    append.out = SlotsFrom(largest.slots, token, chunk.tokens);
+    return cuda::AppendAbove(append, stream);
+  };
+  std::int64_t raised = 0;
+  const auto between = [&](std::int64_t end) {
+    if (end < 2 * raised && end < Columns(params)) return Error::kOk;
+    raised = end;
+    return Raise(largest, stream);
+  };
+  const std::int64_t first = params.schedule.first_columns > 0
+                                 ? params.schedule.first_columns
+                                 : std::max<std::int64_t>(1, largest.slots.capacity);
+  return EncodeChunks(library, params, first, select, between, stream);
+}
+
+}  // namespace sae::kernels::device
