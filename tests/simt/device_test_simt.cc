@@ -80,6 +80,14 @@ std::string Detect(const DeviceTestBody& body, const simt::BarrierId& barrier,
 
 void RunDeviceTest(const DeviceTestBody& body) { RunVariants(body, nullptr); }
 
+bool MutantsRun() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+  return false;
+#else
+  return true;
+#endif
+}
+
 void ExpectBarriersNeeded(const DeviceTestBody& body,
                           const std::vector<BarrierSurvivor>& survivors) {
   simt::BarrierLedger ledger;
@@ -92,6 +100,10 @@ void ExpectBarriersNeeded(const DeviceTestBody& body,
     listed.insert({survivor.file, survivor.id});
     EXPECT_EQ(executed.count({survivor.file, survivor.id}), 1U)
         << "the body does not reach the listed barrier " << survivor.file << ":" << survivor.id;
+  }
+  if (!MutantsRun()) {
+    std::printf("%zu barriers, not deleted: this build has a sanitizer\n", executed.size());
+    return;
   }
   for (const simt::BarrierId& barrier : executed) {
     const std::string found = Detect(body, barrier, expected);

@@ -220,9 +220,14 @@ void Executor::Suspend(State state) {
   in_kernel_ = state == State::kDone ? 0 : 1;
 }
 
-void Executor::Fail(const std::string& what) {
-  in_kernel_ = 0;
+bool Executor::NoteError(const std::string& what) {
+  if (what.empty()) return false;
   error_ = absl::StrCat(Where(running_), ": ", what);
+  return true;
+}
+
+void Executor::GiveUp() {
+  in_kernel_ = 0;
   for (;;) fibers_[static_cast<std::size_t>(running_)]->Suspend();
 }
 
@@ -252,9 +257,10 @@ void Executor::Barrier(const char* file, int id) {
   if (at_barrier_ == 0) first_at_barrier_ = running_;
   const Thread& first = threads_[static_cast<std::size_t>(first_at_barrier_)];
   if (first.file != file || first.id != id) {
-    Fail(absl::StrCat("divergent barrier: came to barrier ", FileName(file), ":", id,
-                      " while thread ", DimText(first.view.thread), " waits at barrier ",
-                      FileName(first.file), ":", first.id));
+    NoteError(absl::StrCat("divergent barrier: came to barrier ", FileName(file), ":", id,
+                           " while thread ", DimText(first.view.thread), " waits at barrier ",
+                           FileName(first.file), ":", first.id));
+    GiveUp();
   }
   if (++at_barrier_ < count_) {
     Suspend(State::kAtBarrier);
@@ -269,8 +275,10 @@ void* Executor::StaticShared(const void* key, const char* name, std::size_t byte
                              std::size_t alignment) {
   void* memory = shared_.Static(key, name, bytes, alignment);
   if (memory == nullptr) {
-    Fail(absl::StrCat("no room for shared array '", name, "' of ", bytes, " bytes: a block has ",
-                      kStaticSharedLimit, " for static arrays and ", kSharedLimit, " in all"));
+    NoteError(absl::StrCat("no room for shared array '", name, "' of ", bytes,
+                           " bytes: a block has ", kStaticSharedLimit, " for static arrays and ",
+                           kSharedLimit, " in all"));
+    GiveUp();
   }
   return memory;
 }

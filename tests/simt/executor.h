@@ -108,10 +108,13 @@ class Executor {
   std::string DescribeDeadlock() const;
   std::string Where(int thread) const;
   std::string Waiting(int thread) const;
-  [[noreturn]] void Fail(const std::string& what);
+  /// Notes the error of the running thread; false when `what` is empty.
+  bool NoteError(const std::string& what);
+  /// The running fiber never goes on. Its frames are dropped: no caller may own memory.
+  [[noreturn]] void GiveUp();
   void StartClock();
   void StopClock();
-  [[noreturn]] void OnFault();
+  void NoteFault();
 
   const ExecutorOptions options_;
   BarrierLedger* const ledger_;

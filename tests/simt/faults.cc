@@ -1,5 +1,5 @@
 // Faults and kernels that do not end. The handler runs on a stack of its own, notes what happened
-// and lets the thread go on in OnFault, on the fiber's stack from its top: the fiber is given up
+// and lets the thread go on in Continue, on the fiber's stack from its top: the fiber is given up
 // there, its frames are not needed any more. Faults outside kernels go to the handler before.
 #include <cerrno>
 #include <cstdio>
@@ -24,9 +24,12 @@ int OvertimeSignal() { return SIGRTMIN + 3; }
 }  // namespace
 
 struct FaultHandler {
-  [[noreturn]] static void Continue() { Executor::Current()->OnFault(); }
+  [[noreturn]] static void Continue() {
+    Executor::Current()->NoteFault();
+    Executor::Current()->GiveUp();
+  }
 
-  static void GiveUp(Executor* executor, void* context) {
+  static void Redirect(Executor* executor, void* context) {
     executor->in_kernel_ = 0;
     Fiber& fiber = *executor->fibers_[static_cast<std::size_t>(executor->running_)];
     fiber.ForgetFrames();
@@ -45,7 +48,7 @@ struct FaultHandler {
     executor->fault_is_write_ =
         (static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_ERR] & 2) != 0 ? 1 : 0;
     executor->fault_is_overtime_ = 0;
-    GiveUp(executor, context);
+    Redirect(executor, context);
   }
 
   static void OnOvertime(int, siginfo_t* info, void* context) {
@@ -54,7 +57,7 @@ struct FaultHandler {
     executor->overtime_ = 1;
     if (executor->in_kernel_ == 0) return;  // seen at the next switch
     executor->fault_is_overtime_ = 1;
-    GiveUp(executor, context);
+    Redirect(executor, context);
   }
 
   static void Install() {
@@ -106,10 +109,11 @@ Executor::~Executor() {
   sigaltstack(&signal_stack_before_, nullptr);
 }
 
-void Executor::OnFault() {
+void Executor::NoteFault() {
   if (fault_is_overtime_ != 0) {
-    Fail(absl::StrCat("the kernel did not end within ", options_.seconds_limit,
-                      " s of processor time"));
+    NoteError(absl::StrCat("the kernel did not end within ", options_.seconds_limit,
+                           " s of processor time"));
+    return;
   }
   std::string where = shared_.Describe(fault_address_);
   if (where.empty() && describe_address_ != nullptr) where = describe_address_(fault_address_);
@@ -118,7 +122,7 @@ void Executor::OnFault() {
     std::snprintf(text, sizeof(text), "at %p, which is in no buffer", fault_address_);
     where = text;
   }
-  Fail(absl::StrCat(fault_is_write_ != 0 ? "writes " : "reads ", where));
+  NoteError(absl::StrCat(fault_is_write_ != 0 ? "writes " : "reads ", where));
 }
 
 }  // namespace sae::simt

@@ -50,7 +50,7 @@ TEST(Faults, FindsWritesBetweenBufferAndGuard) {
   EXPECT_EQ(before.Wait(), "bytes before buffer 'result' were written");
 }
 
-TEST(Faults, NamesFreedBuffersAndNull) {
+TEST(Faults, NamesFreedBuffers) {
   Rig rig;
   auto memory = rig.runtime().Allocate(64, "old");
   ASSERT_TRUE(memory.ok());
@@ -58,6 +58,12 @@ TEST(Faults, NamesFreedBuffersAndNull) {
   ASSERT_EQ(SAELOOM_LAUNCH(WriteKernel, 1, 32, 0, rig.stream(), static_cast<float*>(*memory), 0),
             Error::kOk);
   EXPECT_THAT(rig.Wait(), HasSubstr("writes buffer 'old' (64 bytes), which was freed"));
+}
+
+TEST(Faults, NamesNull) {
+#if defined(__SANITIZE_ADDRESS__)
+  GTEST_SKIP() << "UndefinedBehaviorSanitizer ends the program at arithmetic with null";
+#endif
   Rig null;
   ASSERT_EQ(SAELOOM_LAUNCH(WriteKernel, 1, 32, 0, null.stream(), static_cast<float*>(nullptr), 2),
             Error::kOk);
@@ -66,7 +72,8 @@ TEST(Faults, NamesFreedBuffersAndNull) {
 
 SAELOOM_KERNEL void StaticSharedKernel(int index) {
   SAELOOM_SHARED(int, cache, 10);
-  cache[index] = 1;
+  int* first = cache;
+  first[index] = 1;
 }
 SAELOOM_KERNEL void DynamicSharedKernel(int index) {
   SAELOOM_DYNAMIC_SHARED(int, cache);

@@ -34,7 +34,7 @@ class Fiber {
  private:
   struct Switch;
   const std::size_t stagger_;
-  char* stack_ = nullptr;       // kStackBytes above a guard page
+  char* stack_ = nullptr;    // kStackBytes above a guard page
   void* context_ = nullptr;  // where the fiber goes on
   void* owner_ = nullptr;    // where Resume goes on
   Entry entry_ = nullptr;

@@ -17,6 +17,11 @@ struct BarrierSurvivor {
   std::string reason;
 };
 
+/// False in builds with sanitizers: a mutant computes with memory that was never written, which is
+/// what sanitizers end a program for. ExpectBarriersNeeded then runs the whole kernel only, and
+/// says so.
+bool MutantsRun();
+
 /// Fails for each barrier that can be deleted unnoticed and is not listed, and for each listed one
 /// that the body does not reach or that does fail.
 void ExpectBarriersNeeded(const DeviceTestBody& body,

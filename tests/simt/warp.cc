@@ -95,10 +95,7 @@ std::uint64_t Executor::WarpExchange(WarpOp op, unsigned mask, std::uint64_t val
   }
   const bool fits = ((mask >> lane) & 1U) != 0 && (mask & group.absent) == 0 && width >= 1 &&
                     width <= 32 && (width & (width - 1)) == 0;
-  if (!fits || !group.one_group) {
-    const std::string conflict = WarpConflict(running_, group.waiting);
-    if (!conflict.empty()) Fail(conflict);
-  }
+  if ((!fits || !group.one_group) && NoteError(WarpConflict(running_, group.waiting))) GiveUp();
   self.state = State::kAtWarp;
   group.waiting |= 1U << lane;
   group.last = running_;
@@ -108,8 +105,7 @@ std::uint64_t Executor::WarpExchange(WarpOp op, unsigned mask, std::uint64_t val
     complete = threads_[static_cast<std::size_t>(32 * warp + l)].mask == mask;
   }
   if (complete) {
-    const std::string error = WarpResults(warp, mask);
-    if (!error.empty()) Fail(error);
+    if (NoteError(WarpResults(warp, mask))) GiveUp();
     group.waiting &= ~mask;
     for (int l = 0; l < 32; ++l) {
       if (((mask >> l) & 1U) != 0) SetReady(32 * warp + l);
