@@ -1,6 +1,4 @@
 // The nccl backend over the fake: the contract and the failures with processes as ranks.
-#include <csignal>
-
 #include <gtest/gtest.h>
 
 #include "tests/contract/communicator_suite.h"
@@ -9,15 +7,10 @@
 namespace fake_nccl {
 namespace {
 
-void ExpectAllWell(const std::vector<RankResult>& results, int killed = -1) {
-  for (std::size_t r = 0; r < results.size(); ++r) {
-    const sae::ExitStatus& exit = results[r].exit;
-    if (static_cast<int>(r) == killed) {
-      EXPECT_EQ(exit.signal, SIGKILL) << "rank " << r << ": " << results[r].output;
-    } else {
-      EXPECT_EQ(exit.ShellCode(), 0) << "rank " << r << ": " << results[r].output;
-    }
-  }
+using sae::testing::ExpectAllWell;
+
+std::vector<sae::testing::RankResult> RunRanks(int ranks, const std::string& name) {
+  return sae::testing::RunRanks(ranks, name, absl::Seconds(60));
 }
 
 class NcclContract : public testing::TestWithParam<std::tuple<int, std::size_t>> {};
@@ -71,11 +64,12 @@ TEST(Nccl, RefusesWhatCannotBe) {
 }  // namespace fake_nccl
 
 int main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "--rank") {
+  sae::testing::RankArguments arguments;
+  if (sae::testing::ParseRank(argc, argv, &arguments)) {
     std::vector<fake_nccl::Scenario> all = fake_nccl::ContractScenarios();
     for (const auto& more : {fake_nccl::FaultScenarios(), fake_nccl::StreamScenarios()})
       all.insert(all.end(), more.begin(), more.end());
-    return fake_nccl::RankMain({argv, argv + argc}, all);
+    return fake_nccl::RankMain(arguments, all);
   }
   testing::InitGoogleTest(&argc, argv);
   return RUN_ALL_TESTS();

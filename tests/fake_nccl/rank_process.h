@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "sae/base/process.h"
 #include "sae/comm/nccl/nccl.h"
 #include "tests/fake_nccl/fake_nccl.h"
 #include "tests/support/host_runtime.h"
+#include "tests/support/rank_group.h"
 
 namespace fake_nccl {
 
@@ -26,16 +26,7 @@ struct Scenario {
   absl::Duration deadline = absl::Seconds(30);
 };
 
-struct RankResult {
-  sae::ExitStatus exit;
-  std::string output;
-};
-
-/// Starts `size` ranks of a scenario and waits for all, for a minute at most. They share one
-/// folder, which is theirs alone.
-std::vector<RankResult> RunRanks(int size, const std::string& scenario);
-
 /// The main program of a rank: 0 when the scenario ended well and everything was given back.
-int RankMain(const std::vector<std::string>& arguments, const std::vector<Scenario>& scenarios);
+int RankMain(const sae::testing::RankArguments& arguments, const std::vector<Scenario>& scenarios);
 
 }  // namespace fake_nccl

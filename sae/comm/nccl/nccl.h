@@ -29,7 +29,8 @@ struct NcclOptions {
   Rendezvous* rendezvous = nullptr;  ///< borrowed; outlives the communicator and its parts
   DeviceRuntime* runtime = nullptr;  ///< borrowed; outlives them too. Its device is this rank's
   void* stream = nullptr;            ///< of `runtime`; outlives them, as any given to SetStream
-  absl::Duration deadline = absl::Minutes(5);  ///< of each operation, and of the start
+  absl::Duration deadline = absl::Minutes(5);  ///< of each operation
+  absl::Duration start = absl::Minutes(5);     ///< the same for the start
   absl::Duration roll_call =
       absl::Seconds(5);        ///< after a deadline: how long to wait for the names
   std::string name = "world";  ///< different for each communicator over one rendezvous

@@ -64,7 +64,7 @@ absl::Status NcclGroup::Start() {
         options_.rendezvous->Publish(key, std::string(id.internal, sizeof(id.internal))));
   } else {
     SAE_ASSIGN_OR_RETURN(const std::string blob,
-                         options_.rendezvous->Fetch(key, 0, options_.deadline));
+                         options_.rendezvous->Fetch(key, 0, options_.start));
     if (blob.size() != sizeof(id.internal)) {
       return absl::InternalError(
           absl::StrCat("NCCL: a unique id of ", blob.size(), " bytes from rank 0"));
@@ -77,7 +77,7 @@ absl::Status NcclGroup::Start() {
     MutexLock lock(calls_);
     result = ncclCommInitRankConfig(&comm_, size(), id, rank(), &config);
   }
-  return Settle("start", result);
+  return Settle("start", result, options_.start);
 }
 
 NcclGroup::~NcclGroup() {
@@ -106,11 +106,12 @@ ncclResult_t NcclGroup::AsyncError() {
   return result == ncclSuccess ? state : result;
 }
 
-absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result) {
+absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result,
+                               absl::Duration deadline) {
   Backoff backoff;
   while (result == ncclInProgress) {
     if (absl::Status status = Heard(false); !status.ok()) return Fail(std::move(status));
-    if (backoff.waited() > options_.deadline) return TimedOut(operation);
+    if (backoff.waited() > deadline) return TimedOut(operation, deadline);
     backoff.Pause();
     result = AsyncError();
   }
@@ -128,7 +129,7 @@ absl::Status NcclGroup::Enqueue(const char* operation,
     MutexLock lock(calls_);
     if (comm_ != nullptr) result = call(comm_);
   }
-  return Settle(operation, result);
+  return Settle(operation, result, options_.deadline);
 }
 
 absl::Status NcclGroup::Wait(const char* operation, void* stream) {
@@ -144,7 +145,7 @@ absl::Status NcclGroup::Wait(const char* operation, void* stream) {
     status = Heard(false);
     if (!status.ok()) return Fail(std::move(status));
     if (*done) return absl::OkStatus();
-    if (backoff.waited() > options_.deadline) return TimedOut(operation);
+    if (backoff.waited() > options_.deadline) return TimedOut(operation, options_.deadline);
     backoff.Pause();
   }
 }
@@ -165,7 +166,7 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Split(const std::shared_pt
         "Split", [&](ncclComm_t comm) { return ncclCommSplit(comm, color, key, made, &config); }));
     if (part->comm_ == nullptr) return absl::InternalError("Split: NCCL made no communicator");
   }
-  SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress));
+  SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress, options.deadline));
   {
     MutexLock lock(part->calls_);
     if (part->comm_ == nullptr) return part->LocalFailure();
@@ -245,9 +246,9 @@ absl::Status NcclGroup::Failed(const char* operation, ncclResult_t result) {
   return status;
 }
 
-absl::Status NcclGroup::TimedOut(const char* operation) {
+absl::Status NcclGroup::TimedOut(const char* operation, absl::Duration deadline) {
   Kill();
-  const std::string after = absl::FormatDuration(options_.deadline);
+  const std::string after = absl::FormatDuration(deadline);
   if (whole_ != nullptr && part_rendezvous_ == nullptr) {  // a part that is not made yet
     return Fail(absl::DeadlineExceededError(absl::StrCat(operation, ": not done after ", after)));
   }

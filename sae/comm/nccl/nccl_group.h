@@ -44,10 +44,10 @@ class NcclGroup {
 
   absl::Status Start();
   /// Polls until NCCL is out of ncclInProgress.
-  absl::Status Settle(const char* operation, ncclResult_t result);
+  absl::Status Settle(const char* operation, ncclResult_t result, absl::Duration deadline);
   /// The state of the communicator now; ncclSuccess when it is gone, for then failed_ says why.
   ncclResult_t AsyncError();
-  absl::Status TimedOut(const char* operation);
+  absl::Status TimedOut(const char* operation, absl::Duration deadline);
   absl::Status Failed(const char* operation, ncclResult_t result);
   /// Keeps `status` when it is the first, frees what waits on the device, and returns the first.
   absl::Status Fail(absl::Status status);

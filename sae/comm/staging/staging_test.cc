@@ -62,29 +62,19 @@ INSTANTIATE_TEST_SUITE_P(All, StagedContract,
 
 TEST(Staged, EnqueuesAndReplaysAGraph) {
   const absl::Status status = RunStaged(
-      3, HostRuntime::Memory::kPlain, absl::Seconds(30),
+      3, HostRuntime::Memory::kHidden, absl::Seconds(30),
       [](std::unique_ptr<Communicator> c, HostRuntime& runtime, void* stream) -> absl::Status {
-        contract::Chain chain(c->size());
+        contract::Chain chain(*c, runtime, stream);
+        SAE_RETURN_IF_ERROR(chain.Prepare());
         c->SetEnqueueOnly(true);
         for (int round = 0; round < 3; ++round) {
-          chain.SetInput(c->rank(), round);
-          SAE_RETURN_IF_ERROR(chain.Enqueue(*c));
+          SAE_RETURN_IF_ERROR(chain.SetInput(round));
+          SAE_RETURN_IF_ERROR(chain.Enqueue());
           SAE_RETURN_IF_ERROR(c->Synchronize());
           SAE_RETURN_IF_ERROR(chain.Expect(round));
         }
         const int things = runtime.live();
-        SAE_RETURN_IF_ERROR(runtime.BeginCapture(stream));
-        SAE_RETURN_IF_ERROR(chain.Enqueue(*c));
-        SAE_ASSIGN_OR_RETURN(void* const graph, runtime.EndCapture(stream));
-        absl::Status result;
-        for (int round = 0; round < 5 && result.ok(); ++round) {
-          chain.SetInput(c->rank(), round);
-          SAE_RETURN_IF_ERROR(runtime.LaunchGraph(graph, stream));
-          result = c->Synchronize();
-          if (result.ok()) result = chain.Expect(round);
-        }
-        runtime.DestroyGraph(graph);
-        SAE_RETURN_IF_ERROR(result);
+        SAE_RETURN_IF_ERROR(chain.ReplayGraph(5));
         return runtime.live() == things ? absl::OkStatus()
                                         : absl::InternalError("steps of before were not found");
       });
