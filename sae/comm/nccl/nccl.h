@@ -36,6 +36,9 @@ struct NcclOptions {
   std::string name = "world";  ///< different for each communicator over one rendezvous
 };
 
+/// Whether this build has it.
+bool HaveNccl();
+
 /// All ranks call it. UNIMPLEMENTED, naming the build option, when built without NCCL.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Communicator>> CreateNccl(const NcclOptions& options);
 
