@@ -2,14 +2,11 @@
 
 #include <algorithm>
 
-#include "absl/functional/function_ref.h"
-
+#include "sae/kernels/device/encode_chunks.h"
 #include "sae/kernels/device/prepare.h"
 
 namespace sae::kernels::device {
 namespace {
-
-constexpr std::int64_t kAlignment = 256;
 
 std::int64_t Columns(const EncodeParams& p) { return p.ids == nullptr ? p.latents : p.id_limit; }
 std::int64_t GroupTokens(const EncodeParams& p) {
@@ -21,41 +18,6 @@ std::int64_t ChunkColumns(const EncodeParams& p) {
 /// Rows are copied where they are not read as they lie.
 bool Gathers(const EncodeParams& p) { return p.exact || p.ids != nullptr; }
 
-struct Scratch {
-  float* products = nullptr;    ///< [GroupTokens, ChunkColumns]
-  float* joined = nullptr;      ///< [ChunkColumns, d]: exact
-  std::uint16_t* hi = nullptr;  ///< [ChunkColumns, d]: a subset, not exact
-  float* c = nullptr;           ///< ChunkColumns
-  std::int64_t bytes = 0;
-};
-
-Scratch Divide(const EncodeParams& p) {
-  Scratch out;
-  const auto take = [&](auto** to, std::int64_t count) {
-    *to = reinterpret_cast<std::remove_reference_t<decltype(*to)>>(static_cast<char*>(p.scratch) +
-                                                                   out.bytes);
-    out.bytes += (count * static_cast<std::int64_t>(sizeof(**to)) + kAlignment - 1) / kAlignment *
-                 kAlignment;
-  };
-  const std::int64_t columns = ChunkColumns(p);
-  take(&out.products, GroupTokens(p) * columns);
-  if (p.exact) take(&out.joined, columns * p.d);
-  if (!p.exact && p.ids != nullptr) take(&out.hi, columns * p.d);
-  if (Gathers(p)) take(&out.c, columns);
-  return out;
-}
-
-bool Valid(const EncodeParams& p) {
-  if (p.latents < 0 || p.tokens < 0 || p.d < 1 || p.id_limit < 0 || p.schedule.group_tokens < 1 ||
-      p.schedule.chunk_columns < 1 || p.schedule.first_columns < 0) {
-    return false;
-  }
-  if (Columns(p) == 0 || p.tokens == 0) return true;
-  return p.w.hi != nullptr && p.c != nullptr && p.finite != nullptr && p.scratch != nullptr &&
-         (p.exact ? p.x != nullptr : p.x_bf16 != nullptr) &&
-         (p.ids == nullptr || p.id_count != nullptr);
-}
-
 /// Columns [first, first + columns): rows ready for products.
 struct Rows {
   const float* joined = nullptr;
@@ -63,7 +25,7 @@ struct Rows {
   const float* c = nullptr;
 };
 
-Error GetRows(const EncodeParams& p, const Scratch& scratch, std::int64_t first,
+Error GetRows(const EncodeParams& p, const EncodeScratch& scratch, std::int64_t first,
               std::int64_t columns, Rows* rows, void* stream) {
   if (!Gathers(p)) {
     *rows = {nullptr, p.w.hi + first * p.d, p.c + first};
@@ -104,8 +66,9 @@ using Select = absl::FunctionRef<Error(const ChunkProducts&, std::int64_t token)
 /// After all tokens of the columns before `end`.
 using Between = absl::FunctionRef<Error(std::int64_t end)>;
 
-Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p, const Scratch& scratch,
-                    std::int64_t first, std::int64_t columns, Select select, void* stream) {
+Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p,
+                    const EncodeScratch& scratch, std::int64_t first, std::int64_t columns,
+                    Select select, void* stream) {
   Rows rows;
   Error error = GetRows(p, scratch, first, columns, &rows, stream);
   for (std::int64_t token = 0; token < p.tokens && error == Error::kOk; token += GroupTokens(p)) {
@@ -132,26 +95,7 @@ Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p, const S
   return error;
 }
 
-Error EncodeChunks(cuda::DeviceLibrary* library, const EncodeParams& p, std::int64_t first_columns,
-                   Select select, Between between, void* stream) {
-  const Scratch scratch = Divide(p);
-  std::int64_t columns = std::min(first_columns, ChunkColumns(p));
-  Error error = Error::kOk;
-  for (std::int64_t first = 0; first < Columns(p) && error == Error::kOk;) {
-    const std::int64_t here = std::min(columns, Columns(p) - first);
-    error = EncodeColumns(library, p, scratch, first, here, select, stream);
-    first += here;
-    if (error == Error::kOk) error = between(first);
-    columns = std::min(2 * columns, ChunkColumns(p));
-  }
-  return error;
-}
-
 Error Nothing(std::int64_t /*end*/) { return Error::kOk; }
-
-std::int64_t FirstColumns(const EncodeParams& p) {
-  return p.schedule.first_columns > 0 ? p.schedule.first_columns : p.schedule.chunk_columns;
-}
 
 Slots SlotsFrom(const Slots& slots, std::int64_t token, std::int64_t tokens) {
   Slots out = slots;
@@ -181,7 +125,51 @@ Error Raise(const LargestParams& p, void* stream) {
 
 }  // namespace
 
-std::int64_t EncodeScratchBytes(const EncodeParams& params) { return Divide(params).bytes; }
+bool Valid(const EncodeParams& p) {
+  if (p.latents < 0 || p.tokens < 0 || p.d < 1 || p.id_limit < 0 || p.schedule.group_tokens < 1 ||
+      p.schedule.chunk_columns < 1 || p.schedule.first_columns < 0) {
+    return false;
+  }
+  if (Columns(p) == 0 || p.tokens == 0) return true;
+  return p.w.hi != nullptr && p.c != nullptr && p.finite != nullptr && p.scratch != nullptr &&
+         (p.exact ? p.x != nullptr : p.x_bf16 != nullptr) &&
+         (p.ids == nullptr || p.id_count != nullptr);
+}
+
+EncodeScratch TakeEncodeScratch(const EncodeParams& p, ScratchParts* parts) {
+  EncodeScratch out;
+  const std::int64_t columns = ChunkColumns(p);
+  out.products = parts->Take<float>(GroupTokens(p) * columns);
+  if (p.exact) out.joined = parts->Take<float>(columns * p.d);
+  if (!p.exact && p.ids != nullptr) out.hi = parts->Take<std::uint16_t>(columns * p.d);
+  if (Gathers(p)) out.c = parts->Take<float>(columns);
+  return out;
+}
+
+std::int64_t FirstColumns(const EncodeParams& p) {
+  return p.schedule.first_columns > 0 ? p.schedule.first_columns : p.schedule.chunk_columns;
+}
+
+Error EncodeChunks(cuda::DeviceLibrary* library, const EncodeParams& p,
+                   const EncodeScratch& scratch, std::int64_t first_columns, Select select,
+                   Between between, void* stream) {
+  std::int64_t columns = std::min(first_columns, ChunkColumns(p));
+  Error error = Error::kOk;
+  for (std::int64_t first = 0; first < Columns(p) && error == Error::kOk;) {
+    const std::int64_t here = std::min(columns, Columns(p) - first);
+    error = EncodeColumns(library, p, scratch, first, here, select, stream);
+    first += here;
+    if (error == Error::kOk) error = between(first);
+    columns = std::min(2 * columns, ChunkColumns(p));
+  }
+  return error;
+}
+
+std::int64_t EncodeScratchBytes(const EncodeParams& params) {
+  ScratchParts parts(nullptr);
+  TakeEncodeScratch(params, &parts);
+  return parts.bytes();
+}
 
 Error EncodeTopK(cuda::DeviceLibrary* library, const EncodeParams& params, const TopKState& state,
                  void* stream) {
@@ -197,7 +185,9 @@ Error EncodeTopK(cuda::DeviceLibrary* library, const EncodeParams& params, const
     update.counts = state.counts + token;
     return cuda::TopKUpdate(update, stream);
   };
-  return EncodeChunks(library, params, FirstColumns(params), select, Nothing, stream);
+  ScratchParts parts(params.scratch);
+  return EncodeChunks(library, params, TakeEncodeScratch(params, &parts), FirstColumns(params),
+                      select, Nothing, stream);
 }
 
 Error EncodeAbove(cuda::DeviceLibrary* library, const EncodeParams& params, const float* lower,
@@ -212,7 +202,9 @@ Error EncodeAbove(cuda::DeviceLibrary* library, const EncodeParams& params, cons
     append.out = SlotsFrom(slots, token, chunk.tokens);
     return cuda::AppendAbove(append, stream);
   };
-  return EncodeChunks(library, params, FirstColumns(params), select, Nothing, stream);
+  ScratchParts parts(params.scratch);
+  return EncodeChunks(library, params, TakeEncodeScratch(params, &parts), FirstColumns(params),
+                      select, Nothing, stream);
 }
 
 Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
@@ -241,7 +233,9 @@ Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
   const std::int64_t first = params.schedule.first_columns > 0
                                  ? params.schedule.first_columns
                                  : std::max<std::int64_t>(1, largest.slots.capacity);
-  return EncodeChunks(library, params, first, select, between, stream);
+  ScratchParts parts(params.scratch);
+  return EncodeChunks(library, params, TakeEncodeScratch(params, &parts), first, select, between,
+                      stream);
 }
 
 }  // namespace sae::kernels::device

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 
+#include "sae/kernels/device/certified.h"
 #include "sae/kernels/device/rows.h"
 #include "sae/kernels/device/slots.h"
 #include "sae/kernels/device_library.h"
@@ -58,6 +59,14 @@ struct TopKState {
 /// The k largest of each token, from an empty state.
 [[nodiscard]] Error EncodeTopK(cuda::DeviceLibrary* library, const EncodeParams& params,
                                const TopKState& state, void* stream);
+
+/// The k largest by certified.h's definition: `exact` is false, both x and x_bf16 = bfloat16(x) are
+/// given, no subset; scratch of CertifiedScratchBytes. Weights without lo are their own rounding.
+/// `stats` is added to, or null.
+[[nodiscard]] Error EncodeCertifiedTopK(cuda::DeviceLibrary* library, const EncodeParams& params,
+                                        const TopKState& state, CertifiedStats* stats,
+                                        void* stream);
+std::int64_t CertifiedScratchBytes(const EncodeParams& params, std::int64_t k);
 
 /// Everything above `lower` (latents; null: above 0), from empty slots.
 [[nodiscard]] Error EncodeAbove(cuda::DeviceLibrary* library, const EncodeParams& params,

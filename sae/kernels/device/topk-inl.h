@@ -41,6 +41,9 @@ class TopKBuffer {
     if (count == k_) bound_ = block.Min(least) + 1;
   }
 
+  /// `count` distinct keys were written to the buffer's memory, which may be more than TopKRoom.
+  SAELOOM_DEVICE void Adopt(int count) { count_ = count; }
+
   /// Takes each thread's keys, 0 where it has none, at most kTile in all. Those below the bound are
   /// dropped. `key(i)` for i in 0 .. 3; called again after a cut, which raises the bound.
   template <class Get>
