@@ -47,6 +47,16 @@ class BlockSum {
   int turn_ = 0;
 };
 
+/// Elements of split weights where the caller knows which it has: loops without a branch.
+struct HighWeights {
+  const std::uint16_t* hi;
+  SAELOOM_DEVICE float operator()(std::int64_t at) const { return Bf16ToFloat(hi[at]); }
+};
+struct JoinedWeights {
+  const std::uint16_t* hi;
+  const std::int16_t* lo;
+  SAELOOM_DEVICE float operator()(std::int64_t at) const { return Join(hi[at], lo[at]); }
+};
 SAELOOM_DEVICE inline float Weight(const device::WeightRows& w, std::int64_t at) {
   return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
 }

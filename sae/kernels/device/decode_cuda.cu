@@ -60,12 +60,13 @@ SAELOOM_DEVICE void AddEntries(const DecodeParams& p, const float* bias, std::in
   }
 }
 
-SAELOOM_KERNEL void DecodeKernel(DecodeParams p) {
+template <class Weights>
+SAELOOM_KERNEL void DecodeKernel(DecodeParams p, Weights weights) {
   const std::int64_t token = blockIdx.x;
   std::int32_t begin = p.codes.indptr[token];
   const std::int32_t end = p.codes.indptr[token + 1];
   const auto read = [&](std::int32_t e, std::int64_t column) {
-    return Weight(p.w, p.codes.ids[e] * p.d + column);
+    return weights(p.codes.ids[e] * p.d + column);
   };
   for (int g = 0; g < p.groups.count; ++g) {
     const std::int32_t last = GroupEnd(p.groups, g, p.codes.ids, begin, end);
@@ -121,10 +122,11 @@ SAELOOM_DEVICE float WarpDot(std::int64_t d, const Row& row, const float* h) {
 }
 
 /// A row of the decoder in device memory.
+template <class Weights>
 struct GlobalRow {
-  device::WeightRows w;
+  Weights weights;
   std::int64_t first;
-  SAELOOM_DEVICE float operator()(std::int64_t j) const { return Weight(w, first + j); }
+  SAELOOM_DEVICE float operator()(std::int64_t j) const { return weights(first + j); }
 };
 
 SAELOOM_DEVICE void StoreGradient(float* u, const float* row_scale, const std::int32_t* ids,
@@ -133,7 +135,8 @@ SAELOOM_DEVICE void StoreGradient(float* u, const float* row_scale, const std::i
   u[e] = row_scale == nullptr ? dot : dot * row_scale[ids[e]];
 }
 
-SAELOOM_KERNEL void LatentGradientKernel(LatentGradientParams p) {
+template <class Weights>
+SAELOOM_KERNEL void LatentGradientKernel(LatentGradientParams p, Weights weights) {
   const std::int64_t token = blockIdx.x;
   const std::int32_t end = p.codes.indptr[token + 1];
   int g = 0;
@@ -141,26 +144,31 @@ SAELOOM_KERNEL void LatentGradientKernel(LatentGradientParams p) {
        e < end; e += kWarps) {
     const std::int32_t id = p.codes.ids[e];
     while (g < p.groups.count - 1 && id >= p.groups.last[g]) ++g;
-    const float dot =
-        WarpDot(p.d, GlobalRow{p.w, id * p.d}, p.h + (g * p.codes.tokens + token) * p.d);
+    const float dot = WarpDot(p.d, GlobalRow<Weights>{weights, id * p.d},
+                              p.h + (g * p.codes.tokens + token) * p.d);
     StoreGradient(p.u, p.row_scale, p.codes.ids, e, dot);
   }
 }
 
-SAELOOM_DEVICE float Stored(std::uint16_t value) { return Bf16ToFloat(value); }
-SAELOOM_DEVICE float Stored(float value) { return value; }
-SAELOOM_DEVICE void ToStored(const device::WeightRows& w, std::int64_t at, std::uint16_t* out) {
-  *out = w.hi[at];
-}
-SAELOOM_DEVICE void ToStored(const device::WeightRows& w, std::int64_t at, float* out) {
-  *out = Join(w.hi[at], w.lo[at]);
-}
+/// What of a weight is kept in shared memory, and how it is read.
+struct HighRows {
+  using Stored = std::uint16_t;
+  HighWeights weights;
+  SAELOOM_DEVICE Stored Load(std::int64_t at) const { return weights.hi[at]; }
+  SAELOOM_DEVICE static float Value(Stored stored) { return Bf16ToFloat(stored); }
+};
+struct JoinedRows {
+  using Stored = float;
+  JoinedWeights weights;
+  SAELOOM_DEVICE Stored Load(std::int64_t at) const { return weights(at); }
+  SAELOOM_DEVICE static float Value(Stored stored) { return stored; }
+};
 
 /// A row of the decoder in shared memory.
-template <class S>
+template <class Rows>
 struct SharedRow {
-  const S* row;
-  SAELOOM_DEVICE float operator()(std::int64_t j) const { return Stored(row[j]); }
+  const typename Rows::Stored* row;
+  SAELOOM_DEVICE float operator()(std::int64_t j) const { return Rows::Value(row[j]); }
 };
 
 SAELOOM_HOST_DEVICE constexpr std::int64_t GradientFloats(std::int64_t d) {
@@ -168,21 +176,21 @@ SAELOOM_HOST_DEVICE constexpr std::int64_t GradientFloats(std::int64_t d) {
 }
 
 /// Shared memory: the token's gradient, then the first `kept` rows.
-template <class S>
-SAELOOM_KERNEL void TokenPassKernel(TokenPassParams p, std::int64_t kept) {
+template <class Rows>
+SAELOOM_KERNEL void TokenPassKernel(TokenPassParams p, Rows source, std::int64_t kept) {
+  using Stored = typename Rows::Stored;
   SAELOOM_DYNAMIC_SHARED(float, gradient);
   SAELOOM_SHARED(double, shared, 2 * kMaxWarps);
   const DecodeParams& decode = p.decode;
-  S* const rows = reinterpret_cast<S*>(gradient + GradientFloats(decode.d));
+  Stored* const rows = reinterpret_cast<Stored*>(gradient + GradientFloats(decode.d));
   const std::int64_t token = blockIdx.x;
   const std::int32_t begin = decode.codes.indptr[token];
   const std::int32_t end = decode.codes.indptr[token + 1];
   const float factor = ErrorFactor(*p.rho, decode.groups.weight[0]);
   const auto read = [&](std::int32_t e, std::int64_t column) {
-    S value;
-    ToStored(decode.w, decode.codes.ids[e] * decode.d + column, &value);
+    const Stored value = source.Load(decode.codes.ids[e] * decode.d + column);
     if (e - begin < kept) rows[(e - begin) * decode.d + column] = value;
-    return Stored(value);
+    return Rows::Value(value);
   };
   double sum[1] = {0};
   for (std::int64_t first = threadIdx.x; first < decode.d; first += kColumns * kThreads) {
@@ -203,10 +211,13 @@ SAELOOM_KERNEL void TokenPassKernel(TokenPassParams p, std::int64_t kept) {
   block_sum(sum);  // its barrier also shows the gradient and the rows to all warps
   if (threadIdx.x == 0) p.squares[token] = sum[0];
   for (std::int32_t e = begin + static_cast<std::int32_t>(threadIdx.x / 32); e < end; e += kWarps) {
-    const float dot =
-        e - begin < kept
-            ? WarpDot(decode.d, SharedRow<S>{rows + (e - begin) * decode.d}, gradient)
-            : WarpDot(decode.d, GlobalRow{decode.w, decode.codes.ids[e] * decode.d}, gradient);
+    const std::int64_t row = decode.codes.ids[e] * decode.d;
+    float dot = 0;
+    if (e - begin < kept) {
+      dot = WarpDot(decode.d, SharedRow<Rows>{rows + (e - begin) * decode.d}, gradient);
+    } else {
+      dot = WarpDot(decode.d, GlobalRow<decltype(source.weights)>{source.weights, row}, gradient);
+    }
     StoreGradient(p.u, decode.row_scale, decode.codes.ids, e, dot);
   }
 }
@@ -297,7 +308,11 @@ unsigned Grid(std::int64_t items, std::int64_t each) {
 
 Error Decode(const DecodeParams& p, void* stream) {
   if (!Valid(p)) return Error::kInvalidArgument;
-  return SAELOOM_LAUNCH(DecodeKernel, Grid(p.codes.tokens, 1), kThreads, 0, stream, p);
+  const unsigned grid = Grid(p.codes.tokens, 1);
+  return p.w.lo == nullptr ? SAELOOM_LAUNCH((DecodeKernel<HighWeights>), grid, kThreads, 0, stream,
+                                            p, HighWeights{p.w.hi})
+                           : SAELOOM_LAUNCH((DecodeKernel<JoinedWeights>), grid, kThreads, 0,
+                                            stream, p, JoinedWeights{p.w.hi, p.w.lo});
 }
 
 Error PrefixResidual(const PrefixResidualParams& p, void* stream) {
@@ -313,7 +328,11 @@ Error LatentGradient(const LatentGradientParams& p, void* stream) {
       (p.codes.capacity > 0 && (p.w.hi == nullptr || p.u == nullptr))) {
     return Error::kInvalidArgument;
   }
-  return SAELOOM_LAUNCH(LatentGradientKernel, Grid(p.codes.tokens, 1), kThreads, 0, stream, p);
+  const unsigned grid = Grid(p.codes.tokens, 1);
+  return p.w.lo == nullptr ? SAELOOM_LAUNCH((LatentGradientKernel<HighWeights>), grid, kThreads, 0,
+                                            stream, p, HighWeights{p.w.hi})
+                           : SAELOOM_LAUNCH((LatentGradientKernel<JoinedWeights>), grid, kThreads,
+                                            0, stream, p, JoinedWeights{p.w.hi, p.w.lo});
 }
 
 Error TokenPass(const TokenPassParams& p, void* stream) {
@@ -341,10 +360,12 @@ Error TokenPass(const TokenPassParams& p, void* stream) {
   const std::int64_t fit = row == 0 ? 0 : (kSharedBytes - gradient) / row;
   const std::int64_t kept = wanted < fit ? wanted : fit;
   const auto bytes = static_cast<std::size_t>(gradient + kept * row);
-  return decode.w.lo == nullptr ? SAELOOM_LAUNCH((TokenPassKernel<std::uint16_t>), Grid(tokens, 1),
-                                                 kThreads, bytes, stream, p, kept)
-                                : SAELOOM_LAUNCH((TokenPassKernel<float>), Grid(tokens, 1),
-                                                 kThreads, bytes, stream, p, kept);
+  const unsigned grid = Grid(tokens, 1);
+  return decode.w.lo == nullptr
+             ? SAELOOM_LAUNCH((TokenPassKernel<HighRows>), grid, kThreads, bytes, stream, p,
+                              HighRows{{decode.w.hi}}, kept)
+             : SAELOOM_LAUNCH((TokenPassKernel<JoinedRows>), grid, kThreads, bytes, stream, p,
+                              JoinedRows{{decode.w.hi, decode.w.lo}}, kept);
 }
 
 Error AuxResidual(const AuxResidualParams& p, void* stream) {

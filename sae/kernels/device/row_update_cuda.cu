@@ -83,15 +83,14 @@ SAELOOM_DEVICE Touch Touched(const RowUpdateParams& p, std::int64_t latent) {
   return out;
 }
 
-template <bool kDecoder>
-SAELOOM_DEVICE float Source(const RowUpdateParams& p, const RowTerm& term, std::int64_t at) {
-  if (kDecoder) return term.g[at];
-  return p.x != nullptr ? p.x[at] : Bf16ToFloat(p.x_bf16[at]);
-}
+struct FloatSource {
+  const float* rows;
+  SAELOOM_DEVICE float operator()(std::int64_t at) const { return rows[at]; }
+};
 
 /// partial += the share's entries of the staged tile; zeros before where `fresh`.
-template <bool kDecoder>
-SAELOOM_DEVICE void AddTile(const Block& b, const RowTerm& term, std::int64_t d, int group,
+template <class Source>
+SAELOOM_DEVICE void AddTile(const Block& b, const Source& source, std::int64_t d, int group,
                             int from, int to, bool fresh, float* partial) {
   const float* const factors = b.factors + b.turn * kTile;
   const std::int32_t* const tokens = b.tokens + b.turn * kTile;
@@ -103,8 +102,7 @@ SAELOOM_DEVICE void AddTile(const Block& b, const RowTerm& term, std::int64_t d,
       const std::int64_t row = tokens[q] * d;
       for (int c = 0; c < kColumns; ++c) {
         const std::int64_t column = j + c * group;
-        if (column < d)
-          sums[c] = __fmaf_rn(factors[q], Source<kDecoder>(b.p, term, row + column), sums[c]);
+        if (column < d) sums[c] = __fmaf_rn(factors[q], source(row + column), sums[c]);
       }
     }
     for (int c = 0; c < kColumns; ++c) {
@@ -135,8 +133,16 @@ SAELOOM_DEVICE void Accumulate(Block& b, std::int64_t d, std::int32_t entries) {
         b.tokens[b.turn * kTile + threadIdx.x] = term.rows[e];
       }
       SAELOOM_BARRIER(1);
-      AddTile<kDecoder>(b, term, d, group, count * share / shares, count * (share + 1) / shares,
-                        fresh, b.area + share * b.layout.width);
+      const int from = count * share / shares;
+      const int to = count * (share + 1) / shares;
+      float* const partial = b.area + share * b.layout.width;
+      if (kDecoder) {
+        AddTile(b, FloatSource{term.g}, d, group, from, to, fresh, partial);
+      } else if (b.p.x != nullptr) {
+        AddTile(b, FloatSource{b.p.x}, d, group, from, to, fresh, partial);
+      } else {
+        AddTile(b, HighWeights{b.p.x_bf16}, d, group, from, to, fresh, partial);
+      }
       fresh = false;
     }
   }

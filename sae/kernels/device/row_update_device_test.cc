@@ -43,6 +43,7 @@ struct Case {
   bool scaled = false;  ///< gradient_scale
   bool hi_only = false;
   bool measure = false;
+  double beta1 = 0.9;
   std::int32_t enabled = 1, go = 1;
 };
 
@@ -120,12 +121,16 @@ struct Data {
     for (std::uint64_t s = 0; s < 3; ++s) g[s] = Normal<float>(12 + s, c.tokens * d_out);
     delta = testing::PerEntry(15, main);
     aux_delta = testing::PerEntry(16, aux);
-    const Adam a = Adam::At(5, 0.01, 0.9, 0.99, 1e-8);
+    const Adam a = Adam::At(5, 0.01, c.beta1, 0.99, 1e-8);
     adam = {a.lr, a.beta1, a.beta2, a.epsilon, a.correction1, a.correction2, 5};
   }
   SplitWeights UnitRows(std::int64_t latents) const {
     std::vector<float> w = Normal<float>(9, latents * d_out);
-    for (std::int64_t i = 0; i < latents; ++i) RenormaliseRow(d_out, w.data() + i * d_out);
+    for (std::int64_t i = 0; i < latents; ++i) {
+      RenormaliseRow(d_out, w.data() + i * d_out);
+      // Where the rule is applied before a step, rows lie off the sphere.
+      if (shape.rule == RowRule::kUnitBefore) Scale(d_out, 1.1F, w.data() + i * d_out);
+    }
     return SplitWeights(w);
   }
 
@@ -304,6 +309,8 @@ TEST(RowUpdateDevice, EqualsItsPartnerUnderEveryRule) {
       shape.dense = d == 7;
       shape.scaled = d == 100;
       RunCase(shape);
+      shape.beta1 = 0;  // moments that are not 0 and move nothing
+      if (d == 7) RunCase(shape);
     }
   }
 }

@@ -20,6 +20,7 @@ using device::WeightedRowSumParams;
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kRowBlocks = 64;
+constexpr int kAhead = 8;                 // rows read at once
 constexpr std::int64_t kElements = 4096;  // of a block of Sum, while there are no more than kSums
 constexpr std::int64_t kSums = 1024;
 
@@ -37,13 +38,14 @@ struct PlainRows {
     return static_cast<double>(m[row * d + j]);
   }
 };
+template <class Weights>
 struct WeightedRows {
   const float* weights;
-  device::WeightRows w;
+  Weights w;
   std::int64_t d;
   SAELOOM_DEVICE double Weigh(std::int64_t row) const { return static_cast<double>(weights[row]); }
   SAELOOM_DEVICE double operator()(std::int64_t row, std::int64_t j) const {
-    return static_cast<double>(Weight(w, row * d + j));
+    return static_cast<double>(w(row * d + j));
   }
 };
 
@@ -55,9 +57,11 @@ SAELOOM_KERNEL void PartialColumnsKernel(Rows rows, std::int64_t count, std::int
   if (j >= d || !IsOn(enabled)) return;
   const std::int64_t end = count * (blockIdx.y + 1) / kRowBlocks;
   double sum = 0;
-  for (std::int64_t r = count * blockIdx.y / kRowBlocks; r < end; ++r) {
-    const double weight = rows.Weigh(r);
-    if (weight != 0) sum += weight * rows(r, j);
+  for (std::int64_t first = count * blockIdx.y / kRowBlocks; first < end; first += kAhead) {
+    double weights[kAhead], values[kAhead];  // asked for before the first is needed
+    for (int r = 0; r < kAhead; ++r) weights[r] = first + r < end ? rows.Weigh(first + r) : 0.0;
+    for (int r = 0; r < kAhead; ++r) values[r] = weights[r] != 0 ? rows(first + r, j) : 0.0;
+    for (int r = 0; r < kAhead; ++r) sum += weights[r] * values[r];
   }
   scratch[blockIdx.y * d + j] = sum;
 }
@@ -198,7 +202,11 @@ Error WeightedRowSum(const WeightedRowSumParams& p, void* stream) {
     return Error::kInvalidArgument;
   }
   const Error error =
-      PartialColumns(WeightedRows{p.weights, p.w, p.d}, p.rows, p.d, nullptr, p.scratch, stream);
+      p.w.lo == nullptr
+          ? PartialColumns(WeightedRows<HighWeights>{p.weights, {p.w.hi}, p.d}, p.rows, p.d,
+                           nullptr, p.scratch, stream)
+          : PartialColumns(WeightedRows<JoinedWeights>{p.weights, {p.w.hi, p.w.lo}, p.d}, p.rows,
+                           p.d, nullptr, p.scratch, stream);
   if (error != Error::kOk) return error;
   return SAELOOM_LAUNCH(WeightedRowSumKernel, Grid(p.d, kThreads), kThreads, 0, stream, p);
 }

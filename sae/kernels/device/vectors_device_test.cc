@@ -1,4 +1,6 @@
 // Kernels of sums and vectors against their partners.
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -23,8 +25,12 @@ constexpr double kSum = 1e-12;  // float64 sums in another order
 void Columns(DeviceTest& t, std::int64_t rows, std::int64_t d, bool add, std::int32_t enabled) {
   const auto m = Normal<float>(1, rows * d);
   auto weights = Normal<float>(2, rows);
-  for (std::int64_t r = 0; r < rows; r += 3) weights[At(r)] = 0;
-  const SplitWeights w(m);
+  std::vector<float> values = m;
+  for (std::int64_t r = 0; r < rows; r += 3) {
+    weights[At(r)] = 0;
+    std::fill_n(values.begin() + r * d, d, NAN);  // not to be read
+  }
+  const SplitWeights w(values);
   std::vector<float> out = Normal<float>(3, d);
   std::vector<double> weighted(At(d));
   device::ColumnSumsParams host;
