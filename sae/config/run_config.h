@@ -70,7 +70,8 @@ struct TrainConfig {
   double clip = 0;                                  ///< largest global gradient norm; 0 = off
   double ema = 0;                                   ///< mu of the mean of parameters that is evaluated and exported; 0 = off
   std::string rows = "dense";                       ///< dense | lazy (beta1 = 0) | deferred (decoder): which rows a step updates
-  std::string selection = "float32";                ///< float32 | certified: screened in bf16, exact by a margin
+  /// float32 | certified: screened in bf16, exact by a margin | bf16 (devices only): of bf16 products.
+  std::string selection = "float32";
   std::int64_t seed = 0;                            ///< initialisation
   std::int64_t data_seed = 0;                       ///< order of data; belongs to the sweep
   std::optional<double> eval_every_tokens;          ///< auto = tokens / 10
@@ -93,6 +94,7 @@ struct PlacementConfig {
   std::string sweep;
   std::string trial;
   std::int64_t attempt = 1;
+  std::string device = "cpu";                       ///< cpu | cuda: what each rank computes on
   std::int64_t threads = 1;                         ///< of each rank
   bool lease = false;                               ///< obey the file `lease` in `directory`
   double watchdog_seconds = 300;                    ///< a rank that makes no progress this long aborts

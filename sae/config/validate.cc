@@ -84,7 +84,7 @@ class Checker {
     Word("train.preset", train.preset, {"none", "openai"});
     Word("train.lr_warmup", train.lr_warmup, {"linear", "cosine"});
     Word("train.rows", train.rows, {"dense", "lazy", "deferred"});
-    Word("train.selection", train.selection, {"float32", "certified"});
+    Word("train.selection", train.selection, {"float32", "certified", "bf16"});
     Word("train.reduction", train.reduction, {"fast", "fixed"});
   }
 

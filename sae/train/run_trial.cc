@@ -9,6 +9,7 @@
 #include "sae/checkpoint/checkpoint.h"
 #include "sae/data/store_reader.h"
 #include "sae/data/store_source.h"
+#include "sae/train/device/device_engine.h"
 #include "sae/train/engine/engine.h"
 #include "sae/train/trial_setup.h"
 
@@ -77,6 +78,25 @@ TrainerOptions OptionsFor(const config::RunConfig& config, const config::TrialCo
   return o;
 }
 
+absl::StatusOr<std::unique_ptr<Engine<float>>> MakeEngine(const config::RunConfig& config,
+                                                          const config::TrialConfig& trial,
+                                                          const data::ActivationStore& store,
+                                                          const RunTrialParts& parts, ThreadPool& pool) {
+  const std::int64_t d = store.d(), d_out = trial.sae.transcoder ? store.target_d() : store.d();
+  if (config.run.device == "cpu") {
+    if (trial.train.selection == "bf16") {
+      return absl::InvalidArgumentError(
+          "train.selection: bf16 needs a GPU (run.device: cuda): on CPUs certified is as fast, and exact");
+    }
+    return CreateEngine<float>(trial, d, d_out, *parts.communicator, pool);
+  }
+  if (parts.device == nullptr) {
+    return absl::UnimplementedError(absl::StrCat(
+        "run.device: ", config.run.device, ": this trainer was built without it: configure with -DSAE_WITH_CUDA=ON"));
+  }
+  return DeviceEngine::Create(trial, d, d_out, *parts.communicator, pool, *parts.device);
+}
+
 }  // namespace
 
 std::string CheckpointsPath(const config::RunConfig& config) {
@@ -120,8 +140,7 @@ absl::StatusOr<Outcome> TrainOnStream(const config::RunConfig& config, const Sto
   absl::Status disk;
   if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, *store);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));
-  absl::StatusOr<std::unique_ptr<Engine<float>>> engine = CreateEngine<float>(
-      trial, store->d(), trial.sae.transcoder ? store->target_d() : store->d(), communicator, pool);
+  absl::StatusOr<std::unique_ptr<Engine<float>>> engine = MakeEngine(config, trial, *store, parts, pool);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, engine.status()));
   (*engine)->JoinGang(stream.gang);
   TrainerParts trainer_parts;

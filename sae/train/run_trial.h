@@ -13,6 +13,7 @@
 #include "sae/base/status.h"
 #include "sae/comm/communicator.h"
 #include "sae/config/run_config.h"
+#include "sae/train/device/device_parts.h"
 #include "sae/train/event_writer.h"
 #include "sae/train/stop.h"
 #include "sae/train/trainer.h"
@@ -24,6 +25,7 @@ struct RunTrialParts {
   Clock* clock = nullptr;
   comm::Communicator* communicator = nullptr;
   EventWriter* events = nullptr;  ///< rank 0's
+  const DeviceParts* device = nullptr;  ///< what `run.device` names; null: the CPU
   std::function<StopReason()> stop_requested;
   std::function<void()> progress;
 };

@@ -1,0 +1,320 @@
+// Creation, sizes and state; the step is in device_engine_step.cc and device_engine_forward.cc.
+#include "sae/train/device/device_engine.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "sae/kernels/device/latents.h"
+
+namespace sae::train {
+
+namespace {
+
+constexpr std::int64_t kFirstSlots = 256;
+constexpr std::int64_t kFirstDead = 64;
+
+absl::Status Lacks(const char* option, const std::string& value, const char* instead) {
+  return absl::UnimplementedError(absl::StrCat(
+      option, ": ", value, " is not built for devices: ", instead, ", or train on CPUs"));
+}
+
+bool NeedsNorms(const model::Options& o) {
+  return o.decoder == model::DecoderMode::kFree && o.penalty == model::Penalty::kL1Norm;
+}
+
+}  // namespace
+
+absl::Status SupportedOnDevice(const config::TrialConfig& c) {
+  const model::Options o = model::OptionsOf(c);
+  if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
+  if (c.sae.resample == "on") return Lacks("sae.resample", "on", "set it to off");
+  if (o.penalty == model::Penalty::kLp || o.penalty == model::Penalty::kTanh ||
+      o.penalty == model::Penalty::kL0Quadratic) {
+    return Lacks("sae.penalty", c.sae.penalty, "set it to auto");
+  }
+  if (o.loss == model::LossReduction::kFvu) return Lacks("sae.loss", "fvu", "set it to sum");
+  if (o.bias_weight > 0) return Lacks("sae.prefix_weights", c.sae.prefix_weights, "use mean");
+  if (o.skip) return Lacks("sae.skip", "true", "set it to false");
+  if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
+  if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
+  if (o.certified) return Lacks("train.selection", "certified", "set it to float32");
+  if (static_cast<int>(o.prefixes.size()) > kernels::device::kMaxGroups) {
+    return Lacks("sae.prefixes", absl::StrCat(o.prefixes.size(), " widths"),
+                 absl::StrCat("use at most ", kernels::device::kMaxGroups).c_str());
+  }
+  return absl::OkStatus();
+}
+
+DeviceEngine::DeviceEngine(const Context& context, const DeviceParts& parts)
+    : context_(context),
+      parts_(parts),
+      runtime_(*parts.runtime),
+      schedule_(optim::ScheduleOf(context.config)),
+      batch_(context_) {
+  const config::TrialConfig& c = context_.config;
+  if (c.sae.target_l0 > 0) {
+    controller_.emplace(c.sae.target_l0, config::TotalSteps(c),
+                        c.train.sparsity_warmup_steps.value_or(0),
+                        context_.options.architecture == model::Architecture::kJumpRelu);
+  }
+  capacity_.slots = std::min(context_.shard.count, kFirstSlots);
+}
+
+DeviceEngine::~DeviceEngine() {
+  DropGraph();
+  kernels::cuda::DestroyDeviceLibrary(library_);
+  if (pinned_ != nullptr) runtime_.FreePinned(pinned_);
+  if (staging_ != nullptr) runtime_.FreePinned(staging_);
+  if (owns_stream_) runtime_.DestroyStream(stream_);
+}
+
+void DeviceEngine::DropGraph() {
+  if (graph_ != nullptr) runtime_.DestroyGraph(graph_);
+  graph_ = nullptr;
+  eager_steps_ = 0;
+}
+
+absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
+    const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+    comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts) {
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> host,
+                       CreateEngine<float>(config, d, d_out, communicator, pool));
+  const config::TrialConfig resolved = config::Resolve(config, d);
+  SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
+  const Context context{
+      resolved, model::OptionsOf(resolved),
+      model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()),
+      d, d_out, communicator, pool};
+  std::unique_ptr<DeviceEngine> engine(new DeviceEngine(context, parts));
+  engine->host_ = std::move(host);
+  SAE_RETURN_IF_ERROR(engine->Allocate());
+  return engine;
+}
+
+absl::Status DeviceEngine::Allocate() {
+  SAE_RETURN_IF_ERROR(runtime_.BindThread());
+  stream_ = parts_.stream;
+  if (stream_ == nullptr) {
+    SAE_ASSIGN_OR_RETURN(stream_, runtime_.CreateStream());
+    owns_stream_ = true;
+  }
+  collectives_ = std::make_unique<DeviceCollectives>(parts_, stream_);
+  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  const std::int64_t d = context_.d, d_out = context_.d_out;
+  SAE_ASSIGN_OR_RETURN(void* pinned, runtime_.AllocatePinned(sizeof(DeviceScalars)));
+  pinned_ = static_cast<DeviceScalars*>(pinned);
+  SAE_ASSIGN_OR_RETURN(
+      void* staging, runtime_.AllocatePinned(batch * (d + d_out) * std::int64_t{sizeof(float)}));
+  staging_ = static_cast<float*>(staging);
+  SAE_ASSIGN_OR_RETURN(parameters_, DeviceParameters::Create(runtime_, host_->state()));
+  SAE_RETURN_IF_ERROR(
+      Launched(kernels::cuda::CreateDeviceLibrary(&library_), "CreateDeviceLibrary"));
+  SAE_RETURN_IF_ERROR(scalars_.Create(runtime_, 1, "scalars"));
+  const auto floats = [&](DeviceBuffer<float>& buffer, std::int64_t count, const char* name) {
+    return buffer.Create(runtime_, count, name);
+  };
+  const model::Options& o = context_.options;
+  const bool gated = o.architecture == model::Architecture::kGated;
+  const bool jump = o.architecture == model::Architecture::kJumpRelu;
+  const auto groups = static_cast<std::int64_t>(o.prefixes.size());
+  SAE_RETURN_IF_ERROR(floats(x_, batch * d, "x"));
+  SAE_RETURN_IF_ERROR(x_bf16_.Create(runtime_, bf16() ? batch * d : 0, "x in bf16"));
+  SAE_RETURN_IF_ERROR(floats(y_, o.transcoder ? batch * d_out : 0, "y"));
+  SAE_RETURN_IF_ERROR(floats(c_, n, "c"));
+  SAE_RETURN_IF_ERROR(floats(norms_, NeedsNorms(o) ? n : 0, "norms"));
+  SAE_RETURN_IF_ERROR(
+      floats(row_scale_, o.decoder == model::DecoderMode::kOnTheFly ? n : 0, "row scale"));
+  SAE_RETURN_IF_ERROR(floats(theta_, jump ? n : 0, "theta"));
+  SAE_RETURN_IF_ERROR(floats(lower_, o.architecture == model::Architecture::kTopK ? 0 : n, "lower"));
+  SAE_RETURN_IF_ERROR(floats(scale_, gated ? n : 0, "scale"));
+  SAE_RETURN_IF_ERROR(floats(parts_buffer_, groups * batch * d_out, "reconstruction parts"));
+  SAE_RETURN_IF_ERROR(floats(x_hat_, batch * d_out, "x_hat"));
+  SAE_RETURN_IF_ERROR(floats(gate_parts_, gated ? batch * d_out : 0, "gate parts"));
+  SAE_RETURN_IF_ERROR(floats(gate_hat_, gated ? batch * d_out : 0, "gate x_hat"));
+  SAE_RETURN_IF_ERROR(floats(delta_sums_, n, "delta sums"));
+  SAE_RETURN_IF_ERROR(floats(d_b_enc_, n, "b_enc gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_b_mag_, gated ? n : 0, "b_mag gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_r_mag_, gated ? n : 0, "r_mag gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_threshold_, jump ? n : 0, "threshold gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_norm_, NeedsNorms(o) ? n : 0, "norm gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_b_dec_, d_out, "b_dec gradient"));
+  const auto doubles = [&](DeviceBuffer<double>& buffer, std::int64_t count, const char* name) {
+    return buffer.Create(runtime_, count, name);
+  };
+  SAE_RETURN_IF_ERROR(doubles(token_squares_, batch, "token squares"));
+  SAE_RETURN_IF_ERROR(doubles(column_means_, d_out, "column means"));
+  SAE_RETURN_IF_ERROR(doubles(partial_, batch, "partial"));
+  SAE_RETURN_IF_ERROR(doubles(sum_scratch_, 1024, "sum scratch"));
+  SAE_RETURN_IF_ERROR(doubles(column_scratch_, 64 * std::max(d, d_out), "column scratch"));
+  SAE_RETURN_IF_ERROR(doubles(encoder_sums_, d, "encoder sums"));
+  SAE_RETURN_IF_ERROR(doubles(latent_penalty_, n, "latent penalty"));
+  SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
+  SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
+  SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
+  SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
+  SAE_RETURN_IF_ERROR(dead_scratch_.Create(runtime_, n + 1024, "dead scratch"));
+  std::vector<std::int32_t> ids(static_cast<std::size_t>(n));
+  for (std::int64_t i = 0; i < n; ++i)
+    ids[static_cast<std::size_t>(i)] = static_cast<std::int32_t>(context_.shard.Global(i));
+  SAE_RETURN_IF_ERROR(global_ids_.Create(runtime_, n, "global ids"));
+  SAE_RETURN_IF_ERROR(
+      runtime_.CopyAsync(global_ids_.data(), ids.data(), global_ids_.bytes(), stream_));
+  SAE_RETURN_IF_ERROR(runtime_.Synchronize(stream_));
+  SAE_RETURN_IF_ERROR(AllocateScratch());
+  return AllocateEntries();
+}
+
+// Of the encoder: of all latents, and of dead ones, whichever is larger.
+absl::Status DeviceEngine::AllocateScratch() {
+  kernels::device::EncodeParams whole = EncodeInput();
+  whole.tokens = context_.config.train.batch;
+  kernels::device::EncodeParams subset = whole;
+  subset.ids = dead_ids_.data();
+  subset.id_limit = context_.shard.count;
+  return encode_scratch_.Create(
+      runtime_,
+      std::max(kernels::device::EncodeScratchBytes(whole),
+               kernels::device::EncodeScratchBytes(subset)),
+      "encoder scratch");
+}
+
+// What depends on capacity_.slots.
+absl::Status DeviceEngine::AllocateEntries() {
+  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  const std::int64_t k = std::min(context_.config.sae.k, n);
+  std::int32_t* overflow = &at()->overflow;
+  const int ranks = collectives_->size();
+  const bool topk = context_.options.architecture == model::Architecture::kTopK;
+  if (topk) {
+    const DeviceTopK::Shape shape{batch, context_.config.sae.k, n, global_ids_.data(),
+                                  context_.shard.Global(0)};
+    SAE_RETURN_IF_ERROR(topk_.Create(runtime_, shape, ranks, overflow, capacity_.unsafe));
+    return entries_.Create(runtime_, batch, batch * k, n, false);
+  }
+  const std::int64_t slots = capacity_.slots;
+  SAE_RETURN_IF_ERROR(slots_.Create(runtime_, batch, slots, overflow));
+  if (!varies()) {
+    const DeviceBatchTopK::Shape shape{batch,   context_.config.sae.k, context_.shard.latents,
+                                       slots,   global_ids_.data(),    context_.shard.Global(0)};
+    SAE_RETURN_IF_ERROR(batch_topk_.Create(runtime_, shape, ranks, overflow));
+  }
+  if (rule() == kernels::device::LatentRule::kGated) {
+    SAE_RETURN_IF_ERROR(gate_.Create(runtime_, batch * slots, "gate"));
+    SAE_RETURN_IF_ERROR(v_.Create(runtime_, batch * slots, "gate gradient"));
+  }
+  return entries_.Create(runtime_, batch, batch * slots, n, weighted());
+}
+
+absl::Status DeviceEngine::AllocateAux() {
+  const std::int64_t batch = context_.config.train.batch;
+  const std::int64_t k = *context_.config.sae.aux_k;
+  const DeviceTopK::Shape shape{batch, k, capacity_.dead, global_ids_.data(),
+                                context_.shard.Global(0)};
+  if (aux_g_.count() == 0) {
+    SAE_RETURN_IF_ERROR(aux_g_.Create(runtime_, batch * context_.d_out, "AuxK gradient"));
+  }
+  SAE_RETURN_IF_ERROR(
+      aux_topk_.Create(runtime_, shape, collectives_->size(), &at()->overflow, capacity_.unsafe));
+  return aux_entries_.Create(runtime_, batch, batch * k, context_.shard.count, false);
+}
+
+// After a step that did not fit: more of what was short, on every rank alike.
+absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
+  DropGraph();
+  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  if (sums.dead_overflow > 0) {
+    // The fullest rank's number is not known here: twice the mean is a start.
+    const auto dead = static_cast<std::int64_t>(sums.dead);
+    capacity_.dead = std::min(
+        n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / collectives_->size()}));
+    return AllocateAux();
+  }
+  capacity_.slots = std::min(n, 2 * capacity_.slots);
+  capacity_.unsafe = batch;
+  SAE_RETURN_IF_ERROR(AllocateEntries());
+  return capacity_.dead > 0 ? AllocateAux() : absl::OkStatus();
+}
+
+template <class V>
+V* DeviceEngine::HostScalar(const std::string& name) {
+  for (const model::StateScalar& scalar : host_->state().scalars) {
+    if (scalar.name != name) continue;
+    V* const* value = std::get_if<V*>(&scalar.value);
+    return value == nullptr ? nullptr : *value;
+  }
+  return nullptr;
+}
+
+void DeviceEngine::PullScalars() {
+  step_ = *HostScalar<std::int64_t>("step");
+  tokens_ = *HostScalar<std::int64_t>("tokens");
+  input_scale_ = *HostScalar<double>("input_scale");
+  sample_variance_ = *HostScalar<double>("sample_variance");
+  const auto pull = [&](const char* name, double& to) {
+    if (const double* value = HostScalar<double>(name)) to = *value;
+  };
+  pull("bandwidth", bandwidth_);
+  pull("batch_threshold", threshold_mean_);
+  pull("batch_threshold_weight", threshold_weight_);
+  if (!controller_) return;
+  model::State own;
+  controller_->AddState(&own);
+  for (const model::StateScalar& scalar : own.scalars) {
+    if (double* const* v = std::get_if<double*>(&scalar.value)) {
+      **v = *HostScalar<double>(scalar.name);
+    } else {
+      *std::get<std::int64_t*>(scalar.value) = *HostScalar<std::int64_t>(scalar.name);
+    }
+  }
+}
+
+void DeviceEngine::PushScalars() {
+  *HostScalar<std::int64_t>("step") = step_;
+  *HostScalar<std::int64_t>("tokens") = tokens_;
+  *HostScalar<std::int64_t>("last_active") = static_cast<std::int64_t>(last_.sums.entries);
+  const auto push = [&](const char* name, double value) {
+    if (double* to = HostScalar<double>(name)) *to = value;
+  };
+  push("batch_threshold", threshold_mean_);
+  push("batch_threshold_weight", threshold_weight_);
+  if (parameters_->has_ema())
+    push("ema_weight", 1 - std::pow(context_.config.train.ema, static_cast<double>(step_)));
+  if (!controller_) return;
+  model::State own;
+  controller_->AddState(&own);
+  for (const model::StateScalar& scalar : own.scalars) {
+    if (double* const* v = std::get_if<double*>(&scalar.value)) {
+      *HostScalar<double>(scalar.name) = **v;
+    } else {
+      *HostScalar<std::int64_t>(scalar.name) = *std::get<std::int64_t*>(scalar.value);
+    }
+  }
+}
+
+absl::Status DeviceEngine::UploadState() {
+  PullScalars();
+  batch_.set_input_scale(input_scale_);
+  DropGraph();
+  last_tokens_ = 0;
+  return parameters_->Upload(host_->state(), stream_);
+}
+
+absl::Status DeviceEngine::Initialise(std::span<const float> sample) {
+  SAE_RETURN_IF_ERROR(host_->Initialise(sample));
+  return UploadState();
+}
+
+absl::Status DeviceEngine::StateLoaded() {
+  SAE_RETURN_IF_ERROR(host_->StateLoaded());
+  return UploadState();
+}
+
+model::State DeviceEngine::state() {
+  if (input_scale_ > 0) {
+    state_status_ = parameters_->Download(host_->state(), stream_);
+    PushScalars();
+  }
+  return host_->state();
+}
+
+}  // namespace sae::train

@@ -1,0 +1,183 @@
+#pragma once
+// The step of an SAE on a device: the same mathematics as SaeEngine, from kernels of
+// sae/kernels/device, buffers, streams and graphs of a DeviceRuntime, and collectives on device
+// memory. A step is enqueued as a whole, without waiting for the host inside (with one rank, or
+// stream-ordered collectives, it is captured in a graph once and replayed); buffers whose size data
+// decides start small: a step that does not fit changes nothing, says so, and is repeated with more.
+// The host keeps a SaeEngine: it makes initial values and holds what checkpoints save; state() brings
+// the device's values there. See engine.h for the contract. Not thread-safe.
+// UNIMPLEMENTED (Supported) for what only the CPU engine does.
+
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "sae/kernels/device/decode.h"
+#include "sae/kernels/device/row_update.h"
+#include "sae/kernels/device/vectors.h"
+#include "sae/model/metrics.h"
+#include "sae/optim/l0_controller.h"
+#include "sae/optim/schedule.h"
+#include "sae/train/device/device_batch_topk.h"
+#include "sae/train/device/device_parameters.h"
+#include "sae/train/device/device_scalars.h"
+#include "sae/train/device/device_topk.h"
+#include "sae/train/engine/batch.h"
+#include "sae/train/engine/context.h"
+#include "sae/train/engine/engine.h"
+
+namespace sae::train {
+
+/// OK, or UNIMPLEMENTED naming the option that the device engine lacks and what to set instead.
+[[nodiscard]] absl::Status SupportedOnDevice(const config::TrialConfig& resolved);
+
+class DeviceEngine final : public Engine<float> {
+ public:
+  /// As CreateEngine. `communicator`: collectives on host memory; `parts.collectives`: on the
+  /// device's. All borrowed.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<Engine<float>>> Create(
+      const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+      comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts);
+  ~DeviceEngine() override;
+
+  std::int64_t row_width() const override { return batch_.row_width(); }
+  absl::Status Initialise(std::span<const float> sample) override;
+  absl::Status Step(std::span<const float> rows) override;
+  absl::StatusOr<std::map<std::string, double>> LastMetrics() override;
+  void BeginEvaluation(std::span<const float> mean) override;
+  absl::Status EvaluateBatch(std::span<const float> rows) override;
+  absl::StatusOr<std::map<std::string, double>> FinishEvaluation() override;
+  absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() override;
+  std::int64_t step() const override { return step_; }
+  std::int64_t tokens() const override { return tokens_; }
+  model::State state() override;
+  absl::Status StateLoaded() override;
+  void set_dense_density(double) override {}  ///< there is no dense step here
+
+ private:
+  /// Sizes that data decides; they only grow.
+  struct Capacities {
+    std::int64_t slots = 0;   ///< entries of one token, where their number varies
+    std::int64_t dead = 0;    ///< dead latents that AuxK encodes; 0: no AuxK this step
+    std::int64_t unsafe = 0;  ///< tokens of a second selection round
+  };
+
+  DeviceEngine(const Context& context, const DeviceParts& parts);
+  absl::Status Allocate();
+  absl::Status AllocateScratch();
+  absl::Status AllocateEntries();
+  absl::Status AllocateAux();
+  void DropGraph();
+
+  bool weighted() const;
+  bool bf16() const { return context_.config.train.selection == "bf16"; }
+  bool varies() const { return !context_.options.ranked(); }
+  kernels::device::LatentRule rule() const;
+  DeviceScalars* at() const { return scalars_.data(); }
+  /// A scalar of the host engine's state; null where it has none of this name.
+  template <class V>
+  V* HostScalar(const std::string& name);
+  void PullScalars();
+  void PushScalars();
+  absl::Status UploadState();
+
+  // device_engine_forward.cc
+  absl::Status Load(std::span<const float> rows);
+  absl::Status WriteScalars();
+  absl::Status ReadScalars();
+  kernels::device::WeightRows EncoderRows() const;
+  kernels::device::WeightRows DecoderRows() const;
+  kernels::device::EncodeParams EncodeInput();
+  absl::Status PrepareWeights();
+  absl::Status Encode(bool training, DeviceEntries* out);
+  absl::Status CopyCounts();
+  absl::Status EncodeAbove(const float* lower, DeviceEntries* out);
+  absl::Status EncodeAboveThreshold(DeviceEntries* out);
+  absl::Status Decode(const DeviceEntries& entries, const float* f, bool bias, float* parts,
+                      const kernels::device::Groups& groups);
+  kernels::device::Groups GroupsOf() const;
+  kernels::device::Groups OneGroup() const;
+  /// Entries of this rank's last codes. After a ReadScalars.
+  std::int64_t OwnEntries() const { return pinned_->entries; }
+  // device_engine_evaluate.cc
+  absl::Status BeginFired();
+  absl::Status ForwardBatch();
+  absl::StatusOr<double> PenaltySum(std::int64_t entries);
+  // device_engine_step.cc
+  absl::Status RunStep();
+  absl::Status EnqueueStep();
+  absl::Status MainLoss();
+  absl::Status GateLoss();
+  absl::Status Squares(const double* squares, double* out);
+  absl::Status Aux();
+  absl::Status AuxSelect();
+  absl::Status LatentBackward();
+  absl::Status BiasGradient();
+  absl::Status Reduce();
+  absl::Status Clip();
+  absl::Status Update();
+  kernels::device::RowUpdateParams RowParams();
+  absl::Status UpdateVectors();
+  double ThresholdFactor() const;
+  absl::Status Grow(const kernels::device::StepSums& sums);
+  absl::Status CheckLoss() const;
+  void CommitThreshold();
+  void FinishStep();
+  double LambdaNow() const;
+  double LossScale() const;
+  double AlphaVariance() const;
+
+  const Context context_;
+  const DeviceParts parts_;
+  std::unique_ptr<Engine<float>> host_;
+  DeviceRuntime& runtime_;
+  void* stream_ = nullptr;
+  bool owns_stream_ = false;
+  std::unique_ptr<DeviceCollectives> collectives_;
+  void* graph_ = nullptr;
+  int eager_steps_ = 0;  // since sizes changed last
+
+  const optim::Schedule schedule_;
+  std::optional<optim::L0Controller> controller_;
+  double input_scale_ = 0, sample_variance_ = 0, bandwidth_ = 0;
+  double threshold_mean_ = 0, threshold_weight_ = 0;  // BatchTopK's running mean
+  std::int64_t step_ = 0, tokens_ = 0;
+
+  Batch<float> batch_;
+  Capacities capacity_;
+  std::unique_ptr<DeviceParameters> parameters_;
+  kernels::cuda::DeviceLibrary* library_ = nullptr;
+  DeviceBuffer<std::uint8_t> encode_scratch_;
+  DeviceTopK topk_, aux_topk_;
+  DeviceBatchTopK batch_topk_;
+  DeviceSlots slots_;
+  DeviceEntries entries_, aux_entries_;
+  DeviceBuffer<DeviceScalars> scalars_;
+  DeviceScalars* pinned_ = nullptr;
+  float* staging_ = nullptr;  // pinned: a batch's x, then y
+  DeviceBuffer<std::int32_t> global_ids_;
+  DeviceBuffer<std::uint16_t> x_bf16_;
+  DeviceBuffer<float> x_, y_, c_, norms_, row_scale_, theta_, lower_, scale_;
+  DeviceBuffer<float> parts_buffer_, x_hat_, gate_, v_, gate_parts_, gate_hat_, aux_g_;
+  DeviceBuffer<double> token_squares_, column_means_, partial_, sum_scratch_, column_scratch_;
+  DeviceBuffer<double> encoder_sums_, latent_penalty_, row_norms_;
+  DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_;
+  DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
+  DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
+
+  DeviceScalars last_{};     // of the last step
+  double last_lr_ = 0, last_lambda_ = 0, last_ms_ = 0;
+  std::int64_t last_tokens_ = 0;
+  bool measured_ = false;
+  model::ReconstructionMetrics last_reconstruction_;
+
+  model::ReconstructionAccumulator evaluation_;
+  std::vector<float> raw_, raw_hat_;
+  double evaluation_active_ = 0, evaluation_penalty_ = 0;
+  bool evaluation_begun_ = false;
+  absl::Status state_status_;  // of the last state(): shown by the next call that can fail
+};
+
+}  // namespace sae::train

@@ -1,0 +1,87 @@
+// The whole step of every architecture under the executor.
+#include <gtest/gtest.h>
+
+#include "sae/train/device/device_engine_testing.h"
+#include "tests/simt/runtime.h"
+
+namespace sae::train {
+namespace {
+
+using testing::RunVariant;
+
+class EveryVariant : public ::testing::TestWithParam<RunVariant> {};
+
+TEST_P(EveryVariant, TrainsAsOnTheCpu) {
+  const RunVariant& variant = GetParam();
+  const config::TrialConfig config = testing::ConfigOf(variant);
+  const auto batches = testing::BatchesOf(config, variant.d_out, 12);
+  simt::SimtRuntime runtime({});
+  if (testing::RefusedOnDevice(variant.name)) {
+    const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+    ThreadPool pool(1);
+    DeviceParts parts;
+    parts.runtime = &runtime;
+    const auto engine = DeviceEngine::Create(config, testing::kRunWidth, variant.d_out, *self,
+                                             pool, parts);
+    EXPECT_EQ(engine.status().code(), absl::StatusCode::kUnimplemented) << engine.status();
+    return;
+  }
+  const auto device =
+      testing::RunOnDevice(runtime, config, testing::kRunWidth, variant.d_out, batches);
+  const auto cpu = testing::RunOnCpu(config, testing::kRunWidth, variant.d_out, batches);
+  testing::ExpectSameRun(device, cpu);
+  EXPECT_EQ(runtime.error(), "");
+  EXPECT_EQ(runtime.live_buffers(), 0);
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryVariant,
+                         ::testing::ValuesIn(testing::AllVariants()), testing::NameOf);
+
+// Collectives in the middle of a step: no graph, the same results.
+class EveryShard : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(EveryShard, TrainsAsOnTheCpu) {
+  for (const std::int64_t ranks : {2, 4}) {
+    config::TrialConfig config = testing::AcceptanceConfig(GetParam());
+    config.ranks = ranks;
+    testing::SparseData data(80, 32, 4, 11);
+    std::vector<std::vector<float>> batches;
+    for (int t = 0; t < 6; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+    simt::SimtRuntime runtime({});
+    const auto device = testing::RunOnDevice(runtime, config, 32, 32, batches);
+    testing::ExpectSameRun(device, testing::RunOnCpu(config, 32, 32, batches));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryShard,
+                         ::testing::Values("relu_l1", "topk", "batchtopk", "matryoshka", "gated",
+                                           "jumprelu"),
+                         [](const auto& test) { return std::string(test.param); });
+
+class EveryArchitecture : public ::testing::TestWithParam<const char*> {};
+
+// The executor is ten times slower with sanitizers: they see twelve steps.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int kSteps = 12;
+#else
+constexpr int kSteps = 100;
+#endif
+
+TEST_P(EveryArchitecture, StaysWithTheCpuForAHundredSteps) {
+  const config::TrialConfig config = testing::AcceptanceConfig(GetParam());
+  testing::SparseData data(80, 32, 4, 9);
+  std::vector<std::vector<float>> batches;
+  for (int t = 0; t < kSteps; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+  simt::SimtRuntime runtime({});
+  const auto device = testing::RunOnDevice(runtime, config, 32, 32, batches);
+  const auto cpu = testing::RunOnCpu(config, 32, 32, batches);
+  testing::ExpectSameRun(device, cpu);
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryArchitecture,
+                         ::testing::Values("relu_l1", "topk", "batchtopk", "matryoshka", "gated",
+                                           "jumprelu"),
+                         [](const auto& test) { return std::string(test.param); });
+
+}  // namespace
+}  // namespace sae::train

@@ -1,0 +1,126 @@
+#pragma once
+// The device engine against the CPU engine, on any DeviceRuntime: run by the executor in CI and by a
+// GPU where there is one.
+
+#include <cmath>
+#include <memory>
+
+#include "sae/train/device/device_engine.h"
+#include "sae/train/engine/engine_testing_runs.h"
+
+namespace sae::train::testing {
+
+/// What the device engine refuses, of engine_testing_runs.h.
+inline bool RefusedOnDevice(const std::string& variant) {
+  static const std::set<std::string> refused = {
+      "relu_lp",           "relu_resample", "gated_clip_resample", "topk_multi",
+      "topk_fvu",          "topk_deferred", "topk_lazy",           "matryoshka_aux_clip",
+      "jumprelu_raw_lazy",   "jumprelu_quadratic", "jumprelu_tanh",
+      "skip_transcoder_topk", "topk_certified", "batchtopk_certified", "jumprelu_certified",
+      "gated_certified"};
+  return refused.contains(variant);
+}
+
+/// One small SAE of an architecture as the acceptance of the device step has it: n = 256, d = 32,
+/// batch 64.
+inline config::TrialConfig AcceptanceConfig(const std::string& architecture) {
+  config::TrialConfig c = TopKConfig(256, 8, 64);
+  c.train.tokens = 100 * 64;
+  c.sae.architecture = architecture;
+  if (architecture == "topk") c.sae.aux_k = 16;
+  c.sae.dead_after_tokens = 10 * 64;
+  if (architecture == "relu_l1" || architecture == "gated") {
+    c.sae.k = 0;
+    c.sae.aux_k.reset();
+    c.sae.l1_coefficient = 0.05;
+  }
+  if (architecture == "jumprelu") {
+    c.sae.k = 0;
+    c.sae.aux_k.reset();
+    c.sae.l0_coefficient = 0.01;
+  }
+  return c;
+}
+
+struct DeviceRun {
+  std::vector<double> losses, l0;
+  Selection first;
+  std::map<std::string, double> heldout;
+  SavedState end;
+};
+
+/// `steps` steps from the first batch, then an evaluation.
+template <class Create>
+DeviceRun RunSteps(const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+                   const std::vector<std::vector<float>>& batches, const Create& create) {
+  DeviceRun out;
+  Mutex mutex;
+  const auto body = [&](comm::Communicator& ranks) -> absl::Status {
+    ThreadPool pool(1);
+    SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> engine,
+                         create(config, d, d_out, ranks, pool));
+    SAE_RETURN_IF_ERROR(engine->Initialise(batches[0]));
+    for (std::size_t t = 0; t < batches.size(); ++t) {
+      SAE_RETURN_IF_ERROR(engine->Step(batches[t]));
+      SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
+      Selection first;
+      if (t == 0) {
+        SAE_ASSIGN_OR_RETURN(first, engine->LastSelection());
+      }
+      if (ranks.rank() != 0) continue;
+      out.losses.push_back(metrics.at("train.loss"));
+      out.l0.push_back(metrics.at("train.l0"));
+      if (t == 0) out.first = std::move(first);
+    }
+    engine->BeginEvaluation(std::vector<float>(static_cast<std::size_t>(d_out), 0.4F));
+    SAE_RETURN_IF_ERROR(engine->EvaluateBatch(
+        std::span(batches.back()).first(batches.back().size() / 2)));
+    SAE_ASSIGN_OR_RETURN(auto heldout, engine->FinishEvaluation());
+    MutexLock lock(mutex);
+    Save(engine->state(), &out.end);
+    if (ranks.rank() == 0) out.heldout = std::move(heldout);
+    return absl::OkStatus();
+  };
+  const absl::Status status = comm::RunInProcess(static_cast<int>(config.ranks), body);
+  EXPECT_TRUE(status.ok()) << status;
+  return out;
+}
+
+inline DeviceRun RunOnCpu(const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+                          const std::vector<std::vector<float>>& batches) {
+  return RunSteps(config, d, d_out, batches,
+                  [](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool) {
+                    return CreateEngine<float>(c, in, out, ranks, pool);
+                  });
+}
+
+inline DeviceRun RunOnDevice(DeviceRuntime& runtime, const config::TrialConfig& config,
+                             std::int64_t d, std::int64_t d_out,
+                             const std::vector<std::vector<float>>& batches) {
+  return RunSteps(config, d, d_out, batches,
+                  [&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool) {
+                    DeviceParts parts;
+                    parts.runtime = &runtime;
+                    // The executor's device memory is the host's.
+                    if (ranks.size() > 1) parts.collectives = &ranks;
+                    return DeviceEngine::Create(c, in, out, ranks, pool, parts);
+                  });
+}
+
+/// The first step selects the same; losses within 1e-4 for 20 steps and 1e-2 after; so the
+/// evaluation.
+inline void ExpectSameRun(const DeviceRun& device, const DeviceRun& cpu) {
+  EXPECT_EQ(device.first, cpu.first);
+  ASSERT_EQ(device.losses.size(), cpu.losses.size());
+  for (std::size_t t = 0; t < cpu.losses.size(); ++t) {
+    const double bound = (t < 20 ? 1e-4 : 1e-2) * std::abs(cpu.losses[t]);
+    ASSERT_NEAR(device.losses[t], cpu.losses[t], bound) << "step " << t;
+    ASSERT_NEAR(device.l0[t], cpu.l0[t], (t < 20 ? 1e-2 : 5e-2) * cpu.l0[t]) << "step " << t;
+  }
+  ASSERT_EQ(device.heldout.size(), cpu.heldout.size());
+  const double bound = cpu.losses.size() <= 20 ? 1e-3 : 2e-2;
+  for (const auto& [name, value] : cpu.heldout)
+    EXPECT_NEAR(device.heldout.at(name), value, bound * std::max(0.1, std::abs(value))) << name;
+}
+
+}  // namespace sae::train::testing

@@ -1,0 +1,65 @@
+#pragma once
+// What a device engine stands on, all borrowed, and its collectives. Not thread-safe.
+
+#include <cstdint>
+
+#include "sae/base/device_runtime.h"
+#include "sae/base/status.h"
+#include "sae/comm/communicator.h"
+
+namespace sae::train {
+
+struct DeviceParts {
+  DeviceRuntime* runtime = nullptr;
+  /// Collectives on device memory between the ranks of the trial. Null: one rank.
+  comm::Communicator* collectives = nullptr;
+  /// The collectives run on the engine's stream in its order (NCCL on that stream); else the stream
+  /// is waited for before each.
+  bool stream_ordered = false;
+  /// Of the engine; null: it makes its own.
+  void* stream = nullptr;
+};
+
+/// Collectives in the order of one stream. No-ops for one rank.
+class DeviceCollectives {
+ public:
+  DeviceCollectives(const DeviceParts& parts, void* stream) : parts_(parts), stream_(stream) {}
+
+  int size() const { return parts_.collectives == nullptr ? 1 : parts_.collectives->size(); }
+  /// data[i] = sum over ranks.
+  template <class V>
+  [[nodiscard]] absl::Status Sum(V* data, std::int64_t count) {
+    if (size() == 1) return absl::OkStatus();
+    SAE_RETURN_IF_ERROR(Before());
+    return parts_.collectives->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kSum);
+  }
+  /// data[i] = min over ranks.
+  template <class V>
+  [[nodiscard]] absl::Status Min(V* data, std::int64_t count) {
+    if (size() == 1) return absl::OkStatus();
+    SAE_RETURN_IF_ERROR(Before());
+    return parts_.collectives->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kMin);
+  }
+  /// out [size(), count]; for one rank `out` may be `data` itself.
+  template <class V>
+  [[nodiscard]] absl::Status Gather(const V* data, std::int64_t count, V* out) {
+    if (size() == 1) {
+      if (out == data) return absl::OkStatus();
+      return parts_.runtime->CopyAsync(out, data, count * std::int64_t{sizeof(V)}, stream_);
+    }
+    SAE_RETURN_IF_ERROR(Before());
+    counts_.assign(static_cast<std::size_t>(size()), count);
+    return parts_.collectives->AllGatherV(data, out, counts_, DTypeOf<V>());
+  }
+
+ private:
+  absl::Status Before() {
+    return parts_.stream_ordered ? absl::OkStatus() : parts_.runtime->Synchronize(stream_);
+  }
+
+  const DeviceParts& parts_;
+  void* stream_;
+  std::vector<std::int64_t> counts_;
+};
+
+}  // namespace sae::train
