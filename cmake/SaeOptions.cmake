@@ -3,6 +3,7 @@ option(SAE_BUILD_TESTS   "Build unit and integration tests" ${PROJECT_IS_TOP_LEV
 option(SAE_BUILD_BENCH   "Build benchmarks" OFF)
 option(SAE_BUILD_SERVICE "Build server, worker and client (needs gRPC, Protobuf)" ON)
 option(SAE_WITH_CUDA     "Build the CUDA kernels" OFF)
+option(SAE_WITH_DNNL     "Use oneDNN for products on the CPU; without it they are plain loops" ON)
 option(SAE_WITH_MPI      "Build the MPI communicator" ON)
 option(SAE_WITH_TORCH    "Build what needs LibTorch (the language model and what runs it)" ON)
 cmake_dependent_option(SAE_WITH_NCCL "Build the NCCL communicator" ON "SAE_WITH_CUDA" OFF)

@@ -1,6 +1,6 @@
 #pragma once
-// Dense products on the CPU. float goes through oneDNN's sgemm, double is plain blocked loops (the
-// reference path of the tests).
+// Dense products on the CPU. float goes through oneDNN's sgemm (plain
+// blocked loops without SAE_WITH_DNNL), double is plain loops (the reference path of the tests).
 //   C[m, n] = A[m, k] B[n, k]^T, all row-major with leading dimensions lda, ldb >= k, ldc >= n,
 // and two forms that add to C, for codes that lie as [tokens, latents].
 // C must not overlap A or B. Any alignment works; 64 bytes (aligned.h) avoids slow paths. NaN and
@@ -40,7 +40,7 @@ void GemmTransposedTile(std::int64_t m, std::int64_t n, std::int64_t k, const T*
                         std::int64_t lda, const T* b, std::int64_t ldb, bool add, T* c,
                         std::int64_t ldc);
 
-/// One tile on the calling thread: a single call into oneDNN, or plain loops for double.
+/// One tile on the calling thread: a single call of Sgemm (sgemm.h), or plain loops for double.
 template <class T>
 void GemmTile(std::int64_t m, std::int64_t n, std::int64_t k, const T* a, std::int64_t lda,
               const T* b, std::int64_t ldb, T* c, std::int64_t ldc);

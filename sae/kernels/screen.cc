@@ -2,12 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
-#include <dnnl.hpp>
 #include <limits>
 
 #include "sae/base/check.h"
+#include "sae/kernels/bf16_product.h"
 #include "sae/kernels/gemm.h"
-#include "sae/kernels/one_omp_thread.h"
 #include "sae/kernels/row_ops.h"
 
 namespace sae::kernels {
@@ -32,70 +31,14 @@ std::int64_t RoundedUp(std::int64_t n, std::int64_t unit) { return (n + unit - 1
 /// Length of a bf16 row.
 std::int64_t Padded(std::int64_t d) { return RoundedUp(d, 32); }
 
-using dnnl::memory;
-
 }  // namespace
 
-bool HasBf16() {
-  const auto isa = static_cast<unsigned>(dnnl::get_effective_cpu_isa());
-  constexpr auto kWanted = static_cast<unsigned>(dnnl::cpu_isa::avx512_core_bf16);
-  return (isa & kWanted) == kWanted;
-}
-
-/// oneDNN's side: one primitive for the one chunk shape, and what each thread executes it with.
-struct Screen::Bf16 {
-  struct Worker {
-    explicit Worker(const Bf16& b)
-        : stream(b.engine),
-          x(b.matmul_desc.src_desc(), b.engine, DNNL_MEMORY_NONE),
-          w(b.matmul_desc.weights_desc(), b.engine, DNNL_MEMORY_NONE),
-          z(b.matmul_desc.dst_desc(), b.engine, DNNL_MEMORY_NONE),
-          scratch(b.matmul_desc.scratchpad_desc(), b.engine),
-          plain(b.plain_desc, b.engine, DNNL_MEMORY_NONE),
-          pack_scratch(b.pack_desc.scratchpad_desc(), b.engine),
-          rows(static_cast<std::size_t>(kScreenLatents * b.padded)) {}
-    dnnl::stream stream;
-    memory x, w, z, scratch, plain, pack_scratch;
-    AlignedVector<std::uint16_t> rows;  ///< one chunk of encoder rows, not packed
-  };
-
-  Bf16(std::int64_t latents, std::int64_t d)
-      : padded(Padded(d)), engine(dnnl::engine::kind::cpu, 0) {
-    const OneOmpThread one;  // the primitive is laid out for that many
-    const memory::desc x_desc({kScreenTokens, padded}, memory::data_type::bf16,
-                              memory::format_tag::ab);
-    const memory::desc w_desc({padded, kScreenLatents}, memory::data_type::bf16,
-                              memory::format_tag::any);
-    const memory::desc z_desc({kScreenTokens, kScreenLatents}, memory::data_type::f32,
-                              memory::format_tag::ab);
-    dnnl::primitive_attr attr;
-    attr.set_scratchpad_mode(dnnl::scratchpad_mode::user);
-    matmul_desc = {dnnl::matmul::desc(x_desc, w_desc, z_desc), attr, engine};
-    matmul = dnnl::matmul(matmul_desc);
-    plain_desc = {{padded, kScreenLatents}, memory::data_type::bf16, memory::format_tag::ba};
-    pack_desc = {engine, plain_desc, engine, matmul_desc.weights_desc(), attr};
-    pack = dnnl::reorder(pack_desc);
-    stride = RoundedUp(static_cast<std::int64_t>(matmul_desc.weights_desc().get_size()), 64);
-    packed.resize(
-        static_cast<std::size_t>(RoundedUp(latents, kScreenLatents) / kScreenLatents * stride));
-  }
-
-  const std::int64_t padded;  ///< row length: zeros behind d add nothing
-  dnnl::engine engine;
-  dnnl::matmul::primitive_desc matmul_desc;
-  dnnl::matmul matmul;
-  memory::desc plain_desc;
-  dnnl::reorder::primitive_desc pack_desc;
-  dnnl::reorder pack;
-  std::int64_t stride = 0;              ///< bytes of a packed chunk
-  AlignedVector<std::uint8_t> packed;   ///< all encoder rows
-  std::vector<std::unique_ptr<Worker>> workers;
-};
+bool HasBf16() { return Bf16Product::Available(); }
 
 Screen::Screen(std::int64_t latents, std::int64_t d, bool bf16) : latents_(latents), d_(d) {
   SAE_CHECK_MSG(latents > 0 && d > 0, "screen of %ld latents x %ld", static_cast<long>(latents),
                 static_cast<long>(d));
-  if (bf16 && HasBf16()) impl_ = std::make_unique<Bf16>(latents, d);
+  if (bf16 && HasBf16()) impl_ = std::make_unique<Bf16Product>(latents, d);
 }
 
 Screen::~Screen() = default;
@@ -103,19 +46,15 @@ Screen::~Screen() = default;
 void Screen::RoundChunk(std::int64_t chunk, int worker) {
   const std::int64_t first = chunk * kScreenLatents;
   const std::int64_t rows = std::min(kScreenLatents, latents_ - first);
-  Bf16::Worker& own = *impl_->workers[static_cast<std::size_t>(worker)];
+  const std::int64_t padded = impl_->padded();
+  std::uint16_t* rounded = impl_->Rows(worker);
   for (std::int64_t i = 0; i < rows; ++i) {
-    const RoundedNorms squares =
-        RoundRow(d_, w_ + (first + i) * d_, impl_->padded, own.rows.data() + i * impl_->padded);
+    const RoundedNorms squares = RoundRow(d_, w_ + (first + i) * d_, padded, rounded + i * padded);
     latent_norms_[static_cast<std::size_t>(first + i)] = {std::sqrt(squares.exact) * kUp,
                                                           std::sqrt(squares.residual) * kUp};
   }
-  std::fill(own.rows.begin() + rows * impl_->padded, own.rows.end(), std::uint16_t{0});
-  own.plain.set_data_handle(own.rows.data());
-  own.w.set_data_handle(impl_->packed.data() + chunk * impl_->stride);
-  impl_->pack.execute(
-      own.stream,
-      {{DNNL_ARG_FROM, own.plain}, {DNNL_ARG_TO, own.w}, {DNNL_ARG_SCRATCHPAD, own.pack_scratch}});
+  std::fill(rounded + rows * padded, rounded + kScreenLatents * padded, std::uint16_t{0});
+  impl_->Pack(chunk, worker);
 }
 
 void Screen::Prepare(const float* w, ThreadPool& pool) {
@@ -131,11 +70,8 @@ void Screen::Prepare(const float* w, ThreadPool& pool) {
     });
     return;
   }
-  while (impl_->workers.size() < static_cast<std::size_t>(workers_)) {
-    impl_->workers.push_back(std::make_unique<Bf16::Worker>(*impl_));
-  }
+  impl_->AddWorkers(workers_);
   pool.ParallelFor(chunks(), [&](std::int64_t begin, std::int64_t end, int worker) {
-    const OneOmpThread one;
     for (std::int64_t chunk = begin; chunk < end; ++chunk) RoundChunk(chunk, worker);
   });
 }
@@ -174,8 +110,9 @@ void Screen::PrepareTokens(const float* x, std::int64_t tokens, ThreadPool& pool
 }
 
 void Screen::UseTokens(const ScreenTokens& tokens) {
-  SAE_CHECK_MSG(tokens.d() == d_ && tokens.bf16() == bf16(), "tokens of width %ld for a screen of %ld",
-                static_cast<long>(tokens.d()), static_cast<long>(d_));
+  SAE_CHECK_MSG(tokens.d() == d_ && tokens.bf16() == bf16(),
+                "tokens of width %ld for a screen of %ld", static_cast<long>(tokens.d()),
+                static_cast<long>(d_));
   tokens_ = &tokens;
 }
 
@@ -187,16 +124,7 @@ void Screen::Product(std::int64_t block, std::int64_t chunk, int worker, float* 
              d_, x() + token * d_, d_, w_ + latent * d_, d_, z, kScreenLatents);
     return;
   }
-  const OneOmpThread one;
-  Bf16::Worker& own = *impl_->workers[static_cast<std::size_t>(worker)];
-  // oneDNN's handles are not const; this one is only read.
-  own.x.set_data_handle(const_cast<std::uint16_t*>(tokens_->rounded()) + token * impl_->padded);
-  own.w.set_data_handle(impl_->packed.data() + chunk * impl_->stride);
-  own.z.set_data_handle(z);
-  impl_->matmul.execute(own.stream, {{DNNL_ARG_SRC, own.x},
-                                     {DNNL_ARG_WEIGHTS, own.w},
-                                     {DNNL_ARG_DST, own.z},
-                                     {DNNL_ARG_SCRATCHPAD, own.scratch}});
+  impl_->Multiply(tokens_->rounded() + token * impl_->padded(), chunk, worker, z);
 }
 
 void Screen::Bounds(float scale, const float* c, ScreenBounds* out) const {

@@ -25,6 +25,8 @@
 
 namespace sae::kernels {
 
+class Bf16Product;
+
 /// True where oneDNN has bf16 dot products on this processor (AVX512_BF16 or AMX).
 bool HasBf16();
 
@@ -103,7 +105,6 @@ class Screen {
   void Bounds(float scale, const float* c, ScreenBounds* out) const;
 
  private:
-  struct Bf16;
   using Norms = ScreenNorms;
   void RoundChunk(std::int64_t chunk, int worker);
 
@@ -114,7 +115,7 @@ class Screen {
   std::vector<Norms> latent_norms_;
   ScreenTokens own_tokens_;
   const ScreenTokens* tokens_ = &own_tokens_;
-  std::unique_ptr<Bf16> impl_;  ///< null: float32
+  std::unique_ptr<Bf16Product> impl_;  ///< null: float32
 };
 
 }  // namespace sae::kernels
