@@ -157,7 +157,8 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) KeepKernel(KeepFromCutParams
                           (p.cut->last_tie == kKeepAll || TieKey(p, token, id) <= p.cut->last_tie));
     }
     const unsigned ballot = __ballot_sync(kAllLanes, keep);
-    if (keep) {  // at or before what the warp has read
+    SAELOOM_WARP_BARRIER(3);  // reads are done
+    if (keep) {               // at or before what the warp has read
       const int at = kept + __popc(ballot & ((1U << lane) - 1U));
       values[at] = value;
       ids[at] = id;

@@ -4,7 +4,7 @@
 // depend on the order of lanes. All threads of a block, a multiple of 32, call each function
 // together; a Block lives in registers, BlockScratch in shared memory.
 
-#include "sae/kernels/device.h"
+#include "sae/kernels/device/block_sum.h"
 
 namespace sae::kernels::cuda {
 
@@ -30,7 +30,6 @@ SAELOOM_DEVICE inline std::int32_t KeyId(Key key) {
   return static_cast<std::int32_t>(0xffffffffU - static_cast<unsigned>(key & 0xffffffffU));
 }
 
-inline constexpr unsigned kAllLanes = 0xffffffffU;
 inline constexpr float kNegativeInfinity = -HUGE_VALF;
 
 struct BlockScratch {

@@ -8,23 +8,20 @@
 
 #include "sae/kernels/device/bounds-inl.h"
 #include "sae/kernels/device/certified.h"
+#include "sae/kernels/device/plain_rows.h"
 #include "sae/kernels/screen_dot.h"
-#include "sae/kernels/split_float.h"
 
 namespace sae::kernels::plain {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
 
-float Weight(const device::WeightRows& w, std::int64_t at) {
-  return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
-}
-
 /// Of exact(j), 0 <= j < d, in FoldBias' order.
 template <class Exact>
 double SumOfSquares(std::int64_t d, const Exact& exact) {
   double sums[32] = {};
-  for (std::int64_t j = 0; j < d; ++j) sums[j % 32] = std::fma(exact(j), exact(j), sums[j % 32]);
+  for (std::int64_t j = 0; j < d; ++j)
+    sums[j / 4 % 32] = std::fma(exact(j), exact(j), sums[j / 4 % 32]);
   for (int half = 16; half > 0; half /= 2) {
     for (int l = 0; l < half; ++l) sums[l] += sums[l + half];
   }

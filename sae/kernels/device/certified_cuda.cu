@@ -3,8 +3,8 @@
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/bounds-inl.h"
 #include "sae/kernels/device/certified.h"
+#include "sae/kernels/device/row_visit-inl.h"
 #include "sae/kernels/device/topk-inl.h"
-#include "sae/kernels/split_float.h"
 
 namespace sae::kernels::cuda {
 namespace {
@@ -20,16 +20,6 @@ constexpr int kRowsPerBlock = kSelectThreads / 32;
 constexpr unsigned kWholeBlocks = 264;  ///< two for each of an H100's 132 multiprocessors
 constexpr float kInfinity = HUGE_VALF;
 
-SAELOOM_DEVICE inline float Weight(const WeightRows& w, std::int64_t at) {
-  return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
-}
-
-/// To lane 0: the sum over the warp.
-SAELOOM_DEVICE inline double WarpSum(double sum) {
-  for (unsigned lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_down_sync(kAllLanes, sum, lanes);
-  return sum;
-}
-
 SAELOOM_DEVICE inline std::int64_t RowOfWarp() {
   return static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / 32;
 }
@@ -39,12 +29,12 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) LatentKernel(LatentBou
   if (i >= p.latents) return;
   double exact = 0;
   double residual = 0;
-  for (std::int64_t j = threadIdx.x % 32; j < p.d; j += 32) {
-    const auto value = static_cast<double>(Weight(p.w, i * p.d + j));
-    const double rest = value - static_cast<double>(Bf16ToFloat(p.w.hi[i * p.d + j]));
+  VisitRow(p.w, i, p.d, [&](std::int64_t, float weight, std::uint16_t hi) {
+    const auto value = static_cast<double>(weight);
+    const double rest = value - static_cast<double>(Bf16ToFloat(hi));
     exact = __fma_rn(value, value, exact);
     residual = __fma_rn(rest, rest, residual);
-  }
+  });
   exact = WarpSum(exact);
   residual = WarpSum(residual);
   if (threadIdx.x % 32 != 0) return;
@@ -57,12 +47,14 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) TokenKernel(TokenBound
   if (t >= p.tokens) return;
   double exact = 0;
   double residual = 0;
-  for (std::int64_t j = threadIdx.x % 32; j < p.d; j += 32) {
-    const float x = p.x[t * p.d + j];
-    const auto value = static_cast<double>(x);
-    const double rest = value - static_cast<double>(Bf16ToFloat(FloatToBf16(x)));
-    exact = __fma_rn(value, value, exact);
-    residual = __fma_rn(rest, rest, residual);
+  for (std::int64_t base = 4 * (threadIdx.x % 32); base < p.d; base += 128) {
+    for (std::int64_t j = base; j < base + 4 && j < p.d; ++j) {
+      const float x = p.x[t * p.d + j];
+      const auto value = static_cast<double>(x);
+      const double rest = value - static_cast<double>(Bf16ToFloat(FloatToBf16(x)));
+      exact = __fma_rn(value, value, exact);
+      residual = __fma_rn(rest, rest, residual);
+    }
   }
   exact = WarpSum(exact);
   residual = WarpSum(residual);

@@ -12,8 +12,8 @@
 namespace sae::kernels::device {
 
 /// c_i = b_enc_i - W_i . b_dec in float64, rounded once (kernels::FoldBias). Order: element j is
-/// added to sum j mod 32 by a fused multiply-add, ascending; then sum l takes in l + 16, + 8, + 4,
-/// + 2, + 1.
+/// added to sum (j / 4) mod 32 by a fused multiply-add, ascending; then sum l takes in l + 16, + 8,
+/// + 4, + 2, + 1.
 struct FoldBiasParams {
   WeightRows w;                  ///< [latents, d]; joined where lo is given
   const float* b_enc = nullptr;  ///< latents; null: 0

@@ -2,17 +2,10 @@
 #include <cmath>
 #include <limits>
 
+#include "sae/kernels/device/plain_rows.h"
 #include "sae/kernels/device/prepare.h"
-#include "sae/kernels/split_float.h"
 
 namespace sae::kernels::plain {
-namespace {
-
-float Weight(const device::WeightRows& w, std::int64_t at) {
-  return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
-}
-
-}  // namespace
 
 void Fill(const device::FillParams& p) { std::fill_n(p.out, p.count, p.value); }
 
@@ -20,8 +13,8 @@ void FoldBias(const device::FoldBiasParams& p) {
   for (std::int64_t i = 0; i < p.latents; ++i) {
     double sums[32] = {};
     for (std::int64_t j = 0; p.b_dec != nullptr && j < p.d; ++j) {
-      sums[j % 32] = std::fma(static_cast<double>(Weight(p.w, i * p.d + j)),
-                              static_cast<double>(p.b_dec[j]), sums[j % 32]);
+      sums[j / 4 % 32] = std::fma(static_cast<double>(Weight(p.w, i * p.d + j)),
+                                  static_cast<double>(p.b_dec[j]), sums[j / 4 % 32]);
     }
     for (int half = 16; half > 0; half /= 2) {
       for (int l = 0; l < half; ++l) sums[l] += sums[l + half];

@@ -1,7 +1,7 @@
 // One warp a row, or a thread an element.
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/prepare.h"
-#include "sae/kernels/split_float.h"
+#include "sae/kernels/device/row_visit-inl.h"
 
 namespace sae::kernels::cuda {
 namespace {
@@ -10,14 +10,9 @@ using device::FillParams;
 using device::FoldBiasParams;
 using device::GatherRowsParams;
 using device::ToBf16Params;
-using device::WeightRows;
 
 constexpr int kThreads = 256;
 constexpr int kRowsPerBlock = kThreads / 32;
-
-SAELOOM_DEVICE inline float Weight(const WeightRows& w, std::int64_t at) {
-  return w.lo == nullptr ? Bf16ToFloat(w.hi[at]) : Join(w.hi[at], w.lo[at]);
-}
 
 SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) FillKernel(FillParams p) {
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -31,12 +26,11 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) FoldBiasKernel(FoldBiasParam
   if (i >= p.latents) return;  // a whole warp
   double sum = 0;
   if (p.b_dec != nullptr) {
-    for (std::int64_t j = lane; j < p.d; j += 32) {
-      sum = __fma_rn(static_cast<double>(Weight(p.w, i * p.d + j)), static_cast<double>(p.b_dec[j]),
-                     sum);
-    }
+    VisitRow(p.w, i, p.d, [&](std::int64_t j, float weight, std::uint16_t) {
+      sum = __fma_rn(static_cast<double>(weight), static_cast<double>(p.b_dec[j]), sum);
+    });
   }
-  for (unsigned lanes = 16; lanes > 0; lanes /= 2) sum += __shfl_down_sync(0xffffffffU, sum, lanes);
+  sum = WarpSum(sum);
   const double bias = p.b_enc == nullptr ? 0.0 : static_cast<double>(p.b_enc[i]);
   if (lane == 0) p.c[i] = static_cast<float>(bias - sum);
 }
@@ -53,10 +47,16 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) GatherRowsKernel(GatherRowsP
   if (r >= p.rows) return;
   const bool there = p.ids == nullptr || p.first + r < *p.id_count;
   const std::int64_t from = !there ? 0 : p.ids != nullptr ? p.ids[p.first + r] : p.first + r;
-  for (std::int64_t j = lane; j < p.d; j += 32) {
-    const std::int64_t at = from * p.d + j;
-    if (p.joined != nullptr) p.joined[r * p.d + j] = there ? Weight(p.w, at) : 0.0F;
-    if (p.hi != nullptr) p.hi[r * p.d + j] = there ? p.w.hi[at] : std::uint16_t{0};
+  if (!there) {
+    for (std::int64_t j = lane; j < p.d; j += 32) {
+      if (p.joined != nullptr) p.joined[r * p.d + j] = 0;
+      if (p.hi != nullptr) p.hi[r * p.d + j] = 0;
+    }
+  } else if (p.joined != nullptr || p.hi != nullptr) {
+    VisitRow(p.w, from, p.d, [&](std::int64_t j, float weight, std::uint16_t hi) {
+      if (p.joined != nullptr) p.joined[r * p.d + j] = weight;
+      if (p.hi != nullptr) p.hi[r * p.d + j] = hi;
+    });
   }
   if (p.c_out == nullptr || lane != 0) return;
   if (!there) {
