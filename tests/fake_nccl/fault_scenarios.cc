@@ -140,9 +140,9 @@ std::vector<Scenario> FaultScenarios() {
   };
   return {
       {"SlowButSure", slow, SlowButSure, late},
-      {"AbsentAtTheStart", nullptr, AbsentAtTheStart, soon},
-      {"FirstIsAbsentAtTheStart", nullptr, FirstIsAbsentAtTheStart, soon},
-      {"NobodyStarts", OnRank(1, {Kind::kNeverStarts}), NobodyStarts, soon},
+      {"AbsentAtTheStart", nullptr, AbsentAtTheStart, soon, soon},
+      {"FirstIsAbsentAtTheStart", nullptr, FirstIsAbsentAtTheStart, soon, soon},
+      {"NobodyStarts", OnRank(1, {Kind::kNeverStarts}), NobodyStarts, soon, soon},
       {"StartFails", OnRank(1, {Kind::kFailedStart}), StartFails, late},
       {"BadEnqueue", OnRank(1, {Kind::kBadEnqueue, 3}), OneFails(1, StatusCode::kInternal), late},
       {"RemoteError", OnRank(0, {Kind::kRemoteError, 3}), OneFails(0, StatusCode::kUnavailable),

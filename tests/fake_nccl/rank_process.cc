@@ -12,20 +12,25 @@ absl::Status RunScenario(const Scenario& scenario, int rank, int size, const std
              .folder = folder,
              .faults = scenario.faults ? scenario.faults(rank) : std::vector<Fault>{}});
   SAE_ASSIGN_OR_RETURN(void* const stream, runtime.CreateStream());
-  SAE_ASSIGN_OR_RETURN(const std::unique_ptr<sae::comm::Rendezvous> rendezvous,
-                       sae::comm::CreateFileRendezvous({.env = &sae::RealEnv(),
-                                                        .clock = &sae::RealClock(),
-                                                        .folder = folder,
-                                                        .attempt = "attempt-2",
-                                                        .rank = rank,
-                                                        .size = size}));
+  const auto meet = [&](const std::string& attempt) {
+    return sae::comm::CreateFileRendezvous({.env = &sae::RealEnv(),
+                                            .clock = &sae::RealClock(),
+                                            .folder = folder,
+                                            .attempt = attempt,
+                                            .rank = rank,
+                                            .size = size});
+  };
+  // Deadlines are short and processes may start far apart on a busy machine: all begin together.
+  SAE_ASSIGN_OR_RETURN(const auto begin, meet("begin"));
+  SAE_RETURN_IF_ERROR(begin->RollCall("ready", absl::Seconds(30)));
+  SAE_ASSIGN_OR_RETURN(const auto rendezvous, meet("attempt"));
   RankContext context{.options = {.rank = rank,
                                   .size = size,
                                   .rendezvous = rendezvous.get(),
                                   .runtime = &runtime,
                                   .stream = stream,
                                   .deadline = scenario.deadline,
-                                  .start = scenario.deadline,
+                                  .start = scenario.start,
                                   .roll_call = absl::Milliseconds(700)},
                       .runtime = &runtime};
   const absl::Status status = scenario.run(context);

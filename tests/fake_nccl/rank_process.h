@@ -24,6 +24,7 @@ struct Scenario {
   std::function<std::vector<Fault>(int rank)> faults;
   std::function<absl::Status(RankContext&)> run;
   absl::Duration deadline = absl::Seconds(30);
+  absl::Duration start = absl::Seconds(30);
 };
 
 /// The main program of a rank: 0 when the scenario ended well and everything was given back.

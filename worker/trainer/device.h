@@ -17,13 +17,21 @@
 
 namespace saeloom::trainer {
 
+/// This rank among those that the launcher started on this host; {0, 1} when alone.
+struct LocalRanks {
+  int rank = 0;
+  int size = 1;
+};
+/// From the variables of Open MPI, of other MPIs, or of Slurm, as `getenv` gives them (null: not
+/// set).
+LocalRanks LocalRanksOf(const std::function<const char*(const char*)>& getenv);
+
 struct DeviceOptions {
   std::string device =
       "cuda";  ///< "cuda": ranks of a host are dealt to its GPUs; "cuda:N": that one
   std::string collectives =
-      "auto";          ///< "nccl"; "host": staged through `host`; "auto": see OpenDevice
-  int local_rank = 0;  ///< of the ranks on this host, as LocalRanks() says
-  int local_size = 1;
+      "auto";  ///< "nccl"; "host": staged through `host`; "auto": see OpenDevice
+  LocalRanks local;
   absl::Duration deadline = absl::Minutes(5);  ///< of each operation
 };
 

@@ -1,5 +1,7 @@
 #include "worker/trainer/device.h"
 
+#include <map>
+
 #include <gtest/gtest.h>
 
 #include "tests/contract/operation_chain.h"
@@ -45,7 +47,7 @@ TEST(OpenDevice, TakesNcclWhereEveryRankHasItsOwn) {
   HostRuntime runtime;  // the fake finds a stream's own queue through any runtime
   fake_nccl::Configure({.runtime = &runtime, .folder = folder.path()});
   const absl::Status status = RunInProcess(3, [](Communicator& host) {
-    return OpenAndUse(host, {.local_rank = host.rank(), .local_size = 3}, 4,
+    return OpenAndUse(host, {.local = {host.rank(), 3}}, 4,
                       absl::StrCat("cuda:", host.rank(), " (host memory), collectives over NCCL"));
   });
   EXPECT_EQ(status.ToString(), "OK");
@@ -55,7 +57,7 @@ TEST(OpenDevice, TakesNcclWhereEveryRankHasItsOwn) {
 TEST(OpenDevice, StagesWhereRanksShareADevice) {
   const absl::Status status = RunInProcess(3, [](Communicator& host) {
     return OpenAndUse(
-        host, {.local_rank = host.rank(), .local_size = 3}, 2,
+        host, {.local = {host.rank(), 3}}, 2,
         absl::StrCat("cuda:", host.rank() % 2, " (host memory), collectives through the host"));
   });
   EXPECT_EQ(status.ToString(), "OK");
@@ -65,11 +67,30 @@ TEST(OpenDevice, StagesWhereRanksShareADevice) {
 TEST(OpenDevice, AllRanksChooseAlike) {
   const absl::Status status = RunInProcess(4, [](Communicator& host) {
     const int count = host.rank() < 2 ? 2 : 1;
-    return OpenAndUse(host, {.local_rank = host.rank() % 2, .local_size = 2}, count,
+    return OpenAndUse(host, {.local = {host.rank() % 2, 2}}, count,
                       absl::StrCat("cuda:", host.rank() % 2 % count,
                                    " (host memory), collectives through the host"));
   });
   EXPECT_EQ(status.ToString(), "OK");
+}
+
+TEST(LocalRanks, AreTheLaunchersWord) {
+  const auto of = [](std::map<std::string, std::string> set) {
+    return LocalRanksOf([&set](const char* name) -> const char* {
+      const auto found = set.find(name);
+      return found == set.end() ? nullptr : found->second.c_str();
+    });
+  };
+  const LocalRanks alone = of({});
+  EXPECT_EQ(alone.rank, 0);
+  EXPECT_EQ(alone.size, 1);
+  const LocalRanks mpirun =
+      of({{"OMPI_COMM_WORLD_LOCAL_RANK", "3"}, {"OMPI_COMM_WORLD_LOCAL_SIZE", "8"}});
+  EXPECT_EQ(mpirun.rank, 3);
+  EXPECT_EQ(mpirun.size, 8);
+  const LocalRanks slurm = of({{"SLURM_LOCALID", "1"}, {"SLURM_STEP_TASKS_PER_NODE", "4(x2),3"}});
+  EXPECT_EQ(slurm.rank, 1);
+  EXPECT_EQ(slurm.size, 4);
 }
 
 TEST(OpenDevice, OneRankNeedsNoCarrier) {

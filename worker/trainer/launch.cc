@@ -1,7 +1,6 @@
 #include "worker/trainer/launch.h"
 
 #include <cstdlib>
-#include <initializer_list>
 #include <string>
 #include <utility>
 
@@ -17,13 +16,6 @@ class Alone final : public Launch {
   std::unique_ptr<sae::comm::Communicator> self_ = sae::comm::CreateSelf();
 };
 
-int FirstNumber(std::initializer_list<const char*> names, int otherwise) {
-  for (const char* name : names) {
-    if (const char* value = std::getenv(name); value != nullptr) return std::atoi(value);
-  }
-  return otherwise;
-}
-
 }  // namespace
 
 bool StartedByLauncher() {
@@ -34,15 +26,10 @@ bool StartedByLauncher() {
 }
 
 int RankFromEnvironment() {
-  return FirstNumber({"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}, 0);
-}
-
-LocalRanks LocalRanksFromEnvironment() {
-  LocalRanks local;
-  local.rank = FirstNumber({"OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "SLURM_LOCALID"}, 0);
-  // Slurm writes "4(x2),3": the first hosts' number is the one that matters.
-  local.size = FirstNumber({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"}, 1);
-  return local;
+  for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK", "SLURM_PROCID"}) {
+    if (const char* value = std::getenv(name); value != nullptr) return std::atoi(value);
+  }
+  return 0;
 }
 
 absl::StatusOr<std::unique_ptr<Launch>> Join(absl::Duration deadline) {

@@ -15,13 +15,6 @@ bool StartedByLauncher();
 /// From the environment, before MPI is up: for "only one rank prints". 0 when alone.
 int RankFromEnvironment();
 
-/// Among the ranks that the launcher started on this host; {0, 1} when alone.
-struct LocalRanks {
-  int rank = 0;
-  int size = 1;
-};
-LocalRanks LocalRanksFromEnvironment();
-
 class Launch {
  public:
   virtual ~Launch() = default;
