@@ -21,7 +21,7 @@ absl::StatusOr<int> Choose(const DeviceOptions& options, int count) {
     return absl::NotFoundError(absl::StrCat(
         "device ", options.device, ": no GPU here: use cpu, or a build with SAE_WITH_CUDA"));
   }
-  if (options.device == "cuda") return options.local.rank % count;
+  if (options.device == "cuda") return options.local_rank % count;
   int device = -1;
   const std::string prefix = "cuda:";
   const char* const end = options.device.data() + options.device.size();
@@ -46,7 +46,7 @@ absl::StatusOr<Carrier> ChooseCarrier(Communicator& host, const DeviceOptions& o
   if (host.size() == 1) return Carrier::kAlone;
   if (options.collectives == "host") return Carrier::kHost;
   if (options.collectives == "nccl") return Carrier::kNccl;
-  const bool shared = options.local.size > (options.device == "cuda" ? count : 1);
+  const bool shared = options.local_size > (options.device == "cuda" ? count : 1);
   std::int32_t good = sae::comm::HaveNccl() && !shared ? 1 : 0;
   SAE_RETURN_IF_ERROR(host.AllReduce(&good, 1, sae::DType::kI32, sae::comm::ReduceOp::kMin));
   return good == 1 ? Carrier::kNccl : Carrier::kHost;
@@ -65,6 +65,10 @@ LocalRanks LocalRanksOf(const std::function<const char*(const char*)>& getenv) {
           // Slurm writes "4(x2),3", a number for each run of hosts: the first one is taken.
           .size = first(
               {"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_TASKS_PER_NODE"}, 1)};
+}
+
+LocalRanks LocalRanksFromEnvironment() {
+  return LocalRanksOf([](const char* name) -> const char* { return std::getenv(name); });
 }
 
 DeviceBackend CudaBackend() {

@@ -25,13 +25,15 @@ struct LocalRanks {
 /// From the variables of Open MPI, of other MPIs, or of Slurm, as `getenv` gives them (null: not
 /// set).
 LocalRanks LocalRanksOf(const std::function<const char*(const char*)>& getenv);
+LocalRanks LocalRanksFromEnvironment();
 
 struct DeviceOptions {
   std::string device =
       "cuda";  ///< "cuda": ranks of a host are dealt to its GPUs; "cuda:N": that one
   std::string collectives =
-      "auto";  ///< "nccl"; "host": staged through `host`; "auto": see OpenDevice
-  LocalRanks local;
+      "auto";          ///< "nccl"; "host": staged through `host`; "auto": see OpenDevice
+  int local_rank = 0;  ///< of the ranks on this host: LocalRanks
+  int local_size = 1;
   absl::Duration deadline = absl::Minutes(5);  ///< of each operation
 };
 

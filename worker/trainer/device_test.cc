@@ -47,7 +47,7 @@ TEST(OpenDevice, TakesNcclWhereEveryRankHasItsOwn) {
   HostRuntime runtime;  // the fake finds a stream's own queue through any runtime
   fake_nccl::Configure({.runtime = &runtime, .folder = folder.path()});
   const absl::Status status = RunInProcess(3, [](Communicator& host) {
-    return OpenAndUse(host, {.local = {host.rank(), 3}}, 4,
+    return OpenAndUse(host, {.local_rank = host.rank(), .local_size = 3}, 4,
                       absl::StrCat("cuda:", host.rank(), " (host memory), collectives over NCCL"));
   });
   EXPECT_EQ(status.ToString(), "OK");
@@ -57,7 +57,7 @@ TEST(OpenDevice, TakesNcclWhereEveryRankHasItsOwn) {
 TEST(OpenDevice, StagesWhereRanksShareADevice) {
   const absl::Status status = RunInProcess(3, [](Communicator& host) {
     return OpenAndUse(
-        host, {.local = {host.rank(), 3}}, 2,
+        host, {.local_rank = host.rank(), .local_size = 3}, 2,
         absl::StrCat("cuda:", host.rank() % 2, " (host memory), collectives through the host"));
   });
   EXPECT_EQ(status.ToString(), "OK");
@@ -67,7 +67,7 @@ TEST(OpenDevice, StagesWhereRanksShareADevice) {
 TEST(OpenDevice, AllRanksChooseAlike) {
   const absl::Status status = RunInProcess(4, [](Communicator& host) {
     const int count = host.rank() < 2 ? 2 : 1;
-    return OpenAndUse(host, {.local = {host.rank() % 2, 2}}, count,
+    return OpenAndUse(host, {.local_rank = host.rank() % 2, .local_size = 2}, count,
                       absl::StrCat("cuda:", host.rank() % 2 % count,
                                    " (host memory), collectives through the host"));
   });
