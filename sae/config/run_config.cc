@@ -254,7 +254,7 @@ std::vector<Field> Fields(RunConfig& config) {
       {"run.sweep", &r.sweep, "name of the sweep"},
       {"run.trial", &r.trial, "name of the trial"},
       {"run.attempt", &r.attempt, "number of the attempt"},
-      {"run.device", &r.device, "cpu | cuda"},
+      {"run.device", &r.device, "cpu | cuda | cuda:N"},
       {"run.threads", &r.threads, "threads of each rank"},
       {"run.lease", &r.lease, "stop when the file `lease` has run out"},
       {"run.watchdog_seconds", &r.watchdog_seconds, "no progress this long ends the rank"},

@@ -94,7 +94,7 @@ struct PlacementConfig {
   std::string sweep;
   std::string trial;
   std::int64_t attempt = 1;
-  std::string device = "cpu";                       ///< cpu | cuda: what each rank computes on
+  std::string device = "cpu";                       ///< cpu | cuda (ranks dealt to GPUs) | cuda:N
   std::int64_t threads = 1;                         ///< of each rank
   bool lease = false;                               ///< obey the file `lease` in `directory`
   double watchdog_seconds = 300;                    ///< a rank that makes no progress this long aborts

@@ -18,6 +18,7 @@
 #include "sae/train/lease.h"
 #include "sae/train/run_gang.h"
 #include "sae/train/run_trial.h"
+#include "worker/trainer/device.h"
 #include "worker/trainer/exit_code.h"
 #include "worker/trainer/launch.h"
 #include "worker/trainer/rank_log.h"
@@ -89,6 +90,11 @@ class Attempt {
     parts.clock = &clock_;
     parts.communicator = &launch_.communicator();
     parts.progress = [&] { supervisor.Progress(); };
+    sae::train::DeviceParts device;
+    if (trials_[0]->config.run.device != "cpu") {
+      device = PartsOf(OpenRanksDevice());
+      parts.device = &device;
+    }
     for (const auto& trial : trials_) {
       if (trial->config.run.lease && parts.communicator->rank() == 0)
         trial->lease.emplace(env_, clock_, trial->directory() + "/lease");
@@ -124,6 +130,30 @@ class Attempt {
     std::optional<sae::train::LeaseFile> lease;
     std::atomic<bool> ended{false};  // its last word is said
   };
+
+  Device& OpenRanksDevice() {
+    const RunConfig& config = trials_[0]->config;
+    DeviceOptions options;
+    options.device = config.run.device;
+    const LocalRanks local = LocalRanksFromEnvironment();
+    options.local_rank = local.rank;
+    options.local_size = local.size;
+    options.deadline = CollectiveDeadline(config);
+    auto opened = OpenDevice(launch_.communicator(), options, CudaBackend());
+    if (!opened.ok()) Fail(opened.status());
+    device_ = *std::move(opened);
+    spdlog::info("device {}", device_->description());
+    return *device_;
+  }
+
+  sae::train::DeviceParts PartsOf(Device& device) {
+    sae::train::DeviceParts parts;
+    parts.runtime = &device.runtime();
+    parts.collectives = &device.communicator();
+    parts.stream_ordered = true;
+    parts.stream = device.stream();
+    return parts;
+  }
 
   template <class StopOf>
   int RunTogether(const sae::train::RunTrialParts& parts, const StopOf& stop_of) {
@@ -200,6 +230,7 @@ class Attempt {
   sae::Clock& clock_;
   Launch& launch_;
   std::vector<std::unique_ptr<Trial>> trials_;
+  std::unique_ptr<Device> device_;  // where the config names one
 };
 
 }  // namespace

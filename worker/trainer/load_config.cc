@@ -20,8 +20,8 @@ absl::StatusOr<sae::config::RunConfig> LoadConfig(sae::Env& env, const std::stri
   if (run.directory.empty()) Add(problems, "run.directory: is empty: use . for the current folder");
   if (run.checkpoints.empty()) Add(problems, "run.checkpoints: is empty");
   if (run.attempt < 1) Add(problems, absl::StrCat("run.attempt: ", run.attempt, ": needs 1 or more"));
-  if (run.device != "cpu" && run.device != "cuda") {
-    Add(problems, absl::StrCat("run.device: \"", run.device, "\" is neither cpu nor cuda"));
+  if (run.device != "cpu" && run.device.rfind("cuda", 0) != 0) {
+    Add(problems, absl::StrCat("run.device: \"", run.device, "\" is not cpu, cuda or cuda:N"));
   }
   if (run.threads < 1 || run.threads > 1024) {
     Add(problems, absl::StrCat("run.threads: ", run.threads, " is not in [1, 1024]"));

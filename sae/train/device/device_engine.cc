@@ -37,7 +37,8 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (o.skip) return Lacks("sae.skip", "true", "set it to false");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
-  if (o.certified) return Lacks("train.selection", "certified", "set it to float32");
+  if (o.certified && o.architecture != model::Architecture::kTopK)
+    return Lacks("train.selection", "certified", "set it to float32 or bf16");
   if (static_cast<int>(o.prefixes.size()) > kernels::device::kMaxGroups) {
     return Lacks("sae.prefixes", absl::StrCat(o.prefixes.size(), " widths"),
                  absl::StrCat("use at most ", kernels::device::kMaxGroups).c_str());
@@ -99,6 +100,7 @@ absl::Status DeviceEngine::Allocate() {
     owns_stream_ = true;
   }
   collectives_ = std::make_unique<DeviceCollectives>(parts_, stream_);
+  if (collectives_->size() > 1 && parts_.stream_ordered) parts_.collectives->SetEnqueueOnly(true);
   const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
   const std::int64_t d = context_.d, d_out = context_.d_out;
   SAE_ASSIGN_OR_RETURN(void* pinned, runtime_.AllocatePinned(sizeof(DeviceScalars)));
@@ -118,7 +120,7 @@ absl::Status DeviceEngine::Allocate() {
   const bool jump = o.architecture == model::Architecture::kJumpRelu;
   const auto groups = static_cast<std::int64_t>(o.prefixes.size());
   SAE_RETURN_IF_ERROR(floats(x_, batch * d, "x"));
-  SAE_RETURN_IF_ERROR(x_bf16_.Create(runtime_, bf16() ? batch * d : 0, "x in bf16"));
+  SAE_RETURN_IF_ERROR(x_bf16_.Create(runtime_, bf16() || o.certified ? batch * d : 0, "x in bf16"));
   SAE_RETURN_IF_ERROR(floats(y_, o.transcoder ? batch * d_out : 0, "y"));
   SAE_RETURN_IF_ERROR(floats(c_, n, "c"));
   SAE_RETURN_IF_ERROR(floats(norms_, NeedsNorms(o) ? n : 0, "norms"));
@@ -169,13 +171,16 @@ absl::Status DeviceEngine::AllocateScratch() {
   kernels::device::EncodeParams whole = EncodeInput();
   whole.tokens = context_.config.train.batch;
   kernels::device::EncodeParams subset = whole;
+  subset.exact = !bf16();
   subset.ids = dead_ids_.data();
   subset.id_limit = context_.shard.count;
-  return encode_scratch_.Create(
-      runtime_,
-      std::max(kernels::device::EncodeScratchBytes(whole),
-               kernels::device::EncodeScratchBytes(subset)),
-      "encoder scratch");
+  std::int64_t bytes = std::max(kernels::device::EncodeScratchBytes(whole),
+                                kernels::device::EncodeScratchBytes(subset));
+  if (context_.options.certified) {
+    bytes = std::max(bytes,
+                     kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k));
+  }
+  return encode_scratch_.Create(runtime_, bytes, "encoder scratch");
 }
 
 // What depends on capacity_.slots.
@@ -187,7 +192,7 @@ absl::Status DeviceEngine::AllocateEntries() {
   const bool topk = context_.options.architecture == model::Architecture::kTopK;
   if (topk) {
     const DeviceTopK::Shape shape{batch, context_.config.sae.k, n, global_ids_.data(),
-                                  context_.shard.Global(0)};
+                                  context_.shard.Global(0), context_.options.certified};
     SAE_RETURN_IF_ERROR(topk_.Create(runtime_, shape, ranks, overflow, capacity_.unsafe));
     return entries_.Create(runtime_, batch, batch * k, n, false);
   }

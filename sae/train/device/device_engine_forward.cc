@@ -20,7 +20,7 @@ absl::Status DeviceEngine::Load(std::span<const float> rows) {
     return runtime_.CopyAsync(to.data(), staging, count * std::int64_t{sizeof(float)}, stream_);
   };
   SAE_RETURN_IF_ERROR(copy(batch_.x(), staging_, x_, context_.d));
-  if (bf16()) {
+  if (x_bf16_.count() > 0) {
     device::ToBf16Params convert{x_.data(), x_bf16_.data(), batch_.tokens() * context_.d};
     SAE_RETURN_IF_ERROR(Launched(cuda::ToBf16(convert, stream_), "ToBf16"));
   }
@@ -36,7 +36,7 @@ absl::Status DeviceEngine::WriteScalars() {
 absl::Status DeviceEngine::ReadScalars() {
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(pinned_, scalars_.data(), sizeof(DeviceScalars), stream_));
-  return runtime_.Synchronize(stream_);
+  return collectives_->Wait();
 }
 
 device::LatentRule DeviceEngine::rule() const {
@@ -72,10 +72,10 @@ device::EncodeParams DeviceEngine::EncodeInput() {
   in.latents = context_.shard.count;
   in.d = context_.d;
   in.x = x_.data();
-  in.x_bf16 = x_bf16_.data();
+  if (context_.options.certified || bf16()) in.x_bf16 = x_bf16_.data();
   in.tokens = batch_.tokens();
   in.scale = batch_.scale();
-  in.exact = !bf16();
+  in.exact = !bf16() && !context_.options.certified;
   in.finite = &at()->finite;
   in.scratch = encode_scratch_.data();
   return in;

@@ -1,6 +1,7 @@
 // The whole step of every architecture under the executor.
 #include <gtest/gtest.h>
 
+#include "sae/comm/staging/staging.h"
 #include "sae/train/device/device_engine_testing.h"
 #include "tests/simt/runtime.h"
 
@@ -37,7 +38,43 @@ TEST_P(EveryVariant, TrainsAsOnTheCpu) {
 INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryVariant,
                          ::testing::ValuesIn(testing::AllVariants()), testing::NameOf);
 
-// Collectives in the middle of a step: no graph, the same results.
+/// A rank's device communicator, over the group that the test runs in.
+struct StagedRank {
+  DeviceRuntime* runtime;
+  void* stream = nullptr;
+  std::unique_ptr<comm::Communicator> communicator;
+  ~StagedRank() {
+    communicator.reset();
+    if (stream != nullptr) runtime->DestroyStream(stream);
+  }
+};
+
+// Collectives in the stream, captured in the step's graph.
+testing::DeviceRun RunSharded(simt::SimtRuntime& runtime, const config::TrialConfig& config,
+                              const std::vector<std::vector<float>>& batches) {
+  std::vector<StagedRank> staged(static_cast<std::size_t>(config.ranks));
+  for (StagedRank& rank : staged) rank.runtime = &runtime;
+  return testing::RunSteps(
+      config, 32, 32, batches,
+      [&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
+          auto& pool) -> absl::StatusOr<std::unique_ptr<Engine<float>>> {
+        StagedRank& own = staged[static_cast<std::size_t>(ranks.rank())];
+        SAE_ASSIGN_OR_RETURN(own.stream, runtime.CreateStream());
+        SAE_ASSIGN_OR_RETURN(auto group, ranks.Split(0, ranks.rank()));
+        comm::StagingOptions options;
+        options.runtime = &runtime;
+        options.stream = own.stream;
+        SAE_ASSIGN_OR_RETURN(own.communicator,
+                             comm::StageThroughHost(std::move(group), options));
+        DeviceParts parts;
+        parts.runtime = &runtime;
+        parts.collectives = own.communicator.get();
+        parts.stream_ordered = true;
+        parts.stream = own.stream;
+        return DeviceEngine::Create(c, in, out, ranks, pool, parts);
+      });
+}
+
 class EveryShard : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EveryShard, TrainsAsOnTheCpu) {
@@ -48,8 +85,8 @@ TEST_P(EveryShard, TrainsAsOnTheCpu) {
     std::vector<std::vector<float>> batches;
     for (int t = 0; t < 6; ++t) batches.push_back(data.Rows(config.train.batch, 4));
     simt::SimtRuntime runtime({});
-    const auto device = testing::RunOnDevice(runtime, config, 32, 32, batches);
-    testing::ExpectSameRun(device, testing::RunOnCpu(config, 32, 32, batches));
+    testing::ExpectSameRun(RunSharded(runtime, config, batches),
+                           testing::RunOnCpu(config, 32, 32, batches));
   }
 }
 

@@ -233,6 +233,7 @@ absl::Status DeviceEngine::GateLoss() {
 
 absl::Status DeviceEngine::AuxSelect() {
   device::EncodeParams encode = EncodeInput();
+  encode.exact = !bf16();
   encode.ids = dead_ids_.data();
   encode.id_count = &at()->dead;
   encode.id_limit = capacity_.dead;

@@ -16,7 +16,7 @@ inline bool RefusedOnDevice(const std::string& variant) {
       "relu_lp",           "relu_resample", "gated_clip_resample", "topk_multi",
       "topk_fvu",          "topk_deferred", "topk_lazy",           "matryoshka_aux_clip",
       "jumprelu_raw_lazy",   "jumprelu_quadratic", "jumprelu_tanh",
-      "skip_transcoder_topk", "topk_certified", "batchtopk_certified", "jumprelu_certified",
+      "skip_transcoder_topk", "batchtopk_certified", "jumprelu_certified",
       "gated_certified"};
   return refused.contains(variant);
 }
@@ -101,8 +101,6 @@ inline DeviceRun RunOnDevice(DeviceRuntime& runtime, const config::TrialConfig& 
                   [&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool) {
                     DeviceParts parts;
                     parts.runtime = &runtime;
-                    // The executor's device memory is the host's.
-                    if (ranks.size() > 1) parts.collectives = &ranks;
                     return DeviceEngine::Create(c, in, out, ranks, pool, parts);
                   });
 }

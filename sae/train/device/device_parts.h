@@ -13,10 +13,10 @@ struct DeviceParts {
   DeviceRuntime* runtime = nullptr;
   /// Collectives on device memory between the ranks of the trial. Null: one rank.
   comm::Communicator* collectives = nullptr;
-  /// The collectives run on the engine's stream in its order (NCCL on that stream); else the stream
-  /// is waited for before each.
+  /// The collectives are of a device backend and run on `stream` (communicator.h): nothing waits
+  /// inside a step, which is captured in a graph. Else the stream is waited for before each.
   bool stream_ordered = false;
-  /// Of the engine; null: it makes its own.
+  /// Of the engine; null: it makes its own, of one rank or with collectives that are not ordered.
   void* stream = nullptr;
 };
 
@@ -25,6 +25,11 @@ class DeviceCollectives {
  public:
   DeviceCollectives(const DeviceParts& parts, void* stream) : parts_(parts), stream_(stream) {}
 
+  /// All that is in the stream is done: within the deadline of ordered collectives.
+  [[nodiscard]] absl::Status Wait() {
+    if (size() > 1 && parts_.stream_ordered) return parts_.collectives->Synchronize();
+    return parts_.runtime->Synchronize(stream_);
+  }
   int size() const { return parts_.collectives == nullptr ? 1 : parts_.collectives->size(); }
   /// data[i] = sum over ranks.
   template <class V>

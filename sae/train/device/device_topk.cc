@@ -90,8 +90,10 @@ absl::Status DeviceTopK::Select(cuda::DeviceLibrary* library, const device::Enco
                                 void* stream) {
   const std::int64_t tokens = encode.tokens;
   const device::TopKState state{shape_.k, values_.data(), ids_.data(), counts_.data()};
-  SAE_RETURN_IF_ERROR(
-      Launched(device::EncodeTopK(library, encode, state, stream), "EncodeTopK"));
+  const kernels::Error encoded =
+      shape_.certified ? device::EncodeCertifiedTopK(library, encode, state, nullptr, stream)
+                       : device::EncodeTopK(library, encode, state, stream);
+  SAE_RETURN_IF_ERROR(Launched(encoded, "EncodeTopK"));
   device::WinnersParams winners;
   winners.values = values_.data();
   winners.ids = ids_.data();

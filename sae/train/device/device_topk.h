@@ -18,6 +18,7 @@ class DeviceTopK {
     std::int64_t latents = 0;        ///< of this shard
     const std::int32_t* global_ids = nullptr;  ///< device; null: local + first_global
     std::int64_t first_global = 0;
+    bool certified = false;  ///< z by the definition of `selection: certified`
   };
   /// `overflow`: the step's flag. `unsafe`: tokens that a second round has room for; 0: by default.
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, const Shape& shape, int ranks,
