@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "sae/config/dense_density.h"
+#include "sae/config/mesh.h"
 #include "sae/config/run_config.h"
 
 namespace sae::config {
@@ -24,16 +25,19 @@ constexpr std::int64_t kSampleRows = 32768;
 
 struct Shape {
   std::int64_t latents = 0;  ///< of this rank
-  std::int64_t d = 0, d_out = 0, batch = 0;
+  std::int64_t d = 0, d_out = 0;
+  std::int64_t batch = 0;     ///< of this replica
+  std::int64_t replicas = 1;
   bool ranked = false;  ///< topk, batchtopk, matryoshka
 };
 
 Shape ShapeOf(const TrialConfig& c, std::int64_t d, std::int64_t target_d) {
   Shape s;
-  s.latents = c.sae.latents / std::max<std::int64_t>(c.ranks, 1);
+  s.replicas = Replicas(c);
+  s.latents = c.sae.latents * s.replicas / std::max<std::int64_t>(c.ranks, 1);
   s.d = d;
   s.d_out = c.sae.transcoder && target_d > 0 ? target_d : d;
-  s.batch = c.train.batch;
+  s.batch = c.train.batch / s.replicas;
   s.ranked = c.sae.architecture == "topk" || c.sae.architecture == "batchtopk" ||
              c.sae.architecture == "matryoshka";
   return s;
@@ -108,6 +112,15 @@ std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
   return bytes;
 }
 
+/// Reduced rows of the owner, and one chunk of rows on its way (sae/train/engine/gradient_reducer.h).
+std::int64_t Gradients(const Shape& s) {
+  if (s.replicas == 1) return 0;
+  const std::int64_t own = s.latents / s.replicas, row = s.d + s.d_out;
+  const std::int64_t chunk =
+      std::clamp<std::int64_t>((std::int64_t{1} << 20) / (row * s.replicas), 1, std::max<std::int64_t>(1, own));
+  return (own + chunk * s.replicas) * row * kFloat;
+}
+
 }  // namespace
 
 MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::int64_t target_d) {
@@ -116,11 +129,14 @@ MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::in
   const std::int64_t parameters = Parameters(c.sae, s, s.latents);
   MemoryEstimate m;
   m.parameters = parameters * kFloat;
-  m.optimizer = (Copies(c.train) - 1) * parameters * kFloat + s.latents * 8;
+  // Moments lie with the owner of a row; the mean of parameters with every replica.
+  const std::int64_t own = Parameters(c.sae, s, s.latents / s.replicas);
+  m.optimizer = (2 * own + (Copies(c.train) - 3) * parameters) * kFloat + s.latents * 8;
   if (c.train.rows == "lazy") m.optimizer += 2 * s.latents * 8;  // last step of each row
   if (c.train.rows == "deferred") m.optimizer += s.latents * 8;  // of decoder rows
   m.codes = Codes(c, s);
-  m.buffers = Buffers(c, s);
+  m.gradients = Gradients(s);
+  m.buffers = Buffers(c, s) + m.gradients;
   m.data = Data(c, s);
   return m;
 }

@@ -5,6 +5,7 @@
 
 #include "absl/strings/str_join.h"
 
+#include "sae/config/mesh.h"
 #include "sae/config/run_config.h"
 
 namespace sae::config {
@@ -65,6 +66,7 @@ void ResolveTrain(TrialConfig& c) {
   if (!train.sparsity_warmup_steps) {
     train.sparsity_warmup_steps = Whole(std::min(5000.0, 0.1 * steps));
   }
+  if (!train.replicas) train.replicas = AutoReplicas(c);
   if (!train.eval_every_tokens) train.eval_every_tokens = train.tokens / 10;
 }
 

@@ -78,11 +78,12 @@ struct TrainConfig {
   double checkpoint_every_seconds = 60;
   std::int64_t log_every_steps = 10;
   std::string reduction = "fast";                   ///< fast | fixed: the same bits at every number of ranks that divides 16
+  std::optional<std::int64_t> replicas;             ///< D: parts of a batch; ranks = D x latent shards; auto: mesh.h
 };
 
 /// What a sweep varies; the proto message TrialSpec has the same fields.
 struct TrialConfig {
-  std::int64_t ranks = 1;                           ///< latent shards
+  std::int64_t ranks = 1;                           ///< replicas x latent shards
   SaeConfig sae;
   TrainConfig train;
 };
@@ -149,6 +150,7 @@ struct MemoryEstimate {
   std::int64_t codes = 0;
   std::int64_t buffers = 0;
   std::int64_t data = 0;
+  std::int64_t gradients = 0;  ///< of `buffers`: gradient rows that replicas reduce by owner
   std::int64_t total() const { return parameters + optimizer + codes + buffers + data; }
 };
 /// `target_d`: of the store; it counts for transcoders only.

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 
 #include "sae/base/ids.h"
+#include "sae/config/mesh.h"
 #include "sae/config/run_config.h"
 
 namespace sae::config {
@@ -32,6 +33,7 @@ class Checker {
     CheckOptimizer();
     CheckRows();
     CheckReduction();
+    CheckMesh();
     if (problems_.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrJoin(problems_, "; "));
   }
@@ -276,6 +278,19 @@ class Checker {
          " does not divide 16: use 1, 2, 4, 8 or 16 ranks, or fast");
     Need(c_.sae.latents % kBlocks == 0, "train.reduction: fixed: sae.latents ", c_.sae.latents,
          " is no multiple of 16: choose one that is, or fast");
+  }
+
+  void CheckMesh() {
+    if (!c_.train.replicas) return;
+    const std::int64_t replicas = *c_.train.replicas;
+    Need(replicas >= 1, "train.replicas: ", replicas, ": needs 1 or more, or auto");
+    if (replicas <= 1 || c_.ranks < 1 || c_.train.batch < 1) return;
+    Need(c_.ranks % replicas == 0, "train.replicas: ", replicas, " does not divide ranks ", c_.ranks,
+         ": choose one that does, or auto");
+    Need(c_.train.batch % replicas == 0, "train.replicas: ", replicas,
+         " does not divide train.batch ", c_.train.batch, ": choose one that does, or auto");
+    const std::string why = WhyOneReplica(c_);
+    Need(why.empty(), "train.replicas: ", replicas, ": ", why, ", or set replicas 1");
   }
 
   const TrialConfig& c_;

@@ -62,6 +62,28 @@ void ReconstructionAccumulator::Merge(const ReconstructionAccumulator& other) {
   }
 }
 
+std::vector<double> ReconstructionAccumulator::Sums() const {
+  std::vector<double> out = {static_cast<double>(rows_), error_,  squares_, hat_squares_,
+                             products_,                  cosine_, ratio_};
+  out.insert(out.end(), sum_.begin(), sum_.end());
+  out.insert(out.end(), error_sum_.begin(), error_sum_.end());
+  return out;
+}
+
+void ReconstructionAccumulator::SetSums(std::span<const double> sums) {
+  constexpr std::size_t kScalars = 7;
+  SAE_CHECK(sums.size() == kScalars + 2 * sum_.size());
+  rows_ = static_cast<std::int64_t>(sums[0]);
+  error_ = sums[1];
+  squares_ = sums[2];
+  hat_squares_ = sums[3];
+  products_ = sums[4];
+  cosine_ = sums[5];
+  ratio_ = sums[6];
+  std::copy_n(sums.begin() + kScalars, sum_.size(), sum_.begin());
+  std::copy_n(sums.begin() + kScalars + sum_.size(), sum_.size(), error_sum_.begin());
+}
+
 ReconstructionMetrics ReconstructionAccumulator::Result() const {
   const auto rows = static_cast<double>(rows_);
   double shift = 0;

@@ -35,6 +35,9 @@ class ReconstructionAccumulator {
   template <class T>
   void Add(std::span<const T> x, std::span<const T> x_hat);
   void Merge(const ReconstructionAccumulator& other);
+  /// All sums, so that ranks can add theirs; the centre is the same on all of them.
+  std::vector<double> Sums() const;
+  void SetSums(std::span<const double> sums);
   /// Ratios of empty or constant data are NaN, not an error.
   ReconstructionMetrics Result() const;
 

@@ -35,24 +35,20 @@ void UpdateFromDense(const kernels::Adam& adam, bool unit, const T* g_enc, T* g_
 }
 
 template <class T>
-void UpdateVector(const kernels::Adam& adam, double gradient_scale, kernels::AlignedVector<T>& p,
-                  kernels::AlignedVector<T>& m, kernels::AlignedVector<T>& v, T* g,
-                  ThreadPool& pool) {
+void UpdateVector(const kernels::Adam& adam, double gradient_scale, T* p, T* m, T* v, T* g,
+                  std::int64_t count, ThreadPool& pool) {
   const auto scale = static_cast<T>(gradient_scale);
-  pool.ParallelFor(static_cast<std::int64_t>(p.size()),
-                   [&](std::int64_t begin, std::int64_t end, int) {
-                     if (scale != T(1)) kernels::Scale(end - begin, scale, g + begin);
-                     kernels::AdamRow(end - begin, adam, g + begin, p.data() + begin,
-                                      m.data() + begin, v.data() + begin);
-                   });
+  pool.ParallelFor(count, [&](std::int64_t begin, std::int64_t end, int) {
+    if (scale != T(1)) kernels::Scale(end - begin, scale, g + begin);
+    kernels::AdamRow(end - begin, adam, g + begin, p + begin, m + begin, v + begin);
+  });
 }
 
 #define SAE_INSTANTIATE(T)                                                                     \
   template kernels::RowParameters<T> RowsOf(model::Parameters<T>&, Moments<T>&);               \
   template void UpdateFromDense(const kernels::Adam&, bool, const T*, T*,                      \
                                 model::Parameters<T>&, Moments<T>&, ThreadPool&);              \
-  template void UpdateVector(const kernels::Adam&, double, kernels::AlignedVector<T>&,         \
-                             kernels::AlignedVector<T>&, kernels::AlignedVector<T>&, T*,       \
+  template void UpdateVector(const kernels::Adam&, double, T*, T*, T*, T*, std::int64_t,       \
                              ThreadPool&)
 SAE_INSTANTIATE(float);
 SAE_INSTANTIATE(double);

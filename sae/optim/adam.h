@@ -33,11 +33,17 @@ void UpdateFromDense(const kernels::Adam& adam, bool unit, const T* w_enc_gradie
                      T* w_dec_gradient, model::Parameters<T>& parameters, Moments<T>& moments,
                      ThreadPool& pool);
 
-/// One step of a vector of parameters whose gradient is multiplied by `gradient_scale` (clipping);
+/// One step of `count` parameters whose gradient is multiplied by `gradient_scale` (clipping);
 /// `gradient` is overwritten where that is not 1.
+template <class T>
+void UpdateVector(const kernels::Adam& adam, double gradient_scale, T* p, T* m, T* v, T* gradient,
+                  std::int64_t count, ThreadPool& pool);
 template <class T>
 void UpdateVector(const kernels::Adam& adam, double gradient_scale, kernels::AlignedVector<T>& p,
                   kernels::AlignedVector<T>& m, kernels::AlignedVector<T>& v, T* gradient,
-                  ThreadPool& pool);
+                  ThreadPool& pool) {
+  UpdateVector(adam, gradient_scale, p.data(), m.data(), v.data(), gradient,
+               static_cast<std::int64_t>(p.size()), pool);
+}
 
 }  // namespace sae::optim

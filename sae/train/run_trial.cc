@@ -136,7 +136,9 @@ absl::StatusOr<Outcome> TrainOnStream(const config::RunConfig& config, const Sto
   comm::Communicator& communicator = *parts.communicator;
   SAE_RETURN_IF_ERROR(checkpoint::Agree(
       communicator, config::Validate(config.trial, store->d(), store->target_d())));
-  const config::TrialConfig trial = config::Resolve(config.trial, store->d());
+  config::TrialConfig given = config.trial;
+  if (config.run.device != "cpu" && !given.train.replicas) given.train.replicas = 1;
+  const config::TrialConfig trial = config::Resolve(given, store->d());
   absl::Status disk;
   if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, *store);
   SAE_RETURN_IF_ERROR(checkpoint::Agree(communicator, disk));

@@ -60,7 +60,8 @@ std::vector<std::string> Differences(const checkpoint::Manifest& manifest, const
   const std::vector<config::Field> before = config::Fields(was);
   const std::vector<config::Field> now = config::Fields(is);
   for (std::size_t i = 0; i < now.size(); ++i) {
-    if (now[i].path == "ranks" || Equal(before[i].pointer, now[i].pointer)) continue;
+    const bool placement = now[i].path == "ranks" || now[i].path == "train.replicas";
+    if (placement || Equal(before[i].pointer, now[i].pointer)) continue;
     out.push_back(absl::StrCat(now[i].path, " was ", Text(before[i].pointer), " in the checkpoint and is now ",
                                Text(now[i].pointer)));
   }

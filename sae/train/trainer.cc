@@ -84,7 +84,7 @@ absl::Status Trainer::Resume(const checkpoint::Latest& latest) {
   SAE_RETURN_IF_ERROR(checkpoint::LoadCheckpoint(*parts_.env, *parts_.communicator, folder, latest.manifest,
                                                  parts_.engine->state()));
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->StateLoaded()));
-  position_ = latest.manifest.info.data_position;
+  position_ = next_position_ = latest.manifest.info.data_position;
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.source->Seek(position_)));
   saved_step_ = latest.manifest.info.step;
   if (root()) spdlog::info("{}goes on from {}", options_.label, folder);
@@ -98,17 +98,27 @@ absl::Status Trainer::Initialise() {
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, read));
   parts_.progress();
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->Initialise(*sample)));
-  position_ = 0;
+  position_ = next_position_ = 0;
   return absl::OkStatus();
 }
 
 void Trainer::ReadBatch() {
   const absl::Duration start = parts_.clock->SinceBoot();
-  position_ = parts_.source->Position();
-  const auto batch = parts_.source->View(options_.config.train.batch, &room_);
-  pending_.Update(batch.status());
-  if (batch.ok()) batch_ = *batch;
+  position_ = next_position_;
+  next_position_ += options_.config.train.batch;
+  pending_.Update(ReadOwnPart(position_));
   data_seconds_ += absl::ToDoubleSeconds(parts_.clock->SinceBoot() - start);
+}
+
+// Of the rows from `position` on those that this replica takes.
+absl::Status Trainer::ReadOwnPart(std::int64_t position) {
+  const std::int64_t rows = options_.config.train.batch / parts_.engine->replicas();
+  const std::int64_t first = position + parts_.engine->replica() * rows;
+  if (parts_.source->Position() != first) {
+    SAE_RETURN_IF_ERROR(parts_.source->Seek(first));
+  }
+  SAE_ASSIGN_OR_RETURN(batch_, parts_.source->View(rows, &room_));
+  return absl::OkStatus();
 }
 
 absl::StatusOr<Trainer::Decision> Trainer::Decide() {
@@ -204,8 +214,9 @@ absl::Status Trainer::Save(int keep) {
   info.store_hash = options_.store_hash;
   info.instruction_set = options_.instruction_set;
   info.source = options_.source;
+  comm::Communicator* owners = parts_.engine->owners();
   const absl::StatusOr<std::string> name = checkpoint::SaveCheckpoint(
-      *parts_.env, *parts_.communicator, options_.checkpoints, parts_.engine->state(), info, {keep, options_.writer});
+      *parts_.env, owners == nullptr ? *parts_.communicator : *owners, options_.checkpoints, parts_.engine->state(), info, {keep, options_.writer});
   last_save_ = parts_.clock->SinceBoot();
   SAE_RETURN_IF_ERROR(name.status());
   saved_step_ = info.step;
@@ -243,7 +254,7 @@ absl::StatusOr<Outcome> Trainer::Yield(StopReason reason) {
 absl::StatusOr<Outcome> Trainer::Finish() {
   // The checkpoint comes first: an attempt that goes on from it evaluates again, so the values are not lost
   // with a worker that dies in between.
-  position_ = parts_.source->Position();
+  position_ = next_position_;
   SAE_RETURN_IF_ERROR(Save(kKeep));
   SAE_RETURN_IF_ERROR(Evaluate());
   Emit(config::EventKind::kFinished, [&](config::Event& e) { e.values = evaluation_; });

@@ -83,6 +83,7 @@ class Trainer {
   [[nodiscard]] absl::Status Resume(const checkpoint::Latest& latest);
   [[nodiscard]] absl::Status Initialise();
   [[nodiscard]] absl::StatusOr<Decision> Decide();
+  [[nodiscard]] absl::Status ReadOwnPart(std::int64_t position);
   void ReadBatch();
   [[nodiscard]] absl::Status TrainOneStep();
   [[nodiscard]] absl::Status ReportMetrics();
@@ -103,8 +104,9 @@ class Trainer {
   TrainerOptions options_;
   std::int64_t total_steps_;
   std::vector<float> room_;          // of the batch, where the source has none
-  std::span<const float> batch_;     // until the next is read
-  std::int64_t position_ = 0;        // of the source before batch_ was read
+  std::span<const float> batch_;     // what this replica takes, until the next is read
+  std::int64_t position_ = 0;        // of the batch of all replicas that batch_ is of
+  std::int64_t next_position_ = 0;   // of the one after it
   absl::Status pending_;             // this rank's, not yet shared
   std::int64_t saved_step_ = -1;
   absl::Duration last_save_;         // since boot

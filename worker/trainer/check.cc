@@ -55,6 +55,7 @@ std::string ToJsonText(const Report& r) {
                     {"optimizer", r.memory.optimizer},
                     {"codes", r.memory.codes},
                     {"buffers", r.memory.buffers},
+                    {"gradient_rows", r.memory.gradients},
                     {"data", r.memory.data},
                     {"total", r.memory.total()}}},
                   {"checkpoint_bytes", r.checkpoint_bytes},
@@ -88,6 +89,7 @@ std::string ToTable(const Report& r) {
   AddRow(out, "optimizer", MiB(r.memory.optimizer));
   AddRow(out, "codes", MiB(r.memory.codes));
   AddRow(out, "buffers", MiB(r.memory.buffers));
+  if (r.memory.gradients > 0) AddRow(out, "  of them gradients of replicas", MiB(r.memory.gradients));
   AddRow(out, "data", MiB(r.memory.data));
   AddRow(out, "total", MiB(r.memory.total()));
   out += "disk\n";

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include "sae/kernels/device/latents.h"
 
@@ -26,6 +27,8 @@ bool NeedsNorms(const model::Options& o) {
 
 absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   const model::Options o = model::OptionsOf(c);
+  if (c.train.replicas.value_or(1) > 1)
+    return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
   if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
   if (c.sae.resample == "on") return Lacks("sae.resample", "on", "set it to off");
   if (o.penalty == model::Penalty::kLp || o.penalty == model::Penalty::kTanh ||
@@ -46,8 +49,10 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   return absl::OkStatus();
 }
 
-DeviceEngine::DeviceEngine(const Context& context, const DeviceParts& parts)
-    : context_(context),
+DeviceEngine::DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh,
+                           const DeviceParts& parts)
+    : mesh_(std::move(mesh)),
+      context_(context),
       parts_(parts),
       runtime_(*parts.runtime),
       schedule_(optim::ScheduleOf(context.config)),
@@ -76,17 +81,20 @@ void DeviceEngine::DropGraph() {
 }
 
 absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
-    const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+    const config::TrialConfig& given, std::int64_t d, std::int64_t d_out,
     comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts) {
+  config::TrialConfig config = given;
+  if (!config.train.replicas) config.train.replicas = 1;
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> host,
                        CreateEngine<float>(config, d, d_out, communicator, pool));
   const config::TrialConfig resolved = config::Resolve(config, d);
   SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh, Mesh::Create(communicator, 1));
   const Context context{
       resolved, model::OptionsOf(resolved),
       model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()),
-      d, d_out, communicator, pool};
-  std::unique_ptr<DeviceEngine> engine(new DeviceEngine(context, parts));
+      d, d_out, communicator, pool, *mesh};
+  std::unique_ptr<DeviceEngine> engine(new DeviceEngine(context, std::move(mesh), parts));
   engine->host_ = std::move(host);
   SAE_RETURN_IF_ERROR(engine->Allocate());
   return engine;

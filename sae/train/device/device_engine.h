@@ -64,7 +64,7 @@ class DeviceEngine final : public Engine<float> {
     std::int64_t unsafe = 0;  ///< tokens of a second selection round
   };
 
-  DeviceEngine(const Context& context, const DeviceParts& parts);
+  DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh, const DeviceParts& parts);
   absl::Status Allocate();
   absl::Status AllocateScratch();
   absl::Status AllocateEntries();
@@ -129,6 +129,7 @@ class DeviceEngine final : public Engine<float> {
   double LossScale() const;
   double AlphaVariance() const;
 
+  const std::unique_ptr<Mesh> mesh_;
   const Context context_;
   const DeviceParts parts_;
   std::unique_ptr<Engine<float>> host_;

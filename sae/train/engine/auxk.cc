@@ -17,8 +17,8 @@ AuxK<T>::AuxK(const Context& context, Reconstructor<T>& reconstructor)
       reconstructor_(reconstructor),
       selector_(context.communicator, context.pool, context.shard),
       offered_(static_cast<std::size_t>(context.communicator.size())),
-      g_(static_cast<std::size_t>(context.config.train.batch * context.d_out)),
-      means_(static_cast<std::size_t>(context.d_out)) {
+      g_(static_cast<std::size_t>(context.batch() * context.d_out)),
+      means_(static_cast<std::size_t>(context.d_out + 1)) {
   dead_.reserve(static_cast<std::size_t>(context.shard.count));
 }
 
@@ -60,6 +60,20 @@ absl::Status AuxK<T>::Select(const Input& in, kernels::EncodeWorkspace<T>* works
   return absl::OkStatus();
 }
 
+// From each replica's variance about its own means, which means_ holds.
+template <class T>
+absl::StatusOr<double> AuxK<T>::VarianceOfAll(double own) {
+  const auto d = static_cast<std::size_t>(context_.d_out);
+  const auto mean_square = [&] {
+    double sum = 0;
+    for (std::size_t j = 0; j < d; ++j) sum += means_[j] * means_[j];
+    return sum / static_cast<double>(d);
+  };
+  means_[d] = own + mean_square();
+  SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(means_)));
+  return means_[d] - mean_square();
+}
+
 template <class T>
 absl::Status AuxK<T>::Run(const Input& in, Phases* phases) {
   if (!active_) return absl::OkStatus();
@@ -78,8 +92,11 @@ absl::Status AuxK<T>::Run(const Input& in, Phases* phases) {
   PhaseTimer timer(phases->aux);
   const Batch<T>& batch = *in.batch;
   const std::int64_t d = context_.d_out;
-  const double variance = ResidualVariance(batch.y(), batch.scale(), in.x_hat, batch.tokens(), d,
-                                           means_.data(), context_.pool);
+  double variance = ResidualVariance(batch.y(), batch.scale(), in.x_hat, batch.tokens(), d,
+                                     means_.data(), context_.pool);
+  if (context_.replicas() > 1) {
+    SAE_ASSIGN_OR_RETURN(variance, VarianceOfAll(variance));
+  }
   if (!(variance > 0) || !std::isfinite(variance)) return absl::OkStatus();
   const double scale = in.alpha_variance / (static_cast<double>(batch.tokens() * d) * variance);
   loss_ = scale * AuxResidual(batch.y(), batch.scale(), in.x_hat, batch.tokens(), d,

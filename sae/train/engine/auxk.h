@@ -52,6 +52,8 @@ class AuxK {
   [[nodiscard]] absl::StatusOr<bool> FindDead(const std::int64_t* tokens_since_fired,
                                               Phases* phases);
 
+  [[nodiscard]] absl::StatusOr<double> VarianceOfAll(double own);
+
   const Context& context_;
   Reconstructor<T>& reconstructor_;
   GlobalTopK<T> selector_;

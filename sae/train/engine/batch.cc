@@ -26,7 +26,7 @@ void LoadedRows<T>::Load(std::span<const float> rows, const Context& context, bo
     }
   }
   // Whole batches from the first load on, so that a smaller one before a step costs no second growth.
-  const std::int64_t most = std::max(tokens_, context.config.train.batch);
+  const std::int64_t most = std::max(tokens_, context.batch());
   if (x_.size() < Size(most * d)) x_.resize(Size(most * d));
   if (y_.size() < Size(most * d_out)) y_.resize(Size(most * d_out));
   context.pool.ParallelFor(tokens_, [&](std::int64_t begin, std::int64_t end, int) {

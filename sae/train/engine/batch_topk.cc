@@ -20,6 +20,20 @@ BatchTopKActivation<T>::BatchTopKActivation(const Context& context) : context_(c
   histogram_.resize(Size(kernels::RadixBins<T>(0)));
 }
 
+// Tokens of all replicas; sets first_token_.
+template <class T>
+absl::StatusOr<std::int64_t> BatchTopKActivation<T>::TokensOfAll(std::int64_t own,
+                                                                 Phases* phases) {
+  if (context_.replicas() == 1) return own;
+  PhaseTimer timer(phases->exchange);
+  tokens_.resize(Size(context_.replicas()));
+  SAE_RETURN_IF_ERROR(GatherEqual(context_.mesh.replicas(), std::span<const std::int64_t>(&own, 1),
+                                  std::span<std::int64_t>(tokens_), &ones_));
+  const auto before = tokens_.begin() + context_.replica();
+  first_token_ = std::accumulate(tokens_.begin(), before, std::int64_t{0});
+  return std::accumulate(before, tokens_.end(), first_token_);
+}
+
 template <class T>
 absl::StatusOr<std::int64_t> BatchTopKActivation<T>::Candidates(
     const kernels::EncodeInput<T>& input, std::int64_t kept,
@@ -34,7 +48,7 @@ absl::StatusOr<std::int64_t> BatchTopKActivation<T>::Candidates(
     sums[1] = out->finite ? 0 : 1;
   }
   PhaseTimer timer(phases->exchange);
-  SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<std::int64_t>(sums)));
+  SAE_RETURN_IF_ERROR(context_.mesh.world().AllReduceSum(std::span<std::int64_t>(sums)));
   // A rank that saw NaN lets the loss show it; another pass would not help.
   return sums[1] > 0 ? std::max(sums[0], kept) : sums[0];
 }
@@ -54,7 +68,7 @@ absl::StatusOr<T> BatchTopKActivation<T>::Cut(const kernels::Codes<T>& codes, st
     }
     {
       PhaseTimer timer(phases->exchange);
-      SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(
+      SAE_RETURN_IF_ERROR(context_.mesh.world().AllReduceSum(
           std::span<std::int64_t>(histogram_.data(), Size(bins))));
     }
     std::int64_t above = 0;
@@ -77,19 +91,20 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
   for (std::int64_t b = 0; b < codes.tokens; ++b) {
     for (std::int64_t e = codes.indptr[Size(b)]; e < codes.indptr[Size(b) + 1]; ++e) {
       if (codes.values[Size(e)] == cut)
-        own.push_back(b * context_.shard.latents + context_.shard.Global(codes.ids[Size(e)]));
+        own.push_back((first_token_ + b) * context_.shard.latents +
+                      context_.shard.Global(codes.ids[Size(e)]));
     }
   }
   PhaseTimer timer(phases->exchange);
-  tie_counts_.resize(Size(context_.communicator.size()));
+  tie_counts_.resize(Size(context_.mesh.world().size()));
   // No rank can have more winners than there are: its first ones are enough.
   const auto size = std::min(static_cast<std::int64_t>(own.size()), ties);
-  SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator, std::span<const std::int64_t>(&size, 1),
+  SAE_RETURN_IF_ERROR(GatherEqual(context_.mesh.world(), std::span<const std::int64_t>(&size, 1),
                                   std::span<std::int64_t>(tie_counts_), &ones_));
   std::vector<std::int64_t>& all = all_ties_;
   all.resize(Size(std::accumulate(tie_counts_.begin(), tie_counts_.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGatherV(own.data(), all.data(), tie_counts_, DType::kI64));
+      context_.mesh.world().AllGatherV(own.data(), all.data(), tie_counts_, DType::kI64));
   std::nth_element(all.begin(), all.begin() + (ties - 1), all.end());
   const std::int64_t last = all[Size(ties - 1)];
   for (const std::int64_t key : own) keep_.push_back(key <= last ? 1 : 0);
@@ -103,7 +118,7 @@ absl::Status BatchTopKActivation<T>::FindSmallest(const Entries<T>& entries, Pha
     smallest = std::min(smallest, static_cast<double>(entries.codes.values[Size(e)]));
   PhaseTimer timer(phases->exchange);
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllReduce(&smallest, 1, DType::kF64, comm::ReduceOp::kMin));
+      context_.mesh.world().AllReduce(&smallest, 1, DType::kF64, comm::ReduceOp::kMin));
   smallest_ = smallest < std::numeric_limits<double>::infinity() ? smallest : 0;
   floor_ = static_cast<T>(kFloorShare * smallest_);
   return absl::OkStatus();
@@ -122,7 +137,8 @@ absl::Status BatchTopKActivation<T>::Encode(const kernels::EncodeInput<T>& input
                                        context_.pool);
     return absl::OkStatus();
   }
-  const std::int64_t kept = context_.config.sae.k * input.tokens;
+  SAE_ASSIGN_OR_RETURN(const std::int64_t tokens, TokensOfAll(input.tokens, phases));
+  const std::int64_t kept = context_.config.sae.k * tokens;
   SAE_ASSIGN_OR_RETURN(std::int64_t found, Candidates(input, kept, workspace, out, phases));
   if (found < kept && floor_ > T(0)) {
     floor_ = 0;

@@ -25,6 +25,7 @@ class BatchTopKActivation final : public Activation<T> {
   void AddMetrics(std::map<std::string, double>* out) const override;
 
  private:
+  [[nodiscard]] absl::StatusOr<std::int64_t> TokensOfAll(std::int64_t own, Phases* phases);
   /// Candidates of this rank; all ranks' number of them.
   [[nodiscard]] absl::StatusOr<std::int64_t> Candidates(const kernels::EncodeInput<T>& input,
                                                         std::int64_t kept,
@@ -44,6 +45,8 @@ class BatchTopKActivation final : public Activation<T> {
   std::vector<std::int64_t> histogram_;
   std::vector<std::uint8_t> keep_;
   std::vector<std::int64_t> own_ties_, all_ties_, tie_counts_, ones_;  // of ResolveTies
+  std::vector<std::int64_t> tokens_;  // of each replica
+  std::int64_t first_token_ = 0;      // of this replica, in the batch of all
   double smallest_ = 0;  // kept value of the last training Encode, over all ranks; 0 = none
   double mean_ = 0, weight_ = 0;
 };

@@ -39,7 +39,7 @@ DenseStep<T>::DenseStep(const Context& context, std::unique_ptr<DenseRule<T>> ru
     : context_(context),
       rule_(std::move(rule)),
       count_(context.shard.count),
-      block_(BlockOf(context.config.train.batch, context.shard.count)),
+      block_(BlockOf(context.batch(), context.shard.count)),
       group_(GroupOf(context.shard.count)),
       h_(Size(rule_->gates() ? block_ * count_ : 0)),
       codes_(Size(block_ * count_)),
@@ -50,7 +50,7 @@ DenseStep<T>::DenseStep(const Context& context, std::unique_ptr<DenseRule<T>> ru
       w_enc_gradient_(Size(count_ * context.d)),
       w_dec_gradient_(Size(count_ * context.d_out)),
       active_(Size(count_)),
-      mask_(Size((context.config.train.batch + 31) / 32 * count_)) {}
+      mask_(Size((context.batch() + 31) / 32 * count_)) {}
 
 template <class T>
 template <class Work>

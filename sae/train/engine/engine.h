@@ -35,7 +35,8 @@ class Engine {
   /// raw units; the same on every rank). Not after a load.
   [[nodiscard]] virtual absl::Status Initialise(std::span<const float> sample) = 0;
 
-  /// One optimizer step on the global batch `rows` (batch x row_width, raw units).
+  /// One optimizer step on the global batch, rows of row_width() in raw units: `rows` is all of it,
+  /// or only what this rank's replica takes, the r-th of D equal parts.
   [[nodiscard]] virtual absl::Status Step(std::span<const float> rows) = 0;
 
   /// Of the last step, for a metrics event: "train.loss", "train.fvu", "train.l0",
@@ -56,9 +57,17 @@ class Engine {
   /// all ranks, ascending, gathered.
   [[nodiscard]] virtual absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() = 0;
 
+  /// D, and which of the D parts of a batch this rank takes.
+  virtual std::int64_t replicas() const { return 1; }
+  virtual std::int64_t replica() const { return 0; }
+  /// The ranks in the order of the latents in their state(): whoever saves goes through it. Null:
+  /// the order of the communicator the engine was made with.
+  virtual comm::Communicator* owners() { return nullptr; }
+
   virtual std::int64_t step() const = 0;
   virtual std::int64_t tokens() const = 0;
-  /// Everything a checkpoint keeps. After the caller overwrote its contents, call StateLoaded().
+  /// Everything a checkpoint keeps, of the latents this rank owns. After the caller overwrote its
+  /// contents, call StateLoaded(), on all ranks together.
   virtual model::State state() = 0;
   [[nodiscard]] virtual absl::Status StateLoaded() = 0;
 
@@ -74,7 +83,8 @@ class Engine {
   virtual void JoinGang(EngineGang* gang) { (void)gang; }
 };
 
-/// `config` is resolved and valid; `communicator.size() == config.ranks`. d_out: width of the
+/// Called by all ranks together. `config` is resolved and valid; `communicator.size() ==
+/// config.ranks`. d_out: width of the
 /// targets of a transcoder; d for every other trial. Borrows communicator and pool.
 template <class T>
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(

@@ -27,11 +27,12 @@ struct Trace {
   std::vector<std::vector<std::int64_t>> first_selection;
 };
 
+template <class T>
 absl::StatusOr<Trace> TrainSteps(const config::TrialConfig& config,
                                  comm::Communicator& communicator) {
   testing::SparseData data(64, kWidth, 4, 3);
   ThreadPool pool(1);
-  SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, communicator, pool));
+  SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<T>(config, kWidth, communicator, pool));
   SAE_RETURN_IF_ERROR(engine->Initialise(data.Rows(256, 7.5)));
   Trace trace;
   for (int t = 0; t < 40; ++t) {
@@ -49,12 +50,32 @@ TEST(EngineMpi, AgreesWithOneRank) {
   ASSERT_TRUE(world.ok()) << world.status();
   const auto self = comm::CreateSelf();
   for (const bool topk : {true, false}) {
-    const auto one = TrainSteps(Config(topk, 1), *self);
-    const auto many = TrainSteps(Config(topk, (*world)->size()), **world);
+    const auto one = TrainSteps<float>(Config(topk, 1), *self);
+    const auto many = TrainSteps<float>(Config(topk, (*world)->size()), **world);
     ASSERT_TRUE(one.ok() && many.ok()) << one.status() << many.status();
     EXPECT_EQ(one->first_selection, many->first_selection);
     for (std::size_t t = 0; t < one->losses.size(); ++t)
       EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-4) << t;
+  }
+}
+
+// Two replicas of half as many shards, and replicas alone.
+TEST(EngineMpi, AMeshAgreesWithOneRank) {
+  auto world = comm::CreateMpi(absl::Seconds(60));
+  ASSERT_TRUE(world.ok()) << world.status();
+  const auto self = comm::CreateSelf();
+  for (const bool topk : {true, false}) {
+    const auto one = TrainSteps<double>(Config(topk, 1), *self);
+    ASSERT_TRUE(one.ok()) << one.status();
+    for (const std::int64_t replicas : {std::int64_t{2}, std::int64_t{(*world)->size()}}) {
+      config::TrialConfig config = Config(topk, (*world)->size());
+      config.train.replicas = replicas;
+      const auto many = TrainSteps<double>(config, **world);
+      ASSERT_TRUE(many.ok()) << many.status();
+      EXPECT_EQ(one->first_selection, many->first_selection);
+      for (std::size_t t = 0; t < one->losses.size(); ++t)
+        EXPECT_NEAR(many->losses[t] / one->losses[t], 1, 1e-9) << t;
+    }
   }
 }
 

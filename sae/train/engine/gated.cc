@@ -16,7 +16,7 @@ Gated<T>::Gated(const Context& context, const model::Parameters<T>& parameters)
       parameters_(parameters),
       lower_(Size(context.shard.count)),
       scale_(lower_.size()),
-      hat_(Size(context.config.train.batch * context.d_out)),
+      hat_(Size(context.batch() * context.d_out)),
       a_(hat_.size()) {}
 
 template <class T>

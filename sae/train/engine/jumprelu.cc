@@ -103,7 +103,7 @@ void JumpRelu<T>::LatentBackward(const BackwardInput<T>& in, std::int64_t latent
     delta_sum += static_cast<double>(entries->delta[e]);
   }
   const double penalty_before = penalty_[i];  // tanh: sum over all tokens of theta - z
-  const double frequency = above / tokens;
+  const double frequency = frequency_.empty() ? above / tokens : frequency_[i];
   const double dense = context_.config.sae.frequency_coefficient;
   const double coefficient = StepCoefficient(in) + (frequency > kDenseFrequency ? dense : 0);
   double d_theta = -(theta * window_u + coefficient * window / tokens) / bandwidth_;
@@ -124,9 +124,26 @@ void JumpRelu<T>::LatentBackward(const BackwardInput<T>& in, std::int64_t latent
   gradients->delta_sums[i] = static_cast<T>(delta_sum);
 }
 
+// frequency_ over all replicas, where a penalty looks at it.
+template <class T>
+absl::Status JumpRelu<T>::MeasureFrequencies(const Entries<T>& entries, std::int64_t tokens) {
+  if (context_.replicas() == 1 || !(context_.config.sae.frequency_coefficient > 0))
+    return absl::OkStatus();
+  const kernels::LatentIndex& index = entries.index;
+  frequency_.assign(theta_.size(), 0.0);
+  for (std::size_t i = 0; i < theta_.size(); ++i) {
+    for (std::int64_t q = index.indptr[i]; q < index.indptr[i + 1]; ++q) {
+      if (entries.weights[Size(index.entries[Size(q)])] > T(0))
+        frequency_[i] += 1 / static_cast<double>(tokens);
+    }
+  }
+  return context_.MeanOverReplicas(std::span<double>(frequency_));
+}
+
 template <class T>
 absl::StatusOr<PenaltyTerms> JumpRelu<T>::Backward(const BackwardInput<T>& in, Entries<T>* entries,
                                                    LatentGradients<T>* gradients, Phases* phases) {
+  SAE_RETURN_IF_ERROR(MeasureFrequencies(*entries, in.batch->tokens()));
   PhaseTimer timer(phases->backward);
   entries->delta.resize(entries->u.size());
   if (tanh()) {

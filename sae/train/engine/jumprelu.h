@@ -32,6 +32,7 @@ class JumpRelu final : public Activation<T> {
   void UpdateThetas();
   void LatentBackward(const BackwardInput<T>& input, std::int64_t latent, Entries<T>* entries,
                       LatentGradients<T>* gradients);
+  [[nodiscard]] absl::Status MeasureFrequencies(const Entries<T>& entries, std::int64_t tokens);
   double StepCoefficient(const BackwardInput<T>& input) const;
 
   const Context& context_;
@@ -39,6 +40,7 @@ class JumpRelu final : public Activation<T> {
   double bandwidth_ = 0;
   std::vector<T> theta_, lower_;  // of this step
   std::vector<double> penalty_;   // per latent, of this step
+  std::vector<double> frequency_;  // of replicas: share of tokens that fire, per latent
   std::vector<T> x_sum_;          // tanh: sum of x over the batch
 };
 

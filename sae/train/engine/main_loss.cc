@@ -26,7 +26,7 @@ MainLoss<T>::MainLoss(const Context& context, Reconstructor<T>& reconstructor)
     : context_(context),
       reconstructor_(reconstructor),
       skip_(context),
-      x_hat_(Size(context.config.train.batch * context.d_out)) {
+      x_hat_(Size(context.batch() * context.d_out)) {
   std::int64_t first = 0;
   for (const std::int64_t last : context.options.prefixes) {
     ranges_.push_back(LocalRange(context.shard, first, last));

@@ -17,12 +17,6 @@ namespace sae::train {
 
 inline constexpr std::int64_t kVirtualBlocks = 16;
 
-/// Local ids [first, last).
-struct LatentRange {
-  std::int64_t first = 0;
-  std::int64_t last = 0;
-};
-
 template <class T>
 class Reconstructor {
  public:

@@ -52,10 +52,11 @@ double Relu<T>::PenaltySum(const BackwardInput<T>& in, const Entries<T>& entries
 
 template <class T>
 absl::Status Relu<T>::ReducePowers(double now, double next, std::int64_t tokens, Phases* phases) {
-  power_sums_[0] = now / static_cast<double>(tokens);
-  power_sums_[1] = next / static_cast<double>(tokens);
+  const double all = static_cast<double>(tokens * context_.replicas());
+  power_sums_[0] = now / all;
+  power_sums_[1] = next / all;
   PhaseTimer timer(phases->exchange);
-  return context_.communicator.AllReduceSum(std::span<double>(power_sums_));
+  return context_.mesh.world().AllReduceSum(std::span<double>(power_sums_));
 }
 
 template <class T>

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <span>
 
 #include "sae/base/random.h"
@@ -17,9 +18,7 @@ std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 }  // namespace
 
 template <class T>
-Resampler<T>::Resampler(const Context& context) : context_(context) {
-  cumulative_.resize(Size(context.config.train.batch));
-}
+Resampler<T>::Resampler(const Context& context) : context_(context) {}
 
 template <class T>
 bool Resampler<T>::Due(std::int64_t step) const {
@@ -31,10 +30,10 @@ bool Resampler<T>::Due(std::int64_t step) const {
 }
 
 template <class T>
-void Resampler<T>::Cumulate(const Batch<T>& batch, const T* x_hat) {
+absl::Status Resampler<T>::Cumulate(const Batch<T>& batch, const T* x_hat) {
   const std::int64_t d = context_.d_out;
+  std::vector<double> own(Size(batch.tokens()));
   const double exponent = context_.config.sae.resample_exponent;
-  double sum = 0;
   for (std::int64_t b = 0; b < batch.tokens(); ++b) {
     double squares = 0;
     for (std::int64_t j = 0; j < d; ++j) {
@@ -42,9 +41,21 @@ void Resampler<T>::Cumulate(const Batch<T>& batch, const T* x_hat) {
                        static_cast<double>(batch.scale() * batch.y()[b * d + j]);
       squares += e * e;
     }
-    sum += std::pow(squares, exponent / 2);
-    cumulative_[Size(b)] = sum;
+    own[Size(b)] = std::pow(squares, exponent / 2);
   }
+  rows_ = batch.x();
+  cumulative_ = own;
+  if (context_.replicas() > 1) {
+    cumulative_.resize(own.size() * Size(context_.replicas()));
+    x_.resize(cumulative_.size() * Size(context_.d));
+    SAE_RETURN_IF_ERROR(context_.mesh.replicas().AllGather(std::span<const double>(own),
+                                                           std::span<double>(cumulative_)));
+    SAE_RETURN_IF_ERROR(context_.mesh.replicas().AllGather(
+        std::span<const T>(batch.x(), own.size() * Size(context_.d)), std::span<T>(x_)));
+    rows_ = x_.data();
+  }
+  std::partial_sum(cumulative_.begin(), cumulative_.end(), cumulative_.begin());
+  return absl::OkStatus();
 }
 
 template <class T>
@@ -66,14 +77,13 @@ absl::StatusOr<double> Resampler<T>::MeanAliveNorm(const std::vector<std::int64_
 }
 
 template <class T>
-void Resampler<T>::Renew(std::int64_t latent, std::int64_t token, double encoder_norm,
-                         const Batch<T>& batch, model::Parameters<T>* p,
-                         optim::Moments<T>* moments) const {
+void Resampler<T>::Renew(std::int64_t latent, const T* x, T scale, double encoder_norm,
+                         model::Parameters<T>* p, optim::Moments<T>* moments) const {
   const std::int64_t d = context_.d;
   std::vector<double> direction(Size(d));
   double squares = 0;
   for (std::int64_t j = 0; j < d; ++j) {
-    const double v = static_cast<double>(batch.scale() * batch.x()[token * d + j]) -
+    const double v = static_cast<double>(scale * x[j]) -
                      (context_.options.pre_bias ? static_cast<double>(p->b_dec[Size(j)]) : 0);
     direction[Size(j)] = v;
     squares += v * v;
@@ -85,11 +95,14 @@ void Resampler<T>::Renew(std::int64_t latent, std::int64_t token, double encoder
     p->w_dec[Size(latent * d + j)] = static_cast<T>(unit);
     p->w_enc[Size(latent * d + j)] = static_cast<T>(kEncoderShare * encoder_norm * unit);
   }
+  const LatentRange owned = context_.Owned();
   const auto clear = [&](model::Parameters<T>& q) {
-    std::fill_n(q.w_dec.begin() + latent * d, d, T(0));
-    std::fill_n(q.w_enc.begin() + latent * d, d, T(0));
-    q.b_enc[Size(latent)] = 0;
-    if (!q.b_mag.empty()) q.b_mag[Size(latent)] = q.r_mag[Size(latent)] = 0;
+    if (latent < owned.first || latent >= owned.last) return;
+    const std::int64_t i = latent - owned.first;
+    std::fill_n(q.w_dec.begin() + i * d, d, T(0));
+    std::fill_n(q.w_enc.begin() + i * d, d, T(0));
+    q.b_enc[Size(i)] = 0;
+    if (!q.b_mag.empty()) q.b_mag[Size(i)] = q.r_mag[Size(i)] = 0;
   };
   clear(moments->m);
   clear(moments->v);
@@ -105,21 +118,23 @@ absl::StatusOr<std::int64_t> Resampler<T>::Run(std::int64_t step, const Batch<T>
                                                optim::Moments<T>* moments) {
   SAE_ASSIGN_OR_RETURN(const double norm, MeanAliveNorm(*since_fired, *parameters));
   if (!(norm > 0)) return 0;
-  Cumulate(batch, x_hat);
-  const double total = cumulative_[Size(batch.tokens() - 1)];
+  SAE_RETURN_IF_ERROR(Cumulate(batch, x_hat));
+  const double total = cumulative_.back();
   std::int64_t renewed = 0;
   const std::uint64_t seed = HashCounter(static_cast<std::uint64_t>(context_.config.train.seed),
                                          kStream, static_cast<std::uint64_t>(step));
   for (std::int64_t i = 0; total > 0 && i < parameters->count; ++i) {
     if ((*since_fired)[Size(i)] < DeadAfter(context_.config)) continue;
     Random random(HashCounter(seed, static_cast<std::uint64_t>(context_.shard.Global(i))));
-    const auto at = std::upper_bound(cumulative_.begin(), cumulative_.begin() + batch.tokens(),
-                                     random.Uniform() * total);
-    const std::int64_t token = std::min<std::int64_t>(at - cumulative_.begin(), batch.tokens() - 1);
-    Renew(i, token, norm, batch, parameters, moments);
+    const auto at =
+        std::upper_bound(cumulative_.begin(), cumulative_.end(), random.Uniform() * total);
+    const auto last = static_cast<std::int64_t>(cumulative_.size()) - 1;
+    const std::int64_t token = std::min<std::int64_t>(at - cumulative_.begin(), last);
+    Renew(i, rows_ + token * context_.d, batch.scale(), norm, parameters, moments);
     (*since_fired)[Size(i)] = 0;
     ++renewed;
   }
+  x_ = {};
   SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<std::int64_t>(&renewed, 1)));
   return renewed;
 }

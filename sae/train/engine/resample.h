@@ -21,7 +21,7 @@ class Resampler {
 
   /// Whether `step` steps made so far is a time to resample.
   bool Due(std::int64_t step) const;
-  /// `x_hat`: the reconstruction of `batch`, scaled units. Returns how many of all ranks' latents
+  /// `moments`: of the latents this rank owns. `x_hat`: the reconstruction of `batch`, scaled units. Returns how many of all ranks' latents
   /// got a new direction; their counters become 0.
   [[nodiscard]] absl::StatusOr<std::int64_t> Run(std::int64_t step, const Batch<T>& batch,
                                                  const T* x_hat,
@@ -30,14 +30,17 @@ class Resampler {
                                                  optim::Moments<T>* moments);
 
  private:
-  void Cumulate(const Batch<T>& batch, const T* x_hat);
+  /// Sets cumulative_ and x_: of the batch of all replicas.
+  [[nodiscard]] absl::Status Cumulate(const Batch<T>& batch, const T* x_hat);
   [[nodiscard]] absl::StatusOr<double> MeanAliveNorm(const std::vector<std::int64_t>& since_fired,
                                                      const model::Parameters<T>& parameters);
-  void Renew(std::int64_t latent, std::int64_t token, double encoder_norm, const Batch<T>& batch,
+  void Renew(std::int64_t latent, const T* x, T scale, double encoder_norm,
              model::Parameters<T>* parameters, optim::Moments<T>* moments) const;
 
   const Context& context_;
   std::vector<double> cumulative_;  // of the tokens' weights
+  std::vector<T> x_;                // of replicas: all rows of the batch, while Run lasts
+  const T* rows_ = nullptr;         // x, tokens x d
 };
 
 }  // namespace sae::train

@@ -5,7 +5,9 @@
 #include <algorithm>
 #include <cmath>
 #include <type_traits>
+#include <utility>
 
+#include "sae/config/mesh.h"
 #include "sae/train/engine/engine_gang.h"
 #include "sae/train/engine/jumprelu.h"
 
@@ -18,6 +20,12 @@ model::ParameterShape Shape(const Context& c) {
   return model::ShapeOf(c.options, c.shard, c.d, c.d_out);
 }
 
+model::ParameterShape OwnedShape(const Context& c) {
+  model::ParameterShape shape = Shape(c);
+  shape.count /= c.replicas();
+  return shape;
+}
+
 bool NeedsNorms(const model::Options& o) {
   return o.decoder == model::DecoderMode::kFree &&
          (o.penalty == model::Penalty::kL1Norm || o.penalty == model::Penalty::kTanh);
@@ -26,13 +34,14 @@ bool NeedsNorms(const model::Options& o) {
 }  // namespace
 
 template <class T>
-SaeEngine<T>::SaeEngine(const Context& context)
-    : context_(context),
+SaeEngine<T>::SaeEngine(const Context& context, std::unique_ptr<Mesh> mesh)
+    : mesh_(std::move(mesh)),
+      context_(context),
       batch_size_(context.config.train.batch),
       schedule_(optim::ScheduleOf(context.config)),
       dense_density_(config::DenseDensity(context.config)),
       parameters_(Shape(context)),
-      moments_(Shape(context)),
+      moments_(OwnedShape(context)),
       since_fired_(Size(context.shard.count), 0),
       last_active_(batch_size_ * context.shard.latents / 2),
       batch_(context_),
@@ -60,7 +69,11 @@ SaeEngine<T>::SaeEngine(const Context& context)
                         config.train.sparsity_warmup_steps.value_or(0),
                         o.architecture == model::Architecture::kJumpRelu);
   }
-  if (o.rows != model::RowMode::kDense) last_step_.resize(since_fired_.size());
+  if (context_.replicas() > 1) {
+    reducer_ = std::make_unique<GradientReducer<T>>(context_);
+    fired_.resize(since_fired_.size());
+  }
+  if (o.rows != model::RowMode::kDense) last_step_.resize(moments_.m.b_enc.size());
   if (NeedsNorms(o)) norms_.resize(since_fired_.size());
   if (o.decoder == model::DecoderMode::kOnTheFly) row_scale_.resize(since_fired_.size());
   if (o.certified) {
@@ -90,14 +103,21 @@ void SaeEngine<T>::JoinGang(EngineGang* gang) {
 template <class T>
 model::State SaeEngine<T>::state() {
   CatchUpAll();
+  const LatentRange owned = context_.Owned();
   model::State s;
   s.latents = context_.shard.latents;
-  s.first = context_.shard.first;
-  s.count = context_.shard.count;
+  s.first = context_.shard.Global(owned.first);
+  s.count = owned.last - owned.first;
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
   const auto add = [&](const std::string& suffix, model::Parameters<T>& p) {
-    for (const auto& n : p.All(log)) {
-      s.tensors.push_back({n.name + suffix, DTypeOf<T>(), n.shape, n.values->data(), n.per_latent});
+    for (auto& n : p.All(log)) {
+      T* data = n.values->data();
+      if (n.per_latent && n.shape[0] != s.count) {
+        const std::int64_t row = static_cast<std::int64_t>(n.values->size()) / n.shape[0];
+        data += owned.first * row;
+        n.shape[0] = s.count;
+      }
+      s.tensors.push_back({n.name + suffix, DTypeOf<T>(), n.shape, data, n.per_latent});
     }
   };
   add("", parameters_);
@@ -113,7 +133,7 @@ model::State SaeEngine<T>::state() {
     s.scalars.push_back({"ema_weight", ema_->weight()});
   }
   s.tensors.push_back(
-      {"tokens_since_fired", DType::kI64, {context_.shard.count}, since_fired_.data(), true});
+      {"tokens_since_fired", DType::kI64, {s.count}, since_fired_.data() + owned.first, true});
   if (controller_) controller_->AddState(&s);
   activation_->AddState(&s);
   return s;
@@ -137,7 +157,35 @@ absl::Status SaeEngine<T>::StateLoaded() {
   if (step_ < 0) return bad("step", step_, "0 or more");
   if (tokens_ < 0) return bad("tokens", tokens_, "0 or more");
   if (last_active_ < 0) return bad("last_active", last_active_, "0 or more");
+  if (reducer_ == nullptr) return absl::OkStatus();
+  const LatentRange owned = context_.Owned();
+  const std::vector<std::int64_t> fired(since_fired_.begin() + owned.first,
+                                        since_fired_.begin() + owned.last);
+  SAE_RETURN_IF_ERROR(mesh_->replicas().AllGather(std::span<const std::int64_t>(fired),
+                                                  std::span<std::int64_t>(since_fired_)));
+  if (ema_ != nullptr) {
+    SAE_RETURN_IF_ERROR(ShareOwned(&ema_->mean()));
+  }
+  return ShareOwned(&parameters_);
+}
+
+template <class T>
+absl::Status SaeEngine<T>::ShareOwned(model::Parameters<T>* parameters) {
+  for (const auto& n : parameters->All(false)) {
+    if (!n.per_latent) continue;
+    const auto width = static_cast<std::int64_t>(n.values->size()) / context_.shard.count;
+    SAE_RETURN_IF_ERROR(reducer_->Share(n.values->data(), width, &phases_));
+  }
   return absl::OkStatus();
+}
+
+template <class T>
+std::span<const float> SaeEngine<T>::OwnPart(std::span<const float> rows) const {
+  const std::int64_t width = row_width(), replicas = context_.replicas();
+  const std::int64_t all = static_cast<std::int64_t>(rows.size()) / width;
+  const std::int64_t first = all * context_.replica() / replicas;
+  const std::int64_t last = all * (context_.replica() + 1) / replicas;
+  return rows.subspan(Size(first * width), Size((last - first) * width));
 }
 
 template <class T>
@@ -175,11 +223,14 @@ absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfi
                                                    " are running: start as many"));
   }
   const config::TrialConfig resolved = config::Resolve(config, d);
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh,
+                       Mesh::Create(communicator, config::Replicas(resolved)));
+  comm::Communicator& shards = mesh->shards();
   const Context context{
       resolved, model::OptionsOf(resolved),
-      model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()),
-      d, d_out, communicator, pool};
-  return std::make_unique<SaeEngine<T>>(context);
+      model::ShardOf(config.sae.latents, shards.size(), shards.rank()),
+      d, d_out, shards, pool, *mesh};
+  return std::make_unique<SaeEngine<T>>(context, std::move(mesh));
 }
 
 #define SAE_INSTANTIATE(T)                                                                      \

@@ -26,6 +26,7 @@
 #include "sae/train/engine/auxk.h"
 #include "sae/train/engine/dense_step.h"
 #include "sae/train/engine/engine.h"
+#include "sae/train/engine/gradient_reducer.h"
 #include "sae/train/engine/main_loss.h"
 #include "sae/train/engine/resample.h"
 #include "sae/train/engine/wide_loss.h"
@@ -35,7 +36,7 @@ namespace sae::train {
 template <class T>
 class SaeEngine final : public Engine<T> {
  public:
-  explicit SaeEngine(const Context& context);
+  SaeEngine(const Context& context, std::unique_ptr<Mesh> mesh);
 
   std::int64_t row_width() const override { return batch_.row_width(); }
   absl::Status Initialise(std::span<const float> sample) override;
@@ -45,6 +46,9 @@ class SaeEngine final : public Engine<T> {
   absl::Status EvaluateBatch(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> FinishEvaluation() override;
   absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() override;
+  std::int64_t replicas() const override { return context_.replicas(); }
+  std::int64_t replica() const override { return context_.replica(); }
+  comm::Communicator* owners() override { return &mesh_->owners(); }
   std::int64_t step() const override { return step_; }
   std::int64_t tokens() const override { return tokens_; }
   model::State state() override;
@@ -68,6 +72,8 @@ class SaeEngine final : public Engine<T> {
   };
 
   [[nodiscard]] absl::Status CheckReady(std::span<const float> rows, const char* what) const;
+  /// What of a batch this replica takes.
+  std::span<const float> OwnPart(std::span<const float> rows) const;
   // Initialisation (sae_engine_init.cc).
   struct Sample {
     std::int64_t rows = 0;
@@ -89,6 +95,8 @@ class SaeEngine final : public Engine<T> {
   typename MainLoss<T>::Input MainInput(double rho) const;
   BackwardInput<T> BackwardInputOf(double rho, double mean_l0);
   double LossScale() const;
+  /// FVU's over all replicas.
+  [[nodiscard]] absl::Status ReduceLossScale();
   [[nodiscard]] absl::StatusOr<double> MeanL0();
   void CatchUpTouched(const kernels::LatentIndex& index);
   void CatchUpAll();
@@ -97,10 +105,13 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status SparseStep();
   [[nodiscard]] absl::Status DenseStep();
   template <class Fired>
-  void CountTokensSinceFired(const Fired& fired);
+  [[nodiscard]] absl::Status CountTokensSinceFired(const Fired& fired);
   [[nodiscard]] absl::Status RunAux();
   void CollectTerms();
-  void AddBiasOnlyTerm();
+  /// bias_gradient_ of this replica.
+  double MakeBiasGradient();
+  /// Adds to bias_gradient_; returns the loss.
+  double AddBiasOnlyTerm();
   [[nodiscard]] absl::Status ReduceStep(PenaltyTerms penalty, std::int64_t active,
                                         std::int64_t entries);
   /// The factor of clipping; 1 without.
@@ -110,21 +121,28 @@ class SaeEngine final : public Engine<T> {
   kernels::RowParameters<T> Rows();
   void ObserveMean();
   double ThresholdRate() const;
-  void UpdateVectors(double gradient_scale);
+  [[nodiscard]] absl::Status MeanVectorGradients();
+  [[nodiscard]] absl::StatusOr<T*> SkipGradient();
+  [[nodiscard]] absl::Status UpdateVectors(double gradient_scale);
+  /// With replicas: what the owners made of their latents goes to all.
+  [[nodiscard]] absl::Status ShareOwned(model::Parameters<T>* parameters);
   [[nodiscard]] absl::Status CheckLoss() const;
   kernels::Adam AdamAt(std::int64_t t) const;
   [[nodiscard]] absl::Status FinishStep();
   double LambdaNow();
   /// last_reconstruction_ of the last step, while the batch and x_hat still hold it.
-  void MeasureLastStep();
+  [[nodiscard]] absl::Status MeasureLastStep();
+  /// Adds the sums of all replicas.
+  [[nodiscard]] absl::Status ReduceSums(model::ReconstructionAccumulator* sums);
 
+  const std::unique_ptr<Mesh> mesh_;
   const Context context_;
-  const std::int64_t batch_size_;
+  const std::int64_t batch_size_;  // of all replicas
   const optim::Schedule schedule_;
   double dense_density_;
 
   model::Parameters<T> parameters_;
-  optim::Moments<T> moments_;
+  optim::Moments<T> moments_;  // of the owned latents
   std::unique_ptr<optim::Ema<T>> ema_;
   std::unique_ptr<model::Parameters<T>> swapped_;  // evaluation with ema: the live ones aside
   std::optional<optim::L0Controller> controller_;
@@ -146,6 +164,7 @@ class SaeEngine final : public Engine<T> {
   std::unique_ptr<WideLoss<T>> wide_;
   std::unique_ptr<train::DenseStep<T>> dense_;
   std::unique_ptr<Resampler<T>> resampler_;
+  std::unique_ptr<GradientReducer<T>> reducer_;  // with replicas
   std::unique_ptr<kernels::Screen> screen_;
   kernels::EncodeWorkspace<T> workspace_;
   std::vector<T> c_;
@@ -156,6 +175,7 @@ class SaeEngine final : public Engine<T> {
   std::vector<double> encoder_sums_;  // d: the encoder's term of b_dec's gradient
   std::vector<T> bias_gradient_, column_, column_sums_, x_sum_;
   std::vector<std::int32_t> touched_;
+  std::vector<std::uint8_t> fired_;  // with replicas
   mutable std::vector<double> target_mean_;  // scratch of LossScale
 
   double rho_ = 0;  // LossScale of the step at hand
@@ -165,6 +185,7 @@ class SaeEngine final : public Engine<T> {
   std::int64_t last_tokens_ = 0;  // rows of the batch that belong to the last step; 0 = overwritten
   bool last_dense_ = false;
   bool measured_ = false;  // last_reconstruction_ is of the last step
+  absl::Status measure_status_;
   double last_lr_ = 0;
   double last_lambda_ = 0;
   double last_norm_ = 0;

@@ -15,13 +15,13 @@ std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
 template <class T>
 void SaeEngine<T>::BeginEvaluation(std::span<const float> mean) {
-  MeasureLastStep();
+  MeasureLastStep().IgnoreError();  // LastMetrics has it
   CatchUpAll();
   last_tokens_ = 0;
   std::vector<double> centre(mean.begin(), mean.end());
   centre.resize(Size(context_.d_out), 0.0);
   evaluation_ = model::ReconstructionAccumulator(centre);
-  raw_.resize(Size(batch_size_ * context_.d_out));
+  raw_.resize(Size(context_.batch() * context_.d_out));
   raw_hat_.resize(raw_.size());
   std::fill(evaluation_fired_.begin(), evaluation_fired_.end(), 0);
   evaluation_active_ = 0;
@@ -29,8 +29,9 @@ void SaeEngine<T>::BeginEvaluation(std::span<const float> mean) {
 }
 
 template <class T>
-absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> rows) {
-  SAE_RETURN_IF_ERROR(CheckReady(rows, "evaluation"));
+absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> all_rows) {
+  SAE_RETURN_IF_ERROR(CheckReady(all_rows, "evaluation"));
+  const std::span<const float> rows = OwnPart(all_rows);
   const Phases of_step = phases_;
   batch_.Load(rows);
   // With `ema` the mean parameters stand in for the live ones during a batch.
@@ -65,6 +66,11 @@ absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> rows) {
 
 template <class T>
 absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
+  SAE_RETURN_IF_ERROR(ReduceSums(&evaluation_));
+  if (replicas() > 1) {
+    SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduce(evaluation_fired_.data(), context_.shard.count,
+                                                    DType::kU8, comm::ReduceOp::kMax));
+  }
   const model::ReconstructionMetrics r = evaluation_.Result();
   if (r.rows == 0) return absl::FailedPreconditionError("evaluation: no held-out rows were given");
   // Dead: silent on every held-out row and in the last max(5e5, 25%) training tokens (all of a
@@ -76,7 +82,8 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::FinishEvaluation() {
     dead += evaluation_fired_[Size(i)] == 0 && since_fired_[Size(i)] >= recent ? 1 : 0;
   }
   std::array<double, 3> sums = {evaluation_active_, evaluation_penalty_, static_cast<double>(dead)};
-  SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
+  SAE_RETURN_IF_ERROR(mesh_->world().AllReduceSum(std::span<double>(sums)));
+  sums[2] /= static_cast<double>(replicas());
   if (!std::isfinite(r.squared_error)) {
     return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_,
                                                       ": the squared error is ", r.squared_error,

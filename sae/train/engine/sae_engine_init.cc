@@ -114,10 +114,11 @@ absl::Status SaeEngine<T>::ScaleEncoder() {
   double sum = 0;
   std::vector<float> rows(Size(std::min(batch_size_, kVectors) * row_width()));
   for (std::int64_t first = 0; first < kVectors; first += batch_size_) {
-    const std::int64_t tokens = std::min(batch_size_, kVectors - first);
-    batch_.Load(std::span<const float>(rows).first(Size(tokens * row_width())));
+    const std::int64_t all = std::min(batch_size_, kVectors - first);
+    batch_.Load(OwnPart(std::span<const float>(rows).first(Size(all * row_width()))));
+    const std::int64_t tokens = batch_.tokens(), before = first + all * replica() / replicas();
     for (std::int64_t b = 0; b < tokens; ++b) {
-      model::UnitDirection(seed, first + b, direction);
+      model::UnitDirection(seed, before + b, direction);
       for (std::int64_t j = 0; j < d; ++j) {
         const double bias = context_.options.pre_bias ? parameters_.b_dec[Size(j)] : 0;
         batch_.own_x()[b * d + j] = static_cast<T>(input_scale_ * (direction[Size(j)] + bias));
@@ -134,6 +135,9 @@ absl::Status SaeEngine<T>::ScaleEncoder() {
       }
       sum += std::sqrt(squares);
     }
+  }
+  if (replicas() > 1) {
+    SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduceSum(std::span<double>(&sum, 1)));
   }
   const double rho = model::RoundedScale(sum / static_cast<double>(kVectors));
   if (!(rho > 0) || !std::isfinite(rho)) return absl::OkStatus();

@@ -110,6 +110,26 @@ double SaeEngine<T>::LossScale() const {
   return 1 / tokens;
 }
 
+// rho_ = D / sum of squares about the mean, both over all replicas: the mean of what each makes of
+// it is the loss of the whole batch.
+template <class T>
+absl::Status SaeEngine<T>::ReduceLossScale() {
+  rho_ = LossScale();
+  if (context_.options.loss != model::LossReduction::kFvu || replicas() == 1)
+    return absl::OkStatus();
+  std::vector<double>& sums = target_mean_;  // of this replica's targets, then of their squares
+  double squares = 1 / rho_;
+  for (const double m : sums) squares += m * m / static_cast<double>(batch_.tokens());
+  sums.push_back(squares);
+  SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduceSum(std::span<double>(sums)));
+  squares = sums.back();
+  sums.pop_back();
+  const auto tokens = static_cast<double>(batch_size_);
+  for (const double m : sums) squares -= m * m / tokens;
+  rho_ = squares > 0 ? static_cast<double>(replicas()) / squares : 1 / tokens;
+  return absl::OkStatus();
+}
+
 template <class T>
 typename MainLoss<T>::Input SaeEngine<T>::MainInput(double rho) const {
   typename MainLoss<T>::Input in;
@@ -151,8 +171,8 @@ absl::StatusOr<double> SaeEngine<T>::MeanL0() {
   if (context_.options.penalty != model::Penalty::kL0Quadratic) return 0;
   std::int64_t active = entries_.active();
   PhaseTimer timer(phases_.exchange);
-  SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<std::int64_t>(&active, 1)));
-  return static_cast<double>(active) / static_cast<double>(batch_.tokens());
+  SAE_RETURN_IF_ERROR(mesh_->world().AllReduceSum(std::span<std::int64_t>(&active, 1)));
+  return static_cast<double>(active) / static_cast<double>(batch_.tokens() * replicas());
 }
 
 template <class T>
@@ -174,7 +194,9 @@ void SaeEngine<T>::FreeDense() {
 template <class T>
 absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(CheckReady(rows, "step"));
-  if (static_cast<std::int64_t>(rows.size()) != batch_size_ * row_width()) {
+  const auto values = static_cast<std::int64_t>(rows.size());
+  const bool part = values == context_.batch() * row_width();
+  if (!part && values != batch_size_ * row_width()) {
     return absl::InvalidArgumentError(absl::StrCat("step: ", rows.size(),
                                                    " values: a step takes the whole batch of ",
                                                    batch_size_, " rows of width ", row_width()));
@@ -182,8 +204,8 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   phases_ = {};
   losses_ = {};
   last_tokens_ = 0;
-  batch_.Load(rows);
-  rho_ = LossScale();
+  batch_.Load(part ? rows : OwnPart(rows));
+  SAE_RETURN_IF_ERROR(ReduceLossScale());
   UpdateNorms();
   last_dense_ = UsesDense();
   if (!last_dense_) FreeDense();
@@ -193,10 +215,20 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
 
 template <class T>
 template <class Fired>
-void SaeEngine<T>::CountTokensSinceFired(const Fired& fired) {
+absl::Status SaeEngine<T>::CountTokensSinceFired(const Fired& fired) {
+  if (replicas() > 1) {
+    for (std::size_t i = 0; i < fired_.size(); ++i)
+      fired_[i] = fired(static_cast<std::int64_t>(i)) ? 1 : 0;
+    SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduce(fired_.data(), context_.shard.count,
+                                                    DType::kU8, comm::ReduceOp::kMax));
+    for (std::size_t i = 0; i < fired_.size(); ++i)
+      since_fired_[i] = fired_[i] != 0 ? 0 : since_fired_[i] + batch_size_;
+    return absl::OkStatus();
+  }
   for (std::int64_t i = 0; i < context_.shard.count; ++i) {
     since_fired_[Size(i)] = fired(i) ? 0 : since_fired_[Size(i)] + batch_size_;
   }
+  return absl::OkStatus();
 }
 
 template <class T>
@@ -244,17 +276,18 @@ absl::Status SaeEngine<T>::SparseStep() {
   CatchUpTouched(entries_.index);
   SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho_), &entries_, &phases_));
   losses_.main = main_.loss();
+  SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(&losses_.main, 1)));
   if (!std::isfinite(losses_.main)) return CheckLoss();
   {
     PhaseTimer timer(phases_.select);
     const T* f = entries_.f();
     const kernels::LatentIndex& index = entries_.index;
-    CountTokensSinceFired([&](std::int64_t i) {
+    SAE_RETURN_IF_ERROR(CountTokensSinceFired([&](std::int64_t i) {
       for (std::int64_t q = index.indptr[Size(i)]; q < index.indptr[Size(i) + 1]; ++q) {
         if (f[index.entries[Size(q)]] > T(0)) return true;
       }
       return false;
-    });
+    }));
   }
   SAE_RETURN_IF_ERROR(RunAux());
   SAE_ASSIGN_OR_RETURN(const double mean_l0, MeanL0());
@@ -264,13 +297,18 @@ absl::Status SaeEngine<T>::SparseStep() {
   CollectTerms();
   SAE_RETURN_IF_ERROR(ReduceStep(penalty, entries_.active(), entries_.codes.nnz()));
   SAE_RETURN_IF_ERROR(CheckLoss());
-  const kernels::RowGradientInput<T> input = RowInput();
+  kernels::RowGradientInput<T> input = RowInput();
+  if (reducer_ != nullptr) {
+    SAE_RETURN_IF_ERROR(reducer_->Reduce(input, parameters_.w_dec.data(), &phases_));
+    input = reducer_->OwnedInput();
+  }
   SAE_ASSIGN_OR_RETURN(const double scale, GradientScale(input));
-  PhaseTimer timer(phases_.update);
-  ObserveMean();
-  kernels::RowUpdate(input, RowOptions(scale), Rows(), &row_workspace_, context_.pool);
-  UpdateVectors(scale);
-  return absl::OkStatus();
+  {
+    PhaseTimer timer(phases_.update);
+    ObserveMean();
+    kernels::RowUpdate(input, RowOptions(scale), Rows(), &row_workspace_, context_.pool);
+  }
+  return UpdateVectors(scale);
 }
 
 template <class T>
@@ -293,16 +331,27 @@ absl::Status SaeEngine<T>::DenseStep() {
   SAE_ASSIGN_OR_RETURN(const auto sums, dense_->ForwardBackward(in, main_.x_hat(), main_.g(),
                                                                 &gradients_, &phases_));
   losses_.main = in.rho * sums.squared_error;
-  CountTokensSinceFired([&](std::int64_t i) { return dense_->fired(i); });
+  SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(&losses_.main, 1)));
+  SAE_RETURN_IF_ERROR(CountTokensSinceFired([&](std::int64_t i) { return dense_->fired(i); }));
   SAE_RETURN_IF_ERROR(ReduceStep(sums.penalty, sums.active, sums.entries));
   SAE_RETURN_IF_ERROR(CheckLoss());
-  PhaseTimer timer(phases_.update);
-  ObserveMean();
-  optim::UpdateFromDense(AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
-                         dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_,
+  if (reducer_ != nullptr) {
+    SAE_RETURN_IF_ERROR(
+        reducer_->ReduceDense(dense_->w_enc_gradient(), dense_->w_dec_gradient(), &phases_));
+  }
+  {
+    PhaseTimer timer(phases_.update);
+    ObserveMean();
+    if (reducer_ != nullptr) {
+      kernels::RowUpdate(reducer_->OwnedInput(), RowOptions(1), Rows(), &row_workspace_,
                          context_.pool);
-  UpdateVectors(1);
-  return absl::OkStatus();
+    } else {
+      optim::UpdateFromDense(
+          AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
+          dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_, context_.pool);
+    }
+  }
+  return UpdateVectors(1);
 }
 
 template class SaeEngine<float>;

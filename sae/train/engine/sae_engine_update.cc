@@ -77,16 +77,30 @@ absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
                                                       &phases_));
   }
   const std::int64_t dead_after = DeadAfter(context_.config);
+  const auto parts = static_cast<double>(replicas());
   std::array<double, 4> sums = {
       static_cast<double>(active), static_cast<double>(entries), penalty.local,
       static_cast<double>(std::count_if(since_fired_.begin(), since_fired_.end(),
                                         [&](std::int64_t t) { return t >= dead_after; }))};
   {
     PhaseTimer timer(phases_.exchange);
-    SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
+    SAE_RETURN_IF_ERROR(mesh_->world().AllReduceSum(std::span<double>(sums)));
   }
-  sums_ = {sums[0], sums[1], sums[2], sums[3]};
-  losses_.penalty = sums[2] + penalty.replicated;
+  sums_ = {sums[0], sums[1], sums[2] / parts, sums[3] / parts};
+  const double bias_loss = MakeBiasGradient();
+  SAE_RETURN_IF_ERROR(MeanVectorGradients());
+  std::array<double, 3> losses = {losses_.aux, penalty.replicated, bias_loss};
+  SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(losses)));
+  losses_.aux = losses[0];
+  losses_.penalty = sums_.penalty + losses[1];
+  losses_.main += losses[2];
+  return absl::OkStatus();
+}
+
+// Of this replica; returns the loss of the bias alone.
+template <class T>
+double SaeEngine<T>::MakeBiasGradient() {
+  const std::int64_t d = context_.d_out;
   PhaseTimer timer(phases_.backward);
   const std::int64_t tokens = batch_.tokens();
   kernels::ColumnSums(main_.g(), tokens, d, bias_gradient_.data(), context_.pool);
@@ -96,16 +110,29 @@ absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
   };
   if (!last_dense_ && wide_ != nullptr) add(wide_->g());
   if (!last_dense_ && aux_ != nullptr && aux_->active()) add(aux_->g());
-  if (context_.options.bias_weight > 0) AddBiasOnlyTerm();
-  if (!context_.options.pre_bias) return absl::OkStatus();
+  const double loss = context_.options.bias_weight > 0 ? AddBiasOnlyTerm() : 0;
+  if (!context_.options.pre_bias) return loss;
   for (std::int64_t j = 0; j < d; ++j)
     bias_gradient_[Size(j)] -= static_cast<T>(encoder_sums_[Size(j)]);
+  return loss;
+}
+
+template <class T>
+absl::Status SaeEngine<T>::MeanVectorGradients() {
+  if (replicas() == 1) return absl::OkStatus();
+  PhaseTimer timer(phases_.exchange);
+  SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<T>(bias_gradient_)));
+  for (auto* v :
+       {&gradients_.b_enc, &gradients_.b_mag, &gradients_.r_mag, &gradients_.threshold}) {
+    if (v->empty()) continue;
+    SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<T>(v->data(), v->size())));
+  }
   return absl::OkStatus();
 }
 
 // Matryoshka's prefix of no latents at all: w R(b_dec - y).
 template <class T>
-void SaeEngine<T>::AddBiasOnlyTerm() {
+double SaeEngine<T>::AddBiasOnlyTerm() {
   const double weight = rho_ * context_.options.bias_weight;
   const std::int64_t d = context_.d_out;
   double squares = 0;
@@ -119,7 +146,7 @@ void SaeEngine<T>::AddBiasOnlyTerm() {
     }
     bias_gradient_[Size(j)] += static_cast<T>(2 * weight * sum);
   }
-  losses_.main += weight * squares;
+  return weight * squares;
 }
 
 template <class T>
@@ -133,7 +160,9 @@ kernels::RowGradientInput<T> SaeEngine<T>::RowInput() {
   in.b_dec = context_.options.pre_bias ? parameters_.b_dec.data() : nullptr;
   in.terms = terms_;
   in.delta_sums = gradients_.delta_sums.data();
-  if (!gradients_.norm.empty()) in.norm_gradient = gradients_.norm.data();
+  // Other rules project it out; RowUpdate would leave it out by itself.
+  if (!gradients_.norm.empty() && context_.options.decoder == model::DecoderMode::kFree)
+    in.norm_gradient = gradients_.norm.data();
   if (!gradients_.dense_delta.empty()) {
     kernels::ColumnSums(batch_.x(), batch_.tokens(), context_.d, x_sum_.data(), context_.pool);
     in.dense_delta = gradients_.dense_delta.data();
@@ -145,7 +174,10 @@ kernels::RowGradientInput<T> SaeEngine<T>::RowInput() {
 template <class T>
 kernels::RowParameters<T> SaeEngine<T>::Rows() {
   kernels::RowParameters<T> rows = optim::RowsOf(parameters_, moments_);
-  if (!row_scale_.empty()) rows.row_scale = row_scale_.data();
+  const std::int64_t first = context_.Owned().first;
+  rows.w_enc += first * context_.d;
+  rows.w_dec += first * context_.d_out;
+  if (!row_scale_.empty()) rows.row_scale = row_scale_.data() + first;
   if (!last_step_.empty()) rows.last_step = last_step_.data();
   return rows;
 }
@@ -185,7 +217,7 @@ void SaeEngine<T>::CatchUpAll() {
   if (last_step_.empty() || step_ == 0) return;
   kernels::RowUpdateOptions options = RowOptions(1);
   options.t = step_;
-  kernels::CatchUp<T>(nullptr, context_.shard.count, context_.d, context_.d_out, options, Rows(),
+  kernels::CatchUp<T>(nullptr, static_cast<std::int64_t>(last_step_.size()), context_.d, context_.d_out, options, Rows(),
                       context_.pool);
 }
 
@@ -197,17 +229,23 @@ absl::StatusOr<double> SaeEngine<T>::GradientScale(const kernels::RowGradientInp
   {
     PhaseTimer timer(phases_.update);
     kernels::RowGradientSquaredNorm(input, Rows(), RowOptions(1), &row_workspace_, context_.pool);
+    const auto first = Size(context_.Owned().first);
     for (const auto* v : {&gradients_.b_enc, &gradients_.b_mag, &gradients_.r_mag,
                           &gradients_.threshold}) {
-      for (std::size_t i = 0; i < v->size(); ++i)
-        row_workspace_.norms[i] += static_cast<double>((*v)[i]) * static_cast<double>((*v)[i]);
+      for (std::size_t i = 0; !v->empty() && i < row_workspace_.norms.size(); ++i) {
+        const auto g = static_cast<double>((*v)[first + i]);
+        row_workspace_.norms[i] += g * g;
+      }
     }
   }
   SAE_ASSIGN_OR_RETURN(double squares, reconstructor_.Total(row_workspace_.norms, &phases_));
+  if (replicas() > 1) {
+    SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduceSum(std::span<double>(&squares, 1)));
+  }
   squares += Squares(bias_gradient_.data(), context_.d_out);
   if (context_.options.skip) {
-    squares += Squares(main_.skip().Gradient(batch_, main_.g()),
-                       context_.d * context_.d_out);
+    SAE_ASSIGN_OR_RETURN(const T* skip, SkipGradient());
+    squares += Squares(skip, context_.d * context_.d_out);
   }
   last_norm_ = std::sqrt(squares);
   return clip / std::max(last_norm_, clip);
@@ -223,27 +261,46 @@ double SaeEngine<T>::ThresholdRate() const {
 }
 
 template <class T>
-void SaeEngine<T>::UpdateVectors(double scale) {
-  const kernels::Adam adam = AdamAt(step_ + 1);
-  const auto update = [&](auto member, T* gradient, const kernels::Adam& a) {
-    optim::UpdateVector(a, scale, parameters_.*member, moments_.m.*member, moments_.v.*member,
-                        gradient, context_.pool);
-  };
+absl::StatusOr<T*> SaeEngine<T>::SkipGradient() {
+  T* gradient = main_.skip().Gradient(batch_, main_.g());
+  SAE_RETURN_IF_ERROR(
+      context_.MeanOverReplicas(std::span<T>(gradient, Size(context_.d * context_.d_out))));
+  return gradient;
+}
+
+// Vectors of latents: the owned part. Then, with replicas, all that the owners have made.
+template <class T>
+absl::Status SaeEngine<T>::UpdateVectors(double scale) {
   using P = model::Parameters<T>;
-  if (context_.options.skip)
-    update(&P::w_skip, main_.skip().Gradient(batch_, main_.g()), adam);
-  update(&P::b_enc, gradients_.b_enc.data(), adam);
-  if (!parameters_.b_mag.empty()) {
-    update(&P::b_mag, gradients_.b_mag.data(), adam);
-    update(&P::r_mag, gradients_.r_mag.data(), adam);
+  const kernels::Adam adam = AdamAt(step_ + 1);
+  T* skip = nullptr;
+  if (context_.options.skip) {
+    SAE_ASSIGN_OR_RETURN(skip, SkipGradient());
   }
-  if (!parameters_.threshold.empty()) {
-    kernels::Adam own = adam;
-    // Its own rate, the run's schedule.
-    own.lr = ThresholdRate() * adam.lr / *context_.config.train.lr;
-    update(&P::threshold, gradients_.threshold.data(), own);
+  {
+    PhaseTimer timer(phases_.update);
+    const auto update = [&](auto member, T* gradient, std::int64_t first, const kernels::Adam& a) {
+      auto& m = moments_.m.*member;
+      optim::UpdateVector(a, scale, (parameters_.*member).data() + first, m.data(),
+                          (moments_.v.*member).data(), gradient + first,
+                          static_cast<std::int64_t>(m.size()), context_.pool);
+    };
+    const std::int64_t first = context_.Owned().first;
+    if (skip != nullptr) update(&P::w_skip, skip, 0, adam);
+    update(&P::b_enc, gradients_.b_enc.data(), first, adam);
+    if (!parameters_.b_mag.empty()) {
+      update(&P::b_mag, gradients_.b_mag.data(), first, adam);
+      update(&P::r_mag, gradients_.r_mag.data(), first, adam);
+    }
+    if (!parameters_.threshold.empty()) {
+      kernels::Adam own = adam;
+      // Its own rate, the run's schedule.
+      own.lr = ThresholdRate() * adam.lr / *context_.config.train.lr;
+      update(&P::threshold, gradients_.threshold.data(), first, own);
+    }
+    update(&P::b_dec, bias_gradient_.data(), 0, adam);
   }
-  update(&P::b_dec, bias_gradient_.data(), adam);
+  return reducer_ == nullptr ? absl::OkStatus() : ShareOwned(&parameters_);
 }
 
 // The running mean takes the parameters before Adam; in OpenAI's order with unit decoder rows.
@@ -279,7 +336,7 @@ absl::Status SaeEngine<T>::FinishStep() {
     controller_->Observe(step_, sums_.active / static_cast<double>(batch_size_));
   ++step_;
   tokens_ += batch_size_;
-  last_tokens_ = batch_size_;
+  last_tokens_ = batch_.tokens();
   measured_ = false;
   if (resampler_ == nullptr || !resampler_->Due(step_)) return absl::OkStatus();
   CatchUpAll();
@@ -289,8 +346,9 @@ absl::Status SaeEngine<T>::FinishStep() {
 }
 
 template <class T>
-void SaeEngine<T>::MeasureLastStep() {
-  if (measured_ || last_tokens_ == 0) return;
+absl::Status SaeEngine<T>::MeasureLastStep() {
+  if (measured_ || last_tokens_ == 0) return measure_status_;
+  measured_ = true;
   const std::size_t size = Size(last_tokens_ * context_.d_out);
   std::vector<T> scaled(size);
   std::vector<double> mean(Size(context_.d_out), 0.0);
@@ -298,15 +356,27 @@ void SaeEngine<T>::MeasureLastStep() {
     scaled[i] = batch_.scale() * batch_.y()[i];
     mean[i % mean.size()] += static_cast<double>(scaled[i]) / static_cast<double>(last_tokens_);
   }
+  measure_status_ = context_.MeanOverReplicas(std::span<double>(mean));
+  if (!measure_status_.ok()) return measure_status_;
   model::ReconstructionAccumulator accumulator(mean);
   accumulator.Add(std::span<const T>(scaled), std::span<const T>(main_.x_hat(), size));
+  measure_status_ = ReduceSums(&accumulator);
   last_reconstruction_ = accumulator.Result();
-  measured_ = true;
+  return measure_status_;
+}
+
+template <class T>
+absl::Status SaeEngine<T>::ReduceSums(model::ReconstructionAccumulator* sums) {
+  if (replicas() == 1) return absl::OkStatus();
+  std::vector<double> all = sums->Sums();
+  SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduceSum(std::span<double>(all)));
+  sums->SetSums(all);
+  return absl::OkStatus();
 }
 
 template <class T>
 absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
-  MeasureLastStep();
+  SAE_RETURN_IF_ERROR(MeasureLastStep());
   if (!measured_)
     return absl::FailedPreconditionError("metrics: no step has been made yet: call Step first");
   const auto n = static_cast<double>(context_.shard.latents);
@@ -345,9 +415,10 @@ absl::StatusOr<std::vector<std::vector<std::int64_t>>> SaeEngine<T>::LastSelecti
   if (last_tokens_ == 0)
     return absl::FailedPreconditionError("selection: no step since the start or an evaluation");
   std::vector<std::int64_t> own;  // (token, global id) pairs, token by token
-  for (std::int64_t b = 0; b < batch_size_; ++b) {
+  const std::int64_t first = context_.replica() * context_.batch();
+  for (std::int64_t b = 0; b < last_tokens_; ++b) {
     const auto add = [&](std::int64_t local) {
-      own.push_back(b);
+      own.push_back(first + b);
       own.push_back(context_.shard.Global(local));
     };
     if (last_dense_) {
@@ -361,14 +432,14 @@ absl::StatusOr<std::vector<std::vector<std::int64_t>>> SaeEngine<T>::LastSelecti
       }
     }
   }
-  std::vector<std::int64_t> counts(Size(context_.communicator.size()));
+  std::vector<std::int64_t> counts(Size(mesh_->world().size()));
   const auto size = static_cast<std::int64_t>(own.size());
-  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&size, 1),
+  SAE_RETURN_IF_ERROR(mesh_->world().AllGather(std::span<const std::int64_t>(&size, 1),
                                                       std::span<std::int64_t>(counts)));
   std::vector<std::int64_t> all(
       Size(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGatherV(own.data(), all.data(), counts, DType::kI64));
+      mesh_->world().AllGatherV(own.data(), all.data(), counts, DType::kI64));
   std::vector<std::vector<std::int64_t>> out(Size(batch_size_));
   for (std::size_t i = 0; i < all.size(); i += 2) out[Size(all[i])].push_back(all[i + 1]);
   for (auto& ids : out) std::sort(ids.begin(), ids.end());

@@ -12,7 +12,7 @@ std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 template <class T>
 Skip<T>::Skip(const Context& context) : context_(context) {
   if (!context.options.skip) return;
-  const std::int64_t batch = context.config.train.batch;
+  const std::int64_t batch = context.batch();
   product_.resize(Size(batch * context.d_out));
   x_t_.resize(Size(batch * context.d));
   g_t_.resize(Size(batch * context.d_out));

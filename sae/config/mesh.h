@@ -1,0 +1,24 @@
+#pragma once
+// How the ranks of a trial are laid out: P ranks = D replicas, which read different rows of a
+// batch, times L latent shards. Pure functions of the config. Source: spec performance.md (f),
+// "Data vs latent split".
+
+#include <cstdint>
+#include <string>
+
+#include "sae/config/run_config.h"
+
+namespace sae::config {
+
+/// What keeps a trial from having more than one replica, with the remedy; empty: nothing.
+std::string WhyOneReplica(const TrialConfig& config);
+
+/// The admissible D (it divides ranks and batch) nearest in ratio to sqrt(0.75 B P / n), which
+/// balances bytes of activations against bytes of gradients; of two equally near the smaller. 1
+/// where WhyOneReplica says so.
+std::int64_t AutoReplicas(const TrialConfig& config);
+
+/// train.replicas where it is set, else 1.
+std::int64_t Replicas(const TrialConfig& resolved);
+
+}  // namespace sae::config
