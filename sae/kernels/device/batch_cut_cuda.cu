@@ -52,18 +52,21 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) HistogramKernel(RadixHistogr
   }
 }
 
-/// Two bins a thread, thread 0 those of the largest digits.
-SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kBigThreads) PickKernel(RadixPickParams p) {
+/// kEach bins a thread, thread 0 those of the largest digits.
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) PickKernel(RadixPickParams p) {
+  constexpr int kEach = static_cast<int>(kRadixBins) / kThreads;
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   Block block(scratch);
   const int round = p.cut->round;
   if (round > 2) return;
-  const int high = static_cast<int>(kRadixBins) - 1 - 2 * block.thread;
-  const std::int64_t counts[2] = {p.histogram[high], p.histogram[high - 1]};
+  const int high = static_cast<int>(kRadixBins) - 1 - kEach * block.thread;
+  std::int64_t counts[kEach];
+  std::int64_t own = 0;
+  for (int i = 0; i < kEach; ++i) own += counts[i] = p.histogram[high - i];
   const std::int64_t rest = round == 0 ? p.wanted : p.cut->remaining;
   const unsigned prefix = p.cut->prefix;
   std::int64_t total = 0;  // the scan's barrier: all have read *cut
-  std::int64_t above = block.ExclusiveScan(counts[0] + counts[1], &total);
+  std::int64_t above = block.ExclusiveScan(own, &total);
   if (round == 0 && block.thread == 0) p.cut->found = total;
   if (round == 0 && total <= p.wanted) {
     if (block.thread != 0) return;
@@ -75,7 +78,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kBigThreads) PickKernel(RadixPickParam
     p.cut->value = 0;
     return;
   }
-  for (int i = 0; i < 2; above += counts[i++]) {
+  for (int i = 0; i < kEach; above += counts[i++]) {
     if (above >= rest || above + counts[i] < rest) continue;
     const unsigned found = prefix << BitsOf(round) | static_cast<unsigned>(high - i);
     p.cut->prefix = found;
@@ -142,15 +145,20 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) KeepKernel(KeepFromCutParams
   if (token >= p.slots.tokens) return;
   float* const values = p.slots.values + token * p.slots.capacity;
   std::int32_t* const ids = p.slots.ids + token * p.slots.capacity;
+  float* const companion =
+      p.companion == nullptr ? nullptr : p.companion + token * p.slots.capacity;
   const int count = p.slots.counts[token];
+  if (count < 0) return;
   int kept = 0;
   for (int base = 0; base < count; base += 32) {
     const int i = base + lane;
     float value = 0;
+    float other = 0;
     std::int32_t id = 0;
     bool keep = false;
     if (i < count) {
       value = values[i];
+      if (companion != nullptr) other = companion[i];
       id = ids[i];
       keep =
           value > cut || (value == cut && value > 0 &&
@@ -161,6 +169,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) KeepKernel(KeepFromCutParams
     if (keep) {               // at or before what the warp has read
       const int at = kept + __popc(ballot & ((1U << lane) - 1U));
       values[at] = value;
+      if (companion != nullptr) companion[at] = other;
       ids[at] = id;
     }
     kept += __popc(ballot);
@@ -189,7 +198,7 @@ Error RadixHistogram(const RadixHistogramParams& p, void* stream) {
 
 Error RadixPick(const RadixPickParams& p, void* stream) {
   if (p.histogram == nullptr || p.cut == nullptr || p.wanted < 1) return Error::kInvalidArgument;
-  return SAELOOM_LAUNCH(PickKernel, 1, kBigThreads, 0, stream, p);
+  return SAELOOM_LAUNCH(PickKernel, 1, kThreads, 0, stream, p);
 }
 
 Error TieKeys(const TieKeysParams& p, void* stream) {

@@ -2,6 +2,7 @@
 // candidate, whose 16 lanes are ReferenceDot's.
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/bounds-inl.h"
+#include "sae/kernels/device/certified-inl.h"
 #include "sae/kernels/device/certified.h"
 #include "sae/kernels/device/row_visit-inl.h"
 #include "sae/kernels/device/topk-inl.h"
@@ -17,8 +18,6 @@ using device::TokenBoundsParams;
 using device::WeightRows;
 
 constexpr int kRowsPerBlock = kSelectThreads / 32;
-constexpr unsigned kWholeBlocks = 264;  ///< two for each of an H100's 132 multiprocessors
-constexpr float kInfinity = HUGE_VALF;
 
 SAELOOM_DEVICE inline std::int64_t RowOfWarp() {
   return static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / 32;
@@ -111,31 +110,6 @@ SAELOOM_DEVICE inline void Raise(Block& block, int k, List* list) {
   SAELOOM_BARRIER(2);
 }
 
-struct Interval {
-  float lower, upper;
-  bool candidate;
-};
-
-SAELOOM_DEVICE inline Interval Enclose(const ScreenChunkParams& p, const float* row,
-                                       std::int64_t token, std::int64_t j, unsigned floor) {
-  Interval out = {0, 0, false};
-  if (j >= p.chunk.columns || p.chunk.c[j] == kNegativeInfinity) return out;
-  const std::int64_t i = p.chunk.first_id + j;
-  const float z = __fmaf_rn(p.chunk.scale, row[j], p.chunk.c[j]);
-  const float margin = __fmaf_rn(p.tokens.of_residual[token], p.latents.residual[i],
-                                 __fmaf_rn(p.tokens.of_norm[token], p.latents.norm[i],
-                                           p.latents.margin[i] + p.tokens.extra[token]));
-  if (margin < kInfinity && z == z) {
-    out.lower = z - margin;
-    out.upper = z + margin;
-  } else {
-    out.lower = kNegativeInfinity;
-    out.upper = kInfinity;
-  }
-  out.candidate = OrderedBits(out.upper) >= floor;
-  return out;
-}
-
 SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) ScreenChunkKernel(ScreenChunkParams p) {
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   SAELOOM_DYNAMIC_SHARED(float, memory);
@@ -154,7 +128,6 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) ScreenChunkKernel(Scre
     list.lower[i] = p.lists.lower[token * limit + i];
     list.ids[i] = p.lists.ids[token * limit + i];
   }
-  const float* const row = p.chunk.products + token * p.chunk.ld;
   bool whole = !screens;
   bool changed = false;
   for (std::int64_t base = 0; base < p.chunk.columns && !whole;) {
@@ -162,8 +135,10 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) ScreenChunkKernel(Scre
     unsigned ballots[4];
     int in_warp = 0;
     for (int i = 0; i < 4; ++i) {
-      own[i] = Enclose(p, row, token, base + i * kSelectThreads + block.thread, list.floor);
-      ballots[i] = __ballot_sync(kAllLanes, own[i].candidate);
+      own[i] =
+          Enclose(p.chunk, p.latents, p.tokens, token, base + i * kSelectThreads + block.thread);
+      own[i].there = own[i].there && OrderedBits(own[i].upper) >= list.floor;
+      ballots[i] = __ballot_sync(kAllLanes, own[i].there);
       in_warp += __popc(ballots[i]);
     }
     std::int64_t total = 0;
@@ -174,7 +149,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) ScreenChunkKernel(Scre
       continue;
     }
     for (int i = 0; i < 4; ++i) {
-      if (own[i].candidate) {
+      if (own[i].there) {
         const int place = at + block.Before(ballots[i]);
         list.lower[place] = own[i].lower;
         list.upper[place] = own[i].upper;
@@ -203,22 +178,6 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) ScreenChunkKernel(Scre
   }
 }
 
-/// ReferenceDot by 16 lanes, to the first of them. Both halves of a warp come together; `live` is
-/// whether this half has a row.
-SAELOOM_DEVICE inline float HalfWarpDot(const WeightRows& w, std::int64_t row, const float* x,
-                                        std::int64_t d, bool live) {
-  const int lane = static_cast<int>(threadIdx.x) % 16;
-  float sum = 0;
-  std::int64_t j = lane;
-  if (live) {
-    for (; j < d; j += 16) sum = __fmaf_rn(Weight(w, row * d + j), x[j], sum);
-    if (j - lane < d) sum = __fmaf_rn(0.0F, 0.0F, sum);  // padding
-  }
-  for (unsigned lanes = 8; lanes > 0; lanes /= 2)
-    sum += __shfl_down_sync(kAllLanes, sum, lanes, 16);
-  return sum;
-}
-
 /// The key of latent i in the first lane of each half warp, else undefined; 0 for NaN and
 /// -infinity.
 SAELOOM_DEVICE inline Key ReferenceKey(const RescoreParams& p, std::int64_t token, std::int64_t i,
@@ -228,10 +187,6 @@ SAELOOM_DEVICE inline Key ReferenceKey(const RescoreParams& p, std::int64_t toke
   const float z = __fmaf_rn(p.scale, dot, p.c[i]);
   if (z != z) atomicExch(p.finite, 0);
   return z > kNegativeInfinity ? EntryKey(z, static_cast<std::int32_t>(i)) : 0;
-}
-
-SAELOOM_DEVICE inline void Count(std::int64_t* counter, std::int64_t more) {
-  atomicAdd(reinterpret_cast<unsigned long long*>(counter), static_cast<unsigned long long>(more));
 }
 
 SAELOOM_DEVICE inline void StoreState(Block& block, TopKBuffer& buffer, const RescoreParams& p,

@@ -97,32 +97,6 @@ Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p,
 
 Error Nothing(std::int64_t /*end*/) { return Error::kOk; }
 
-Slots SlotsFrom(const Slots& slots, std::int64_t token, std::int64_t tokens) {
-  Slots out = slots;
-  out.values += token * slots.capacity;
-  out.ids += token * slots.capacity;
-  out.counts += token;
-  out.tokens = tokens;
-  return out;
-}
-
-/// The wanted-th largest entry so far becomes the floor, and what is below it goes.
-Error Raise(const LargestParams& p, void* stream) {
-  constexpr auto kCutInts = static_cast<std::int64_t>(sizeof(BatchCut) / sizeof(std::int32_t));
-  Error error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.cut), kCutInts, 0}, stream);
-  for (int round = 0; round < 3 && error == Error::kOk; ++round) {
-    error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.histogram), 2 * kRadixBins, 0}, stream);
-    if (error == Error::kOk) error = cuda::RadixHistogram({p.slots, p.cut, p.histogram}, stream);
-    if (error == Error::kOk) error = cuda::RadixPick({p.histogram, p.wanted, p.cut}, stream);
-  }
-  if (error != Error::kOk) return error;
-  KeepFromCutParams keep;
-  keep.slots = p.slots;
-  keep.cut = p.cut;
-  keep.cut_value = p.floor;
-  return cuda::KeepFromCut(keep, stream);
-}
-
 }  // namespace
 
 bool Valid(const EncodeParams& p) {
@@ -163,6 +137,56 @@ Error EncodeChunks(cuda::DeviceLibrary* library, const EncodeParams& p,
     columns = std::min(2 * columns, ChunkColumns(p));
   }
   return error;
+}
+
+Slots SlotsFrom(const Slots& slots, std::int64_t token, std::int64_t tokens) {
+  Slots out = slots;
+  out.values += token * slots.capacity;
+  out.ids += token * slots.capacity;
+  out.counts += token;
+  out.tokens = tokens;
+  return out;
+}
+
+bool Valid(const EncodeParams& params, const LargestParams& largest) {
+  return Valid(params) && largest.wanted >= 1 && largest.slots.tokens == params.tokens &&
+         largest.cut != nullptr && largest.histogram != nullptr && largest.floor != nullptr;
+}
+
+std::int64_t FirstColumns(const EncodeParams& params, const LargestParams& largest) {
+  if (params.schedule.first_columns > 0) return params.schedule.first_columns;
+  return std::max<std::int64_t>(1, largest.slots.capacity);
+}
+
+Error BeginLargest(const LargestParams& largest, void* stream) {
+  const Error error = cuda::Fill({largest.slots.counts, largest.slots.tokens, 0}, stream);
+  if (error != Error::kOk) return error;
+  return cuda::Fill({reinterpret_cast<std::int32_t*>(largest.floor), 1, 0}, stream);  // 0.0F
+}
+
+Error Raise(const LargestParams& p, const float* ranked, float* companion, void* stream) {
+  constexpr auto kCutInts = static_cast<std::int64_t>(sizeof(BatchCut) / sizeof(std::int32_t));
+  Slots counted = p.slots;
+  counted.values = const_cast<float*>(ranked);  // only read
+  Error error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.cut), kCutInts, 0}, stream);
+  for (int round = 0; round < 3 && error == Error::kOk; ++round) {
+    error = cuda::Fill({reinterpret_cast<std::int32_t*>(p.histogram), 2 * kRadixBins, 0}, stream);
+    if (error == Error::kOk) error = cuda::RadixHistogram({counted, p.cut, p.histogram}, stream);
+    if (error == Error::kOk) error = cuda::RadixPick({p.histogram, p.wanted, p.cut}, stream);
+  }
+  if (error != Error::kOk) return error;
+  KeepFromCutParams keep;
+  keep.slots = p.slots;
+  keep.cut = p.cut;
+  keep.cut_value = p.floor;
+  keep.companion = companion;
+  return cuda::KeepFromCut(keep, stream);
+}
+
+bool RaisesAt(const EncodeParams& params, std::int64_t end, std::int64_t* raised) {
+  if (end < 2 * *raised && end < Columns(params)) return false;
+  *raised = end;
+  return true;
 }
 
 std::int64_t EncodeScratchBytes(const EncodeParams& params) {
@@ -209,13 +233,8 @@ Error EncodeAbove(cuda::DeviceLibrary* library, const EncodeParams& params, cons
 
 Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
                     const LargestParams& largest, void* stream) {
-  if (!Valid(params) || largest.wanted < 1 || largest.slots.tokens != params.tokens ||
-      largest.cut == nullptr || largest.histogram == nullptr || largest.floor == nullptr) {
-    return Error::kInvalidArgument;
-  }
-  Error error = cuda::Fill({largest.slots.counts, params.tokens, 0}, stream);
-  if (error == Error::kOk)
-    error = cuda::Fill({reinterpret_cast<std::int32_t*>(largest.floor), 1, 0}, stream);  // 0.0F
+  if (!Valid(params, largest)) return Error::kInvalidArgument;
+  const Error error = BeginLargest(largest, stream);
   if (error != Error::kOk) return error;
   const auto select = [&](const ChunkProducts& chunk, std::int64_t token) {
     AppendAboveParams append;
@@ -226,16 +245,12 @@ Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
   };
   std::int64_t raised = 0;
   const auto between = [&](std::int64_t end) {
-    if (end < 2 * raised && end < Columns(params)) return Error::kOk;
-    raised = end;
-    return Raise(largest, stream);
+    if (!RaisesAt(params, end, &raised)) return Error::kOk;
+    return Raise(largest, largest.slots.values, nullptr, stream);
   };
-  const std::int64_t first = params.schedule.first_columns > 0
-                                 ? params.schedule.first_columns
-                                 : std::max<std::int64_t>(1, largest.slots.capacity);
   ScratchParts parts(params.scratch);
-  return EncodeChunks(library, params, TakeEncodeScratch(params, &parts), first, select, between,
-                      stream);
+  return EncodeChunks(library, params, TakeEncodeScratch(params, &parts),
+                      FirstColumns(params, largest), select, between, stream);
 }
 
 }  // namespace sae::kernels::device

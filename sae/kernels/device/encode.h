@@ -86,4 +86,16 @@ struct LargestParams {
 [[nodiscard]] Error EncodeLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
                                   const LargestParams& largest, void* stream);
 
+/// The two above by certified.h's definition: what EncodeCertifiedTopK needs, and scratch of
+/// CertifiedSlotsScratchBytes. EncodeCertifiedLargest keeps what may be among the `wanted` first
+/// until the end, when values become exact, and then cuts as EncodeLargest does. Slots hold all
+/// candidates: some more than the result.
+[[nodiscard]] Error EncodeCertifiedAbove(cuda::DeviceLibrary* library, const EncodeParams& params,
+                                         const float* lower, const Slots& slots,
+                                         CertifiedStats* stats, void* stream);
+[[nodiscard]] Error EncodeCertifiedLargest(cuda::DeviceLibrary* library, const EncodeParams& params,
+                                           const LargestParams& largest, CertifiedStats* stats,
+                                           void* stream);
+std::int64_t CertifiedSlotsScratchBytes(const EncodeParams& params, std::int64_t capacity);
+
 }  // namespace sae::kernels::device

@@ -39,6 +39,21 @@ bool Valid(const EncodeParams& params);
 /// schedule.first_columns, or chunk_columns.
 std::int64_t FirstColumns(const EncodeParams& params);
 
+/// Entries of the tokens from `token` on.
+Slots SlotsFrom(const Slots& slots, std::int64_t token, std::int64_t tokens);
+bool Valid(const EncodeParams& params, const LargestParams& largest);
+/// Columns of BatchTopK's first chunk: what an empty slot takes.
+std::int64_t FirstColumns(const EncodeParams& params, const LargestParams& largest);
+/// Empty slots and a floor of 0.
+[[nodiscard]] Error BeginLargest(const LargestParams& largest, void* stream);
+/// The wanted-th largest of `ranked` (largest.slots' values, or as many others) becomes the floor;
+/// entries whose value is below it go, and what `companion` has of them.
+[[nodiscard]] Error Raise(const LargestParams& largest, const float* ranked, float* companion,
+                          void* stream);
+/// Whether to raise the floor once the columns before `end` are done; `*raised`: the last time, 0
+/// before the first.
+bool RaisesAt(const EncodeParams& params, std::int64_t end, std::int64_t* raised);
+
 /// Enqueues one product and what `select` enqueues, for each chunk of columns and group of tokens,
 /// and what `between` enqueues after all tokens of the columns before `end`.
 [[nodiscard]] Error EncodeChunks(

@@ -84,7 +84,8 @@ struct TieCutParams {
   BatchCut* cut = nullptr;
 };
 
-/// Keeps entries above the cut, and equal ones with key <= last_tie, in place and in order.
+/// Keeps entries above the cut, and equal ones with key <= last_tie, in place and in order. Tokens
+/// with a negative count are left alone.
 struct KeepFromCutParams {
   Slots slots;
   const BatchCut* cut = nullptr;
@@ -94,6 +95,7 @@ struct KeepFromCutParams {
   /// Where given: the largest float below the cut (0 where everything stays), as AppendAbove's
   /// floor for later chunks: it lets through what equals the cut, which may win by its key.
   float* cut_value = nullptr;
+  float* companion = nullptr;  ///< [tokens, capacity], or null: moved along with the values
 };
 
 }  // namespace sae::kernels::device

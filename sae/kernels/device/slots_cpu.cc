@@ -98,6 +98,7 @@ void KeepFromCut(const device::KeepFromCutParams& p) {
     *p.cut_value = cut > 0 ? std::bit_cast<float>(std::bit_cast<std::uint32_t>(cut) - 1U) : 0.0F;
   }
   for (std::int64_t token = 0; token < p.slots.tokens; ++token) {
+    if (p.slots.counts[token] < 0) continue;
     std::int64_t kept = token * p.slots.capacity;
     for (std::int64_t i = kept; i < token * p.slots.capacity + p.slots.counts[token]; ++i) {
       const float value = p.slots.values[i];
@@ -107,6 +108,7 @@ void KeepFromCut(const device::KeepFromCutParams& p) {
         continue;
       }
       p.slots.values[kept] = value;
+      if (p.companion != nullptr) p.companion[kept] = p.companion[i];
       p.slots.ids[kept++] = p.slots.ids[i];
     }
     p.slots.counts[token] = static_cast<std::int32_t>(kept - token * p.slots.capacity);

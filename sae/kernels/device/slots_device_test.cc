@@ -113,12 +113,19 @@ void CutMatches(DeviceTest& t, const CutCase& s, std::int64_t capacity) {
   float* device_floor = t.Allocate<float>(1, "floor");
   for (std::int64_t r = 0; r < s.ranks; ++r) {
     const bool named = r == s.ranks - 1;
-    plain::KeepFromCut({slots[At(r)].View(), &cut, latents, nullptr, r * s.latents, &floor});
+    std::vector<float> companion(slots[At(r)].values.size());
+    for (std::size_t i = 0; i < companion.size(); ++i) companion[i] = static_cast<float>(i);
+    float* device_companion = named ? t.Upload(companion, "companion") : nullptr;
+    plain::KeepFromCut({slots[At(r)].View(), &cut, latents, nullptr, r * s.latents, &floor,
+                        named ? companion.data() : nullptr});
     t.Check(cuda::KeepFromCut(
         {on_device[At(r)], device_cut, latents, named ? device_global_ids : nullptr,
-         named ? -99 : r * s.latents, device_floor},
+         named ? -99 : r * s.latents, device_floor, device_companion},
         t.stream()));
     ExpectSame(t, on_device[At(r)], slots[At(r)]);
+    if (named) {
+      EXPECT_EQ(t.Download(device_companion, companion.size()), companion);
+    }
   }
   EXPECT_EQ(t.Download(device_floor, 1)[0], floor);
 }
