@@ -150,8 +150,11 @@ void Execute(void* data) {
   auto* const task = static_cast<Task*>(data);
   ncclComm* const comm = task->comm;
   const int number = comm->executed.fetch_add(1);
-  if (comm->aborted) return;
-  comm->running.fetch_add(1);
+  comm->running.fetch_add(1);  // first: an abort either waits for it or is seen below
+  if (comm->aborted) {
+    comm->running.fetch_sub(1);
+    return;
+  }
   const auto aborted = [comm] { return comm->aborted.load(); };
   const auto wait_for_abort = [&] {
     sae::comm::Backoff backoff;

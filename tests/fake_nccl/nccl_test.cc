@@ -3,6 +3,7 @@
 
 #include "tests/contract/communicator_suite.h"
 #include "tests/fake_nccl/scenarios.h"
+#include "tests/support/temp_dir.h"
 
 namespace fake_nccl {
 namespace {
@@ -52,6 +53,58 @@ INSTANTIATE_TEST_SUITE_P(All, NcclFault, testing::ValuesIn(Names(FaultScenarios(
                          [](const auto& p) { return p.param; });
 INSTANTIATE_TEST_SUITE_P(All, NcclStreams, testing::ValuesIn(Names(StreamScenarios())),
                          [](const auto& p) { return p.param; });
+
+/// Ranks as threads, whose rendezvous is a communicator of the host.
+absl::Status OverHostCommunicator(
+    absl::Duration deadline, const std::function<absl::Status(sae::comm::Communicator&)>& body) {
+  const sae::testing::TempDir folder;
+  sae::testing::HostRuntime any;  // callbacks go to the stream, whichever runtime is asked
+  Configure({.runtime = &any, .folder = folder.path()});
+  return sae::comm::RunInProcess(
+      3,
+      [&](sae::comm::Communicator& host) -> absl::Status {
+        sae::testing::HostRuntime runtime;
+        SAE_ASSIGN_OR_RETURN(const auto rendezvous, sae::comm::CreateRendezvous(host));
+        SAE_ASSIGN_OR_RETURN(void* const stream, runtime.CreateStream());
+        absl::Status status;
+        {
+          const auto c = sae::comm::CreateNccl({.rank = host.rank(),
+                                                .size = host.size(),
+                                                .rendezvous = rendezvous.get(),
+                                                .runtime = &runtime,
+                                                .stream = stream,
+                                                .deadline = deadline});
+          status = c.ok() ? body(**c) : c.status();
+        }
+        runtime.DestroyStream(stream);
+        return status;
+      },
+      deadline);
+}
+
+TEST(Nccl, NamesTheAbsentThroughACommunicator) {
+  const absl::Status status =
+      OverHostCommunicator(absl::Milliseconds(300), [](sae::comm::Communicator& c) -> absl::Status {
+        SAE_RETURN_IF_ERROR(c.Barrier());
+        if (c.rank() == 2) return absl::OkStatus();
+        return Expect(c.Barrier(), absl::StatusCode::kDeadlineExceeded, "no sign of rank 2");
+      });
+  EXPECT_EQ(status.ToString(), "OK");
+  EXPECT_EQ(Live(), 0);
+}
+
+TEST(Nccl, TellsOfAnAbortThroughACommunicator) {
+  const absl::Status status =
+      OverHostCommunicator(absl::Seconds(30), [](sae::comm::Communicator& c) -> absl::Status {
+        SAE_ASSIGN_OR_RETURN(const auto part, c.Split(0, 0));
+        if (c.rank() == 1) c.Abort("the disk is full");
+        absl::Status seen;
+        while (seen.ok()) seen = part->Barrier();
+        return Expect(seen, absl::StatusCode::kAborted, "rank 1: the disk is full");
+      });
+  EXPECT_EQ(status.ToString(), "OK");
+  EXPECT_EQ(Live(), 0);
+}
 
 TEST(Nccl, RefusesWhatCannotBe) {
   sae::testing::HostRuntime runtime;

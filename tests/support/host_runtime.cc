@@ -71,6 +71,10 @@ struct HostRuntime::Stream {
       changed.NotifyAll();
     }
   }
+  void WaitUntilIdle() {
+    MutexLock lock(mu);
+    while (busy || !queue.empty()) changed.Wait(mu);
+  }
   bool Capturing() {
     MutexLock lock(mu);
     return capture != nullptr;
@@ -118,6 +122,12 @@ absl::StatusOr<void*> HostRuntime::Allocate(std::int64_t bytes, const std::strin
 
 void HostRuntime::Free(void* memory) {
   if (memory == nullptr) return;
+  std::vector<Stream*> streams;
+  {
+    MutexLock lock(mu_);
+    streams.assign(streams_.begin(), streams_.end());
+  }
+  for (Stream* stream : streams) stream->WaitUntilIdle();
   MutexLock lock(mu_);
   const auto found = regions_.find(static_cast<const char*>(memory));
   if (found->second->hidden != nullptr)
@@ -180,15 +190,18 @@ absl::Status HostRuntime::HostCallback(void (*function)(void*), void* data, void
 }
 
 absl::StatusOr<void*> HostRuntime::CreateStream() {
+  auto* const stream = new Stream;
   MutexLock lock(mu_);
-  ++handles_;
-  return static_cast<void*>(new Stream);
+  streams_.insert(stream);
+  return static_cast<void*>(stream);
 }
 
 void HostRuntime::DestroyStream(void* stream) {
+  {
+    MutexLock lock(mu_);
+    streams_.erase(static_cast<Stream*>(stream));
+  }
   delete static_cast<Stream*>(stream);
-  MutexLock lock(mu_);
-  --handles_;
 }
 
 absl::Status HostRuntime::Synchronize(void* stream) {
@@ -302,7 +315,7 @@ void HostRuntime::DestroyGraph(void* graph) {
 
 int HostRuntime::live() {
   MutexLock lock(mu_);
-  return handles_ + static_cast<int>(regions_.size() + pinned_.size());
+  return handles_ + static_cast<int>(regions_.size() + pinned_.size() + streams_.size());
 }
 
 }  // namespace sae::testing

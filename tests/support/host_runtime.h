@@ -9,6 +9,7 @@
 
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -63,7 +64,8 @@ class HostRuntime final : public DeviceRuntime {
   Mutex mu_;
   std::map<const char*, std::unique_ptr<Region>> regions_ ABSL_GUARDED_BY(mu_);
   std::map<const void*, std::unique_ptr<char[]>> pinned_ ABSL_GUARDED_BY(mu_);
-  int handles_ ABSL_GUARDED_BY(mu_) = 0;
+  std::set<Stream*> streams_ ABSL_GUARDED_BY(mu_);
+  int handles_ ABSL_GUARDED_BY(mu_) = 0;  // events and graphs
 };
 
 }  // namespace sae::testing
