@@ -1,6 +1,10 @@
 // Builds without CUDA only: nothing silently runs on the CPU instead.
 #include <gtest/gtest.h>
 
+#include "sae/kernels/device/decode.h"
+#include "sae/kernels/device/latents.h"
+#include "sae/kernels/device/row_update.h"
+#include "sae/kernels/device/vectors.h"
 #include "sae/kernels/sparse_decode.h"
 
 namespace sae::kernels {
@@ -17,6 +21,34 @@ TEST(NoCuda, SparseDecodeSaysSo) {
   params.d = 1;
   EXPECT_EQ(SparseDecode(Device::kCuda, params, pool), Error::kUnsupportedDevice);
   EXPECT_EQ(out, 5);
+}
+
+// Parameters that would be an error, or nothing to do, where there is a device.
+TEST(NoCuda, BackwardKernelsSaySo) {
+  const Error expected = Error::kUnsupportedDevice;
+  EXPECT_EQ(cuda::Decode({}, nullptr), expected);
+  EXPECT_EQ(cuda::PrefixResidual({}, nullptr), expected);
+  EXPECT_EQ(cuda::LatentGradient({}, nullptr), expected);
+  EXPECT_EQ(cuda::TokenPass({}, nullptr), expected);
+  EXPECT_EQ(cuda::AuxResidual({}, nullptr), expected);
+  EXPECT_EQ(cuda::ResidualVariance({}, nullptr), expected);
+  EXPECT_EQ(cuda::AuxScale({}, nullptr), expected);
+  EXPECT_EQ(cuda::BuildIndex({}, nullptr), expected);
+  EXPECT_EQ(device::BuildIndexScratchBytes(100, 100), 0);
+  EXPECT_EQ(cuda::LatentRuleBackward({}, nullptr), expected);
+  EXPECT_EQ(cuda::CodeWeights({}, nullptr), expected);
+  EXPECT_EQ(cuda::LatentConstants({}, nullptr), expected);
+  EXPECT_EQ(cuda::SinceFired({}, nullptr), expected);
+  EXPECT_EQ(cuda::RowUpdate({}, nullptr), expected);
+  EXPECT_EQ(cuda::ColumnSums({}, nullptr), expected);
+  EXPECT_EQ(cuda::WeightedRowSum({}, nullptr), expected);
+  EXPECT_EQ(cuda::Sum({}, nullptr), expected);
+  EXPECT_EQ(cuda::SumSquares({}, nullptr), expected);
+  EXPECT_EQ(cuda::Subtract({}, nullptr), expected);
+  EXPECT_EQ(cuda::AdamVector({}, nullptr), expected);
+  EXPECT_EQ(cuda::RowNorms({}, nullptr), expected);
+  EXPECT_EQ(cuda::RenormaliseRows({}, nullptr), expected);
+  EXPECT_EQ(cuda::Ema({}, nullptr), expected);
 }
 
 }  // namespace

@@ -53,6 +53,13 @@ IndexScratch Cut(void* scratch, std::int64_t capacity) {
   return out;
 }
 
+/// Of ids below `latents`: fewer bits, fewer passes.
+int BitsOf(std::int64_t latents) {
+  int bits = 1;
+  while (bits < 32 && (std::int64_t{1} << bits) < latents) ++bits;
+  return bits;
+}
+
 SAELOOM_KERNEL void FillKeysKernel(device::DeviceCodes codes, IndexScratch s) {
   const std::int64_t e = ThreadOfGrid();
   const std::int32_t entries = Entries(codes);
@@ -384,6 +391,7 @@ Error BuildIndex(const BuildIndexParams& p, void* stream) {
     sort.values_out = reinterpret_cast<std::uint32_t*>(p.out.entries);
     sort.capacity = p.codes.capacity;
     sort.count = s.count;
+    sort.key_bits = BitsOf(p.out.latents);
     sort.scratch = s.sort;
     sort.scratch_bytes = static_cast<std::size_t>(
         p.scratch_bytes -

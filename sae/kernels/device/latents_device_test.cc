@@ -43,7 +43,7 @@ void Index(DeviceTest& t, HostCodes codes) {
 }
 
 TEST(LatentsDevice, IndexEqualsThePartners) {
-  for (const std::int64_t latents : {1, 60, 300}) {
+  for (const std::int64_t latents : {1, 60, 64, 300}) {
     RunDeviceTest([&](DeviceTest& t) { Index(t, testing::MakeCodes(1, 41, latents, 0.2)); });
     RunDeviceTest([&](DeviceTest& t) { Index(t, testing::MakeCodes(2, 41, latents, 0.2, 1)); });
   }
