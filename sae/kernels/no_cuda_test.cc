@@ -2,7 +2,9 @@
 #include <gtest/gtest.h>
 
 #include "sae/kernels/device/decode.h"
+#include "sae/kernels/device/encode.h"
 #include "sae/kernels/device/latents.h"
+#include "sae/kernels/device/prepare.h"
 #include "sae/kernels/device/row_update.h"
 #include "sae/kernels/device/vectors.h"
 #include "sae/kernels/sparse_decode.h"
@@ -49,6 +51,18 @@ TEST(NoCuda, BackwardKernelsSaySo) {
   EXPECT_EQ(cuda::RowNorms({}, nullptr), expected);
   EXPECT_EQ(cuda::RenormaliseRows({}, nullptr), expected);
   EXPECT_EQ(cuda::Ema({}, nullptr), expected);
+}
+
+TEST(NoCuda, EncoderSaysSo) {
+  std::int32_t count = 7;
+  EXPECT_EQ(cuda::Fill({&count, 1, 0}, nullptr), Error::kUnsupportedDevice);
+  device::EncodeParams params;
+  params.d = 1;
+  device::TopKState state;
+  state.k = 1;
+  state.counts = &count;
+  EXPECT_EQ(EncodeTopK(nullptr, params, state, nullptr), Error::kUnsupportedDevice);
+  EXPECT_EQ(count, 7);
 }
 
 }  // namespace
