@@ -26,7 +26,7 @@ debian_packages=(
   nlohmann-json3-dev libxxhash-dev libxxhash0 libzstd-dev libzstd1 libgtest-dev libgmock-dev
   libyaml-cpp-dev libyaml-cpp0.7 libcli11-dev pkgconf pkgconf-bin libpkgconf3 ninja-build
   libopenmpi-dev libopenmpi3 openmpi-bin openmpi-common libhwloc15 libevent-core-2.1-7
-  libevent-pthreads-2.1-7 libudev1)
+  libevent-pthreads-2.1-7 libpmix2 libudev1 zlib1g)
 
 prepare() {
 
@@ -46,9 +46,9 @@ prepare() {
     usr/lib/udev usr/src etc usr/lib/systemd "$lib"/fortran "$lib"/perl5 usr/share/perl5
   find usr \( -name '*fortran*' -o -name '*mpifh*' -o -name '*usempi*' -o -name '*_mpi*.mod' -o -name 'libvt*' \
     -o -name '*.a' -path '*openmpi*' -o -name '*java*' \) -exec rm -rf {} + 2>/dev/null
-  # Static twins of shared libraries; GoogleTest has static ones only.
+  # Static twins of shared libraries, but for those that a CMake package names.
   for archive in "$lib"/*.a; do
-    [ -e "${archive%.a}.so" ] && rm -f "$archive"
+    [ -e "${archive%.a}.so" ] && ! grep -rqF "$(basename "$archive")" "$lib/cmake" && rm -f "$archive"
   done
   # update-alternatives makes these links on an installed system.
   for name in mpicc mpicxx mpic++ mpirun mpiexec; do
@@ -118,6 +118,7 @@ export PATH="$prefix/bin:$PATH:/usr/local/cuda/bin"
 export LD_LIBRARY_PATH="$lib:$lib/openmpi/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
 export PKG_CONFIG_LIBDIR="$lib/pkgconfig:$prefix/share/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root/$packages"
 export OPAL_PREFIX="$prefix" OPAL_LIBDIR="$lib" OPAL_PKGLIBDIR="$lib/openmpi/lib/openmpi3" OPAL_DATADIR="$prefix/share"
+export PMIX_INSTALL_PREFIX="$lib/pmix2" PMIX_MCA_gds=hash
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm=isolated
 mkdir -p "$build/links"
 
