@@ -38,6 +38,16 @@ SAELOOM_DEVICE inline float HalfWarpDot(const device::WeightRows& w, std::int64_
   float sum = 0;
   std::int64_t j = lane;
   if (live) {
+    constexpr int kAhead = 8;  // loads under way at a time; the chain of additions stays one
+    for (; j + 16 * (kAhead - 1) < d; j += 16 * kAhead) {
+      float weights[kAhead];
+      float inputs[kAhead];
+      for (int i = 0; i < kAhead; ++i) {
+        weights[i] = Weight(w, row * d + j + 16 * i);
+        inputs[i] = x[j + 16 * i];
+      }
+      for (int i = 0; i < kAhead; ++i) sum = __fmaf_rn(weights[i], inputs[i], sum);
+    }
     for (; j < d; j += 16) sum = __fmaf_rn(Weight(w, row * d + j), x[j], sum);
     if (j - lane < d) sum = __fmaf_rn(0.0F, 0.0F, sum);  // padding
   }

@@ -43,6 +43,7 @@ inline std::vector<CertifiedProblem> CertifiedProblems() {
   all.back().scale = 0.3F;
   all.push_back(RandomProblem("long chunk", 1, 1400, 5, 12));
   all.push_back(RandomProblem("more than latents", 2, 50, 17, 70));
+  all.push_back(RandomProblem("long rows", 2, 40, 301, 5));
   all.push_back(RandomProblem("bfloat16 weights", 2, 300, 20, 6));
   all.back().has_lo = false;
 

@@ -37,6 +37,8 @@ Error GetRows(const EncodeParams& p, const EncodeScratch& scratch, std::int64_t 
   gather.c = p.c;
   gather.ids = p.ids;
   gather.id_count = p.id_count;
+  gather.id_limit = p.id_limit;
+  gather.overflow = p.id_overflow;
   gather.first = first;
   gather.rows = columns;
   gather.d = p.d;

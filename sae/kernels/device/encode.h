@@ -45,7 +45,8 @@ struct EncodeParams {
   std::int64_t id_limit = 0;
   std::int32_t* finite = nullptr;  ///< becomes 0 where a pre-activation is NaN; set by the caller
   EncodeSchedule schedule;
-  void* scratch = nullptr;  ///< EncodeScratchBytes(params), 256-byte aligned
+  void* scratch = nullptr;              ///< EncodeScratchBytes(params), 256-byte aligned
+  std::int32_t* id_overflow = nullptr;  ///< or null: set to 1 where *id_count > id_limit
 };
 std::int64_t EncodeScratchBytes(const EncodeParams& params);
 

@@ -244,6 +244,35 @@ TEST(DeviceEncode, SubsetsAreTheRowsThatTheDeviceCounts) {
   }
 }
 
+TEST(DeviceEncode, StepsRunFromAGraph) {
+  RunDeviceTest([](DeviceTest& t) {
+    const EncodeCase& s = kCases[2];
+    Both both(t, s);
+    const std::int64_t tokens = s.shape.tokens;
+    device::LargestParams largest;
+    largest.wanted = 5 * tokens;
+    largest.slots = EmptySlots(t, tokens, s.shape.latents);
+    largest.cut = t.Allocate<device::BatchCut>(1, "cut");
+    largest.histogram = t.Allocate<std::int64_t>(At(device::kRadixBins), "histogram");
+    largest.floor = t.Allocate<float>(1, "floor");
+    t.Check(EncodeLargest(t.library(), both.params, largest, t.stream()));
+    const Entries expected = Download(t, tokens, largest.slots.capacity, largest.slots.values,
+                                      largest.slots.ids, largest.slots.counts);
+    t.Check(t.runtime().BeginCapture(t.stream()));
+    const Error error = EncodeLargest(t.library(), both.params, largest, t.stream());
+    const auto graph = t.runtime().EndCapture(t.stream());
+    t.Check(error);
+    t.Check(graph.status());
+    for (int step = 0; step < 2; ++step) {
+      t.Check(t.runtime().LaunchGraph(*graph, t.stream()));
+      EXPECT_EQ(Download(t, tokens, largest.slots.capacity, largest.slots.values, largest.slots.ids,
+                         largest.slots.counts),
+                expected);
+    }
+    t.runtime().DestroyGraph(*graph);
+  });
+}
+
 TEST(DeviceEncode, NanClearsFinite) {
   RunDeviceTest([](DeviceTest& t) {
     Both both(t, kCases[1]);

@@ -42,6 +42,8 @@ struct GatherRowsParams {
   float* joined = nullptr;                  ///< [rows, d]: float32
   std::uint16_t* hi = nullptr;              ///< [rows, d]
   float* c_out = nullptr;                   ///< rows
+  std::int64_t id_limit = 0;                ///< of all calls together; read with `overflow`
+  std::int32_t* overflow = nullptr;         ///< with ids, or null: set to 1 where *id_count is more
 };
 
 /// out[i] = value: counters and flags before their first use.

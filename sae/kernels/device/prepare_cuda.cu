@@ -45,6 +45,10 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) GatherRowsKernel(GatherRowsP
   const std::int64_t r =
       static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + static_cast<int>(threadIdx.x) / 32;
   if (r >= p.rows) return;
+  if (r == 0 && lane == 0 && p.ids != nullptr && p.overflow != nullptr &&
+      *p.id_count > p.id_limit) {
+    atomicExch(p.overflow, 1);
+  }
   const bool there = p.ids == nullptr || p.first + r < *p.id_count;
   const std::int64_t from = !there ? 0 : p.ids != nullptr ? p.ids[p.first + r] : p.first + r;
   if (!there) {

@@ -81,7 +81,11 @@ TEST(PrepareKernels, GatherRowsMatchesItsPartner) {
         host.joined = joined.data();
         host.hi = hi.data();
         host.c_out = c_out.data();
+        std::vector<std::int32_t> overflow(1, 0);
+        host.id_limit = d == 1 ? 11 : 12;  // the first is one too few
+        host.overflow = overflow.data();
         plain::GatherRows(host);
+        EXPECT_EQ(overflow[0], named && d == 1 ? 1 : 0);
         p.w = {t.Upload(w.hi, "hi"), t.Upload(w.lo, "lo")};
         p.c = t.Upload(c, "c");
         p.ids = named ? t.Upload(ids, "ids") : nullptr;
@@ -89,7 +93,10 @@ TEST(PrepareKernels, GatherRowsMatchesItsPartner) {
         p.joined = t.Allocate<float>(joined.size(), "joined");
         p.hi = t.Allocate<std::uint16_t>(hi.size(), "gathered hi");
         p.c_out = t.Allocate<float>(c_out.size(), "c_out");
+        p.id_limit = host.id_limit;
+        p.overflow = t.Upload(std::vector<std::int32_t>{0}, "overflow");
         t.Check(cuda::GatherRows(p, t.stream()));
+        EXPECT_EQ(t.Download(p.overflow, 1), overflow);
         EXPECT_EQ(t.Download(p.joined, joined.size()), joined);
         EXPECT_EQ(t.Download(p.hi, hi.size()), hi);
         EXPECT_EQ(t.Download(p.c_out, c_out.size()), c_out);
