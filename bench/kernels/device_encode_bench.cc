@@ -52,7 +52,8 @@ float Draw(std::uint64_t seed, std::int64_t i) {
 
 class Bench {
  public:
-  Bench(DeviceRuntime& runtime, const Shape& shape, int repeats)
+  Bench(DeviceRuntime& runtime, const Shape& shape, const device::EncodeSchedule& schedule,
+        int repeats)
       : runtime_(runtime),
         shape_(shape),
         repeats_(repeats),
@@ -76,6 +77,7 @@ class Bench {
     params_.x = x_.data();
     params_.x_bf16 = x_bf16_.data();
     params_.tokens = shape.tokens;
+    params_.schedule = schedule;
     params_.finite = flags_.data();
   }
   ~Bench() { cuda::DestroyDeviceLibrary(library_); }
@@ -188,15 +190,21 @@ class Bench {
 int Main(int argc, char** argv) {
   int repeats = 5;
   CLI::App app("The encoder on a GPU, beside its products alone");
+  device::EncodeSchedule schedule;
   app.add_option("--repeats", repeats)->check(CLI::PositiveNumber);
+  app.add_option("--group", schedule.group_tokens, "tokens of a product")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--chunk", schedule.chunk_columns, "latents of a product")
+      ->check(CLI::PositiveNumber);
   CLI11_PARSE(app, argc, argv);
   const auto runtime = Must(kernels::CreateCudaRuntime(0));
-  std::printf("%s, medians of %d; ms\n", runtime->DeviceName().c_str(), repeats);
+  std::printf("%s, products of %ld x %ld, medians of %d; ms\n", runtime->DeviceName().c_str(),
+              schedule.group_tokens, schedule.chunk_columns, repeats);
   std::printf("%9s %6s %5s %7s %10s %9s %10s %6s %10s %6s %10s %6s\n", "n", "d", "k", "B",
               "products", "TFLOP/s", "topk", "/prod", "batchtopk", "/prod", "certified", "/prod");
   for (const Shape& shape : {Shape{32768, 768, 32, 4096}, Shape{131072, 768, 32, 8192},
                              Shape{131072, 2304, 64, 4096}, Shape{65536, 4096, 128, 4096}}) {
-    Bench(*runtime, shape, repeats).Run();
+    Bench(*runtime, shape, schedule, repeats).Run();
   }
   return 0;
 }

@@ -20,9 +20,10 @@
 
 namespace sae::kernels::device {
 
-/// Sizes of one product. They decide speed alone: what is selected does not depend on them.
+/// Sizes of one product. They decide speed alone: what is selected does not depend on them. The
+/// default's 32 MB of products stay in an H100's second-level cache of 50 MB.
 struct EncodeSchedule {
-  std::int64_t group_tokens = 2048;
+  std::int64_t group_tokens = 1024;
   std::int64_t chunk_columns = 8192;
   /// Columns of the first chunk; later ones double up to chunk_columns. 0: chosen by the call
   /// (chunk_columns, or what an empty slot takes).
