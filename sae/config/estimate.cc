@@ -52,8 +52,23 @@ std::int64_t Parameters(const SaeConfig& sae, const Shape& s, std::int64_t laten
   return latents * (s.d + s.d_out + vectors) + s.d_out + skip;
 }
 
-/// Values, both moments, and the mean of parameters where one is kept.
-std::int64_t Copies(const TrainConfig& train) { return train.ema > 0 ? 4 : 3; }
+/// Both moments of `latents` latents and of what all ranks hold alike, in bytes.
+std::int64_t Moments(const TrialConfig& c, const Shape& s, std::int64_t latents) {
+  constexpr std::int64_t kBlock = 64;  ///< columns of a row that share a scale
+  const std::int64_t matrices = latents * (s.d + s.d_out);
+  std::int64_t bytes = matrices * kFloat;
+  if (c.train.moments == "bf16") bytes = matrices * 2;
+  if (c.train.moments == "int8") {
+    const std::int64_t scales = (s.d + kBlock - 1) / kBlock + (s.d_out + kBlock - 1) / kBlock;
+    bytes = matrices + latents * scales * kFloat;
+  }
+  return 2 * ((Parameters(c.sae, s, latents) - matrices) * kFloat + bytes);
+}
+
+/// The mean of parameters, where one is kept.
+std::int64_t Mean(const TrialConfig& c, const Shape& s, std::int64_t latents) {
+  return c.train.ema > 0 ? Parameters(c.sae, s, latents) * kFloat : 0;
+}
 
 std::int64_t Codes(const TrialConfig& c, const Shape& s) {
   std::int64_t width = 0;  // entries a token
@@ -130,8 +145,7 @@ MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::in
   MemoryEstimate m;
   m.parameters = parameters * kFloat;
   // Moments lie with the owner of a row; the mean of parameters with every replica.
-  const std::int64_t own = Parameters(c.sae, s, s.latents / s.replicas);
-  m.optimizer = (2 * own + (Copies(c.train) - 3) * parameters) * kFloat + s.latents * 8;
+  m.optimizer = Moments(c, s, s.latents / s.replicas) + Mean(c, s, s.latents) + s.latents * 8;
   if (c.train.rows == "lazy") m.optimizer += 2 * s.latents * 8;  // last step of each row
   if (c.train.rows == "deferred") m.optimizer += s.latents * 8;  // of decoder rows
   m.codes = Codes(c, s);
@@ -144,8 +158,8 @@ MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::in
 std::int64_t EstimateCheckpointBytes(const TrialConfig& c, std::int64_t d, std::int64_t target_d) {
   const Shape s = ShapeOf(c, d, target_d);
   constexpr std::int64_t kHeaders = 1 << 16;
-  return Copies(c.train) * Parameters(c.sae, s, c.sae.latents) * kFloat + c.sae.latents * 8 +
-         kHeaders;
+  const std::int64_t n = c.sae.latents;
+  return Parameters(c.sae, s, n) * kFloat + Moments(c, s, n) + Mean(c, s, n) + n * 8 + kHeaders;
 }
 
 }  // namespace sae::config

@@ -42,6 +42,23 @@ TEST(EstimateMemory, AMeanOfParametersIsACopyMore) {
   EXPECT_EQ(EstimateCheckpointBytes(c, kD), on_disk + without.parameters);
 }
 
+// Of the matrices, 2 and 1 1/16 bytes a moment instead of 4; vectors stay.
+TEST(EstimateMemory, ReducedMomentsTakeLessInMemoryAndOnDisk) {
+  TrialConfig c = Base();
+  const std::int64_t full = EstimateMemory(c, kD).optimizer;
+  const std::int64_t on_disk = EstimateCheckpointBytes(c, kD);
+  const std::int64_t moments = 2 * kN * 2 * kD;
+  c.train.moments = "bf16";
+  EXPECT_EQ(EstimateMemory(c, kD).optimizer, full - moments * 2);
+  EXPECT_EQ(EstimateCheckpointBytes(c, kD), on_disk - moments * 2);
+  c.train.moments = "int8";
+  EXPECT_EQ(EstimateMemory(c, kD).optimizer, full - moments * 3 + moments / 16);
+  EXPECT_EQ(EstimateCheckpointBytes(c, kD), on_disk - moments * 3 + moments / 16);
+  // A part of a block has a scale of its own.
+  EXPECT_EQ(EstimateMemory(c, 65).optimizer - EstimateMemory(c, 64).optimizer,
+            2 * kN * 2 * (1 + 4) + 2 * 4);
+}
+
 TEST(EstimateMemory, LazyAndDeferredRowsCountTheirSteps) {
   TrialConfig c = Base();
   const std::int64_t dense = EstimateMemory(c, kD).optimizer;

@@ -71,6 +71,7 @@ void AddTrain(std::vector<Field>& out, const std::string& p, TrainConfig& c) {
       {p + "eval_every_tokens", &c.eval_every_tokens, "held-out evaluation; auto = tokens / 10"},
       {p + "checkpoint_every_seconds", &c.checkpoint_every_seconds, "and at the end; 0 = at the end only"},
       {p + "log_every_steps", &c.log_every_steps, "metrics event every so many steps"},
+      {p + "moments", &c.moments, "f32 | bf16 | int8: how Adam's moments of both matrices are kept"},
       {p + "reduction", &c.reduction, "fast | fixed (same bits for every number of ranks that divides 16)"},
       {p + "replicas", &c.replicas, "parts of a batch, each at its own ranks; auto = near sqrt(0.75 B P / n)"}});
 }

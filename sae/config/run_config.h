@@ -77,6 +77,7 @@ struct TrainConfig {
   std::optional<double> eval_every_tokens;          ///< auto = tokens / 10
   double checkpoint_every_seconds = 60;
   std::int64_t log_every_steps = 10;
+  std::string moments = "f32";                      ///< f32 | bf16 | int8: how Adam's moments of the two matrices are kept
   std::string reduction = "fast";                   ///< fast | fixed: the same bits at every number of ranks that divides 16
   std::optional<std::int64_t> replicas;             ///< D: parts of a batch; ranks = D x latent shards; auto: mesh.h
 };

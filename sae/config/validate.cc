@@ -88,6 +88,7 @@ class Checker {
     Word("train.rows", train.rows, {"dense", "lazy", "deferred"});
     Word("train.selection", train.selection, {"float32", "certified", "bf16"});
     Word("train.reduction", train.reduction, {"fast", "fixed"});
+    Word("train.moments", train.moments, {"f32", "bf16", "int8"});
   }
 
   void CheckDictionary() {
@@ -248,6 +249,9 @@ class Checker {
   /// Rows that a step does not touch cannot follow what moves all of them (spec numerics.md 4).
   void CheckRows() {
     const TrainConfig& train = c_.train;
+    Need(train.moments == "f32" || train.rows == "dense", "train.moments: ", train.moments,
+         ": not with train.rows ", train.rows,
+         ": a row that rests would have to be rounded again for each step: use f32, or dense rows");
     const std::string& decoder = resolved_.sae.decoder;
     if (train.rows == "lazy") {
       const double beta1 = *resolved_.train.beta1;

@@ -265,6 +265,23 @@ TEST(Validate, LazyRowsAreRefusedWithTheReason) {
   EXPECT_THAT(Why(c), HasSubstr("train.rows: lazy: not with sae.decoder unit_before"));
 }
 
+TEST(Validate, ReducedMomentsNeedDenseRows) {
+  for (const char* moments : {"\"bf16\"", "\"int8\""}) {
+    TrialConfig c = Good("topk");
+    ASSERT_TRUE(SetField(c, "train.moments", moments).ok());
+    EXPECT_TRUE(Validate(c).ok());
+    c.train.beta1 = 0;
+    c.train.rows = "lazy";
+    EXPECT_THAT(Why(c), HasSubstr(absl::StrCat("train.moments: ", c.train.moments,
+                                               ": not with train.rows lazy")));
+    c.train.rows = "deferred";
+    EXPECT_THAT(Why(c), HasSubstr("use f32, or dense rows"));
+  }
+  TrialConfig c = Good("topk");
+  ASSERT_TRUE(SetField(c, "train.moments", "\"fp8\"").ok());
+  EXPECT_THAT(Why(c), HasSubstr("train.moments: unknown 'fp8': use f32, bf16, int8"));
+}
+
 TEST(Validate, DeferredRowsAreRefusedWithTheReason) {
   TrialConfig c = Good();
   c.train.rows = "deferred";

@@ -24,14 +24,28 @@ struct Row {
   T* v;
 };
 
+/// `moments`: room for 2 d values; used where moments are reduced, and then to be given back by
+/// KeepMoments.
 template <class T>
-Row<T> EncoderRow(const RowParameters<T>& p, std::int64_t d, std::int64_t latent) {
-  return {p.w_enc + latent * d, p.w_enc_m + latent * d, p.w_enc_v + latent * d};
+Row<T> EncoderRow(const RowParameters<T>& p, std::int64_t d, std::int64_t latent, T* moments) {
+  T* const w = p.w_enc + latent * d;
+  if (p.reduced == nullptr) return {w, p.w_enc_m + latent * d, p.w_enc_v + latent * d};
+  LoadMoments(*p.reduced, MomentMatrix::kEncoder, latent, moments, moments + d);
+  return {w, moments, moments + d};
 }
 
 template <class T>
-Row<T> DecoderRow(const RowParameters<T>& p, std::int64_t d, std::int64_t latent) {
-  return {p.w_dec + latent * d, p.w_dec_m + latent * d, p.w_dec_v + latent * d};
+Row<T> DecoderRow(const RowParameters<T>& p, std::int64_t d, std::int64_t latent, T* moments) {
+  T* const w = p.w_dec + latent * d;
+  if (p.reduced == nullptr) return {w, p.w_dec_m + latent * d, p.w_dec_v + latent * d};
+  LoadMoments(*p.reduced, MomentMatrix::kDecoder, latent, moments, moments + d);
+  return {w, moments, moments + d};
+}
+
+template <class T>
+void KeepMoments(const RowParameters<T>& p, MomentMatrix matrix, std::int64_t latent,
+                 std::int64_t t, const Row<T>& row) {
+  if (p.reduced != nullptr) StoreMoments(*p.reduced, matrix, latent, t, row.m, row.v);
 }
 
 /// The decoder row's step with g = 0.
@@ -119,9 +133,9 @@ void CatchUpRow(const RowUpdateOptions& options, const Replay& replay, std::int6
   std::int64_t t = p.last_step[latent];
   if (t >= to) return;
   p.last_step[latent] = to;
-  const Row<T> dec = DecoderRow(p, d_out, latent);
+  const Row<T> dec = DecoderRow<T>(p, d_out, latent, nullptr);
   if (options.rows == Rows::kLazy) {
-    const Row<T> enc = EncoderRow(p, d, latent);
+    const Row<T> enc = EncoderRow<T>(p, d, latent, nullptr);
     std::fill(dec.m, dec.m + d_out, T(0));
     std::fill(enc.m, enc.m + d, T(0));
     DecayRow(d_out, options.adam, to - t, dec.v);
@@ -165,6 +179,7 @@ void Check(const RowGradientInput<T>& input, const RowParameters<T>& p,
   SAE_CHECK(input.dense_delta == nullptr || input.x_sum != nullptr);
   SAE_CHECK(options.decoder != DecoderRule::kOnTheFly || p.row_scale != nullptr);
   SAE_CHECK(options.rows == Rows::kDense || p.last_step != nullptr);
+  SAE_CHECK(options.rows == Rows::kDense || p.reduced == nullptr);
   SAE_CHECK(options.rows != Rows::kLazy || options.adam.beta1 == 0);
   SAE_CHECK(options.rows != Rows::kDeferred || options.adam_at != nullptr);
   SAE_CHECK_MSG(options.t >= 1, "step %lld", static_cast<long long>(options.t));
@@ -194,11 +209,13 @@ std::size_t LongestList(const RowGradientInput<T>& input) {
 
 /// Room for whatever falls to a worker, so that how latents are dealt allocates nothing.
 template <class T>
-void Reserve(RowWorkspace<T>* workspace, const RowGradientInput<T>& input, int threads) {
+void Reserve(RowWorkspace<T>* workspace, const RowGradientInput<T>& input, bool reduced,
+             int threads) {
   workspace->workers.resize(static_cast<std::size_t>(threads));
   const std::size_t longest = LongestList(input);
   for (auto& worker : workspace->workers) {
-    worker.rows.resize(static_cast<std::size_t>(input.d + 2 * input.d_out));
+    const std::int64_t moments = reduced ? 2 * std::max(input.d, input.d_out) : 0;
+    worker.rows.resize(static_cast<std::size_t>(input.d + 2 * input.d_out + moments));
     worker.collected = -1;
     for (auto& sources : worker.sources) sources.Reserve(longest);
   }
@@ -345,11 +362,11 @@ struct Update {
       CatchUpRow(options, replay, d, d_out, p, latent, options.t - 1);
       p.last_step[latent] = options.t;
     }
-    const std::int64_t ahead = next < 0 ? 0 : next - latent;
-    const Row<T> enc = EncoderRow(p, d, latent);
-    const Row<T> dec = DecoderRow(p, d_out, latent);
+    const std::int64_t ahead = next < 0 || p.reduced != nullptr ? 0 : next - latent;
+    T* const moments = scratch + d + 2 * d_out;
     T* const row_scale = p.row_scale == nullptr ? nullptr : p.row_scale + latent;
     double norm2 = 0;
+    const Row<T> dec = DecoderRow(p, d_out, latent, moments);
     if (with.dec) {
       DecoderGradient(input, sources, next_sources, p.w_dec, latent, scratch);
       norm2 = StepDecoder(options, d_out, scratch, dec, row_scale,
@@ -357,6 +374,8 @@ struct Update {
     } else if (rows != Rows::kDeferred) {
       AdvanceDecoder(options.decoder, options.adam, d_out, dec, row_scale);
     }
+    KeepMoments(p, MomentMatrix::kDecoder, latent, options.t, dec);
+    const Row<T> enc = EncoderRow(p, d, latent, moments);
     if (with.enc) {
       EncoderGradient(input, sources, next_sources, latent, scratch);
       RowStep<T> step;
@@ -365,6 +384,7 @@ struct Update {
     } else {
       AdvanceEncoder(options.adam, d, enc);
     }
+    KeepMoments(p, MomentMatrix::kEncoder, latent, options.t, enc);
     return norm2;
   }
 };
@@ -438,7 +458,7 @@ double RowGradientSquaredNorm(const RowGradientInput<T>& given, const RowParamet
                               ThreadPool& pool) {
   Check(given, parameters, options);
   const RowGradientInput<T> input = WithoutWhatIsProjectedOut(given, options.decoder);
-  Reserve(workspace, input, pool.size());
+  Reserve(workspace, input, parameters.reduced != nullptr, pool.size());
   Visits<T>(input, true)
       .All(pool, [&](int thread, std::int64_t latent, RowsWithGradient with, std::int64_t next,
                      RowsWithGradient) {
@@ -455,7 +475,7 @@ double RowUpdate(const RowGradientInput<T>& given, const RowUpdateOptions& optio
                  const RowParameters<T>& parameters, RowWorkspace<T>* workspace, ThreadPool& pool) {
   Check(given, parameters, options);
   const RowGradientInput<T> input = WithoutWhatIsProjectedOut(given, options.decoder);
-  Reserve(workspace, input, pool.size());
+  Reserve(workspace, input, parameters.reduced != nullptr, pool.size());
   // Rows with a gradient are current as a rule: constants of other steps are made when asked for.
   const Replay replay(options, options.t, options.t - 1);
   const Update<T> update{input, options, parameters, replay};
@@ -475,7 +495,7 @@ void CatchUp(const std::int32_t* latents, std::int64_t count, std::int64_t d, st
              const RowUpdateOptions& options, const RowParameters<T>& parameters,
              ThreadPool& pool) {
   if (options.rows == Rows::kDense) return;
-  SAE_CHECK(parameters.last_step != nullptr);
+  SAE_CHECK(parameters.last_step != nullptr && parameters.reduced == nullptr);
   SAE_CHECK(options.rows != Rows::kLazy || options.adam.beta1 == 0);
   SAE_CHECK(options.rows != Rows::kDeferred || options.adam_at != nullptr);
   const Replay replay(options, FirstStepToReplay(parameters.last_step, latents, count, options.t),

@@ -24,6 +24,7 @@
 
 #include "sae/base/parallel.h"
 #include "sae/kernels/codes.h"
+#include "sae/kernels/moment_rows.h"
 #include "sae/kernels/row_ops.h"
 
 namespace sae::kernels {
@@ -77,6 +78,8 @@ struct RowParameters {
   T* w_dec_v = nullptr;
   T* row_scale = nullptr;  ///< latents, kOnTheFly: 1 / |v_i|, read for the gradient, then rewritten
   std::int64_t* last_step = nullptr;  ///< latents, kLazy and kDeferred: 0 before the first step
+  /// Moments in fewer bits, in place of the four above; with kDense only. Borrowed.
+  const ReducedMoments* reduced = nullptr;
 };
 
 struct RowUpdateOptions {
@@ -111,7 +114,7 @@ struct RowWorkspace {
     }
   };
   struct Worker {
-    std::vector<T> rows;          ///< 2 d_out + d
+    std::vector<T> rows;          ///< 2 d_out + d, and m and v of a row where they are reduced
     Sources sources[2];           ///< of the latent at hand and of the next one
     std::int64_t collected = -1;  ///< the next one
   };

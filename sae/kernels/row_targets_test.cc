@@ -176,5 +176,49 @@ TYPED_TEST(RowTargets, EveryWidthOfVectorGivesTheSameBits) {
   }
 }
 
+// Rows of reduced moments hold what the loops of moment_format.h make, on every target.
+TYPED_TEST(RowTargets, ReducedMomentsAreThoseOfTheFormat) {
+  using T = TypeParam;
+  for (const std::int64_t d : kWidths) {
+    const auto m = testing::Normal<T>(3, d);
+    auto v = testing::Normal<T>(4, d);
+    for (T& value : v) value *= value * static_cast<T>(1e-9);
+    std::vector<float> m32(m.begin(), m.end()), v32(v.begin(), v.end());
+    const auto size = static_cast<std::size_t>(d);
+    const auto blocks = static_cast<std::size_t>(MomentBlocks(d));
+    for (const MomentRounding rounding : {MomentRounding::kStochastic, MomentRounding::kNearest}) {
+      const RoundingKey key = RoundingKeyOf(5, 17, 3, MomentMatrix::kDecoder);
+      std::vector<std::uint16_t> want16(size), have16(size), other16(size);
+      std::vector<std::uint8_t> want8(size), have8(size), other8(size);
+      std::vector<float> want_scale(blocks), have_scale(blocks), other_scale(blocks);
+      EncodeBf16Row(0, d, v32.data(), key, Moment::kSecond, rounding, want16.data());
+      Encode8Row(0, d, m32.data(), key, Moment::kFirst, rounding, want8.data(), want_scale.data());
+      OnEachTarget([&](std::int64_t, bool) {
+        ReducedMoments moments;
+        moments.rounding = rounding;
+        moments.seed = 5;
+        moments.global_id = [](std::int64_t latent) { return latent + 3; };
+        moments.decoder = {d, other16.data(), have16.data(), nullptr, nullptr};
+        StoreMoments(moments, MomentMatrix::kDecoder, 0, 17, m.data(), v.data());
+        EXPECT_EQ(have16, want16) << d;
+        std::vector<T> m_back(size), v_back(size);
+        LoadMoments(moments, MomentMatrix::kDecoder, 0, m_back.data(), v_back.data());
+        for (std::size_t j = 0; j < size; ++j)
+          EXPECT_EQ(v_back[j], static_cast<T>(DecodeBf16(want16[j])));
+        moments.format = MomentFormat::kInt8;
+        moments.decoder = {d, have8.data(), other8.data(), have_scale.data(), other_scale.data()};
+        StoreMoments(moments, MomentMatrix::kDecoder, 0, 17, m.data(), v.data());
+        EXPECT_EQ(have8, want8) << d;
+        EXPECT_EQ(have_scale, want_scale) << d;
+        LoadMoments(moments, MomentMatrix::kDecoder, 0, m_back.data(), v_back.data());
+        for (std::size_t j = 0; j < size; ++j) {
+          EXPECT_EQ(m_back[j], static_cast<T>(Decode8(want8[j], want_scale[j / kMomentBlock],
+                                                      Moment::kFirst)));
+        }
+      });
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sae::kernels

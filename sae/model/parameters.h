@@ -20,6 +20,7 @@ struct ParameterShape {
   bool gated = false;      ///< b_mag, r_mag
   bool threshold = false;  ///< threshold
   bool skip = false;       ///< w_skip
+  bool matrices = true;    ///< w_enc, w_dec: not of moments that lie elsewhere
 };
 
 ParameterShape ShapeOf(const Options& options, const LatentShard& shard, std::int64_t d,

@@ -33,7 +33,7 @@ TEST(UpdateFromDense, MatchesTheReferenceOverFiveSteps) {
     const ReferenceParameters gradient = ReferenceReluL1(g.p, g.x, 0.3).gradient;
     Parameters<double> dense = From(gradient);
     const kernels::Adam adam = kernels::Adam::At(t, 1e-2, 0.9, 0.999, 1e-8);
-    UpdateFromDense(adam, true, dense.w_enc.data(), dense.w_dec.data(), p, moments, pool);
+    UpdateFromDense(adam, t, true, dense.w_enc.data(), dense.w_dec.data(), p, moments, pool);
     UpdateVector(adam, 1, p.b_enc, moments.m.b_enc, moments.v.b_enc, dense.b_enc.data(), pool);
     UpdateVector(adam, 1, p.b_dec, moments.m.b_dec, moments.v.b_dec, dense.b_dec.data(), pool);
     ReferenceUpdate(g.p, gradient, m, v, {1e-2, 0.9, 0.999, 1e-8}, t);
@@ -58,7 +58,7 @@ TEST(UpdateFromDense, KeepsDecoderRowsOnTheSphere) {
   Random random(5);
   for (std::int64_t t = 1; t <= 4; ++t) {
     for (float& x : gradient.w_dec) x = static_cast<float>(random.Normal());
-    UpdateFromDense(kernels::Adam::At(t, 0.05, 0.9, 0.999, 1e-8), true, gradient.w_enc.data(),
+    UpdateFromDense(kernels::Adam::At(t, 0.05, 0.9, 0.999, 1e-8), t, true, gradient.w_enc.data(),
                     gradient.w_dec.data(), p, moments, pool);
     for (std::int64_t i = 0; i < n; ++i) {
       EXPECT_NEAR(std::sqrt(kernels::SumOfSquares(d, p.w_dec.data() + i * d)), 1, 2e-7);
@@ -72,7 +72,7 @@ TEST(UpdateFromDense, FirstStepMovesByTheLearningRateTimesTheSign) {
   gradient.w_enc = {2.0, -0.5, 1e-3};
   Moments<double> moments({1, 3, 3});
   ThreadPool pool(1);
-  UpdateFromDense(kernels::Adam::At(1, 0.1, 0.9, 0.999, 1e-12), true, gradient.w_enc.data(),
+  UpdateFromDense(kernels::Adam::At(1, 0.1, 0.9, 0.999, 1e-12), 1, true, gradient.w_enc.data(),
                   gradient.w_dec.data(), p, moments, pool);
   EXPECT_NEAR(p.w_enc[0], -0.1, 1e-8);
   EXPECT_NEAR(p.w_enc[1], 0.1, 1e-8);

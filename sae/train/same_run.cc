@@ -46,6 +46,11 @@ absl::Status CheckSameRun(const checkpoint::Manifest& manifest, const TrainerOpt
     return refuse(absl::StrCat("is of architecture ", was.architecture, ", not ", is.architecture));
   }
   if (was.latents != is.latents) return refuse(absl::StrCat("has ", was.latents, " latents, not ", is.latents));
+  const std::string& kept = manifest.info.config.train.moments;
+  if (kept != options.config.train.moments) {
+    return refuse(absl::StrCat("has moments kept as ", kept, ", not ", options.config.train.moments,
+                               ": set train.moments ", kept, " to go on with it, or start anew"));
+  }
   if (manifest.info.store_hash != options.store_hash) {
     return refuse(absl::StrCat("was trained on store ", manifest.info.store, " (", manifest.info.store_hash,
                                "), not on ", options.store, " (", options.store_hash, ")"));

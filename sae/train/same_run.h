@@ -11,7 +11,8 @@
 
 namespace sae::train {
 
-/// INVALID_ARGUMENT, with the remedy, for another width, store, architecture or dictionary size.
+/// INVALID_ARGUMENT, with the remedy, for another width, store, architecture, dictionary size or format of
+/// moments.
 [[nodiscard]] absl::Status CheckSameRun(const checkpoint::Manifest& manifest, const TrainerOptions& options,
                                         std::int64_t d);
 

@@ -92,6 +92,7 @@ TEST(TrainerResume, ACheckpointOfAnotherRunIsRefused) {
   EXPECT_NE(refused([](auto& o) { o.config.sae.latents = 24; }).find("has 12 latents, not 24"), std::string::npos);
   EXPECT_NE(refused([](auto& o) { o.config.sae.architecture = "relu_l1"; }).find("of architecture topk, not relu_l1"),
             std::string::npos);
+  EXPECT_NE(refused([](auto& o) { o.config.train.moments = "int8"; }).find("set train.moments f32"), std::string::npos);
 }
 
 TEST(TrainerResume, ChangedSettingsAreNamed) {

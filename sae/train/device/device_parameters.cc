@@ -13,6 +13,8 @@ using model::StateTensor;
 
 constexpr const char* kM = ".adam_m";
 constexpr const char* kV = ".adam_v";
+constexpr const char* kMScales = ".adam_m_scale";
+constexpr const char* kVScales = ".adam_v_scale";
 constexpr const char* kEma = ".ema";
 
 const StateTensor* FindTensor(const model::State& state, const std::string& name) {
@@ -50,6 +52,11 @@ absl::Status CreateMatrix(DeviceRuntime& runtime, const model::State& state,
                                           : MomentFormat::kInt8;
   SAE_RETURN_IF_ERROR(out->m.Create(runtime, Bytes(*m), "first moments"));
   SAE_RETURN_IF_ERROR(out->v.Create(runtime, Bytes(*m), "second moments"));
+  if (out->format == MomentFormat::kInt8) {
+    SAE_ASSIGN_OR_RETURN(const StateTensor* scales, Need(state, name + kMScales));
+    SAE_RETURN_IF_ERROR(out->m_scales.Create(runtime, Elements(*scales), "scales of moments"));
+    SAE_RETURN_IF_ERROR(out->v_scales.Create(runtime, Elements(*scales), "scales of moments"));
+  }
   if (FindTensor(state, name + kEma) != nullptr) {
     SAE_RETURN_IF_ERROR(out->ema.Create(runtime, out->rows * out->d, "mean weights"));
   }
@@ -136,6 +143,12 @@ absl::Status DeviceParameters::Transfer(const model::State& state, Way way, void
     SAE_RETURN_IF_ERROR(Copy(*m, matrix->m.data(), matrix->m.bytes(), way, stream));
     SAE_ASSIGN_OR_RETURN(const StateTensor* v, Need(state, matrix->name + kV));
     SAE_RETURN_IF_ERROR(Copy(*v, matrix->v.data(), matrix->v.bytes(), way, stream));
+    if (matrix->format == kernels::device::MomentFormat::kInt8) {
+      SAE_ASSIGN_OR_RETURN(const StateTensor* ms, Need(state, matrix->name + kMScales));
+      SAE_RETURN_IF_ERROR(Copy(*ms, matrix->m_scales.data(), matrix->m_scales.bytes(), way, stream));
+      SAE_ASSIGN_OR_RETURN(const StateTensor* vs, Need(state, matrix->name + kVScales));
+      SAE_RETURN_IF_ERROR(Copy(*vs, matrix->v_scales.data(), matrix->v_scales.bytes(), way, stream));
+    }
     if (matrix->ema.count() == 0) continue;
     SAE_ASSIGN_OR_RETURN(const StateTensor* ema, Need(state, matrix->name + kEma));
     SAE_RETURN_IF_ERROR(Copy(*ema, matrix->ema.data(), matrix->ema.bytes(), way, stream));

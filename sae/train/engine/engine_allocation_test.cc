@@ -129,6 +129,15 @@ TEST(EngineAllocationSharded, StepsInPlace) {
   }
 }
 
+TEST(EngineAllocationMoments, StepsInPlace) {
+  for (const char* moments : {"bf16", "int8"}) {
+    const auto reduced = [=](auto& c) { c.train.moments = moments; };
+    EXPECT_EQ(AllocationsOfLaterSteps({"", Ranked("topk", 8, reduced)}, "fixed", 2), 0);
+    EXPECT_EQ(AllocationsOfLaterSteps({"", Penalised("relu_l1", reduced)}, "fast", 2), 0);
+    EXPECT_EQ(AllocationsOfLaterSteps({"", Penalised("relu_l1", reduced)}, "fast", 0), 0);
+  }
+}
+
 constexpr std::int64_t kWidth = 64;
 constexpr std::int64_t kBatch = 1024;
 constexpr std::int64_t kL0 = 32;

@@ -1,12 +1,13 @@
 // The float64 engine of every architecture and option, at 1, 2 and 4 ranks and under both
-// reductions, against the plain dense formulas: losses, parameters and moments over several steps.
+// reductions, with moments in every format, against the plain dense formulas: losses, parameters and
+// moments over several steps.
 #include <cmath>
 #include <functional>
 
 #include "gtest/gtest.h"
 
 #include "sae/base/mutex.h"
-#include "sae/train/engine/engine_testing.h"
+#include "sae/train/engine/engine_testing_moments.h"
 
 namespace sae::train {
 namespace {
@@ -139,13 +140,14 @@ struct Case {
   std::vector<double> x, y;  // scaled
 };
 
-Case MakeCase(const Variant& variant, int ranks, bool fixed) {
+Case MakeCase(const Variant& variant, int ranks, bool fixed, const char* moments) {
   Case c;
   c.config = testing::TopKConfig(kLatents, 0, kBatch, ranks);
   c.config.train.lr_decay_fraction = 0;
   c.config.train.lr = kLr;
   c.config.train.beta1 = 0.9;
   if (fixed) c.config.train.reduction = "fixed";
+  c.config.train.moments = moments;
   variant.set(c.config);
   c.config.sae.dead_after_tokens = 1000;
   c.config = config::Resolve(c.config, kWidth);
@@ -252,6 +254,7 @@ model::ReferenceState Walk(const Case& c, std::vector<double>* losses) {
     const auto r = model::ReferenceForwardBackward(s.p, c.x, c.y, o);
     losses->push_back(r.loss);
     model::ReferenceUpdate(s, r.gradient, u);
+    testing::RoundMoments(c.config, step + 1, &s.m, &s.v);
   }
   return s;
 }
@@ -267,6 +270,7 @@ Outcome RunSteps(const Case& c, std::int64_t d_out) {
   SavedState start = testing::StateOf(c.p, kScale, kVariance, c.since, 0,
                                       c.options.threshold == model::ThresholdParameter::kLog);
   start.doubles["bandwidth"] = kBandwidth;
+  testing::AddScales(kLatents, kWidth, d_out, &start);
   start.integers["p_anneal_step"] = 500;  // the next update is due at 600 of 1000
   start.integers["p_anneal_updates"] = kAnnealed;
   start.doubles["p_anneal_factor"] = 1;
@@ -289,6 +293,7 @@ Outcome RunSteps(const Case& c, std::int64_t d_out) {
         return absl::OkStatus();
       });
   EXPECT_TRUE(status.ok()) << status;
+  testing::ReadMoments(c.config.train.moments, kLatents, &out.state);
   return out;
 }
 
@@ -313,13 +318,13 @@ void ExpectParameters(const SavedState& state, const model::ReferenceParameters&
   ExpectNear(state, "W_skip" + suffix, p.w_skip, tolerance);
 }
 
-using Parameter = std::tuple<Variant, int, bool>;
+using Parameter = std::tuple<Variant, int, bool, const char*>;
 class EngineArchitectures : public ::testing::TestWithParam<Parameter> {};
 
 // Property 12: latent shards give the single device's step, for every architecture.
 TEST_P(EngineArchitectures, StepsMatchTheReference) {
-  const auto& [variant, ranks, fixed] = GetParam();
-  const Case c = MakeCase(variant, ranks, fixed);
+  const auto& [variant, ranks, fixed, moments] = GetParam();
+  const Case c = MakeCase(variant, ranks, fixed, moments);
   std::vector<double> losses;
   const model::ReferenceState want = Walk(c, &losses);
   const Outcome out = RunSteps(c, c.p.out());
@@ -327,6 +332,7 @@ TEST_P(EngineArchitectures, StepsMatchTheReference) {
   for (std::size_t t = 0; t < losses.size(); ++t) EXPECT_NEAR(out.losses[t], losses[t], 1e-11) << t;
   ExpectParameters(out.state, want.p, 1e-10, "");
   ExpectParameters(out.state, want.m, 1e-11, ".adam_m");
+  ExpectParameters(out.state, want.v, 1e-11, ".adam_v");
   if (c.config.train.ema > 0) ExpectParameters(out.state, want.ema, 1e-10, ".ema");
   std::vector<double> theta = want.p.threshold;
   const bool log = c.options.threshold == model::ThresholdParameter::kLog;
@@ -336,14 +342,21 @@ TEST_P(EngineArchitectures, StepsMatchTheReference) {
   ExpectNear(out.state, log ? "log_threshold" : "threshold", theta, 1e-10);
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    All, EngineArchitectures,
-    ::testing::Combine(::testing::ValuesIn(Variants()), ::testing::Values(1, 2, 4),
-                       ::testing::Bool()),
-    [](const ::testing::TestParamInfo<Parameter>& test) {
-      return absl::StrCat(std::get<0>(test.param).name, "_", std::get<1>(test.param),
-                          std::get<2>(test.param) ? "_fixed" : "_fast");
-    });
+std::string NameOf(const ::testing::TestParamInfo<Parameter>& test) {
+  return absl::StrCat(std::get<0>(test.param).name, "_", std::get<1>(test.param),
+                      std::get<2>(test.param) ? "_fixed_" : "_fast_", std::get<3>(test.param));
+}
+
+INSTANTIATE_TEST_SUITE_P(All, EngineArchitectures,
+                         ::testing::Combine(::testing::ValuesIn(Variants()),
+                                            ::testing::Values(1, 2, 4), ::testing::Bool(),
+                                            ::testing::Values("f32")),
+                         NameOf);
+INSTANTIATE_TEST_SUITE_P(Moments, EngineArchitectures,
+                         ::testing::Combine(::testing::ValuesIn(Variants()),
+                                            ::testing::Values(1, 4), ::testing::Values(true),
+                                            ::testing::Values("bf16", "int8")),
+                         NameOf);
 
 }  // namespace
 }  // namespace sae::train

@@ -99,13 +99,17 @@ void Resampler<T>::Renew(std::int64_t latent, const T* x, T scale, double encode
   const auto clear = [&](model::Parameters<T>& q) {
     if (latent < owned.first || latent >= owned.last) return;
     const std::int64_t i = latent - owned.first;
-    std::fill_n(q.w_dec.begin() + i * d, d, T(0));
-    std::fill_n(q.w_enc.begin() + i * d, d, T(0));
+    if (moments->reduced == nullptr) {
+      std::fill_n(q.w_dec.begin() + i * d, d, T(0));
+      std::fill_n(q.w_enc.begin() + i * d, d, T(0));
+    }
     q.b_enc[Size(i)] = 0;
     if (!q.b_mag.empty()) q.b_mag[Size(i)] = q.r_mag[Size(i)] = 0;
   };
   clear(moments->m);
   clear(moments->v);
+  if (moments->reduced != nullptr && latent >= owned.first && latent < owned.last)
+    moments->reduced->ClearRow(latent - owned.first);
   p->b_enc[Size(latent)] = 0;
   if (!p->b_mag.empty()) p->b_mag[Size(latent)] = p->r_mag[Size(latent)] = 0;
 }

@@ -41,7 +41,10 @@ SaeEngine<T>::SaeEngine(const Context& context, std::unique_ptr<Mesh> mesh)
       schedule_(optim::ScheduleOf(context.config)),
       dense_density_(config::DenseDensity(context.config)),
       parameters_(Shape(context)),
-      moments_(OwnedShape(context)),
+      moments_(OwnedShape(context),
+               {optim::MomentFormatOf(context.config.train.moments),
+                static_cast<std::uint64_t>(context.config.train.seed),
+                [this](std::int64_t own) { return context_.shard.Global(context_.Owned().first + own); }}),
       since_fired_(Size(context.shard.count), 0),
       last_active_(batch_size_ * context.shard.latents / 2),
       batch_(context_),
@@ -123,6 +126,7 @@ model::State SaeEngine<T>::state() {
   add("", parameters_);
   add(".adam_m", moments_.m);
   add(".adam_v", moments_.v);
+  if (moments_.reduced != nullptr) moments_.reduced->AddState(&s);
   s.scalars = {{"step", &step_},
                {"tokens", &tokens_},
                {"last_active", &last_active_},

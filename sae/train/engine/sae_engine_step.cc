@@ -347,7 +347,7 @@ absl::Status SaeEngine<T>::DenseStep() {
                          context_.pool);
     } else {
       optim::UpdateFromDense(
-          AdamAt(step_ + 1), context_.options.decoder == model::DecoderMode::kUnit,
+          AdamAt(step_ + 1), step_ + 1, context_.options.decoder == model::DecoderMode::kUnit,
           dense_->w_enc_gradient(), dense_->w_dec_gradient(), parameters_, moments_, context_.pool);
     }
   }
