@@ -39,6 +39,8 @@ if(SAE_WITH_CUDA)
   # device code is C++17 by rule and its headers are C++17-clean.
   set(CMAKE_CUDA_STANDARD 17)
   set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  # One runtime in a process: the C++ side links CUDA::cudart, which is the shared one.
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 90a-real)
   endif()

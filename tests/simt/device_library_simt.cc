@@ -23,8 +23,8 @@ void DestroyDeviceLibrary(DeviceLibrary* library) { delete library; }
 namespace {
 
 // sum[j] = fma(a, b[j], sum[j])
-__attribute__((target("avx2,fma"), optimize("O3"))) void AddRowFma(std::int64_t n, float a,
-                                                                   const float* b, float* sum) {
+__attribute__((target("avx2,fma"))) void AddRowFma(std::int64_t n, float a, const float* b,
+                                                   float* sum) {
   for (std::int64_t j = 0; j < n; ++j) sum[j] = __builtin_fmaf(a, b[j], sum[j]);
 }
 void AddRow(std::int64_t n, float a, const float* b, float* sum) {
