@@ -88,12 +88,14 @@ finish() {
   exit $failed
 }
 
+when_late=FAILED  # what a part is that the time did not suffice for
+
 # Runs a command with a limit in seconds, cut to what is left of the whole; its output goes to a file as well.
 timed() {  # NAME LIMIT COMMAND...
   local name=$1 limit=$2 start=$SECONDS left=$((deadline - SECONDS)) code
   shift 2
   if [ $left -lt 10 ]; then
-    row "$name" FAILED 0 "not run: the time for the whole was used up"
+    row "$name" "$when_late" 0 "not run: the time for the whole was used up"
     return 1
   fi
   if [ "$limit" -gt $left ]; then limit=$left; fi
@@ -164,17 +166,21 @@ if [ -z "$gpu" ]; then
   row gpu FAILED 0 "no GPU was found: every test above was skipped, nothing was measured"
   finish
 fi
+for bench in "$build"/bin/*_gpu_bench; do
+  [ -x "$bench" ] && timed "$(basename "$bench")" 60 "$bench"
+done
 if [ -n "$sanitizer" ]; then
+  only_ours=()  # not the libraries' kernels
+  "$sanitizer" --help 2>/dev/null | grep -q -- --kernel-regex && only_ours=(--kernel-regex kns=Kernel)
+  when_late=skipped
   for tool in memcheck racecheck synccheck; do
-    for test in "$build"/bin/*_gpu_test; do
-      timed "${tool}_$(basename "$test")" 60 "$sanitizer" --tool $tool --error-exitcode 9 --kernel-regex kns=Kernel "$test" --gtest_brief=1
+    for test in "$build"/bin/{kernels,runtime,device_*}_gpu_test; do
+      timed "${tool}_$(basename "$test")" 60 "$sanitizer" --tool $tool --error-exitcode 9 "${only_ours[@]}" \
+        "$test" --gtest_brief=1
     done
   done
 else
   row compute-sanitizer absent 0 "not installed on this machine"
 fi
-for bench in "$build"/bin/*_gpu_bench; do
-  [ -x "$bench" ] && timed "$(basename "$bench")" 60 "$bench"
-done
 row gpu passed 0 "$gpu"
 finish
