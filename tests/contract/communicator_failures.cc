@@ -182,19 +182,24 @@ absl::Status AbortBeforeASplit(Communicator& c) {
 void AppendFailures(std::vector<Case>& cases) {
   const absl::Duration soon = absl::Milliseconds(300);
   const absl::Duration late = absl::Seconds(60);
+  const auto add = [&](const char* name, int min_ranks, absl::Duration deadline, auto run) {
+    cases.push_back({name, min_ranks, deadline, run});
+    cases.back().ends_group = true;
+  };
   cases.push_back({"RefusesBadArguments", 1, late, RefusesBadArguments});
-  cases.push_back({"MismatchIsRefused", 2, soon, MismatchIsRefused, false, true});
-  cases.push_back({"MissingRankIsNamed", 2, soon, MissingRankIsNamed});
-  cases.push_back({"MissingRankOfAGatherIsNamed", 2, soon, MissingRankOfAGatherIsNamed});
-  cases.push_back({"MissingRootIsNamed", 2, soon, MissingRootIsNamed});
-  cases.push_back({"RankThatLeavesIsNamed", 2, soon, RankThatLeavesIsNamed});
-  cases.push_back({"MissingRankOfASplitIsNamed", 2, soon, MissingRankOfASplitIsNamed});
-  cases.push_back({"AbortUnblocksAndSticks", 1, late, AbortUnblocksAndSticks});
-  cases.push_back({"AbortFromAnotherThread", 1, late, AbortFromAnotherThread});
-  cases.push_back({"AbortFreesTheOwnCall", 2, late, AbortFreesTheOwnCall});
-  cases.push_back({"AbortReachesParts", 2, late, AbortReachesParts});
   cases.push_back({"AbortOfAPartLeavesTheWhole", 1, late, AbortOfAPartLeavesTheWhole});
-  cases.push_back({"AbortBeforeASplit", 1, late, AbortBeforeASplit});
+  add("MismatchIsRefused", 2, soon, MismatchIsRefused);
+  cases.back().needs_mismatch = true;
+  add("MissingRankIsNamed", 2, soon, MissingRankIsNamed);
+  add("MissingRankOfAGatherIsNamed", 2, soon, MissingRankOfAGatherIsNamed);
+  add("MissingRootIsNamed", 2, soon, MissingRootIsNamed);
+  add("RankThatLeavesIsNamed", 2, soon, RankThatLeavesIsNamed);
+  add("MissingRankOfASplitIsNamed", 2, soon, MissingRankOfASplitIsNamed);
+  add("AbortUnblocksAndSticks", 1, late, AbortUnblocksAndSticks);
+  add("AbortFromAnotherThread", 1, late, AbortFromAnotherThread);
+  add("AbortFreesTheOwnCall", 2, late, AbortFreesTheOwnCall);
+  add("AbortReachesParts", 2, late, AbortReachesParts);
+  add("AbortBeforeASplit", 1, late, AbortBeforeASplit);
 }
 
 }  // namespace sae::comm::contract

@@ -29,6 +29,7 @@ struct Case {
   std::function<absl::Status(Communicator&)> run;
   bool needs_rank_order = false;
   bool needs_mismatch = false;
+  bool ends_group = false;  ///< the group is of no use afterwards
 };
 
 /// In a fixed order, so that ranks in different processes agree on it.
