@@ -54,6 +54,10 @@ class SaeEngine final : public Engine<T> {
   model::State state() override;
   absl::Status StateLoaded() override;
   void set_dense_density(double density) override { dense_density_ = density; }
+  /// For comparisons, with `train.moments` other than f32: training rounds stochastically.
+  void set_moment_rounding(kernels::MomentRounding rounding) {
+    moments_.reduced->set_rounding(rounding);
+  }
   void JoinGang(EngineGang* gang) override;
 
  private:
