@@ -198,7 +198,7 @@ absl::Status NcclGroup::Heard(bool now) {
 
 absl::Status NcclGroup::Check() {
   absl::Status status = Heard(true);
-  return status.ok() ? status : Fail(std::move(status));
+  return status.ok() ? status : Record(std::move(status));
 }
 
 absl::Status NcclGroup::CheckBefore() {
@@ -207,13 +207,18 @@ absl::Status NcclGroup::CheckBefore() {
   return absl::AbortedError(Message(Fail(std::move(status))));
 }
 
-absl::Status NcclGroup::Fail(absl::Status status) {
+absl::Status NcclGroup::Record(absl::Status status) {
   {
     MutexLock lock(state_);
     if (failed_.ok()) failed_ = std::move(status);
     status = failed_;
   }
   Kill();
+  return status;
+}
+
+absl::Status NcclGroup::Fail(absl::Status status) {
+  status = Record(std::move(status));
   Join();
   return status;
 }

@@ -49,7 +49,11 @@ class NcclGroup {
   ncclResult_t AsyncError();
   absl::Status TimedOut(const char* operation, absl::Duration deadline);
   absl::Status Failed(const char* operation, ncclResult_t result);
-  /// Keeps `status` when it is the first, frees what waits on the device, and returns the first.
+  /// Keeps `status` when it is the first, aborts NCCL's communicator, and returns the first. From
+  /// any thread.
+  absl::Status Record(absl::Status status);
+  /// The same, and waits for the stream: from the thread that calls operations, whose the stream
+  /// is.
   absl::Status Fail(absl::Status status);
   void Kill();
   void Join();
