@@ -240,13 +240,14 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
     spec.search_seed = proto.search().random().seed();
   }
   spec.max_concurrent = proto.max_concurrent();
+  spec.pack = proto.pack();
   return spec;
 }
 
 saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   // The binding lists every field: one more in the struct stops the build here.
   const auto& [name, store, store_hash, store_d, store_target_d, trial, parameters, metric,
-               minimize, constraints, search, max_trials, search_seed, max_concurrent] = spec;
+               minimize, constraints, search, max_trials, search_seed, max_concurrent, pack] = spec;
   saeloom::v1::SweepSpec proto;
   proto.set_name(name);
   proto.set_store(store);
@@ -270,6 +271,7 @@ saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
     proto.mutable_search()->mutable_grid();
   }
   proto.set_max_concurrent(max_concurrent);
+  proto.set_pack(pack);
   return proto;
 }
 

@@ -81,7 +81,7 @@ TEST(SweepConvert, SweepSpecHasTheFieldsThatToProtoWrites) {
   for (int i = 0; i < d->field_count(); ++i) names.insert(d->field(i)->name());
   EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d",
                                           "store_target_d", "trial", "parameters", "objective",
-                                          "search", "max_concurrent"}));
+                                          "search", "max_concurrent", "pack"}));
 }
 
 TEST(SweepConvert, TrialRoundTripKeepsEveryField) {
@@ -129,6 +129,7 @@ config::SweepSpec Full() {
   s.max_trials = 12;
   s.search_seed = 7;
   s.max_concurrent = 3;
+  s.pack = 4;
   return s;
 }
 

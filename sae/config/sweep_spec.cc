@@ -85,7 +85,7 @@ class Parser {
   SweepSpec Run(const json& root) {
     Keys(root, "",
          {"apiVersion", "name", "store", "trial", "parameters", "objective", "search",
-          "maxConcurrent", "harvest"});
+          "maxConcurrent", "pack", "harvest"});
     if (!root.contains("apiVersion")) {
       problems_.Add("apiVersion: missing: write apiVersion: saeloom/v1");
     } else if (root["apiVersion"] != "saeloom/v1") {
@@ -104,6 +104,7 @@ class Parser {
     if (root.contains("objective")) Objective(root["objective"]);
     if (root.contains("search")) Search(root["search"]);
     Integer(root, "maxConcurrent", "maxConcurrent", spec_.max_concurrent);
+    if (root.contains("pack")) Pack(root["pack"]);
     return std::move(spec_);
   }
 
@@ -150,6 +151,19 @@ class Parser {
       out = static_cast<std::int64_t>(v.get<double>());
     } else {
       problems_.Add(where, ": ", Dump(v), " is not a whole number");
+    }
+  }
+
+  // YAML reads `off` as a word or as false.
+  void Pack(const json& j) {
+    if (j == "auto") {
+      spec_.pack = 0;
+    } else if (j == "off" || j == false) {
+      spec_.pack = 1;
+    } else if (j.is_number_integer() && j.get<std::int64_t>() >= 1) {
+      spec_.pack = j.get<std::int64_t>();
+    } else {
+      problems_.Add("pack: ", Dump(j), " is not auto, off, or a number of trials from 1 on");
     }
   }
 
@@ -636,6 +650,11 @@ std::string ToJson(const SweepSpec& spec) {
   if (spec.search == "random")
     root["search"]["random"] = {{"maxTrials", spec.max_trials}, {"seed", spec.search_seed}};
   root["maxConcurrent"] = spec.max_concurrent;
+  if (spec.pack == 1) {
+    root["pack"] = "off";
+  } else if (spec.pack != 0) {
+    root["pack"] = spec.pack;
+  }
   return root.dump(2, ' ', false, json::error_handler_t::replace);
 }
 
@@ -656,6 +675,8 @@ absl::Status Validate(const SweepSpec& spec) {
     problems.Add("store.target_d: ", spec.store_target_d, " is negative");
   if (spec.max_concurrent < 0)
     problems.Add("maxConcurrent: ", spec.max_concurrent, " is negative: 0 means as many as fit");
+  if (spec.pack < 0 || spec.pack > kMostPacked)
+    problems.Add("pack: ", spec.pack, " is not in [0, ", kMostPacked, "]: 0 = auto, 1 = off");
   CheckMetric(spec.objective_metric, "objective.metric", problems);
   for (std::size_t i = 0; i < spec.constraints.size(); ++i) {
     const Constraint& c = spec.constraints[i];

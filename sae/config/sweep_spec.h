@@ -47,7 +47,13 @@ struct SweepSpec {
   std::int64_t max_trials = 0;      ///< random: how many
   std::int64_t search_seed = 0;     ///< random
   std::int64_t max_concurrent = 0;  ///< 0 = as many as fit
+  /// Trials of a gang that share one stream: 0 = auto, when they outnumber the slots and memory
+  /// allows it; 1 = off; N = up to N.
+  std::int64_t pack = 0;
 };
+
+/// What `pack` may be at most.
+inline constexpr std::int64_t kMostPacked = 64;
 
 /// One point of a sweep.
 struct TrialPoint {
@@ -66,7 +72,7 @@ std::string ToText(const TrialPoint& point);
 
 /// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list
 /// of maps), objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}},
-/// maxConcurrent. An axis is {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}.
+/// maxConcurrent, pack (auto | off | N). An axis is {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}.
 /// Unknown keys are errors that name the nearest known one. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
 /// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash, store_d and store_target_d

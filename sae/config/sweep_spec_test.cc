@@ -83,6 +83,7 @@ TEST(SweepSpec, JsonRoundTripOfEveryField) {
   s.max_trials = 5;
   s.search_seed = 9;
   s.max_concurrent = 3;
+  s.pack = 4;
   const auto back = ParseSweepSpec(ToJson(s));
   ASSERT_TRUE(back.ok()) << back.status();
   EXPECT_EQ(ToJson(*back), ToJson(s));

@@ -26,7 +26,10 @@ std::vector<std::pair<const char*, std::string>> Shared(const config::RunConfig&
           {"trial.train.data_seed", absl::StrCat(c.trial.train.data_seed)},
           {"trial.train.batch", absl::StrCat(c.trial.train.batch)},
           {"trial.sae.transcoder", c.trial.sae.transcoder ? "true" : "false"},
-          {"run.threads", absl::StrCat(c.run.threads)}};
+          {"run.threads", absl::StrCat(c.run.threads)},
+          {"run.device", c.run.device},
+          // On each rank they take the same part of a batch.
+          {"replicas", absl::StrCat(*config::Resolve(c.trial, 1).train.replicas)}};
 }
 
 }  // namespace

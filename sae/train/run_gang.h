@@ -18,7 +18,8 @@ struct GangTrial {
 };
 
 /// INVALID_ARGUMENT naming the trial, the field and both values where they cannot share a stream: store,
-/// run.store_hash, ranks, train.data_seed, train.batch, sae.transcoder, run.threads must be equal; run.directory
+/// run.store_hash, ranks, train.data_seed, train.batch, sae.transcoder, run.threads, run.device and the resolved
+/// train.replicas must be equal; run.directory
 /// and the folder of checkpoints must not be.
 [[nodiscard]] absl::Status CheckGang(std::span<const config::RunConfig> configs);
 

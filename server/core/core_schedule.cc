@@ -16,6 +16,14 @@ const AttemptRecord* CheckpointHome(const TrialRecord& trial) {
   return trial.checkpoints.empty() ? nullptr : trial.attempt(trial.checkpoints.back().attempt);
 }
 
+/// Its gang ended badly and it may be why: the next attempt shows it, without harm to others.
+bool DiedInAGang(const TrialRecord& trial) {
+  if (trial.attempts.empty()) return false;
+  const AttemptRecord& last = trial.attempts.back();
+  return !last.gang.empty() && last.failure_class != FailureClass::kUnspecified &&
+         !IsWorkersFault(last.failure_class);
+}
+
 std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecord& trial) {
   const std::int64_t need = trial.slots;
   const AttemptRecord* home = CheckpointHome(trial);
@@ -59,14 +67,19 @@ bool Core::Delayed(const TrialId& id) const { return not_before_.contains(id); }
 
 int Core::FreeSlots(const WorkerEntry& worker) const {
   int used = 0;
-  for (const auto& [sweep, trial] : LiveOn(worker.id)) used += trial->attempts.back().slots;
+  std::set<std::string> gangs;
+  for (const auto& [sweep, trial] : LiveOn(worker.id)) {
+    const AttemptRecord& attempt = trial->attempts.back();
+    used += gangs.insert(GangOf(sweep->name, TrialNameOf(trial->index), attempt)).second ? attempt.slots : 0;
+  }
   return std::max(0, worker.slots - used - worker.DrainingSlots());
 }
 
 std::vector<SchedulableWorker> Core::ReadyWorkers() const {
   std::vector<SchedulableWorker> ready;
   for (const auto& [id, worker] : workers_) {
-    if (worker.ready) ready.push_back({id, worker.runs_id, worker.slots, FreeSlots(worker)});
+    if (worker.ready)
+      ready.push_back({id, worker.runs_id, worker.slots, FreeSlots(worker), worker.memory_bytes});
   }
   return ready;
 }
@@ -90,6 +103,9 @@ std::vector<SchedulableTrial> Core::Queue() const {
         item.avoid = trial.attempts.back().worker;
       }
       item.delayed = Delayed({name, index});
+      item.memory = trial.memory;
+      item.pack = DiedInAGang(trial) ? 1 : sweep.spec.pack;
+      item.stream = trial.stream;
       queue.push_back(std::move(item));
     }
   }
@@ -116,6 +132,8 @@ void Core::RunSchedule() {
     ++waiting_[wait.reason];
   }
   Transaction transaction;
+  std::map<std::size_t, int> gangs;
+  for (const Placement& placement : schedule.placements) ++gangs[placement.gang];
   for (const Placement& placement : schedule.placements) {
     const SchedulableTrial& item = queue[placement.trial];
     const WorkerEntry& worker = workers_.at(ready[placement.worker].id);
@@ -127,6 +145,12 @@ void Core::RunSchedule() {
     allocated.runs_id = worker.runs_id;
     allocated.runs_directory = worker.runs_directory;
     allocated.slots = item.slots;
+    if (gangs[placement.gang] > 1) {
+      const SchedulableTrial& first = queue[placement.gang];
+      const TrialRecord& leader =
+          state_.sweep(first.sweep)->trials[static_cast<std::size_t>(first.index)];
+      allocated.gang = absl::StrCat(TrialNameOf(first.index), "/", leader.attempts.size() + 1);
+    }
     Add(transaction, item.sweep, TrialNameOf(item.index), std::move(allocated));
   }
   if (!transaction.empty()) {

@@ -83,12 +83,13 @@ absl::Status Core::CheckSender(const Sender& sender) {
 absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
   Transaction transaction;
   int slots = 0;
+  std::set<std::string> gangs;
   for (const auto& [sweep, trial] : LiveOn(request.worker_id)) {
     const AttemptRecord& attempt = trial->attempts.back();
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
     const bool known = std::any_of(request.attempts.begin(), request.attempts.end(),
                                    [&](const KnownAttempt& k) { return k.key == key; });
-    slots += attempt.slots;
+    slots += gangs.insert(GangOf(key.sweep, key.trial, attempt)).second ? attempt.slots : 0;
     // One that never started is sent again under the same number: at most one of it can ever run.
     const bool can_start = trial->state == TrialState::kAllocated && slots <= request.slots &&
                            attempt.runs_id == request.runs_id;
@@ -118,6 +119,7 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   worker.runs_directory = request.runs_directory;
   worker.runs_id = request.runs_id;
   worker.slots = request.slots;
+  worker.memory_bytes = request.memory_bytes;
   worker.gpus = request.gpus;
   worker.ready = true;
   worker.lease_open = true;
@@ -135,7 +137,10 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
     const SweepRecord* sweep = state_.sweep(known.key.sweep);
     const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(known.key.trial);
     const AttemptRecord* attempt = trial == nullptr ? nullptr : trial->attempt(known.key.attempt);
-    worker.draining[known.key] = attempt == nullptr ? 0 : attempt->slots;
+    worker.draining[known.key] =
+        attempt == nullptr ? WorkerEntry::Draining{0, ToString(known.key)}
+                           : WorkerEntry::Draining{
+                                 attempt->slots, GangOf(known.key.sweep, known.key.trial, *attempt)};
   }
   dirty_ = true;
   return reply;
@@ -200,14 +205,20 @@ absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status)
 
 std::vector<Command> Core::CommandsFor(const std::string& worker) {
   std::vector<Command> commands;
+  std::map<std::string, std::size_t> first;  // of a gang: its place in `commands`
   for (const auto& [sweep, trial] : LiveOn(worker)) {
     const AttemptRecord& attempt = trial->attempts.back();
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
     unsent_.erase(key);
     if (trial->state == TrialState::kAllocated) {
-      StartCommand start{key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash,
-                         attempt.slots};
-      commands.emplace_back(std::move(start));
+      StartCommand start{key,           sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash,
+                         attempt.slots, {}};
+      const auto [at, added] = first.emplace(GangOf(key.sweep, key.trial, attempt), commands.size());
+      if (added) {
+        commands.emplace_back(std::move(start));
+      } else {
+        std::get<StartCommand>(commands[at->second]).with.push_back(std::move(start));
+      }
     }
     if (sweep->cancel_requested)
       commands.emplace_back(StopCommand{key, false, "the sweep was cancelled"});

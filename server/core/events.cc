@@ -42,11 +42,13 @@ json Write(const CancelRequested&) { return json::object(); }
 json Write(const TrialRetried&) { return json::object(); }
 json Write(const TrialCancelled&) { return json::object(); }
 json Write(const AttemptAllocated& e) {
-  return {{"attempt", e.attempt},
-          {"worker", e.worker},
-          {"runs_id", e.runs_id},
-          {"runs_directory", e.runs_directory},
-          {"slots", e.slots}};
+  json j = {{"attempt", e.attempt},
+            {"worker", e.worker},
+            {"runs_id", e.runs_id},
+            {"runs_directory", e.runs_directory},
+            {"slots", e.slots}};
+  if (!e.gang.empty()) j["gang"] = e.gang;
+  return j;
 }
 json Write(const AttemptStarting& e) { return {{"attempt", e.attempt}}; }
 json Write(const AttemptRunning& e) { return {{"attempt", e.attempt}, {"from_step", e.from_step}}; }
@@ -94,6 +96,7 @@ void Read(const json& j, AttemptAllocated& e) {
   e.runs_id = j.at("runs_id");
   e.runs_directory = j.at("runs_directory");
   e.slots = j.at("slots");
+  e.gang = j.value("gang", "");
 }
 void Read(const json& j, AttemptStarting& e) { e.attempt = j.at("attempt"); }
 void Read(const json& j, AttemptRunning& e) {

@@ -38,7 +38,9 @@ struct AttemptAllocated {
   std::string worker;
   std::string runs_id;         ///< of the worker's runs folder
   std::string runs_directory;  ///< absolute, as that worker sees it
-  int slots = 0;
+  int slots = 0;                ///< of its gang
+  /// Of attempts that run in one gang: the first one's, "TRIAL/ATTEMPT"; "" = alone.
+  std::string gang;
 };
 /// The worker has started the gang.
 struct AttemptStarting {

@@ -46,6 +46,7 @@ struct RegisterRequest {
   std::string version;
   std::string address;
   std::vector<KnownAttempt> attempts;
+  std::int64_t memory_bytes = 0;  ///< for its gangs together; 0 = unknown
 };
 struct AcknowledgedAttempt {
   AttemptKey key;
@@ -86,7 +87,8 @@ struct StartCommand {
   config::TrialConfig config;
   std::string store;
   std::string store_hash;
-  int slots = 0;
+  int slots = 0;                   ///< of the whole gang
+  std::vector<StartCommand> with;  ///< other trials' attempts in the same gang
 };
 struct StopCommand {
   AttemptKey key;

@@ -2,7 +2,10 @@
 // Which pending trials start where. Gangs are all or nothing on one worker; first come, first
 // served by sweep, then index. A gang that some worker could hold but not yet reserves that
 // worker's slots, so that smaller ones behind it cannot starve it. A trial with a checkpoint goes
-// only where its runs folder is. Pure functions of their arguments.
+// only where its runs folder is. Trials of a sweep that can share a stream may share a gang and its
+// slots: as many as the sweep says; of their own accord only as many as it takes to have all of
+// them running on all slots of the workers, where their memory is known to fit the share of the
+// gang's slots in the worker's. Pure functions of their arguments.
 
 #include <cstdint>
 #include <map>
@@ -16,6 +19,7 @@ struct SchedulableWorker {
   std::string runs_id;
   int slots = 0;
   int free = 0;
+  std::int64_t memory = 0;  ///< bytes for all its slots; 0 = unknown
 };
 
 struct SchedulableTrial {
@@ -27,7 +31,13 @@ struct SchedulableTrial {
   std::string avoid;     ///< worker of its last, failed attempt: taken only when no other fits
   std::string prefer;    ///< worker of its checkpoint: its page cache is warm
   bool delayed = false;  ///< its back-off is not over
+  std::string stream;    ///< trials of a sweep that can share a gang have the same; "" = none
+  std::int64_t pack = 1; ///< most trials of its gang; 0 = auto
+  std::int64_t memory = 0;  ///< bytes of all its ranks; 0 = unknown
 };
+
+/// Most trials of a gang of its own accord: more would make each wait long for little.
+inline constexpr std::int64_t kAutoPacked = 8;
 
 enum class WaitReason {
   kNone,
@@ -45,6 +55,7 @@ std::string ToString(WaitReason reason);
 struct Placement {
   std::size_t trial = 0;   ///< index into the trials
   std::size_t worker = 0;  ///< index into the workers
+  std::size_t gang = 0;    ///< the trial whose gang it is in: the first one's index
 };
 struct Wait {
   std::size_t trial = 0;

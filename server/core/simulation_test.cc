@@ -70,6 +70,10 @@ class SimulationTest : public CoreTest, public ::testing::WithParamInterface<int
     for (const SimWorker& worker : workers_) {
       for (const AttemptKey& key : worker.Running()) ++live[{key.sweep, key.trial}];
     }
+    for (const SimWorker& worker : workers_) {
+      ASSERT_LE(worker.Used(), worker.slots());
+      ASSERT_LE(worker.most_together(), static_cast<std::size_t>(1 + GetParam() % 4));
+    }
     for (const auto& [trial, n] : live) {
       ASSERT_EQ(n, 1) << trial.first << "/" << trial.second << " has " << n << " processes";
     }
@@ -102,7 +106,9 @@ class SimulationTest : public CoreTest, public ::testing::WithParamInterface<int
 
 TEST_P(SimulationTest, EverySweepSucceedsOnceTheFaultsEnd) {
   SCOPED_TRACE(::testing::Message() << "seed " << GetParam());
-  Create(MakeSpec("s", kTrials));
+  config::SweepSpec spec = MakeSpec("s", kTrials);
+  spec.pack = 1 + GetParam() % 4;
+  Create(spec);
   for (int step = 0; step < 1200; ++step) {  // five minutes of faults
     Faults();
     Step();
@@ -121,6 +127,11 @@ TEST_P(SimulationTest, EverySweepSucceedsOnceTheFaultsEnd) {
   }
   ASSERT_NE(core_, nullptr);
   ASSERT_NO_FATAL_FAILURE(CheckOutcome());
+  std::size_t most = 0;
+  for (const SimWorker& worker : workers_) most = std::max(most, worker.most_together());
+  if (GetParam() % 4 > 0) {
+    EXPECT_GT(most, 1U) << "no gang of several trials was ever started";
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SimulationTest, ::testing::Range(1, 101));

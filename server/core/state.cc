@@ -6,6 +6,8 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "sae/config/mesh.h"
+
 namespace sae::server {
 namespace {
 
@@ -41,7 +43,17 @@ absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord
     TrialRecord& trial = sweep.trials[i];
     trial.index = static_cast<int>(i);
     trial.assignments = body.points[i];
-    trial.slots = static_cast<int>(sweep.Config(trial).ranks);
+    const config::TrialConfig config = sweep.Config(trial);
+    trial.slots = static_cast<int>(config.ranks);
+    const config::TrainConfig& t = config.train;
+    trial.stream = absl::StrCat(config.ranks, " ", t.batch, " ", t.data_seed, " ", t.tokens, " ",
+                                t.replicas.value_or(config::AutoReplicas(config)), " ",
+                                config.sae.transcoder ? "targets" : "");
+    if (sweep.spec.store_d > 0) {
+      trial.memory = config.ranks * config::EstimateMemory(config, sweep.spec.store_d,
+                                                           sweep.spec.store_target_d)
+                                        .total();
+    }
     trial.pending_since = event.time;
     sweep.pending.insert(trial.index);
   }
@@ -57,6 +69,7 @@ void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& 
   attempt.runs_id = body.runs_id;
   attempt.runs_directory = body.runs_directory;
   attempt.slots = body.slots;
+  attempt.gang = body.gang;
   attempt.start = event.time;
   trial.attempts.push_back(std::move(attempt));
   trial.reason.clear();
@@ -134,6 +147,12 @@ config::TrialConfig SweepRecord::Config(const TrialRecord& trial) const {
     config::SetField(config, path, value).IgnoreError();
   }
   return config;
+}
+
+std::string GangOf(const std::string& sweep, const std::string& trial,
+                   const AttemptRecord& attempt) {
+  if (!attempt.gang.empty()) return absl::StrCat(sweep, "/", attempt.gang);
+  return absl::StrCat(sweep, "/", trial, "/", attempt.number);
 }
 
 std::string TrialNameOf(int index) { return absl::StrFormat("%04d", index); }
@@ -266,7 +285,7 @@ std::string State::DebugString() const {
         absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ",
                         a.runs_directory);
         absl::StrAppend(
-            &out, " slots=", a.slots, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
+            &out, " slots=", a.slots, " gang=", a.gang, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
             absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
             ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
             a.verdict_message, "\"");

@@ -26,7 +26,8 @@ struct AttemptRecord {
   std::string worker;
   std::string runs_id;
   std::string runs_directory;
-  int slots = 0;
+  int slots = 0;     ///< of its gang
+  std::string gang;  ///< as in AttemptAllocated
   absl::Time start;
   absl::Time end = absl::InfiniteFuture();
   std::string outcome = "running";
@@ -48,6 +49,9 @@ struct CheckpointRecord {
 struct TrialRecord {
   int index = 0;
   int slots = 1;  ///< its ranks
+  /// Equal for trials of the sweep that can share a stream.
+  std::string stream;
+  std::int64_t memory = 0;  ///< bytes of all its ranks; 0 = unknown
   std::vector<std::pair<std::string, std::string>> assignments;
   TrialState state = TrialState::kPending;
   std::string reason;
@@ -91,6 +95,9 @@ struct SweepRecord {
   /// The whole configuration of one trial.
   config::TrialConfig Config(const TrialRecord& trial) const;
 };
+
+/// Tells gangs apart: all attempts of one have the same, and no other has it.
+std::string GangOf(const std::string& sweep, const std::string& trial, const AttemptRecord& attempt);
 
 /// "0000", "0001", ...
 std::string TrialNameOf(int index);

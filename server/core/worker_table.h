@@ -3,6 +3,7 @@
 // deadlines of Clock::SinceBoot. Plain data with a few questions; not thread-safe.
 
 #include <map>
+#include <set>
 #include <string>
 
 #include "server/core/messages.h"
@@ -17,6 +18,7 @@ struct WorkerEntry {
   std::string runs_id;
   int slots = 0;
   int gpus = 0;
+  std::int64_t memory_bytes = 0;  ///< 0 = unknown
   /// Registered with this coordinator and within its lease.
   bool ready = false;
   /// Its lease ends then; after it its attempts count as ended. Set also for a worker that the log
@@ -26,12 +28,18 @@ struct WorkerEntry {
   absl::Time last_heartbeat;
   std::int64_t heartbeat = 0;
   /// Attempts it was told to end: slots are still theirs until it says they are gone.
-  std::map<AttemptKey, int> draining;
+  struct Draining {
+    int slots = 0;
+    std::string gang;  ///< as GangOf
+  };
+  std::map<AttemptKey, Draining> draining;
   int reported_free = 0;
 
   int DrainingSlots() const {
     int slots_held = 0;
-    for (const auto& [key, held] : draining) slots_held += held;
+    std::set<std::string> gangs;
+    for (const auto& [key, held] : draining)
+      slots_held += gangs.insert(held.gang).second ? held.slots : 0;
     return slots_held;
   }
 };

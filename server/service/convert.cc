@@ -234,7 +234,8 @@ v1::QueryMetricsResponse SeriesToProto(const std::vector<MetricSeries>& series) 
 RegisterRequest FromProto(const v1::RegisterRequest& proto) {
   RegisterRequest out{
       proto.worker_id(),      proto.boot_id(), proto.incarnation(), proto.slots(),   proto.gpus(),
-      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {}};
+      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {},
+      proto.memory_bytes()};
   for (const auto& a : proto.attempts())
     out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
   return out;
@@ -284,23 +285,33 @@ HeartbeatRequest FromProto(const v1::WorkerMessage& proto) {
   return out;
 }
 
+namespace {
+
+template <class Proto>
+void SetKey(const AttemptKey& key, Proto* out) {
+  out->set_sweep(key.sweep);
+  out->set_trial(key.trial);
+  out->set_attempt(key.attempt);
+}
+
+void Fill(const StartCommand& start, v1::StartAttempt* out) {
+  SetKey(start.key, out);
+  *out->mutable_config() = sae::ToProto(start.config);
+  out->set_store(start.store);
+  out->set_store_hash(start.store_hash);
+  out->set_slots(start.slots);
+  for (const StartCommand& other : start.with) Fill(other, out->add_with());
+}
+
+}  // namespace
+
 v1::Command ToProto(const Command& command) {
   v1::Command proto;
-  const auto set_key = [](const AttemptKey& key, auto* out) {
-    out->set_sweep(key.sweep);
-    out->set_trial(key.trial);
-    out->set_attempt(key.attempt);
-  };
   if (const auto* start = std::get_if<StartCommand>(&command)) {
-    auto* out = proto.mutable_start();
-    set_key(start->key, out);
-    *out->mutable_config() = sae::ToProto(start->config);
-    out->set_store(start->store);
-    out->set_store_hash(start->store_hash);
-    out->set_slots(start->slots);
+    Fill(*start, proto.mutable_start());
   } else if (const auto* stop = std::get_if<StopCommand>(&command)) {
     auto* out = proto.mutable_stop();
-    set_key(stop->key, out);
+    SetKey(stop->key, out);
     out->set_mode(stop->checkpoint ? v1::StopAttempt::MODE_CHECKPOINT : v1::StopAttempt::MODE_NOW);
     out->set_reason(stop->reason);
   }

@@ -1,5 +1,7 @@
 #include "server/testing/sim_worker.h"
 
+#include <algorithm>
+
 #include "sae/config/events.h"
 
 namespace sae::server::testing {
@@ -36,15 +38,20 @@ void SimWorker::Run(const AttemptKey& key, Attempt& attempt) {
     Say(key, attempt, EventKind::kCheckpoint);
   }
   if (attempt.step >= world_.steps) return Say(key, attempt, EventKind::kFinished);
-  if (world_.Chance(0.004)) {  // killed: no last word
-    attempt.running = false;
-    attempt.exit_code = 137;
+  if (world_.Chance(0.004)) {  // killed: no last word of any trial of the gang
+    for (auto& [other, member] : attempts_) {
+      if (!member.running || member.gang != attempt.gang) continue;
+      member.running = false;
+      member.exit_code = 137;
+    }
   }
 }
 
 int SimWorker::Used() const {
   int used = 0;
-  for (const auto& [key, attempt] : attempts_) used += attempt.running ? attempt.slots : 0;
+  std::set<AttemptKey> gangs;
+  for (const auto& [key, attempt] : attempts_)
+    used += attempt.running && gangs.insert(attempt.gang).second ? attempt.slots : 0;
   return used;
 }
 
@@ -57,11 +64,24 @@ std::vector<AttemptKey> SimWorker::Running() const {
 }
 
 void SimWorker::Start(const StartCommand& command) {
-  if (attempts_.contains(command.key)) return;  // sent again
+  // Sent again, perhaps: then only what is new of it starts.
+  std::vector<const StartCommand*> fresh;
+  if (!attempts_.contains(command.key)) fresh.push_back(&command);
+  for (const StartCommand& other : command.with) {
+    if (!attempts_.contains(other.key)) fresh.push_back(&other);
+  }
+  if (fresh.empty()) return;
+  const bool fits = Used() + command.slots <= slots_;
+  most_together_ = std::max(most_together_, fits ? fresh.size() : 0);
+  for (const StartCommand* one : fresh) StartOne(*one, fresh[0]->key, fits);
+}
+
+void SimWorker::StartOne(const StartCommand& command, const AttemptKey& gang, bool fits) {
   Attempt attempt;
   attempt.slots = command.slots;
+  attempt.gang = gang;
   attempt.lease_until = world_.clock.SinceBoot() + world_.lease * 0.8;
-  if (Used() + command.slots > slots_) {
+  if (!fits) {
     attempt.running = false;
     attempt.refused = true;
   } else {

@@ -54,13 +54,18 @@ class SimWorker {
   bool up() const { return up_; }
   bool dead() const { return dead_; }
 
+  /// Most trials that it started in one gang.
+  std::size_t most_together() const { return most_together_; }
+  int slots() const { return slots_; }
+  int Used() const;
   /// Trials that have a process now.
   std::vector<AttemptKey> Running() const;
 
  private:
   struct Attempt {
     bool running = true;
-    int slots = 1;
+    int slots = 1;      ///< of its gang
+    AttemptKey gang;    ///< the first attempt's
     std::int64_t step = 0;
     absl::Duration lease_until;  ///< the file `lease`
     std::string verdict;
@@ -75,17 +80,18 @@ class SimWorker {
            std::int64_t from_step = 0);
   void Run(const AttemptKey& key, Attempt& attempt);
   void Start(const StartCommand& command);
+  void StartOne(const StartCommand& command, const AttemptKey& gang, bool fits);
   void TellOlder(const AttemptKey& key);
   void Register();
   void Heartbeat();
   void ReportLines(const AttemptKey& key, Attempt& attempt);
-  int Used() const;
   Sender Me() const { return {id_, std::to_string(incarnation_), epoch_}; }
 
   SimWorld& world_;
   const std::string id_;
   const int slots_;
   std::shared_ptr<SimDisk> disk_;  // shared with other workers
+  std::size_t most_together_ = 0;
   bool up_ = true;
   bool dead_ = false;
   bool registered_ = false;

@@ -116,7 +116,7 @@ void ServiceRig::Terminate(const std::string& process) {
   EXPECT_EQ((*exit)->ShellCode(), 0) << process << "\n" << Logs();
 }
 
-void ServiceRig::Submit(int trials, int steps) {
+void ServiceRig::Submit(int trials, int steps, int pack) {
   v1::CreateSweepRequest request;
   request.set_parent("projects/default");
   request.set_request_id("once");
@@ -140,6 +140,7 @@ void ServiceRig::Submit(int trials, int steps) {
   spec.mutable_objective()->set_metric("heldout.fvu");
   spec.mutable_objective()->set_goal(v1::Objective::GOAL_MINIMIZE);
   spec.mutable_search()->mutable_grid();
+  spec.set_pack(pack);
   v1::Sweep sweep;
   grpc::ClientContext context;
   const grpc::Status status = stub_->CreateSweep(&context, request, &sweep);

@@ -41,8 +41,11 @@ class ServiceRig {
                 process);  ///< SIGKILL to that process alone: "coordinator" or a worker's name
   void Terminate(const std::string& process);  ///< SIGTERM, and waits for its end
 
-  /// A sweep of TopK over k = 2, 4, ...: `trials` trials of two ranks and `steps` steps.
-  void Submit(int trials, int steps);
+  /// A sweep of TopK over k = 2, 4, ...: `trials` trials of two ranks and `steps` steps, each in a gang of its own
+  /// or in gangs of up to `pack`.
+  void Submit(int trials, int steps, int pack = 1);
+  /// Of the workers: runs/demo/TRIAL/...
+  std::string runs() const { return folder_ / "runs"; }
 
   v1::Sweep GetSweep();
   std::vector<v1::Trial> GetTrials();  ///< with their attempts

@@ -116,6 +116,7 @@ v1::RegisterRequest Agent::MakeRegister() {
   r.set_runs_id(options_.runs->runs_id());
   r.set_version(options_.version);
   r.set_address(options_.metrics_address);
+  r.set_memory_bytes(options_.memory_bytes);
   sae::MutexLock lock(mu_);
   // A command that is being carried out shows in known_ when it is done: the coordinator must hear
   // of it.
@@ -254,13 +255,25 @@ void Agent::Handle(const KillAllRequest&) {
 }
 
 void Agent::Handle(const v1::StartAttempt& start) {
-  const AttemptKey key = KeyOf(start);
-  if (shutting_down_ || entries_.count(key) > 0 || Closed(key) || refused_.count(key) > 0) return;
+  if (shutting_down_) return;
+  // What is new of it: it may have been sent again.
+  std::vector<const v1::StartAttempt*> starts;
+  const auto add = [&](const v1::StartAttempt& one) {
+    const AttemptKey key = KeyOf(one);
+    if (entries_.count(key) == 0 && !Closed(key) && refused_.count(key) == 0)
+      starts.push_back(&one);
+  };
+  add(start);
+  for (const v1::StartAttempt& other : start.with()) add(other);
+  if (starts.empty()) return;
   const int free = options_.slots.slots - UsedSlots();
   if (start.slots() > free) {
-    SayRefused(start, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(), " slots, ",
-                                                                free, " of ", options_.slots.slots,
-                                                                " are free here")));
+    for (const v1::StartAttempt* one : starts) {
+      SayRefused(*one, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(),
+                                                                 " slots, ", free, " of ",
+                                                                 options_.slots.slots,
+                                                                 " are free here")));
+    }
     return;
   }
   absl::Duration deadline;
@@ -268,13 +281,20 @@ void Agent::Handle(const v1::StartAttempt& start) {
     sae::MutexLock lock(mu_);
     deadline = lease_.NoticeAt().value_or(options_.clock->SinceBoot() + kNever);
   }
-  auto attempt = Attempt::Start(context_, start, deadline);
-  if (!attempt.ok()) {
-    SayRefused(start, attempt.status());
-    return;
+  auto attempts = Attempt::StartTogether(context_, starts, deadline);
+  for (std::size_t i = 0; i < starts.size(); ++i) {
+    if (attempts[i].ok()) {
+      Begin(*starts[i], *std::move(attempts[i]));
+    } else {
+      SayRefused(*starts[i], attempts[i].status());
+    }
   }
+}
+
+void Agent::Begin(const v1::StartAttempt& start, std::unique_ptr<Attempt> attempt) {
+  const AttemptKey key = KeyOf(start);
   Entry entry;
-  entry.attempt = *std::move(attempt);
+  entry.attempt = std::move(attempt);
   entry.ranks = static_cast<int>(std::max<std::int64_t>(1, start.config().ranks()));
   TellOlder(key, entry);
   reporter_.Track(key, entry.attempt->events_path(), 0);
@@ -486,14 +506,20 @@ bool Agent::AnyRuns() const {
 
 int Agent::UsedSlots() const {
   int used = 0;
-  for (const auto& [key, entry] : entries_) used += entry.attempt->slots();
+  std::set<const void*> gangs;
+  for (const auto& [key, entry] : entries_) {
+    const Attempt& attempt = *entry.attempt;
+    if (!attempt.ended() && gangs.insert(attempt.gang()).second) used += attempt.slots();
+  }
   return used;
 }
 
 void Agent::Publish() {
   int running = 0, stopping = 0;
+  std::set<const void*> gangs;
   for (const auto& [key, entry] : entries_) {
-    if (!entry.attempt->ended()) (entry.stopping ? stopping : running) += entry.ranks;
+    if (!entry.attempt->ended() && gangs.insert(entry.attempt->gang()).second)
+      (entry.stopping ? stopping : running) += entry.ranks;
   }
   const int used = UsedSlots();
   options_.metrics->SetSlots(options_.slots.slots, used);

@@ -37,6 +37,7 @@ class Agent final : public SessionHandler {
     const RunsFolder* runs = nullptr;
     Metrics* metrics = nullptr;
     Slots slots;
+    std::int64_t memory_bytes = 0;  ///< for all gangs together; 0 = unknown
     GangOptions gang;
     std::shared_ptr<grpc::Channel> channel;
     std::string coordinator;  ///< its address, for messages
@@ -96,6 +97,7 @@ class Agent final : public SessionHandler {
   void Handle(const ShutdownRequest& request);
   void Handle(const KillAllRequest& request);
   void Handle(const v1::StartAttempt& start);
+  void Begin(const v1::StartAttempt& start, std::unique_ptr<Attempt> attempt);
   void Handle(const v1::StopAttempt& stop);
   void Handle(const v1::FetchLogs& fetch);
   void AdoptLeftovers();

@@ -327,5 +327,25 @@ TEST(AgentLease, WithoutAnswerGangsYieldBeforeItEnds) {
   EXPECT_EQ(coordinator.Statuses(second).back().failure_class(), v1::NODE_LOST);
 }
 
+TEST_F(AgentTest, TrialsOfOneGangAreReportedEachExactlyOnceAndHoldItsSlotsOnce) {
+  StartAgent("finish:5", "I1", 1);
+  v1::Command command;
+  v1::StartAttempt& start = *command.mutable_start();
+  start = world_.Start("0000", 1);
+  for (const char* trial : {"0001", "0002"}) *start.add_with() = world_.Start(trial, 1);
+  start.mutable_with(1)->set_store_hash("xxh3:other");  // cannot start: leaves the others alone
+  coordinator_.Command(start);
+  const AttemptKey second{"demo", "0001", 1}, third{"demo", "0002", 1};
+  for (const AttemptKey& key : {kFirst, second}) {
+    ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(key); })) << key.Text();
+    EXPECT_EQ(coordinator_.Statuses(key).back().verdict(), "finished");
+    EXPECT_EQ(coordinator_.Statuses(key).back().exit_code(), 0);
+    ExpectExactlyOnce(key);
+  }
+  ASSERT_TRUE(Eventually([&] { return !coordinator_.Statuses(third).empty(); }));
+  EXPECT_EQ(coordinator_.Statuses(third).back().state(), v1::AttemptStatus::STATE_REFUSED);
+  EXPECT_TRUE(Eventually([&] { return NothingRuns(); }));
+}
+
 }  // namespace
 }  // namespace saeloom::agent

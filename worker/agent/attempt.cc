@@ -1,8 +1,11 @@
 #include "worker/agent/attempt.h"
 
+#include <algorithm>
 #include <csignal>
 #include <spdlog/spdlog.h>
-#include <unistd.h>
+#include <utility>
+
+#include "sae/base/procfs.h"
 
 #include "worker/agent/admission.h"
 #include "worker/agent/event_log.h"
@@ -13,19 +16,64 @@ namespace saeloom::agent {
 namespace {
 
 constexpr std::int64_t kMostLauncherOutput = 64 << 10;
+constexpr int kYielded = 75;
+/// For a trial that is to leave a gang which goes on.
+constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
+constexpr absl::Duration kLookEvery = absl::Milliseconds(200);
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Attempt>> Attempt::Start(const Context& context,
                                                         const saeloom::v1::StartAttempt& start,
                                                         absl::Duration lease_deadline) {
-  SAE_ASSIGN_OR_RETURN(const auto config, Admit(*context.env, start, context.runs->directory()));
-  auto attempt = std::unique_ptr<Attempt>(new Attempt(context, KeyOf(start)));
-  attempt->slots_ = start.slots();
-  SAE_RETURN_IF_ERROR(attempt->EndOlderAttempts());
-  SAE_RETURN_IF_ERROR(attempt->Prepare(start, config, lease_deadline));
-  SAE_RETURN_IF_ERROR(attempt->Launch(static_cast<int>(config.ranks)));
-  return attempt;
+  return std::move(StartTogether(context, {&start}, lease_deadline)[0]);
+}
+
+std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
+    const Context& context, const std::vector<const saeloom::v1::StartAttempt*>& starts,
+    absl::Duration lease_deadline) {
+  std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> out;
+  GangSpec spec;
+  spec.runs_id = context.runs->runs_id();
+  spec.threads = context.threads;
+  int trials = 0;
+  for (const saeloom::v1::StartAttempt* start : starts) {
+    auto attempt = std::unique_ptr<Attempt>(new Attempt(context, KeyOf(*start)));
+    attempt->slots_ = start->slots();
+    const auto config = Admit(*context.env, *start, context.runs->directory());
+    absl::Status status = config.status();
+    if (status.ok()) status = attempt->EndOlderAttempts();
+    // The gang is named after the first that could be prepared.
+    if (status.ok() && trials == 0) spec.key = attempt->key_;
+    if (status.ok() && starts.size() > 1) attempt->record_.gang = spec.key.Text();
+    if (status.ok()) status = attempt->Prepare(*start, *config, lease_deadline);
+    if (!status.ok()) {
+      out.emplace_back(status);
+      continue;
+    }
+    if (trials++ == 0) {
+      spec.directory = attempt->directory();
+      spec.ranks = static_cast<int>(config->ranks);
+    } else {
+      spec.others.push_back(attempt->directory());
+    }
+    out.emplace_back(std::move(attempt));
+  }
+  if (trials == 0) return out;
+  absl::Status launched = MakeScratch(*context.env, context.gang, spec.key, spec.runs_id);
+  std::shared_ptr<GangProcess> gang;
+  if (launched.ok()) {
+    auto started = GangProcess::Launch(context.gang, spec, trials);
+    launched = started.status();
+    if (started.ok()) gang = *std::move(started);
+  }
+  for (auto& attempt : out) {
+    if (!attempt.ok()) continue;
+    absl::Status status = launched;
+    if (status.ok()) status = (*attempt)->Launched(gang, spec.directory);
+    if (!status.ok()) attempt = status;
+  }
+  return out;
 }
 
 std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey& key) {
@@ -35,6 +83,7 @@ std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey
   attempt->record_.sweep = key.sweep;
   attempt->record_.trial = key.trial;
   attempt->record_.attempt = key.attempt;
+  attempt->gang_directory_ = attempt->directory();
   const AttemptRecord& record = attempt->record_;
   if (record.ended) {  // only the report of its end was not acknowledged
     attempt->ending_ = Ending{record.verdict, record.exit_code, record.reason,
@@ -44,7 +93,8 @@ std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey
   }
   attempt->stop_cause_ = StopCause::kWorkerRestart;
   attempt->stop_reason_ = "the worker was restarted while it ran";
-  attempt->killing_ = true;
+  attempt->gang_ = GangProcess::Adopt(record.gang.empty() ? key.Text() : record.gang,
+                                      context.runs->runs_id());
   return attempt;
 }
 
@@ -56,8 +106,15 @@ absl::Status Attempt::EndOlderAttempts() const {
   for (const int n : context_.runs->Attempts(key_)) {
     if (n >= key_.attempt) continue;
     const AttemptKey older{key_.sweep, key_.trial, n};
-    const sae::ProcessQuery query{.session = 0,
-                                  .marks = GangMarks(older, context_.runs->runs_id())};
+    const std::string folder = context_.runs->AttemptDirectory(older);
+    const auto record = ReadRecord(*context_.env, folder);
+    const bool shared = record.ok() && !record->gang.empty();
+    // It has left its gang, which may still train other trials.
+    const auto last = EventLog(folder + "/events.jsonl").Last();
+    if (shared && last && sae::config::IsVerdict(last->kind)) continue;
+    const sae::ProcessQuery query{
+        .session = 0,
+        .marks = GangMarks(shared ? record->gang : older.Text(), context_.runs->runs_id())};
     for (int i = 0; !sae::FindProcesses(query).empty(); ++i) {
       if (i == kTries) {
         return absl::UnavailableError(
@@ -68,6 +125,7 @@ absl::Status Attempt::EndOlderAttempts() const {
       }
       context_.clock->SleepFor(kPause);
     }
+    if (shared) continue;
     context_.env->RemoveAll(ScratchDirectory(context_.gang, older, context_.runs->runs_id()))
         .IgnoreError();
   }
@@ -84,7 +142,6 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(directory()));
   SAE_RETURN_IF_ERROR(env.MakeDirectories(context_.runs->Checkpoints(key_)));
-  SAE_RETURN_IF_ERROR(MakeScratch(env, context_.gang, key_, context_.runs->runs_id()));
   SAE_RETURN_IF_ERROR(context_.runs->MarkOpen(key_));
   sae::config::RunConfig run;
   run.store = start.store();
@@ -110,22 +167,15 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   return WriteRecord(env, directory(), record_);
 }
 
-absl::Status Attempt::Launch(int ranks) {
-  const GangSpec spec{key_, context_.runs->runs_id(), directory(), ranks, context_.threads};
-  SAE_ASSIGN_OR_RETURN(launcher_,
-                       sae::Process::Spawn(GangCommand(context_.gang, spec, ::geteuid() == 0)));
-  record_.pid = launcher_->pid();
-  if (const auto info = sae::ReadProcess(launcher_->pid()); info.ok())
+absl::Status Attempt::Launched(std::shared_ptr<GangProcess> gang, const std::string& directory) {
+  gang_ = std::move(gang);
+  gang_directory_ = directory;
+  record_.pid = gang_->pid();
+  if (const auto info = sae::ReadProcess(static_cast<pid_t>(record_.pid)); info.ok())
     record_.start_ticks = info->start_ticks;
-  spdlog::info("attempt {}: started {} ranks, pid {}", key_.Text(), ranks, record_.pid);
-  return WriteRecord(*context_.env, directory(), record_);
-}
-
-sae::ProcessQuery Attempt::Members() const {
-  // A session's number is not reused while it has members; that of an adopted attempt may have been
-  // since.
-  return {.session = launcher_ ? launcher_->pid() : 0,
-          .marks = GangMarks(key_, context_.runs->runs_id())};
+  spdlog::info("attempt {}: started, pid {}{}", key_.Text(), record_.pid,
+               record_.gang.empty() ? "" : ", in the gang of " + record_.gang);
+  return WriteRecord(*context_.env, this->directory(), record_);
 }
 
 void Attempt::RenewLease(absl::Duration deadline) {
@@ -140,8 +190,14 @@ void Attempt::Stopping(StopCause cause, const std::string& reason) {
   stop_reason_ = reason;
 }
 
+void Attempt::TakeLease() {
+  const absl::Status status =
+      WriteLeaseFile(*context_.env, directory() + "/lease", absl::ZeroDuration());
+  if (!status.ok()) spdlog::warn("attempt {}: {}", key_.Text(), sae::Message(status));
+}
+
 void Attempt::Notice(StopCause cause, const std::string& reason, absl::Duration kill_at) {
-  if (ended() || killing_ || exit_) return;
+  if (ended() || gang_->killing() || gang_->exit()) return;
   if (!EventLog(events_path()).Last()) {
     // Nothing was learned yet, and a rank without its handler would die of the signal anyway.
     Kill(cause, reason);
@@ -151,37 +207,53 @@ void Attempt::Notice(StopCause cause, const std::string& reason, absl::Duration 
   if (stop_cause_ != StopCause::kNone) return;
   Stopping(cause, reason);
   spdlog::info("attempt {}: asked to save and yield: {}", key_.Text(), reason);
-  launcher_->Signal(SIGUSR1).IgnoreError();
+  if (cause == StopCause::kCoordinator && gang_->trials() > 1) {
+    TakeLease();
+  } else {
+    gang_->Notice();
+  }
 }
 
 void Attempt::Kill(StopCause cause, const std::string& reason) {
-  if (ended() || killing_) return;
-  if (!exit_) {
+  if (ended() || gang_->killing() || given_up_) return;
+  if (!gang_->exit()) {
     Stopping(cause, reason);
     spdlog::info("attempt {}: killing it: {}", key_.Text(), reason);
   }
-  killing_ = true;
+  if (cause != StopCause::kCoordinator || gang_->trials() == 1) {
+    gang_->Kill();
+    return;
+  }
+  given_up_ = true;
+  TakeLease();
+  const absl::Duration last = context_.clock->SinceBoot() + kLeaveGrace;
+  kill_at_ = kill_at_ ? std::min(*kill_at_, last) : last;
+  gang_->GiveUp();
+}
+
+// Looked at now and then: it reads a file.
+bool Attempt::HasVerdict() {
+  const absl::Duration now = context_.clock->SinceBoot();
+  if (now < next_look_) return false;
+  next_look_ = now + kLookEvery;
+  const auto last = EventLog(events_path()).Last();
+  return last && sae::config::IsVerdict(last->kind);
 }
 
 void Attempt::Tick() {
   if (ended()) return;
-  if (launcher_ && !exit_) {
-    if (const auto exit = launcher_->Wait(absl::ZeroDuration()); exit.ok()) exit_ = *exit;
+  gang_->Tick();
+  if (!gang_->killing() && !gang_->exit() && kill_at_ &&
+      context_.clock->SinceBoot() >= *kill_at_) {
+    stop_reason_ += " (it did not yield in time)";
+    spdlog::info("attempt {}: killing its gang: {}", key_.Text(), stop_reason_);
+    gang_->Kill();
   }
-  if (!killing_ && !exit_ && kill_at_ && context_.clock->SinceBoot() >= *kill_at_) {
-    Kill(stop_cause_, stop_reason_ + " (it did not yield in time)");
-  }
-  if (!killing_ && !exit_) return;
-  sae::SignalProcesses(Members(), SIGKILL);
-  if (launcher_ && !exit_) {
-    if (const auto exit = launcher_->Wait(absl::ZeroDuration()); exit.ok()) exit_ = *exit;
-    if (!exit_) return;
-  }
-  if (sae::FindProcesses(Members()).empty()) Conclude();
+  if (gang_->gone() || (gang_->trials() > 1 && HasVerdict())) Conclude();
 }
 
 std::string Attempt::LauncherOutput() const {
-  return ReadFrom(directory() + "/launcher.log", 0, kMostLauncherOutput);
+  return ReadFrom(gang_directory_ + "/launcher.log", 0, kMostLauncherOutput);
 }
 
 std::vector<std::string> Attempt::ReadLogTail() const {
@@ -192,18 +264,29 @@ void Attempt::Conclude() {
   sae::Env& env = *context_.env;
   EndingFacts facts;
   facts.last_event = EventLog(events_path()).Last();
-  facts.exit = exit_;
+  facts.exit = gang_->exit();
   facts.stop_cause = stop_cause_;
   facts.stop_reason = stop_reason_;
-  facts.killed = killing_;
+  facts.killed = gang_->killing();
+  if (facts.killed && stop_cause_ == StopCause::kNone) {  // not for its own sake
+    facts.stop_cause = StopCause::kShutdown;
+    facts.stop_reason = "its gang was ended because of another trial";
+  }
   facts.out_of_memory = sae::OutOfMemoryKills() > record_.oom_kills;
   facts.launcher_output = LauncherOutput();
   ending_ = agent::Conclude(facts);
+  // mpirun's code is of all trials together.
+  if (!record_.gang.empty() && ending_->verdict == "finished") ending_->exit_code = 0;
+  if (!record_.gang.empty() && ending_->verdict == "yielded") ending_->exit_code = kYielded;
   log_tail_ = ReadLogTail();
   spdlog::info("attempt {}: ended: {} (exit code {}) {}", key_.Text(),
                ending_->verdict.empty() ? "no verdict" : ending_->verdict, ending_->exit_code,
                ending_->reason);
-  env.RemoveAll(ScratchDirectory(context_.gang, key_, context_.runs->runs_id())).IgnoreError();
+  gang_->TrialEnded(given_up_);
+  if (gang_->trials() <= 0) {
+    const std::string name = record_.gang.empty() ? key_.Text() : record_.gang;
+    env.RemoveAll(ScratchDirectory(context_.gang, name, context_.runs->runs_id())).IgnoreError();
+  }
   env.RemoveAll(directory() + "/lease").IgnoreError();
   record_.ended = true;
   record_.exit_code = ending_->exit_code;

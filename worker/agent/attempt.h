@@ -3,7 +3,10 @@
 // state machine that its owner ticks; nothing here blocks for long or starts a thread. Not
 // thread-safe. Whatever happens - success, crash, stop, an earlier worker's death - it has ended
 // only when every process of the gang is gone: those of mpirun's session and all that carry the
-// gang's marks in their environment.
+// gang's marks in their environment. Of several trials in one gang each has its own attempt; one
+// whose verdict is in its events has left, and ends while the others go on. To stop one alone its
+// lease is taken away: the trainer then lets that trial yield. When it does not, or when all are to
+// stop, the gang is killed.
 
 #include <memory>
 #include <optional>
@@ -12,12 +15,10 @@
 
 #include "sae/base/clock.h"
 #include "sae/base/env.h"
-#include "sae/base/process.h"
-#include "sae/base/procfs.h"
 #include "sae/config/run_config.h"
 #include "saeloom/v1/worker_service.pb.h"
 #include "worker/agent/attempt_record.h"
-#include "worker/agent/gang.h"
+#include "worker/agent/gang_process.h"
 #include "worker/agent/runs_folder.h"
 #include "worker/agent/verdict.h"
 
@@ -42,6 +43,11 @@ class Attempt {
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Attempt>> Start(
       const Context& context, const saeloom::v1::StartAttempt& start,
       absl::Duration lease_deadline);
+  /// The same for attempts of several trials in one gang, on the slots of one. In the order of
+  /// `starts`: those that cannot start leave the gang to the others.
+  static std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> StartTogether(
+      const Context& context, const std::vector<const saeloom::v1::StartAttempt*>& starts,
+      absl::Duration lease_deadline);
   /// An attempt that an earlier incarnation of this worker left open: what still runs of it is
   /// killed.
   static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key);
@@ -49,7 +55,10 @@ class Attempt {
   const AttemptKey& key() const { return key_; }
   std::string directory() const { return context_.runs->AttemptDirectory(key_); }
   std::string events_path() const { return directory() + "/events.jsonl"; }
+  /// Of its gang.
   int slots() const { return ended() ? 0 : slots_; }
+  /// The same for all attempts of a gang, until they have ended.
+  const void* gang() const { return gang_.get(); }
   bool ended() const { return ending_.has_value(); }
   /// Once ended.
   const Ending& ending() const { return *ending_; }
@@ -68,9 +77,10 @@ class Attempt {
   Attempt(const Context& context, AttemptKey key) : context_(context), key_(std::move(key)) {}
   absl::Status Prepare(const saeloom::v1::StartAttempt& start,
                        const sae::config::TrialConfig& config, absl::Duration lease_deadline);
-  absl::Status Launch(int ranks);
+  absl::Status Launched(std::shared_ptr<GangProcess> gang, const std::string& directory);
   absl::Status EndOlderAttempts() const;
-  sae::ProcessQuery Members() const;
+  void TakeLease();
+  bool HasVerdict();
   void Stopping(StopCause cause, const std::string& reason);
   void Conclude();
   std::string LauncherOutput() const;
@@ -80,12 +90,13 @@ class Attempt {
   AttemptKey key_;
   int slots_ = 0;
   AttemptRecord record_;
-  std::unique_ptr<sae::Process> launcher_;  ///< mpirun; null when adopted
-  std::optional<sae::ExitStatus> exit_;
+  std::shared_ptr<GangProcess> gang_;  ///< shared with the gang's other attempts
+  std::string gang_directory_;         ///< where launcher.log is
+  absl::Duration next_look_;           ///< at the events, for a verdict
+  bool given_up_ = false;
   StopCause stop_cause_ = StopCause::kNone;
   std::string stop_reason_;
   std::optional<absl::Duration> kill_at_;
-  bool killing_ = false;
   std::optional<Ending> ending_;
   std::vector<std::string> log_tail_;
 };

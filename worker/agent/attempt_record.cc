@@ -12,6 +12,7 @@ absl::Status WriteRecord(sae::Env& env, const std::string& directory, const Atte
   const json j = {{"sweep", r.sweep},
                   {"trial", r.trial},
                   {"attempt", r.attempt},
+                  {"gang", r.gang},
                   {"worker_id", r.worker_id},
                   {"incarnation", r.incarnation},
                   {"boot_id", r.boot_id},
@@ -35,6 +36,7 @@ absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& direc
     j.at("sweep").get_to(r.sweep);
     j.at("trial").get_to(r.trial);
     j.at("attempt").get_to(r.attempt);
+    r.gang = j.value("gang", "");
     j.at("worker_id").get_to(r.worker_id);
     j.at("incarnation").get_to(r.incarnation);
     j.at("boot_id").get_to(r.boot_id);

@@ -13,6 +13,7 @@ struct AttemptRecord {
   std::string sweep;
   std::string trial;
   int attempt = 0;
+  std::string gang;  ///< key of the attempt that its gang is named after; "" = its own
   std::string worker_id;
   std::string incarnation;
   std::string boot_id;

@@ -40,6 +40,10 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
   command.argv = {options.mpirun,  "-np",      absl::StrCat(spec.ranks),
                   "--bind-to",     "none",     "--oversubscribe",
                   options.trainer, "--config", spec.directory + "/run.json"};
+  for (const std::string& other : spec.others) {
+    command.argv.emplace_back("--config");
+    command.argv.push_back(other + "/run.json");
+  }
   command.directory = spec.directory;
   command.output = spec.directory + "/launcher.log";
   command.errors = command.output;
@@ -60,13 +64,22 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
 }
 
 std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& runs_id) {
-  return {"SAELOOM_ATTEMPT=" + key.Text(), "SAELOOM_RUNS_ID=" + runs_id};
+  return GangMarks(key.Text(), runs_id);
+}
+
+std::vector<std::string> GangMarks(const std::string& gang, const std::string& runs_id) {
+  return {"SAELOOM_ATTEMPT=" + gang, "SAELOOM_RUNS_ID=" + runs_id};
 }
 
 std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
                              const std::string& runs_id) {
+  return ScratchDirectory(options, key.Text(), runs_id);
+}
+
+std::string ScratchDirectory(const GangOptions& options, const std::string& gang,
+                             const std::string& runs_id) {
   // Short: OpenMPI puts Unix sockets below it, whose paths end at 107 bytes.
-  const std::string hash = sae::HashToText(sae::Xxh3(key.Text() + "@" + runs_id));
+  const std::string hash = sae::HashToText(sae::Xxh3(gang + "@" + runs_id));
   return absl::StrCat(options.scratch_root, "/", ScratchPrefix(), hash.substr(hash.find(':') + 1));
 }
 

@@ -24,9 +24,10 @@ struct GangOptions {
 };
 
 struct GangSpec {
-  AttemptKey key;
+  AttemptKey key;  ///< of the attempt; of several trials, the first one's
   std::string runs_id;
   std::string directory;  ///< of the attempt; run.json is there, launcher.log will be
+  std::vector<std::string> others;  ///< folders of the other trials' attempts
   int ranks = 1;
   int threads = 1;  ///< of each rank
 };
@@ -36,10 +37,14 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
 
 /// Entries in the environment of every process of the gang, and of no other.
 std::vector<std::string> GangMarks(const AttemptKey& key, const std::string& runs_id);
+/// `gang`: the key as text.
+std::vector<std::string> GangMarks(const std::string& gang, const std::string& runs_id);
 
 /// Where the gang's OpenMPI keeps sockets and shared memory: a function of the arguments, so that
 /// another worker can clean up after it.
 std::string ScratchDirectory(const GangOptions& options, const AttemptKey& key,
+                             const std::string& runs_id);
+std::string ScratchDirectory(const GangOptions& options, const std::string& gang,
                              const std::string& runs_id);
 
 /// Makes it, with a note of whose it is.

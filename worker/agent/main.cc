@@ -29,6 +29,7 @@ constexpr absl::Duration kFlush = absl::Seconds(3);
 struct Flags {
   std::string coordinator, runs, name, metrics_listen = "127.0.0.1:0", port_file, trainer, mpirun;
   int slots = 0;
+  double memory_gib = 0;
   double grace_seconds = 20;
   double stop_grace_seconds = 20;
 };
@@ -50,6 +51,10 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
       ->required();
   app.add_option("--slots", flags.slots, "ranks at once; 0 = the GPUs, else one a core, at most 8")
       ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--memory-gib", flags.memory_gib,
+                 "memory for gangs, by which trials are packed; 0 = 80% of this machine's")
+      ->check(CLI::Range(0.0, 1048576.0))
       ->capture_default_str();
   app.add_option("--name", flags.name,
                  "of this worker in the runs folder; default: the host's name");
@@ -138,6 +143,9 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   if (options.slots.oversubscribed) {
     spdlog::warn("{} slots on {} cores: ranks will share cores", options.slots.slots, cores);
   }
+  options.memory_bytes = flags.memory_gib > 0
+                             ? static_cast<std::int64_t>(flags.memory_gib * (1 << 30))
+                             : DetectMemory() / 5 * 4;
   options.env = &env;
   options.clock = &clock;
   options.runs = runs.get();

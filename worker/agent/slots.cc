@@ -3,7 +3,12 @@
 #include <algorithm>
 #include <cstddef>
 #include <sched.h>
+#include <unistd.h>
 
+#include "absl/strings/ascii.h"
+#include "absl/strings/numbers.h"
+
+#include "sae/base/env.h"
 #include "sae/base/process.h"
 
 namespace saeloom::agent {
@@ -23,6 +28,17 @@ int DetectCores() {
   CPU_ZERO(&set);
   if (::sched_getaffinity(0, sizeof set, &set) != 0) return 1;
   return std::max(1, CPU_COUNT(&set));
+}
+
+std::int64_t DetectMemory() {
+  const std::int64_t pages = ::sysconf(_SC_PHYS_PAGES), size = ::sysconf(_SC_PAGESIZE);
+  std::int64_t bytes = pages > 0 && size > 0 ? pages * size : 0;
+  // "max" where there is no limit.
+  const auto limit = sae::RealEnv().Read("/sys/fs/cgroup/memory.max");
+  std::int64_t most = 0;
+  if (limit.ok() && absl::SimpleAtoi(absl::StripAsciiWhitespace(*limit), &most) && most > 0)
+    bytes = bytes == 0 ? most : std::min(bytes, most);
+  return bytes;
 }
 
 int DetectGpus(const std::string& path) {

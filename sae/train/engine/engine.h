@@ -78,7 +78,7 @@ class Engine {
   virtual void set_dense_density(double density) = 0;
 
   /// From now on steps share with the gang's other engines what does not depend on parameters
-  /// (engine_gang.h). Before Initialise or a load; borrowed for the engine's life. An engine that
+  /// (engine_gang.h), borrowed; null: alone again. Between steps. An engine that
   /// cannot share steps alone.
   virtual void JoinGang(EngineGang* gang) { (void)gang; }
 };

@@ -1,6 +1,6 @@
 // Stands in for mpirun and its trainer ranks in tests: takes mpirun's arguments, reads run.json,
 // writes events.jsonl and rank-0.log as the trainer would, and then does what FAKE_GANG says (or
-// FAKE_GANG_TRIAL for one trial):
+// FAKE_GANG_TRIAL for one trial; of several trials each has a process of its own):
 //   finish:N     N metrics events, then finished; exits 0
 //   run          metrics until SIGUSR1 (yielded, exits 75) or until the lease passes (the same)
 //   stubborn     the same, but deaf to signals and lease
@@ -10,13 +10,16 @@
 //   stray        leaves a process behind in a session of its own; finished
 //   launcher:T   writes T to standard error, exits 137
 
+#include <algorithm>
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <signal.h>
 #include <string>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include <vector>
 
 #include "sae/config/events.h"
 
@@ -106,16 +109,54 @@ void OnNotice(int) { noticed = 1; }
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  ::signal(SIGUSR1, OnNotice);
-  std::string config;
-  for (int i = 1; i + 1 < argc; ++i) {
-    if (std::string(argv[i]) == "--config") config = argv[i + 1];
-  }
+namespace {
+
+int Play(const std::string& config) {
   std::ifstream in(config);
   const auto run = nlohmann::json::parse(in);
   const std::string trial = run.at("run").at("trial");
   const char* mode = std::getenv(("FAKE_GANG_" + trial).c_str());
   if (mode == nullptr) mode = std::getenv("FAKE_GANG");
   return Gang(run).Run(mode == nullptr ? "finish:3" : mode);
+}
+
+/// Waits for the players of all trials, and passes the notice on.
+int Wait(std::vector<pid_t> players) {
+  int code = 0;
+  bool told = false;
+  while (!players.empty()) {
+    ::usleep(2'000);
+    if (noticed != 0 && !told) {
+      told = true;
+      for (const pid_t p : players) ::kill(p, SIGUSR1);
+    }
+    int status = 0;
+    const pid_t ended = ::waitpid(-1, &status, WNOHANG);
+    if (ended <= 0) continue;
+    players.erase(std::remove(players.begin(), players.end(), ended), players.end());
+    code = std::max(code, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+    // One that dies takes the others along, as mpirun sees to.
+    if (code == 137) {
+      for (const pid_t p : players) ::kill(p, SIGKILL);
+    }
+  }
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::signal(SIGUSR1, OnNotice);
+  std::vector<std::string> configs;
+  for (int i = 1; i + 1 < argc; ++i) {
+    if (std::string(argv[i]) == "--config") configs.emplace_back(argv[i + 1]);
+  }
+  if (configs.size() == 1) return Play(configs[0]);
+  std::vector<pid_t> players;
+  for (const std::string& config : configs) {
+    const pid_t player = ::fork();
+    if (player == 0) ::_exit(Play(config));
+    players.push_back(player);
+  }
+  return Wait(std::move(players));
 }

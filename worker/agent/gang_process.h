@@ -1,0 +1,54 @@
+#pragma once
+// The processes of a gang: mpirun, its ranks, and whatever carries the gang's marks. Shared by the attempts of
+// its trials, each of which ticks it. A gang is gone only when every process is. Not thread-safe; nothing here
+// blocks for long. Errors: those of Process::Spawn.
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "sae/base/env.h"
+#include "sae/base/process.h"
+#include "sae/base/procfs.h"
+#include "worker/agent/gang.h"
+
+namespace saeloom::agent {
+
+class GangProcess {
+ public:
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<GangProcess>> Launch(const GangOptions& options,
+                                                                           const GangSpec& spec, int trials);
+  /// What an earlier incarnation of this worker left of gang `name` (a key as text): it is killed.
+  static std::shared_ptr<GangProcess> Adopt(const std::string& name, const std::string& runs_id);
+
+  std::int64_t pid() const { return launcher_ ? launcher_->pid() : 0; }
+  /// Attempts that have not ended.
+  int trials() const { return trials_; }
+  /// `gave_up`: after a GiveUp.
+  void TrialEnded(bool gave_up);
+  /// mpirun's, once it has ended.
+  const std::optional<sae::ExitStatus>& exit() const { return exit_; }
+  bool killing() const { return killing_; }
+  bool gone() const { return gone_; }
+
+  /// SIGUSR1 to mpirun, once: all trials save and yield.
+  void Notice();
+  void Kill() { killing_ = true; }
+  /// One trial needs it no more; when none does it is killed. Call it once a trial.
+  void GiveUp();
+  void Tick();
+
+ private:
+  sae::ProcessQuery Members() const;
+
+  std::vector<std::string> marks_;
+  std::unique_ptr<sae::Process> launcher_;  ///< null when adopted
+  std::optional<sae::ExitStatus> exit_;
+  int trials_ = 1;
+  int given_up_ = 0;
+  bool noticed_ = false;
+  bool killing_ = false;
+  bool gone_ = false;
+};
+
+}  // namespace saeloom::agent
