@@ -92,7 +92,7 @@ when_late=FAILED  # what a part is that the time did not suffice for
 
 # Runs a command with a limit in seconds, cut to what is left of the whole; its output goes to a file as well.
 timed() {  # NAME LIMIT COMMAND...
-  local name=$1 limit=$2 start=$SECONDS left=$((deadline - SECONDS)) code
+  local name=$1 limit=$2 start=$SECONDS left=$((deadline - SECONDS)) code detail
   shift 2
   if [ $left -lt 10 ]; then
     row "$name" "$when_late" 0 "not run: the time for the whole was used up"
@@ -103,7 +103,8 @@ timed() {  # NAME LIMIT COMMAND...
   timeout --kill-after=10 "$limit" "$@" 2>&1 | tee "$build/$name.log"
   code=${PIPESTATUS[0]}
   if [ "$code" = 0 ]; then
-    row "$name" passed $((SECONDS - start)) "$(tail -n 1 "$build/$name.log" | cut -c1-100)"
+    detail=$(grep -m 1 'tests passed' "$build/$name.log" || tail -n 1 "$build/$name.log")
+    row "$name" passed $((SECONDS - start)) "${detail:0:100}"
   elif [ "$code" = 124 ] || [ "$code" = 137 ]; then
     row "$name" FAILED $((SECONDS - start)) "not done within $limit s"
   else
