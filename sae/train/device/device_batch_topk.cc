@@ -45,8 +45,11 @@ absl::Status DeviceBatchTopK::Select(cuda::DeviceLibrary* library,
   const std::int64_t tokens = encode.tokens;
   const device::LargestParams largest{shape_.k * tokens, slots_.From(0, tokens), cut_.data(),
                                       histogram_.data(), floor_.data()};
-  SAE_RETURN_IF_ERROR(
-      Launched(device::EncodeLargest(library, encode, largest, stream), "EncodeLargest"));
+  const kernels::Error encoded =
+      shape_.certified
+          ? device::EncodeCertifiedLargest(library, encode, largest, nullptr, stream)
+          : device::EncodeLargest(library, encode, largest, stream);
+  SAE_RETURN_IF_ERROR(Launched(encoded, "EncodeLargest"));
   SAE_RETURN_IF_ERROR(FindCut(tokens, collectives, stream));
   device::TieKeysParams ties;
   ties.slots = slots_.From(0, tokens);

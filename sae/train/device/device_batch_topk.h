@@ -17,6 +17,7 @@ class DeviceBatchTopK {
     std::int64_t slot_capacity = 0;  ///< entries of one token; more: the step's overflow flag
     const std::int32_t* global_ids = nullptr;
     std::int64_t first_global = 0;
+    bool certified = false;  ///< z by the definition of `selection: certified`
   };
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, const Shape& shape, int ranks,
                                     std::int32_t* overflow);

@@ -40,8 +40,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (o.skip) return Lacks("sae.skip", "true", "set it to false");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
-  if (o.certified && o.architecture != model::Architecture::kTopK)
-    return Lacks("train.selection", "certified", "set it to float32 or bf16");
   if (static_cast<int>(o.prefixes.size()) > kernels::device::kMaxGroups) {
     return Lacks("sae.prefixes", absl::StrCat(o.prefixes.size(), " widths"),
                  absl::StrCat("use at most ", kernels::device::kMaxGroups).c_str());
@@ -170,7 +168,6 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(global_ids_.data(), ids.data(), global_ids_.bytes(), stream_));
   SAE_RETURN_IF_ERROR(runtime_.Synchronize(stream_));
-  SAE_RETURN_IF_ERROR(AllocateScratch());
   return AllocateEntries();
 }
 
@@ -185,14 +182,17 @@ absl::Status DeviceEngine::AllocateScratch() {
   std::int64_t bytes = std::max(kernels::device::EncodeScratchBytes(whole),
                                 kernels::device::EncodeScratchBytes(subset));
   if (context_.options.certified) {
-    bytes = std::max(bytes,
-                     kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k));
+    const bool topk = context_.options.architecture == model::Architecture::kTopK;
+    bytes = std::max(
+        bytes, topk ? kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k)
+                    : kernels::device::CertifiedSlotsScratchBytes(whole, capacity_.slots));
   }
   return encode_scratch_.Create(runtime_, bytes, "encoder scratch");
 }
 
 // What depends on capacity_.slots.
 absl::Status DeviceEngine::AllocateEntries() {
+  SAE_RETURN_IF_ERROR(AllocateScratch());
   const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
   const std::int64_t k = std::min(context_.config.sae.k, n);
   std::int32_t* overflow = &at()->overflow;
@@ -208,7 +208,8 @@ absl::Status DeviceEngine::AllocateEntries() {
   SAE_RETURN_IF_ERROR(slots_.Create(runtime_, batch, slots, overflow));
   if (!varies()) {
     const DeviceBatchTopK::Shape shape{batch,   context_.config.sae.k, context_.shard.latents,
-                                       slots,   global_ids_.data(),    context_.shard.Global(0)};
+                                       slots,   global_ids_.data(),    context_.shard.Global(0),
+                                       context_.options.certified};
     SAE_RETURN_IF_ERROR(batch_topk_.Create(runtime_, shape, ranks, overflow));
   }
   if (rule() == kernels::device::LatentRule::kGated) {

@@ -104,8 +104,11 @@ absl::Status DeviceEngine::PrepareWeights() {
 
 absl::Status DeviceEngine::EncodeAbove(const float* lower, DeviceEntries* out) {
   const device::Slots slots = slots_.From(0, batch_.tokens());
-  SAE_RETURN_IF_ERROR(Launched(
-      device::EncodeAbove(library_, EncodeInput(), lower, slots, stream_), "EncodeAbove"));
+  const kernels::Error encoded =
+      context_.options.certified
+          ? device::EncodeCertifiedAbove(library_, EncodeInput(), lower, slots, nullptr, stream_)
+          : device::EncodeAbove(library_, EncodeInput(), lower, slots, stream_);
+  SAE_RETURN_IF_ERROR(Launched(encoded, "EncodeAbove"));
   return out->FromSlots(slots, stream_);
 }
 

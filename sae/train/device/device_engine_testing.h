@@ -16,8 +16,7 @@ inline bool RefusedOnDevice(const std::string& variant) {
       "relu_lp",           "relu_resample", "gated_clip_resample", "topk_multi",
       "topk_fvu",          "topk_deferred", "topk_lazy",           "matryoshka_aux_clip",
       "jumprelu_raw_lazy",   "jumprelu_quadratic", "jumprelu_tanh",
-      "skip_transcoder_topk", "batchtopk_certified", "jumprelu_certified",
-      "gated_certified"};
+      "skip_transcoder_topk"};
   return refused.contains(variant);
 }
 

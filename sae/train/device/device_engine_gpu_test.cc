@@ -1,0 +1,46 @@
+// The whole step of every architecture on a GPU, against the CPU engine.
+#include <gtest/gtest.h>
+
+#include "sae/kernels/cuda_runtime.h"
+#include "sae/train/device/device_engine_testing.h"
+
+namespace sae::train {
+namespace {
+
+std::unique_ptr<DeviceRuntime> Gpu() {
+  auto runtime = kernels::CreateCudaRuntime(0);
+  return runtime.ok() ? *std::move(runtime) : nullptr;
+}
+
+class OnGpu : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(OnGpu, StaysWithTheCpuForAHundredSteps) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  const config::TrialConfig config = testing::AcceptanceConfig(GetParam());
+  testing::SparseData data(80, 32, 4, 9);
+  std::vector<std::vector<float>> batches;
+  for (int t = 0; t < 100; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
+                         testing::RunOnCpu(config, 32, 32, batches));
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, OnGpu,
+                         ::testing::Values("relu_l1", "topk", "batchtopk", "matryoshka", "gated",
+                                           "jumprelu"),
+                         [](const auto& test) { return std::string(test.param); });
+
+// Selected by the same definition as on the CPU: no tolerance in the first step.
+TEST(OnGpuCertified, SelectsAsTheCpu) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  config::TrialConfig config = testing::AcceptanceConfig("topk");
+  config.train.selection = "certified";
+  testing::SparseData data(80, 32, 4, 9);
+  const std::vector<std::vector<float>> batches = {data.Rows(config.train.batch, 4)};
+  EXPECT_EQ(testing::RunOnDevice(*runtime, config, 32, 32, batches).first,
+            testing::RunOnCpu(config, 32, 32, batches).first);
+}
+
+}  // namespace
+}  // namespace sae::train
