@@ -1,0 +1,203 @@
+#include "sae/config/cost_model.h"
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+
+#include "sae/config/mesh.h"
+
+namespace sae::config {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024 * 1024;
+
+// H100, H200: measured product and copy rates; links: NCCL's bus rates reached on such machines; 62 and
+// 120 GB a rank leave room for libraries and fragments.
+std::vector<Hardware> Known() {
+  Hardware h100;
+  h100.name = "H100";
+  h100.product = 798e12;
+  h100.memory = 3.0e12;
+  h100.gather = 3.0e12;
+  h100.cache = 5.5e12;
+  h100.island_link = 360e9;
+  h100.network = 46e9;
+  h100.island = 8;
+  h100.memory_bytes = 62e9;
+  h100.value_bytes = 2;
+  Hardware h200 = h100;
+  h200.name = "H200";
+  h200.product = 790e12;
+  h200.memory = h200.gather = 4.3e12;
+  h200.memory_bytes = 120e9;
+  return {h100, h200};
+}
+
+struct Sizes {
+  double tokens = 0;   ///< of a replica
+  double latents = 0;  ///< of a shard
+  double d = 0, k = 0;
+  double shards = 1, replicas = 1;
+  double parameters() const { return 2 * latents * d; }
+};
+
+/// Active latents a token: k, or what the controller holds; 5% where nothing says.
+double ActiveLatents(const TrialConfig& c) {
+  if (c.sae.k > 0) return static_cast<double>(c.sae.k);
+  if (c.sae.target_l0 > 0) return c.sae.target_l0;
+  return 0.05 * static_cast<double>(c.sae.latents);
+}
+
+double MomentBytes(const TrialConfig& c) {
+  if (c.train.moments == "bf16") return 4;
+  if (c.train.moments == "int8") return 2 + 2 * 4.0 / 64;
+  return 8;
+}
+
+double Gaussian(double x) { return 0.5 * std::erfc(x / std::sqrt(2.0)); }
+
+/// Values that a shard offers a token in the first round (numerics 3), from the normal tail of the
+/// binomial: near enough for bytes.
+double OfferedValues(double k, double shards) {
+  if (shards <= 1) return 0;
+  const double mean = k / shards, deviation = std::sqrt(mean * (1 - 1 / shards));
+  double c = std::ceil(mean);
+  while (c < k && shards * Gaussian((c - 0.5 - mean) / std::max(deviation, 1e-9)) >= 1e-4) ++c;
+  return std::min(k, c);
+}
+
+std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Hardware& hardware) {
+  const double copies = c.train.ema > 0 ? 4 : 0;
+  const double own = s.parameters() / s.replicas;  // moments live with their owner
+  const double entries = s.tokens * std::min(ActiveLatents(c), s.latents);
+  const double batch = s.tokens * s.d * (4.0 * 3 + hardware.value_bytes + 4);
+  std::vector<PlanMemory> out = {{"weights", 4 * s.parameters()},
+                                 {"moments", MomentBytes(c) * own},
+                                 {"latents' vectors", 64 * s.latents},
+                                 {"batch and errors", batch},
+                                 {"codes", 40 * entries},
+                                 {"chunk buffers", 2 * 64.0 * 1024 * 1024}};
+  if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
+  if (s.replicas > 1) out.push_back({"gradient rows", 4 * s.parameters()});
+  return out;
+}
+
+/// Sends of one rank: an all-gather or half an all-reduce moves (P - 1) / P of the whole.
+std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, bool shards_cross,
+                              bool replicas_cross, double value_bytes) {
+  std::vector<PlanLink> out;
+  const double share = (s.shards - 1) / s.shards;
+  const auto add = [&](const char* purpose, double bytes, bool network) {
+    if (bytes > 0) out.push_back({purpose, bytes, network});
+  };
+  const bool columns = false;
+  const double k = std::min(ActiveLatents(c), s.latents * s.shards);
+  add("batch", s.tokens * s.d * value_bytes * share, shards_cross);
+  if (c.sae.architecture == "topk")
+    add("selection", 4 * OfferedValues(k, s.shards) * s.tokens * (s.shards - 1) / s.shards,
+        shards_cross);
+  if (columns) {
+    add("winners", 8 * k * s.tokens * share, shards_cross);
+    add("latent gradients", 8 * 4 * k * s.tokens * share, shards_cross);
+  } else {
+    add("reconstruction", 2 * share * s.tokens * s.d * 4, shards_cross);
+  }
+  if (s.replicas > 1) {
+    const double across = (s.replicas - 1) / s.replicas;
+    add("gradients", across * s.parameters() * 4, replicas_cross);
+    add("updated rows", across * s.parameters() * 4, replicas_cross);
+  }
+  return out;
+}
+
+double Ms(double amount, double rate) { return rate > 0 ? 1e3 * amount / rate : 0; }
+
+std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hardware& h,
+                                const std::vector<PlanLink>& links) {
+  const double product = Ms(2 * s.tokens * s.latents * s.d, h.product);
+  const double select = h.cache > 0 ? Ms(4 * s.tokens * s.latents, h.cache) : h.selection * product;
+  // A rank's own winners: gathers of decoder rows for the reconstruction and for the gradient (the
+  // second of rows just read), of x and the error for the rows' gradients; rows of tokens themselves.
+  const double entries = s.tokens * ActiveLatents(c) / s.shards;
+  const double value = h.value_bytes;
+  const double sparse = entries * s.d * value + entries * s.d * (value + 4) +
+                        s.tokens * s.d * (2 * 4 + value);
+  // Weights and moments, read and written.
+  const double update = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
+  std::vector<PlanPhase> out = {{"encoder product", product},
+                                {"selection", select},
+                                {"sparse decode and gradients", Ms(sparse, h.gather)},
+                                {"row update", Ms(update, h.memory)}};
+  for (const PlanLink& link : links) {
+    out.push_back({absl::StrCat("exchange: ", link.purpose),
+                   Ms(link.bytes, link.network ? h.network : h.island_link),
+                   link.purpose == "batch"});
+  }
+  return out;
+}
+
+}  // namespace
+
+double StepPlan::memory_bytes() const {
+  double sum = 0;
+  for (const PlanMemory& part : memory) sum += part.bytes;
+  return sum;
+}
+
+absl::StatusOr<Cluster> ParseCluster(const std::string& text) {
+  Cluster cluster;
+  std::string name = text;
+  const std::size_t x = text.find('x');
+  if (x != std::string::npos) {
+    const auto parsed = std::from_chars(text.data(), text.data() + x, cluster.devices);
+    if (parsed.ec != std::errc() || parsed.ptr != text.data() + x || cluster.devices < 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat("cluster ", text, ": write a count and a device, such as 8xH100"));
+    }
+    name = text.substr(x + 1);
+  }
+  std::string known;
+  for (const Hardware& h : Known()) {
+    if (h.name == name) {
+      cluster.hardware = h;
+      return cluster;
+    }
+    absl::StrAppend(&known, known.empty() ? "" : ", ", h.name);
+  }
+  return absl::InvalidArgumentError(
+      absl::StrCat("cluster ", text, ": unknown device \"", name, "\": known are ", known));
+}
+
+absl::StatusOr<StepPlan> PlanStep(const TrialConfig& config, std::int64_t d,
+                                  const Cluster& cluster) {
+  if (d < 1) return absl::InvalidArgumentError(absl::StrCat("plan: width ", d, ": give --width"));
+  const TrialConfig c = Resolve(config, d);
+  StepPlan plan;
+  plan.ranks = c.ranks;
+  plan.replicas = Replicas(c);
+  plan.shards = plan.ranks / plan.replicas;
+  if (plan.shards < 1 || c.sae.latents % plan.shards != 0) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "plan: ", plan.shards, " shards do not divide sae.latents ", c.sae.latents,
+        ": use a power of two of both"));
+  }
+  Sizes s;
+  s.tokens = static_cast<double>(c.train.batch) / static_cast<double>(plan.replicas);
+  s.latents = static_cast<double>(c.sae.latents / plan.shards);
+  s.d = static_cast<double>(d);
+  s.shards = static_cast<double>(plan.shards);
+  s.replicas = static_cast<double>(plan.replicas);
+  const Hardware& h = cluster.hardware;
+  plan.memory = MemoryOf(c, s, h);
+  plan.links = LinksOf(c, s, plan.shards > h.island, plan.ranks > h.island, h.value_bytes);
+  plan.phases = PhasesOf(c, s, h, plan.links);
+  double beside = 0;
+  for (const PlanPhase& phase : plan.phases) (phase.beside ? beside : plan.step_ms) += phase.ms;
+  plan.step_ms = std::max(plan.step_ms, beside);
+  plan.tokens_per_second = static_cast<double>(c.train.batch) / plan.step_ms * 1e3;
+  plan.device_hours = c.train.tokens / plan.tokens_per_second / 3600 *
+                      static_cast<double>(plan.ranks);
+  return plan;
+}
+
+}  // namespace sae::config
