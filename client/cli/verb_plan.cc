@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "client/cli/plan_cluster.h"
 #include "client/cli/spec_file.h"
 #include "client/cli/table.h"
 #include "client/cli/verb.h"
@@ -17,6 +18,8 @@ constexpr std::size_t kShown = 40;
 struct Options {
   std::string file;
   bool all = false;
+  std::string gpus;        ///< "512xH100"; "" = no cluster
+  std::int64_t width = 0;  ///< 0 = the store's
 };
 
 struct Plan {
@@ -139,8 +142,24 @@ std::string PlanJson(const Plan& plan) {
   return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
+absl::Status ShowCluster(const Options& options, const Plan& plan, Session& session) {
+  SAE_ASSIGN_OR_RETURN(const config::Cluster cluster, config::ParseCluster(options.gpus));
+  const std::int64_t d = plan.spec.store_d > 0 ? plan.spec.store_d : options.width;
+  if (d < 1) {
+    return absl::InvalidArgumentError(absl::StrCat(
+        "the width of the activations is not known (", plan.note, "): give --width"));
+  }
+  SAE_ASSIGN_OR_RETURN(const std::vector<ClusterTrial> trials,
+                       PlanOnCluster(plan.points, d, cluster));
+  session.world.out << (session.json() ? ClusterJson(trials, d, cluster)
+                                       : ClusterText(trials, d, cluster))
+                    << std::flush;
+  return absl::OkStatus();
+}
+
 absl::Status ShowPlan(const Options& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
+  if (!options.gpus.empty()) return ShowCluster(options, plan, session);
   session.world.out << (session.json() ? PlanJson(plan) : PlanText(plan, options.all))
                     << std::flush;
   return absl::OkStatus();
@@ -168,7 +187,12 @@ void AddPlan(CLI::App& app, Session& session) {
       "plan", "what a sweep would run: trials, slots, memory (no coordinator needed)");
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
   verb->add_flag("--all", options->all, "every trial, not the first 40");
-  verb->footer("Example:\n  saeloom plan examples/demo.yaml");
+  verb->add_option("--gpus", options->gpus,
+                   "what a step would cost on so many devices, such as 512xH100");
+  verb->add_option("--width", options->width, "of the activations, where there is no store yet");
+  verb->footer(
+      "Examples:\n  saeloom plan examples/demo.yaml\n"
+      "  saeloom plan examples/scale.yaml --gpus 512xH100 --width 4096");
   verb->callback([options, &session] { session.status = ShowPlan(*options, session); });
 }
 

@@ -74,20 +74,6 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryMomentFormat,
                                                std::get<1>(test.param));
                          });
 
-// Moments in fewer bits, rounded with the CPU engine's random bits.
-TEST(DeviceEngineMoments, TrainAsOnTheCpu) {
-  for (const char* moments : {"bf16", "int8"}) {
-    config::TrialConfig config = testing::AcceptanceConfig("topk");
-    config.train.moments = moments;
-    testing::SparseData data(80, 32, 4, 11);
-    std::vector<std::vector<float>> batches;
-    for (int t = 0; t < 8; ++t) batches.push_back(data.Rows(config.train.batch, 4));
-    simt::SimtRuntime runtime({});
-    const auto device = testing::RunOnDevice(runtime, config, 32, 32, batches);
-    testing::ExpectSameRun(device, testing::RunOnCpu(config, 32, 32, batches));
-  }
-}
-
 /// A rank's device communicator, over the group that the test runs in.
 struct StagedRank {
   DeviceRuntime* runtime;
