@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test asan tsan clang cuda bench check-layers fresh-machine clean distclean
+.PHONY: help setup build demo test large asan tsan clang cuda bench check-layers fresh-machine clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ demo: build ## the main job on this machine: harvest, sweep, telemetry, table, e
 
 test: build ## set-up, build and every test; ends with CTest's summary
 	@ctest --preset release -j $(JOBS)
+
+large: build ## sixteen million latents on four processes (10 GB of memory, 22 GB of disk below TMPDIR, 5-15 minutes)
+	@ctest --test-dir build/release -L large --output-on-failure --no-tests=error
 
 asan: ; @tools/setup.sh --no-torch && tools/build.sh asan && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
 tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer

@@ -20,7 +20,8 @@
 
 namespace sae::checkpoint {
 
-/// Latents in one file, for a dictionary of `latents`: an eighth, at most 4096.
+/// Latents in one file, for a dictionary of `latents`: an eighth, at most 4096 or the power of two that makes 1024 files
+/// at most (each is fsynced by itself).
 std::int64_t BlockLatents(std::int64_t latents);
 /// "step-000000001234".
 std::string StepName(std::int64_t step);

@@ -51,7 +51,8 @@ TEST(Checkpoint, NamesAreStepsAndNothingElse) {
 
 TEST(Checkpoint, BlocksDependOnTheDictionaryAlone) {
   EXPECT_EQ(BlockLatents(2048), 256);
-  EXPECT_EQ(BlockLatents(1 << 24), 4096);
+  EXPECT_EQ(BlockLatents(1 << 20), 4096);
+  EXPECT_EQ(BlockLatents(1 << 24), 16384);
   EXPECT_EQ(BlockLatents(3), 1);
 }
 

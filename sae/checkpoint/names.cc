@@ -10,7 +10,12 @@ constexpr const char* kStepPrefix = "step-";
 constexpr std::size_t kDigits = 12;
 }  // namespace
 
-std::int64_t BlockLatents(std::int64_t latents) { return std::clamp<std::int64_t>((latents + 7) / 8, 1, 4096); }
+std::int64_t BlockLatents(std::int64_t latents) {
+  constexpr std::int64_t kBlock = 4096, kFiles = 1024;
+  std::int64_t most = kBlock;
+  while (most * kFiles < latents) most *= 2;
+  return std::clamp<std::int64_t>((latents + 7) / 8, 1, most);
+}
 
 std::string StepName(std::int64_t step) {
   char text[32];

@@ -107,6 +107,14 @@ std::int64_t DensePhase(const Shape& s, bool gated) {
          s.batch * s.latents / 8;
 }
 
+/// Of a latent, whatever the width: what makes narrow dictionaries of millions larger than their rows.
+std::int64_t LatentBuffers(const TrialConfig& c) {
+  constexpr std::int64_t kFolded = 4, kSums = 2 * 4, kNorm = 8, kFired = 1;
+  constexpr std::int64_t kIndex = 2 * 8;          // of the entries by latent, and its counts
+  constexpr std::int64_t kTerm = kIndex + 4 + 4;  // AuxK: an index, dead latents, sums of its gradient
+  return kFolded + kSums + kNorm + kFired + kIndex + (c.sae.aux_k.value_or(0) > 0 ? kTerm : 0);
+}
+
 std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
   // Input, target where it is another; reconstruction and error, and AuxK's.
   std::int64_t rows = s.d + (c.sae.transcoder ? s.d_out : 0) + 2 * s.d_out;
@@ -118,7 +126,7 @@ std::int64_t Buffers(const TrialConfig& c, const Shape& s) {
     if (prefixes.ok()) rows += static_cast<std::int64_t>(prefixes->size()) * s.d_out;
   }
   if (c.train.reduction == "fixed") rows += kVirtualBlocks * s.d_out;
-  std::int64_t bytes = s.batch * rows * kFloat + kChunk * kChunk * kFloat;
+  std::int64_t bytes = s.batch * rows * kFloat + kChunk * kChunk * kFloat + s.latents * LatentBuffers(c);
   if (HasDenseStep(c)) bytes += DensePhase(s, c.sae.architecture == "gated");
   if (c.train.selection == "certified") {
     // bf16 copies of encoder and batch; two norms of each row for the margin.

@@ -27,6 +27,17 @@ TEST(EstimateMemory, CountsParametersAndMomentsOfOneRank) {
   EXPECT_EQ(m.total(), m.parameters + m.optimizer + m.codes + m.buffers + m.data);
 }
 
+TEST(EstimateMemory, MillionsOfNarrowLatentsHaveBuffersOfTheirOwn) {
+  TrialConfig c = Base();
+  c.ranks = 4;
+  c.sae.latents = 1 << 20;
+  const std::int64_t small = EstimateMemory(c, 16).buffers;
+  c.sae.latents = 1 << 24;
+  EXPECT_EQ(EstimateMemory(c, 16).buffers - small, ((1 << 24) - (1 << 20)) / 4 * 37);
+  c.sae.aux_k = 16;
+  EXPECT_EQ(EstimateMemory(c, 16).buffers - small, ((1 << 24) - (1 << 20)) / 4 * 37 + (1 << 22) * 24 + kB * 2 * 16 * 4);
+}
+
 TEST(EstimateMemory, GatedAndJumpReluHaveMoreVectors) {
   const std::int64_t plain = EstimateMemory(Base("relu_l1"), kD).parameters;
   EXPECT_EQ(EstimateMemory(Base("gated"), kD).parameters, plain + 2 * kN * 4);
@@ -98,7 +109,7 @@ TEST(EstimateMemory, AuxKAndMultiTopKDecodeTwice) {
   EXPECT_EQ(plain.codes, kB * 32 * 16);
   c.sae.aux_k = 256;
   EXPECT_EQ(EstimateMemory(c, kD).codes, kB * (32 + 256) * 16);
-  EXPECT_EQ(EstimateMemory(c, kD).buffers, plain.buffers + 2 * kB * kD * 4);
+  EXPECT_EQ(EstimateMemory(c, kD).buffers, plain.buffers + 2 * kB * kD * 4 + kN * 24);
   c.sae.aux_k.reset();  // auto: 256
   EXPECT_EQ(EstimateMemory(c, kD).codes, kB * (32 + 256) * 16);
   c.sae.aux_k = 0;

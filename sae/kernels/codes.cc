@@ -122,7 +122,8 @@ void Codes<T>::Clear(std::int64_t token_count, std::int64_t latent_count) {
 
 template <class T>
 void BuildLatentIndex(const Codes<T>& codes, LatentIndex* out, ThreadPool& pool) {
-  const int workers = pool.size();
+  // Each worker counts over all latents: with fewer entries than latents that is more work than it shares.
+  const int workers = codes.nnz() < codes.latents ? 1 : pool.size();
   Size(codes, workers, out);
   std::int64_t* at = out->scratch.data();
   // Workers own consecutive tokens, and Offsets puts their entries of a latent in that order.

@@ -9,7 +9,8 @@ namespace {
 
 TEST(BuildLatentIndex, EqualsASearch) {
   for (const auto& [tokens, latents, density] : {std::tuple(40, 30, 0.2), std::tuple(1, 1, 1.0),
-                                                 std::tuple(5, 100, 0.9), std::tuple(9, 4, 0.0)}) {
+                                                 std::tuple(5, 100, 0.9), std::tuple(9, 4, 0.0),
+                                                 std::tuple(7, 500, 0.01)}) {
     const Codes<float> codes = testing::RandomCodes<float>(2, tokens, latents, density);
     LatentIndex index;
     BuildLatentIndex(codes, &index);
