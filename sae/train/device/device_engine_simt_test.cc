@@ -74,6 +74,41 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryMomentFormat,
                                                std::get<1>(test.param));
                          });
 
+// A checkpoint of either engine is one of the other.
+TEST(DeviceEngineState, EitherEngineGoesOnFromTheOther) {
+  for (const char* architecture : {"topk", "batchtopk", "jumprelu"}) {
+    config::TrialConfig config = testing::AcceptanceConfig(architecture);
+    if (config.sae.architecture == "jumprelu") config.sae.target_l0 = 12;
+    testing::SparseData data(80, 32, 4, 21);
+    std::vector<std::vector<float>> batches;
+    for (int t = 0; t < 5; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+    simt::SimtRuntime runtime({});
+    const auto saved = testing::RunOnDevice(runtime, config, 32, 32, batches).end;
+    const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+    ThreadPool pool(1);
+    DeviceParts parts;
+    parts.runtime = &runtime;
+    auto device = DeviceEngine::Create(config, 32, 32, *self, pool, parts);
+    auto cpu = CreateEngine<float>(config, 32, *self, pool);
+    ASSERT_TRUE(device.ok() && cpu.ok()) << device.status() << cpu.status();
+    double losses[2] = {0, 1};
+    testing::SavedState ends[2];
+    int at = 0;
+    for (Engine<float>* engine : {device->get(), cpu->get()}) {
+      testing::Restore(saved, *engine);
+      EXPECT_EQ(engine->step(), 5);
+      ASSERT_TRUE(engine->Step(batches[2]).ok());
+      losses[at] = engine->LastMetrics()->at("train.loss");
+      testing::Save(engine->state(), &ends[at++]);
+    }
+    EXPECT_NEAR(losses[0], losses[1], 1e-5 * losses[1]) << architecture;
+    EXPECT_EQ(ends[0].integers.at("step"), 6);
+    EXPECT_EQ(ends[0].tensors.at("tokens_since_fired"), ends[1].tensors.at("tokens_since_fired"));
+    for (const auto& [name, value] : ends[1].doubles)
+      EXPECT_NEAR(ends[0].doubles.at(name), value, 1e-4 * (1 + std::abs(value))) << name;
+  }
+}
+
 /// A rank's device communicator, over the group that the test runs in.
 struct StagedRank {
   DeviceRuntime* runtime;
