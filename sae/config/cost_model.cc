@@ -83,29 +83,38 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
 }
 
 /// Sends of one rank: an all-gather or half an all-reduce moves (P - 1) / P of the whole.
-std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, bool shards_cross,
-                              bool replicas_cross, double value_bytes) {
+std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, const Hardware& h) {
   std::vector<PlanLink> out;
   const double share = (s.shards - 1) / s.shards;
-  const auto add = [&](const char* purpose, double bytes, bool network) {
-    if (bytes > 0) out.push_back({purpose, bytes, network});
+  const double value_bytes = h.value_bytes, island = h.island;
+  const bool shards_cross = s.shards > island;
+  // Ranks of a replica are neighbours; those of the same shard stand s.shards apart.
+  const bool replicas_cross = s.shards * s.replicas > island;
+  const auto add = [&](const char* purpose, double bytes, bool network, double members) {
+    const double rate = network ? std::min(h.network * members, h.island_link) : h.island_link;
+    if (bytes > 0) out.push_back({purpose, bytes, network, rate});
+  };
+  const auto among_shards = [&](const char* purpose, double bytes) {
+    add(purpose, bytes, shards_cross, island);
+  };
+  const auto among_replicas = [&](const char* purpose, double bytes) {
+    add(purpose, bytes, replicas_cross, std::max(1.0, island / s.shards));
   };
   const bool columns = false;
   const double k = std::min(ActiveLatents(c), s.latents * s.shards);
-  add("batch", s.tokens * s.d * value_bytes * share, shards_cross);
+  among_shards("batch", s.tokens * s.d * value_bytes * share);
   if (c.sae.architecture == "topk")
-    add("selection", 4 * OfferedValues(k, s.shards) * s.tokens * (s.shards - 1) / s.shards,
-        shards_cross);
+    among_shards("selection", 4 * OfferedValues(k, s.shards) * s.tokens * share);
   if (columns) {
-    add("winners", 8 * k * s.tokens * share, shards_cross);
-    add("latent gradients", 8 * 4 * k * s.tokens * share, shards_cross);
+    among_shards("winners", 8 * k * s.tokens * share);
+    among_shards("latent gradients", 8 * 4 * k * s.tokens * share);
   } else {
-    add("reconstruction", 2 * share * s.tokens * s.d * 4, shards_cross);
+    among_shards("reconstruction", 2 * share * s.tokens * s.d * 4);
   }
   if (s.replicas > 1) {
     const double across = (s.replicas - 1) / s.replicas;
-    add("gradients", across * s.parameters() * 4, replicas_cross);
-    add("updated rows", across * s.parameters() * 4, replicas_cross);
+    among_replicas("gradients", across * s.parameters() * 4);
+    among_replicas("updated rows", across * s.parameters() * 4);
   }
   return out;
 }
@@ -130,7 +139,7 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
                                 {"row update", Ms(update, h.memory)}};
   for (const PlanLink& link : links) {
     out.push_back({absl::StrCat("exchange: ", link.purpose),
-                   Ms(link.bytes, link.network ? h.network : h.island_link),
+                   Ms(link.bytes, link.rate),
                    link.purpose == "batch"});
   }
   return out;
@@ -189,7 +198,7 @@ absl::StatusOr<StepPlan> PlanStep(const TrialConfig& config, std::int64_t d,
   s.replicas = static_cast<double>(plan.replicas);
   const Hardware& h = cluster.hardware;
   plan.memory = MemoryOf(c, s, h);
-  plan.links = LinksOf(c, s, plan.shards > h.island, plan.ranks > h.island, h.value_bytes);
+  plan.links = LinksOf(c, s, h);
   plan.phases = PhasesOf(c, s, h, plan.links);
   double beside = 0;
   for (const PlanPhase& phase : plan.phases) (phase.beside ? beside : plan.step_ms) += phase.ms;

@@ -24,7 +24,9 @@ struct Hardware {
   double cache = 0;         ///< bytes/s at which a chunk of products is read again; 0: hidden
   double selection = 0;     ///< share of the product's time that selecting adds (CPUs)
   double island_link = 0;   ///< bytes/s of a device to others of its island
-  double network = 0;       ///< bytes/s of a device to other islands
+  /// bytes/s of a device's own way to other islands. A group that has several members in an island
+  /// brings each byte there once, over all of their ways.
+  double network = 0;
   int island = 1;           ///< devices that share a fast link
   double memory_bytes = 0;  ///< that a rank may fill
   int value_bytes = 4;      ///< of a weight as products and gathers read it: 2 = bf16 halves
@@ -46,6 +48,7 @@ struct PlanLink {
   std::string purpose;
   double bytes = 0;  ///< that a rank sends in a step
   bool network = false;
+  double rate = 0;  ///< bytes/s that bind it
 };
 struct PlanMemory {
   std::string part;

@@ -79,6 +79,9 @@ TEST(CostModel, SixteenMillionLatentsCrossTheNetwork) {
   const StepPlan plan = Plan(Config(1 << 24, 131072, 512), 4096, "512xH100");
   EXPECT_NEAR(PhaseMs(plan, "encoder product"), 44, 0.2);
   EXPECT_TRUE(plan.links.front().network);
+  // Eight neighbours bring each byte into their island once.
+  EXPECT_NEAR(PhaseMs(plan, "exchange: reconstruction"),
+              1e3 * LinkBytes(plan, "reconstruction") / 360e9, 0.5);
   // 137 G parameters over 512 ranks: 4 bytes of weights and 8 of moments.
   const std::map<std::string, double> memory = [&] {
     std::map<std::string, double> out;
