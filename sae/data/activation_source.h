@@ -28,6 +28,9 @@ class ActivationSource {
     SAE_RETURN_IF_ERROR(Next(*room));
     return std::span<const float>(*room);
   }
+  /// A hint: the rows that will be asked for next. A source may read them meanwhile; an error of it
+  /// comes from the View or Next that asks for them.
+  virtual void Expect(std::int64_t position, std::int64_t rows) { (void)position, (void)rows; }
   /// Rows delivered since the start of pass 0: all that a checkpoint needs.
   virtual std::int64_t Position() const = 0;
   [[nodiscard]] virtual absl::Status Seek(std::int64_t position) = 0;

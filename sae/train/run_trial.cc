@@ -7,6 +7,7 @@
 #include "sae/base/parallel.h"
 #include "sae/checkpoint/agree.h"
 #include "sae/checkpoint/checkpoint.h"
+#include "sae/data/prefetch_source.h"
 #include "sae/data/store_reader.h"
 #include "sae/data/store_source.h"
 #include "sae/train/device/device_engine.h"
@@ -126,8 +127,9 @@ absl::StatusOr<Outcome> RunTrial(const config::RunConfig& config, const RunTrial
   parts.progress();
   ThreadPool pool(static_cast<int>(config.run.threads));
   data::StoreSource source(store, static_cast<std::uint64_t>(config.trial.train.data_seed), {}, RowKindOf(config.trial));
+  data::PrefetchSource ahead(source);
   TrialStream stream;
-  stream.source = &source;
+  stream.source = &ahead;
   return TrainOnStream(config, store, parts, pool, stream);
 }
 

@@ -118,6 +118,8 @@ absl::Status Trainer::ReadOwnPart(std::int64_t position) {
     SAE_RETURN_IF_ERROR(parts_.source->Seek(first));
   }
   SAE_ASSIGN_OR_RETURN(batch_, parts_.source->View(rows, &room_));
+  if (parts_.engine->step() + 1 < total_steps_)
+    parts_.source->Expect(first + options_.config.train.batch, rows);
   return absl::OkStatus();
 }
 
