@@ -18,7 +18,7 @@ constexpr double kLeast = 0.05;
 
 bool HasDenseStep(const TrialConfig& c) {
   return (c.sae.architecture == "relu_l1" || c.sae.architecture == "gated") &&
-         c.train.rows == "dense" && (c.sae.decoder == "unit" || c.sae.decoder == "free") &&
+         c.train.rows == "dense" && c.train.decoder_layout == "latents" && (c.sae.decoder == "unit" || c.sae.decoder == "free") &&
          c.train.reduction == "fast" && c.train.selection != "certified" && c.train.clip <= 0;
 }
 

@@ -8,7 +8,7 @@ namespace sae::config {
 
 /// Whether there is a dense step. Without one every step goes by entries, whatever their number:
 /// other architectures, rows that rest (lazy, deferred), decoders on_the_fly and unit_before, a
-/// fixed reduction, certified selection, clipping.
+/// fixed reduction, certified selection, clipping, a decoder cut by columns.
 bool HasDenseStep(const TrialConfig& resolved);
 
 /// Entries of the last step (codes f > 0; gated: open gates), as a share of batch x latents, from

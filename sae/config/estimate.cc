@@ -90,8 +90,9 @@ std::int64_t Data(const TrialConfig& c, const Shape& s) {
   const std::int64_t width = s.d + (c.sae.transcoder ? s.d_out : 0);
   const double targets = s.d > 0 ? static_cast<double>(width) / static_cast<double>(s.d) : 1;
   const auto rows = static_cast<std::int64_t>(std::min<double>(kSampleRows, c.train.tokens));
+  // After the start the sample's place is the batch's, with the next one read meanwhile.
   return static_cast<std::int64_t>(targets * static_cast<double>(kWindows * kWindowBytes)) +
-         rows * width * kFloat;
+         std::max(rows, 2 * s.batch) * width * kFloat;
 }
 
 /// A block of tokens x latents, two of gated, each of 16 MiB or 64 tokens, and as much as one for
@@ -144,6 +145,18 @@ std::int64_t Gradients(const Shape& s) {
   return (own + chunk * s.replicas) * row * kFloat;
 }
 
+/// Of a decoder cut by columns: what every rank holds of all ranks' codes (id, value, gradient, by
+/// token and by latent, received and in order, 8 / L parts of each gradient), and norms of all rows;
+/// less the rest of the rows of the batch, of which it has its columns only.
+std::int64_t Columns(const TrialConfig& c, const Shape& s) {
+  if (c.train.decoder_layout != "columns") return 0;
+  constexpr std::int64_t kBlocks = 8, kMergedEntry = 56;
+  const std::int64_t entries = Codes(c, s) / (c.sae.architecture == "gated" ? kGatedEntry : kEntry);
+  const std::int64_t own = kBlocks / std::max<std::int64_t>(1, c.ranks);
+  return entries * c.ranks * (kMergedEntry + own * kFloat) +
+         c.sae.latents * (8 + 8 + (2 * kBlocks + 2) * kFloat);
+}
+
 }  // namespace
 
 MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::int64_t target_d) {
@@ -156,7 +169,7 @@ MemoryEstimate EstimateMemory(const TrialConfig& config, std::int64_t d, std::in
   m.optimizer = Moments(c, s, s.latents / s.replicas) + Mean(c, s, s.latents) + s.latents * 8;
   if (c.train.rows == "lazy") m.optimizer += 2 * s.latents * 8;  // last step of each row
   if (c.train.rows == "deferred") m.optimizer += s.latents * 8;  // of decoder rows
-  m.codes = Codes(c, s);
+  m.codes = Codes(c, s) + Columns(c, s);
   m.gradients = Gradients(s);
   m.buffers = Buffers(c, s) + m.gradients;
   m.data = Data(c, s);

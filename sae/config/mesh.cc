@@ -8,6 +8,8 @@ namespace sae::config {
 std::string WhyOneReplica(const TrialConfig& c) {
   if (c.train.reduction == "fixed")
     return "train.reduction: fixed sums over replicas in no fixed order: use fast";
+  if (c.train.decoder_layout == "columns")
+    return "train.decoder_layout: columns has one replica: use latents";
   if (c.train.rows == "deferred")
     return "train.rows: deferred rows are read by all replicas before their owner has made them: "
            "use dense or lazy";

@@ -66,6 +66,31 @@ TEST(Mesh, ValidateNamesWhatDoesNotDivide) {
   EXPECT_THAT(Message(Validate(c)), HasSubstr("train.replicas: 8: train.rows: deferred"));
 }
 
+TEST(Mesh, ColumnsAreRefusedWithTheRemedy) {
+  TrialConfig c = Config(1 << 14, 4096, 8);
+  c.train.decoder_layout = "columns";
+  EXPECT_TRUE(Validate(c, 64).ok()) << Validate(c, 64);
+  EXPECT_EQ(Resolve(c, 64).train.replicas, 1);
+  EXPECT_GT(EstimateMemory(c, 64).codes, 0);
+  c.ranks = 16;
+  EXPECT_THAT(Message(Validate(c, 64)), HasSubstr("columns: ranks 16: use 1, 2, 4 or 8, or"));
+  c.ranks = 8;
+  EXPECT_THAT(Message(Validate(c, 60)), HasSubstr("columns: width 60 is no multiple of 8"));
+  c.train.replicas = 2;
+  EXPECT_THAT(Message(Validate(c, 64)), HasSubstr("train.replicas: 2: train.decoder_layout"));
+  c.train.replicas = 1;
+  c.sae.decoder = "on_the_fly";
+  c.sae.multi_topk = true;
+  c.train.rows = "lazy";
+  c.train.beta1 = 0;
+  c.train.moments = "bf16";
+  const std::string why(Message(Validate(c, 64)));
+  EXPECT_THAT(why, HasSubstr("columns: sae.decoder on_the_fly: use unit or free"));
+  EXPECT_THAT(why, HasSubstr("columns: sae.multi_topk true: use false"));
+  EXPECT_THAT(why, HasSubstr("columns: train.moments bf16: use f32"));
+  EXPECT_THAT(why, HasSubstr("columns: train.rows lazy: use dense"));
+}
+
 // n = 4096, d = 64 on 8 ranks: 4 replicas of 2 shards hold 2048 latents each and a quarter of the
 // moments.
 TEST(Mesh, ReplicasKeepTheMomentsOfTheirOwnRowsOnly) {

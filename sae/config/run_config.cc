@@ -73,7 +73,8 @@ void AddTrain(std::vector<Field>& out, const std::string& p, TrainConfig& c) {
       {p + "log_every_steps", &c.log_every_steps, "metrics event every so many steps"},
       {p + "moments", &c.moments, "f32 | bf16 | int8: how Adam's moments of both matrices are kept"},
       {p + "reduction", &c.reduction, "fast | fixed (same bits for every number of ranks that divides 16)"},
-      {p + "replicas", &c.replicas, "parts of a batch, each at its own ranks; auto = near sqrt(0.75 B P / n)"}});
+      {p + "replicas", &c.replicas, "parts of a batch, each at its own ranks; auto = near sqrt(0.75 B P / n)"},
+      {p + "decoder_layout", &c.decoder_layout, "latents | columns: how ranks share the decoder"}});
 }
 
 void AddTrial(std::vector<Field>& out, const std::string& p, TrialConfig& c) {
@@ -235,6 +236,13 @@ const std::vector<std::string>& Metrics() {
         out.push_back(absl::StrCat(scope, ".", m));
       }
     }
+    for (const char* m : {"data", "step", "encode", "product", "select", "exchange", "decode", "aux",
+                          "backward", "update"}) {
+      out.push_back(absl::StrCat("ms.", m));
+    }
+    for (const char* m : {"selection", "decode", "auxk", "sums", "rows", "total"})
+      out.push_back(absl::StrCat("bytes.", m));
+    out.insert(out.end(), {"non_gemm_share", "tokens_per_second"});
     return out;
   }();
   return names;

@@ -80,6 +80,7 @@ struct TrainConfig {
   std::string moments = "f32";                      ///< f32 | bf16 | int8: how Adam's moments of the two matrices are kept
   std::string reduction = "fast";                   ///< fast | fixed: the same bits at every number of ranks that divides 16
   std::optional<std::int64_t> replicas;             ///< D: parts of a batch; ranks = D x latent shards; auto: mesh.h
+  std::string decoder_layout = "latents";           ///< latents | columns: how ranks share the decoder
 };
 
 /// What a sweep varies; the proto message TrialSpec has the same fields.

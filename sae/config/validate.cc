@@ -34,6 +34,7 @@ class Checker {
     CheckRows();
     CheckReduction();
     CheckMesh();
+    CheckColumns();
     if (problems_.empty()) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrJoin(problems_, "; "));
   }
@@ -89,6 +90,7 @@ class Checker {
     Word("train.selection", train.selection, {"float32", "certified", "bf16"});
     Word("train.reduction", train.reduction, {"fast", "fixed"});
     Word("train.moments", train.moments, {"f32", "bf16", "int8"});
+    Word("train.decoder_layout", train.decoder_layout, {"latents", "columns"});
   }
 
   void CheckDictionary() {
@@ -295,6 +297,25 @@ class Checker {
          " does not divide train.batch ", c_.train.batch, ": choose one that does, or auto");
     const std::string why = WhyOneReplica(c_);
     Need(why.empty(), "train.replicas: ", replicas, ": ", why, ", or set replicas 1");
+  }
+
+  void CheckColumns() {
+    if (c_.train.decoder_layout != "columns") return;
+    const auto refuse = [&](bool ok, const auto&... what) {
+      Need(ok, "train.decoder_layout: columns: ", what..., ", or decoder_layout latents");
+    };
+    constexpr std::int64_t kBlocks = 8;
+    refuse(c_.ranks < 1 || kBlocks % c_.ranks == 0, "ranks ", c_.ranks, ": use 1, 2, 4 or 8");
+    const std::int64_t width = c_.sae.transcoder ? target_d_ : d_;
+    refuse(width <= 0 || width % kBlocks == 0, "width ", width,
+           " is no multiple of 8: use another store");
+    const std::string& decoder = resolved_.sae.decoder;
+    refuse(decoder == "unit" || decoder == "free", "sae.decoder ", decoder, ": use unit or free");
+    refuse(c_.train.rows == "dense", "train.rows ", c_.train.rows, ": use dense");
+    refuse(c_.train.moments == "f32", "train.moments ", c_.train.moments, ": use f32");
+    refuse(!c_.sae.multi_topk, "sae.multi_topk true: use false");
+    refuse(!c_.sae.skip, "sae.skip true: use false");
+    refuse(c_.sae.resample != "on", "sae.resample on: use off");
   }
 
   const TrialConfig& c_;

@@ -1,6 +1,7 @@
 #include "sae/kernels/encode.h"
 
 #include <algorithm>
+#include <chrono>
 #include <type_traits>
 
 #include "sae/base/check.h"
@@ -91,8 +92,12 @@ void EncodeGroup(const EncodeInput<T>& input, std::int64_t count, std::int64_t b
       chunk.slot = block - begin;
       chunk.token = block * kTokensPerBlock;
       chunk.tokens = std::min(kTokensPerBlock, input.tokens - chunk.token);
+      const auto start = std::chrono::steady_clock::now();
       Multiply(input, input.x + chunk.token * input.d, chunk.tokens, latents, buffers.c.data(),
                buffers.z.data());
+      buffers.product_ms +=
+          std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+              .count();
       chunk.latent_ids = input.subset == nullptr ? nullptr : input.subset + first;
       chunk.latent = first;
       chunk.latents = latents.size;

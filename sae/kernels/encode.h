@@ -72,6 +72,7 @@ struct EncodeWorkspace {
     std::int64_t size = 0;
     T floor = T(0);
     std::vector<std::uint64_t> places;  ///< of entries tied at a cut
+    double product_ms = 0;  ///< spent in products since the caller set it to 0
   };
   struct Block {  ///< entries of one token block, chunk by chunk, token by token
     AlignedVector<T> values;

@@ -73,6 +73,7 @@ Options OptionsOf(const config::TrialConfig& c) {
   o.skip = c.sae.skip;
   o.certified = c.train.selection == "certified";
   o.fixed_reduction = c.train.reduction == "fixed";
+  o.columns = c.train.decoder_layout == "columns";
   SetPrefixes(c.sae, &o);
   return o;
 }

@@ -49,6 +49,7 @@ struct Options {
   bool skip = false;
   bool certified = false;
   bool fixed_reduction = false;
+  bool columns = false;  ///< the decoder is cut by columns: train.decoder_layout
   /// Matryoshka: m_1 < ... < m_G = n and w_1 .. w_G; else {n} and {1}.
   std::vector<std::int64_t> prefixes;
   std::vector<double> prefix_weights;

@@ -1,9 +1,10 @@
 // The run loop over a real engine on replicas x shards: each rank reads its replica's rows alone,
-// and checkpoints of one mesh go on at another.
+// one batch ahead and none beyond the last, and checkpoints of one mesh go on at another.
 #include <algorithm>
 
 #include <gtest/gtest.h>
 
+#include "sae/data/prefetch_source.h"
 #include "sae/train/engine/engine_testing.h"
 #include "sae/train/trainer_testing.h"
 
@@ -58,6 +59,7 @@ Result Train(const std::string& folder, std::int64_t replicas, std::int64_t shar
         ThreadPool pool(1);
         SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<float>(config, kWidth, c, pool));
         TallySource source;
+        data::PrefetchSource ahead(source);
         FakeClock clock;
         std::unique_ptr<EventWriter> events;
         if (c.rank() == 0) {
@@ -68,7 +70,7 @@ Result Train(const std::string& folder, std::int64_t replicas, std::int64_t shar
         parts.clock = &clock;
         parts.communicator = &c;
         parts.engine = engine.get();
-        parts.source = &source;
+        parts.source = &ahead;
         parts.events = events.get();
         parts.stop_requested = [&] {
           return engine->step() >= stop_at ? StopReason::kPreempt : StopReason::kNone;

@@ -29,6 +29,7 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   const model::Options o = model::OptionsOf(c);
   if (c.train.replicas.value_or(1) > 1)
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
+  if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
   if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
   if (c.sae.resample == "on") return Lacks("sae.resample", "on", "set it to off");
   if (o.penalty == model::Penalty::kLp || o.penalty == model::Penalty::kTanh ||

@@ -13,6 +13,7 @@
 #include "sae/model/parameters.h"
 #include "sae/model/state.h"
 #include "sae/train/engine/batch.h"
+#include "sae/train/engine/column_decoder.h"
 #include "sae/train/engine/entries.h"
 #include "sae/train/engine/reconstructor.h"
 #include "sae/train/engine/skip.h"
@@ -37,6 +38,7 @@ struct BackwardInput {
   const T* norms = nullptr;      ///< |W_dec_i|, [count]; where a penalty needs them
   Reconstructor<T>* reconstructor = nullptr;
   Skip<T>* skip = nullptr;
+  ColumnDecoder<T>* columns = nullptr;  ///< where the decoder is cut by columns
   double rho = 0;
   double lambda = 0;   ///< sparsity coefficient in force
   double mean_l0 = 0;  ///< of this batch, over all ranks; l0_quadratic only

@@ -17,7 +17,7 @@ AuxK<T>::AuxK(const Context& context, Reconstructor<T>& reconstructor)
       reconstructor_(reconstructor),
       selector_(context.communicator, context.pool, context.shard),
       offered_(static_cast<std::size_t>(context.communicator.size())),
-      g_(static_cast<std::size_t>(context.batch() * context.d_out)),
+      g_(static_cast<std::size_t>(context.options.columns ? 0 : context.batch() * context.d_out)),
       means_(static_cast<std::size_t>(context.d_out + 1)) {
   dead_.reserve(static_cast<std::size_t>(context.shard.count));
 }
@@ -75,9 +75,27 @@ absl::StatusOr<double> AuxK<T>::VarianceOfAll(double own) {
 }
 
 template <class T>
+absl::Status AuxK<T>::RunColumns(const Input& in, Phases* phases) {
+  typename ColumnDecoder<T>::Input c;
+  c.batch = in.batch;
+  c.w = in.parameters->w_dec.data();
+  c.codes = &codes_;
+  c.f = codes_.values.data();
+  c.finite = finite_;
+  delta_.resize(static_cast<std::size_t>(codes_.nnz()));
+  Phases inner;
+  SAE_ASSIGN_OR_RETURN(active_,
+                       in.columns->Aux(c, in.alpha_variance, &loss_, delta_.data(), &inner));
+  phases->aux += inner.select + inner.decode + inner.backward;
+  phases->exchange += inner.exchange;
+  return absl::OkStatus();
+}
+
+template <class T>
 absl::Status AuxK<T>::Run(const Input& in, Phases* phases) {
   if (!active_) return absl::OkStatus();
   active_ = false;
+  if (in.columns != nullptr) return RunColumns(in, phases);
   typename Reconstructor<T>::Input r;
   r.codes = &codes_;
   r.f = codes_.values.data();

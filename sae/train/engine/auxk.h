@@ -13,6 +13,7 @@
 #include "sae/kernels/codes.h"
 #include "sae/model/parameters.h"
 #include "sae/train/engine/batch.h"
+#include "sae/train/engine/column_decoder.h"
 #include "sae/train/engine/global_topk.h"
 #include "sae/train/engine/reconstructor.h"
 
@@ -31,6 +32,7 @@ class AuxK {
     const T* row_scale = nullptr;  ///< on-the-fly norms
     const T* x_hat = nullptr;      ///< tokens x d_out: the main reconstruction, scaled units
     double alpha_variance = 0;     ///< alpha * V0
+    ColumnDecoder<T>* columns = nullptr;  ///< where the decoder is cut by columns: has x_hat and g
   };
 
   /// The dead latents' codes; active() false where no rank has a dead latent.
@@ -53,6 +55,7 @@ class AuxK {
                                               Phases* phases);
 
   [[nodiscard]] absl::StatusOr<double> VarianceOfAll(double own);
+  [[nodiscard]] absl::Status RunColumns(const Input& input, Phases* phases);
 
   const Context& context_;
   Reconstructor<T>& reconstructor_;

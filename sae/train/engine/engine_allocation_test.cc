@@ -97,6 +97,20 @@ TEST_P(EngineAllocationFixed, StepsInPlace) {
   EXPECT_EQ(AllocationsOfLaterSteps(GetParam(), "fixed", 2), 0);
 }
 
+// Columns by blocks of 8: targets of another width than the run's inputs.
+TEST(EngineAllocationColumns, StepsInPlace) {
+  const auto columns = [](auto& c) {
+    c.sae.transcoder = true;
+    c.train.decoder_layout = "columns";
+  };
+  for (const RunVariant& variant :
+       {RunVariant{"topk", Ranked("topk", 8, columns), 16},
+        RunVariant{"matryoshka", Ranked("matryoshka", 8, columns), 16},
+        RunVariant{"gated", Penalised("gated", columns), 16}}) {
+    EXPECT_EQ(AllocationsOfLaterSteps(variant, "fast", 2), 0) << variant.name;
+  }
+}
+
 TEST(EngineAllocationDense, ReluStepsInPlace) {
   EXPECT_EQ(AllocationsOfLaterSteps({"", Penalised("relu_l1")}, "fast", 0), 0);
 }

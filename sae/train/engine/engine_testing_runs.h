@@ -192,8 +192,9 @@ RunOutcome Run(const RunRequest& request) {
     if (request.dense_density >= 0) engine->set_dense_density(request.dense_density);
     for (std::size_t t = request.first; t < request.batches.size(); ++t) {
       if (request.save_before.contains(static_cast<std::int64_t>(t))) {
+        const model::State state = engine->state();  // all ranks together
         MutexLock lock(mutex);
-        Save(engine->state(), &out.before[static_cast<std::int64_t>(t)]);
+        Save(state, &out.before[static_cast<std::int64_t>(t)]);
       }
       SAE_RETURN_IF_ERROR(engine->Step(request.batches[t]));
       SAE_ASSIGN_OR_RETURN(const auto metrics, engine->LastMetrics());
@@ -209,8 +210,9 @@ RunOutcome Run(const RunRequest& request) {
     engine->BeginEvaluation(std::vector<float>(static_cast<std::size_t>(request.d_out), 0.4F));
     SAE_RETURN_IF_ERROR(engine->EvaluateBatch(request.batches.back()));
     SAE_ASSIGN_OR_RETURN(auto heldout, engine->FinishEvaluation());
+    const model::State state = engine->state();
     MutexLock lock(mutex);
-    Save(engine->state(), &out.end);
+    Save(state, &out.end);
     if (communicator.rank() == 0) out.heldout = std::move(heldout);
     return absl::OkStatus();
   };

@@ -16,7 +16,7 @@ Gated<T>::Gated(const Context& context, const model::Parameters<T>& parameters)
       parameters_(parameters),
       lower_(Size(context.shard.count)),
       scale_(lower_.size()),
-      hat_(Size(context.batch() * context.d_out)),
+      hat_(Size(context.options.columns ? 0 : context.batch() * context.d_out)),
       a_(hat_.size()) {}
 
 template <class T>
@@ -50,6 +50,19 @@ template <class T>
 absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entries<T>& entries,
                                           Phases* phases) {
   v_.resize(gate_.size());
+  Phases inner;
+  if (in.columns != nullptr) {
+    typename ColumnDecoder<T>::Input c;
+    c.batch = in.batch;
+    c.w = parameters_.w_dec.data();
+    c.bias = parameters_.b_dec.data();
+    c.rho = in.rho;
+    const absl::StatusOr<double> of_gate =
+        in.columns->SecondLoss(c, gate_.data(), v_.data(), &inner);
+    phases->aux += inner.select + inner.decode + inner.backward;
+    phases->exchange += inner.exchange;
+    return of_gate;
+  }
   typename Reconstructor<T>::Input r;
   r.codes = &entries.codes;
   r.f = gate_.data();
@@ -59,7 +72,6 @@ absl::StatusOr<double> Gated<T>::GateLoss(const BackwardInput<T>& in, const Entr
   r.bias = parameters_.b_dec.data();
   r.finite = entries.finite;
   const ErrorParts<T> parts{in.reconstructor, in.skip, in.batch, &parameters_.w_skip, in.rho};
-  Phases inner;
   const absl::StatusOr<double> loss =
       SquaredError(context_, parts, r, hat_.data(), a_.data(), v_.data(), &inner);
   phases->aux += inner.decode + inner.backward;

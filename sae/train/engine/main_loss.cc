@@ -30,7 +30,7 @@ MainLoss<T>::MainLoss(const Context& context, Reconstructor<T>& reconstructor)
   std::int64_t first = 0;
   for (const std::int64_t last : context.options.prefixes) {
     ranges_.push_back(LocalRange(context.shard, first, last));
-    g_.emplace_back(x_hat_.size());
+    g_.emplace_back(context.options.columns ? 0 : x_hat_.size());
     first = last;
   }
 }
@@ -50,7 +50,25 @@ typename Reconstructor<T>::Input MainLoss<T>::ReconstructorInput(const Input& in
 }
 
 template <class T>
+typename ColumnDecoder<T>::Input MainLoss<T>::ColumnInput(const Input& in,
+                                                          const Entries<T>& e) const {
+  typename ColumnDecoder<T>::Input c;
+  c.batch = in.batch;
+  c.w = in.parameters->w_dec.data();
+  c.bias = in.parameters->b_dec.data();
+  c.codes = &e.codes;
+  c.f = e.f();
+  c.finite = e.finite;
+  c.rho = in.rho;
+  return c;
+}
+
+template <class T>
 absl::Status MainLoss<T>::Forward(const Input& in, const Entries<T>& entries, Phases* phases) {
+  if (in.columns != nullptr) {
+    SAE_RETURN_IF_ERROR(in.columns->Forward(ColumnInput(in, entries), phases));
+    return in.columns->Reconstruction(x_hat_.data(), phases);
+  }
   SAE_RETURN_IF_ERROR(reconstructor_.Run(ReconstructorInput(in, entries), x_hat_.data(), phases));
   PhaseTimer timer(phases->decode);
   skip_.Add(*in.batch, in.parameters->w_skip, x_hat_.data());
@@ -60,6 +78,11 @@ absl::Status MainLoss<T>::Forward(const Input& in, const Entries<T>& entries, Ph
 template <class T>
 absl::Status MainLoss<T>::ForwardBackward(const Input& in, Entries<T>* entries, Phases* phases) {
   entries->u.resize(Size(entries->codes.nnz()));
+  if (in.columns != nullptr) {
+    SAE_ASSIGN_OR_RETURN(
+        loss_, in.columns->ForwardBackward(ColumnInput(in, *entries), entries->u.data(), phases));
+    return absl::OkStatus();
+  }
   return ranges_.size() == 1 ? Plain(in, entries, phases) : Prefixes(in, entries, phases);
 }
 

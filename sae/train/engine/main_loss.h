@@ -11,6 +11,7 @@
 #include "sae/kernels/aligned.h"
 #include "sae/model/parameters.h"
 #include "sae/train/engine/batch.h"
+#include "sae/train/engine/column_decoder.h"
 #include "sae/train/engine/entries.h"
 #include "sae/train/engine/reconstructor.h"
 #include "sae/train/engine/skip.h"
@@ -27,10 +28,12 @@ class MainLoss {
     const model::Parameters<T>* parameters = nullptr;
     const T* row_scale = nullptr;  ///< on-the-fly norms
     double rho = 0;                ///< R(e) = rho sum e^2
+    ColumnDecoder<T>* columns = nullptr;  ///< where the decoder is cut by columns
   };
   /// x_hat() alone.
   [[nodiscard]] absl::Status Forward(const Input& input, const Entries<T>& entries, Phases* phases);
-  /// x_hat(), g, entries->u; loss().
+  /// x_hat(), g, entries->u; loss(). Of a decoder cut by columns u and loss() alone: the rest is
+  /// with it.
   [[nodiscard]] absl::Status ForwardBackward(const Input& input, Entries<T>* entries,
                                              Phases* phases);
 
@@ -45,6 +48,8 @@ class MainLoss {
   Skip<T>& skip() { return skip_; }
 
  private:
+  typename ColumnDecoder<T>::Input ColumnInput(const Input& input,
+                                               const Entries<T>& entries) const;
   [[nodiscard]] absl::Status Plain(const Input& input, Entries<T>* entries, Phases* phases);
   [[nodiscard]] absl::Status Prefixes(const Input& input, Entries<T>* entries, Phases* phases);
   void GroupGradients(const Input& input, Entries<T>* entries);

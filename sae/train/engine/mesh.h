@@ -23,6 +23,10 @@ class Mesh {
   comm::Communicator& shards() const { return shards_ == nullptr ? world_ : *shards_; }
   /// The ranks that hold the same latents; rank() is the replica.
   comm::Communicator& replicas() const { return *replicas_; }
+  /// What the collectives that follow are for, in the world's traffic.
+  void SetPurpose(const char* label) const {
+    for (comm::Communicator* c : {&world(), &shards(), &replicas()}) c->SetPurpose(label);
+  }
   /// All ranks in the order of the latents they own.
   comm::Communicator& owners() const { return owners_ == nullptr ? world_ : *owners_; }
 

@@ -72,6 +72,7 @@ SaeEngine<T>::SaeEngine(const Context& context, std::unique_ptr<Mesh> mesh)
                         config.train.sparsity_warmup_steps.value_or(0),
                         o.architecture == model::Architecture::kJumpRelu);
   }
+  if (o.columns) columns_ = std::make_unique<ColumnDecoder<T>>(context_);
   if (context_.replicas() > 1) {
     reducer_ = std::make_unique<GradientReducer<T>>(context_);
     fired_.resize(since_fired_.size());
@@ -106,7 +107,9 @@ void SaeEngine<T>::JoinGang(EngineGang* gang) {
 template <class T>
 model::State SaeEngine<T>::state() {
   CatchUpAll();
+  AddColumnRows();
   const LatentRange owned = context_.Owned();
+  std::size_t rows = 0;  // of column_rows_
   model::State s;
   s.latents = context_.shard.latents;
   s.first = context_.shard.Global(owned.first);
@@ -115,6 +118,7 @@ model::State SaeEngine<T>::state() {
   const auto add = [&](const std::string& suffix, model::Parameters<T>& p) {
     for (auto& n : p.All(log)) {
       T* data = n.values->data();
+      if (columns_ != nullptr && n.values == &p.w_dec) data = column_rows_[rows++].data();
       if (n.per_latent && n.shape[0] != s.count) {
         const std::int64_t row = static_cast<std::int64_t>(n.values->size()) / n.shape[0];
         data += owned.first * row;
@@ -161,6 +165,7 @@ absl::Status SaeEngine<T>::StateLoaded() {
   if (step_ < 0) return bad("step", step_, "0 or more");
   if (tokens_ < 0) return bad("tokens", tokens_, "0 or more");
   if (last_active_ < 0) return bad("last_active", last_active_, "0 or more");
+  if (columns_ != nullptr) return TakeColumnRows();
   if (reducer_ == nullptr) return absl::OkStatus();
   const LatentRange owned = context_.Owned();
   const std::vector<std::int64_t> fired(since_fired_.begin() + owned.first,
@@ -171,6 +176,37 @@ absl::Status SaeEngine<T>::StateLoaded() {
     SAE_RETURN_IF_ERROR(ShareOwned(&ema_->mean()));
   }
   return ShareOwned(&parameters_);
+}
+
+// In the order in which state() takes them.
+template <class T>
+std::vector<kernels::AlignedVector<T>*> SaeEngine<T>::Columns() {
+  std::vector<kernels::AlignedVector<T>*> out = {&parameters_.w_dec, &moments_.m.w_dec,
+                                                 &moments_.v.w_dec};
+  if (ema_ != nullptr) out.push_back(&ema_->mean().w_dec);
+  return out;
+}
+
+// Whole rows of this rank's latents, as files hold them. A group that failed stays failed: whoever
+// saves sees the error.
+template <class T>
+void SaeEngine<T>::AddColumnRows() {
+  if (columns_ == nullptr) return;
+  column_rows_.clear();
+  for (const auto* columns : Columns()) {
+    column_rows_.emplace_back(columns->size());
+    columns_->ToRows(columns->data(), column_rows_.back().data()).IgnoreError();
+  }
+}
+
+template <class T>
+absl::Status SaeEngine<T>::TakeColumnRows() {
+  const auto columns = Columns();
+  for (std::size_t i = 0; i < column_rows_.size(); ++i) {
+    *columns[i] = column_rows_[i];
+    SAE_RETURN_IF_ERROR(columns_->ToColumns(columns[i]->data()));
+  }
+  return columns_->MeasureNorms(parameters_.w_dec.data(), &phases_);
 }
 
 template <class T>

@@ -5,6 +5,7 @@
 // Numerics: pre-activations as scale * (W x) + c, c folded in float64; reconstruction in T; loss and
 // metric sums, and the sums over ranks of b_dec's gradient, in float64.
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -95,7 +96,7 @@ class SaeEngine final : public Engine<T> {
   void FoldBiases();
   /// entries_ of the batch.
   [[nodiscard]] absl::Status Encode(bool training);
-  void UpdateNorms();
+  [[nodiscard]] absl::Status UpdateNorms();
   typename MainLoss<T>::Input MainInput(double rho) const;
   BackwardInput<T> BackwardInputOf(double rho, double mean_l0);
   double LossScale() const;
@@ -113,7 +114,7 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status RunAux();
   void CollectTerms();
   /// bias_gradient_ of this replica.
-  double MakeBiasGradient();
+  [[nodiscard]] absl::StatusOr<double> MakeBiasGradient();
   /// Adds to bias_gradient_; returns the loss.
   double AddBiasOnlyTerm();
   [[nodiscard]] absl::Status ReduceStep(PenaltyTerms penalty, std::int64_t active,
@@ -123,6 +124,11 @@ class SaeEngine final : public Engine<T> {
   kernels::RowGradientInput<T> RowInput();
   kernels::RowUpdateOptions RowOptions(double gradient_scale) const;
   kernels::RowParameters<T> Rows();
+  typename ColumnDecoder<T>::StepInput ColumnStep(double gradient_scale);
+  /// What lies by columns: of parameters, moments, mean.
+  std::vector<kernels::AlignedVector<T>*> Columns();
+  void AddColumnRows();
+  [[nodiscard]] absl::Status TakeColumnRows();
   void ObserveMean();
   double ThresholdRate() const;
   [[nodiscard]] absl::Status MeanVectorGradients();
@@ -169,6 +175,11 @@ class SaeEngine final : public Engine<T> {
   std::unique_ptr<train::DenseStep<T>> dense_;
   std::unique_ptr<Resampler<T>> resampler_;
   std::unique_ptr<GradientReducer<T>> reducer_;  // with replicas
+  // Where the decoder is cut by columns: W_dec, its moments and mean are [n, d_out / L] by blocks.
+  std::unique_ptr<ColumnDecoder<T>> columns_;
+  std::vector<kernels::AlignedVector<T>> column_rows_;  // of state(), until the next step
+  bool evaluates_mean_ = false;  // parameters_ is the mean
+  std::vector<double> mean_norm2_;                      // of evaluation with ema
   std::unique_ptr<kernels::Screen> screen_;
   kernels::EncodeWorkspace<T> workspace_;
   std::vector<T> c_;
@@ -181,6 +192,14 @@ class SaeEngine final : public Engine<T> {
   std::vector<std::int32_t> touched_;
   std::vector<std::uint8_t> fired_;  // with replicas
   mutable std::vector<double> target_mean_;  // scratch of LossScale
+
+  /// Labels of the step's collectives, and what each carried.
+  static constexpr std::array<const char*, 5> kPurposes = {"selection", "decode", "auxk", "sums",
+                                                           "rows"};
+  void CountBytes();
+  std::array<double, kPurposes.size()> step_bytes_{};
+  comm::Traffic::Count before_[kPurposes.size()];
+  double step_ms_ = 0, product_ms_ = 0;  // of the last step; products: of all threads
 
   double rho_ = 0;  // LossScale of the step at hand
   Phases phases_;

@@ -38,9 +38,10 @@ absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> all_rows) {
   if (ema_ != nullptr) {
     ema_->CopyTo(swapped_.get(), parameters_);
     std::swap(*swapped_, parameters_);
+    evaluates_mean_ = true;
   }
-  UpdateNorms();
-  absl::Status status = Encode(false);
+  absl::Status status = UpdateNorms();
+  if (status.ok()) status = Encode(false);
   if (status.ok()) status = main_.Forward(MainInput(1), entries_, &phases_);
   if (status.ok() && entries_.finite) {
     for (std::int64_t e = 0; e < entries_.codes.nnz(); ++e) {
@@ -50,6 +51,7 @@ absl::Status SaeEngine<T>::EvaluateBatch(std::span<const float> all_rows) {
     evaluation_penalty_ += activation_->PenaltySum(BackwardInputOf(1, 0), entries_);
   }
   if (ema_ != nullptr) std::swap(*swapped_, parameters_);
+  evaluates_mean_ = false;
   phases_ = of_step;
   SAE_RETURN_IF_ERROR(status);
   const std::int64_t tokens = batch_.tokens();

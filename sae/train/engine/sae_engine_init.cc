@@ -69,7 +69,11 @@ absl::Status SaeEngine<T>::Initialise(std::span<const float> sample) {
       for (T& v : *w) v *= static_cast<T>(kNorm);
     }
   }
-  UpdateNorms();
+  if (columns_ != nullptr) {
+    SAE_RETURN_IF_ERROR(columns_->ToColumns(parameters_.w_dec.data()));
+    SAE_RETURN_IF_ERROR(columns_->MeasureNorms(parameters_.w_dec.data(), &phases_));
+  }
+  SAE_RETURN_IF_ERROR(UpdateNorms());
   // With Adam a longer encoder row learns more slowly; parity with OpenAI's start is for its preset.
   if (context_.options.ranked() && !context_.options.transcoder &&
       context_.config.train.preset == "openai") {

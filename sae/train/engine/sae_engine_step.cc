@@ -66,8 +66,21 @@ absl::Status SaeEngine<T>::Encode(bool training) {
 
 // |W_dec_i| where a penalty needs them, 1 / |v_i| where directions are normalised on the fly.
 template <class T>
-void SaeEngine<T>::UpdateNorms() {
-  if (norms_.empty() && row_scale_.empty()) return;
+absl::Status SaeEngine<T>::UpdateNorms() {
+  if (norms_.empty() && row_scale_.empty()) return absl::OkStatus();
+  if (columns_ != nullptr) {
+    const std::vector<double>* norm2 = &columns_->norm2();
+    if (evaluates_mean_) {
+      SAE_RETURN_IF_ERROR(
+          columns_->MeasureNorms(parameters_.w_dec.data(), &mean_norm2_, &phases_));
+      norm2 = &mean_norm2_;
+    }
+    for (std::size_t i = 0; i < norms_.size(); ++i) {
+      const auto global = Size(context_.shard.Global(static_cast<std::int64_t>(i)));
+      norms_[i] = static_cast<T>(std::sqrt((*norm2)[global]));
+    }
+    return absl::OkStatus();
+  }
   PhaseTimer timer(phases_.backward);
   const std::int64_t d = context_.d_out;
   constexpr double kFloor = 0x1.0p-24;
@@ -78,6 +91,7 @@ void SaeEngine<T>::UpdateNorms() {
       if (!row_scale_.empty()) row_scale_[Size(i)] = static_cast<T>(1 / std::max(norm, kFloor));
     }
   });
+  return absl::OkStatus();
 }
 
 // rho of R(e) = rho sum e^2; FVU's depends on the batch.
@@ -137,6 +151,7 @@ typename MainLoss<T>::Input SaeEngine<T>::MainInput(double rho) const {
   in.parameters = &parameters_;
   in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
   in.rho = rho;
+  in.columns = columns_.get();
   return in;
 }
 
@@ -149,6 +164,7 @@ BackwardInput<T> SaeEngine<T>::BackwardInputOf(double rho, double mean_l0) {
   in.norms = norms_.empty() ? nullptr : norms_.data();
   in.reconstructor = &reconstructor_;
   in.skip = &main_.skip();
+  in.columns = columns_.get();
   in.rho = rho;
   in.lambda = LambdaNow();
   in.mean_l0 = mean_l0;
@@ -203,13 +219,22 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   }
   phases_ = {};
   losses_ = {};
+  step_ms_ = 0;
+  for (auto& worker : workspace_.workers) worker.product_ms = 0;
+  for (std::size_t i = 0; i < kPurposes.size(); ++i)
+    before_[i] = mesh_->world().traffic().Of(kPurposes[i]);
   last_tokens_ = 0;
+  column_rows_.clear();
   batch_.Load(part ? rows : OwnPart(rows));
   SAE_RETURN_IF_ERROR(ReduceLossScale());
-  UpdateNorms();
+  SAE_RETURN_IF_ERROR(UpdateNorms());
   last_dense_ = UsesDense();
   if (!last_dense_) FreeDense();
-  SAE_RETURN_IF_ERROR(last_dense_ ? DenseStep() : SparseStep());
+  {
+    PhaseTimer timer(step_ms_);
+    SAE_RETURN_IF_ERROR(last_dense_ ? DenseStep() : SparseStep());
+  }
+  CountBytes();
   return FinishStep();
 }
 
@@ -251,6 +276,7 @@ absl::Status SaeEngine<T>::RunAux() {
   in.parameters = &parameters_;
   in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
   in.x_hat = main_.x_hat();
+  in.columns = columns_.get();
   // R(x - mean x) on the initial sample.
   double variance = sample_variance_;
   if (context_.options.loss == model::LossReduction::kMean)
@@ -268,12 +294,14 @@ absl::Status SaeEngine<T>::RunAux() {
 
 template <class T>
 absl::Status SaeEngine<T>::SparseStep() {
+  mesh_->SetPurpose("selection");
   SAE_RETURN_IF_ERROR(Encode(true));
   {
     PhaseTimer timer(phases_.select);
     kernels::BuildLatentIndex(entries_.codes, &entries_.index, context_.pool);
   }
   CatchUpTouched(entries_.index);
+  mesh_->SetPurpose("decode");
   SAE_RETURN_IF_ERROR(main_.ForwardBackward(MainInput(rho_), &entries_, &phases_));
   losses_.main = main_.loss();
   SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(&losses_.main, 1)));
@@ -289,14 +317,18 @@ absl::Status SaeEngine<T>::SparseStep() {
       return false;
     }));
   }
+  mesh_->SetPurpose("auxk");
   SAE_RETURN_IF_ERROR(RunAux());
+  mesh_->SetPurpose("decode");  // the gate's reconstruction
   SAE_ASSIGN_OR_RETURN(const double mean_l0, MeanL0());
   SAE_ASSIGN_OR_RETURN(const PenaltyTerms penalty,
                        activation_->Backward(BackwardInputOf(rho_, mean_l0), &entries_, &gradients_,
                                              &phases_));
   CollectTerms();
+  mesh_->SetPurpose("sums");
   SAE_RETURN_IF_ERROR(ReduceStep(penalty, entries_.active(), entries_.codes.nnz()));
   SAE_RETURN_IF_ERROR(CheckLoss());
+  mesh_->SetPurpose("rows");
   kernels::RowGradientInput<T> input = RowInput();
   if (reducer_ != nullptr) {
     SAE_RETURN_IF_ERROR(reducer_->Reduce(input, parameters_.w_dec.data(), &phases_));
@@ -307,6 +339,9 @@ absl::Status SaeEngine<T>::SparseStep() {
     PhaseTimer timer(phases_.update);
     ObserveMean();
     kernels::RowUpdate(input, RowOptions(scale), Rows(), &row_workspace_, context_.pool);
+  }
+  if (columns_ != nullptr) {
+    SAE_RETURN_IF_ERROR(columns_->Update(ColumnStep(scale), &phases_));
   }
   return UpdateVectors(scale);
 }
@@ -328,13 +363,16 @@ absl::Status SaeEngine<T>::DenseStep() {
   in.skip = &main_.skip();
   in.rho = rho_;
   in.lambda = LambdaNow();
+  mesh_->SetPurpose("decode");
   SAE_ASSIGN_OR_RETURN(const auto sums, dense_->ForwardBackward(in, main_.x_hat(), main_.g(),
                                                                 &gradients_, &phases_));
   losses_.main = in.rho * sums.squared_error;
   SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(&losses_.main, 1)));
   SAE_RETURN_IF_ERROR(CountTokensSinceFired([&](std::int64_t i) { return dense_->fired(i); }));
+  mesh_->SetPurpose("sums");
   SAE_RETURN_IF_ERROR(ReduceStep(sums.penalty, sums.active, sums.entries));
   SAE_RETURN_IF_ERROR(CheckLoss());
+  mesh_->SetPurpose("rows");
   if (reducer_ != nullptr) {
     SAE_RETURN_IF_ERROR(
         reducer_->ReduceDense(dense_->w_enc_gradient(), dense_->w_dec_gradient(), &phases_));

@@ -44,11 +44,12 @@ void SaeEngine<T>::CollectTerms() {
   terms_.clear();
   for (std::size_t group = 0; group < main_.groups(); ++group) {
     const LatentRange range = main_.range(group);
-    terms_.push_back({&entries_.index, entries_.f(), entries_.delta.data(), main_.g(group),
-                      range.first, range.last});
+    const bool rows = columns_ == nullptr;  // else the decoder's part is not by latents
+    terms_.push_back({&entries_.index, rows ? entries_.f() : nullptr, entries_.delta.data(),
+                      main_.g(group), range.first, range.last});
   }
   const auto add = [&](const kernels::LatentIndex& index, const T* f, const T* delta, const T* g) {
-    terms_.push_back({&index, f, delta, g});
+    terms_.push_back({&index, columns_ == nullptr ? f : nullptr, delta, g});
     std::vector<T>& sums = column_sums_;
     sums.resize(Size(context_.shard.count));
     kernels::SumByLatent(index, delta, sums.data(), context_.pool);
@@ -87,7 +88,7 @@ absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
     SAE_RETURN_IF_ERROR(mesh_->world().AllReduceSum(std::span<double>(sums)));
   }
   sums_ = {sums[0], sums[1], sums[2] / parts, sums[3] / parts};
-  const double bias_loss = MakeBiasGradient();
+  SAE_ASSIGN_OR_RETURN(const double bias_loss, MakeBiasGradient());
   SAE_RETURN_IF_ERROR(MeanVectorGradients());
   std::array<double, 3> losses = {losses_.aux, penalty.replicated, bias_loss};
   SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(losses)));
@@ -99,17 +100,21 @@ absl::Status SaeEngine<T>::ReduceStep(PenaltyTerms penalty, std::int64_t active,
 
 // Of this replica; returns the loss of the bias alone.
 template <class T>
-double SaeEngine<T>::MakeBiasGradient() {
+absl::StatusOr<double> SaeEngine<T>::MakeBiasGradient() {
   const std::int64_t d = context_.d_out;
-  PhaseTimer timer(phases_.backward);
   const std::int64_t tokens = batch_.tokens();
-  kernels::ColumnSums(main_.g(), tokens, d, bias_gradient_.data(), context_.pool);
+  if (columns_ != nullptr) {
+    SAE_RETURN_IF_ERROR(columns_->BiasGradient(bias_gradient_.data(), &phases_));
+  }
+  PhaseTimer timer(phases_.backward);
+  if (columns_ == nullptr)
+    kernels::ColumnSums(main_.g(), tokens, d, bias_gradient_.data(), context_.pool);
   const auto add = [&](const T* g) {
     kernels::ColumnSums(g, tokens, d, column_.data(), context_.pool);
     for (std::int64_t j = 0; j < d; ++j) bias_gradient_[Size(j)] += column_[Size(j)];
   };
   if (!last_dense_ && wide_ != nullptr) add(wide_->g());
-  if (!last_dense_ && aux_ != nullptr && aux_->active()) add(aux_->g());
+  if (!last_dense_ && columns_ == nullptr && aux_ != nullptr && aux_->active()) add(aux_->g());
   const double loss = context_.options.bias_weight > 0 ? AddBiasOnlyTerm() : 0;
   if (!context_.options.pre_bias) return loss;
   for (std::int64_t j = 0; j < d; ++j)
@@ -154,14 +159,15 @@ kernels::RowGradientInput<T> SaeEngine<T>::RowInput() {
   kernels::RowGradientInput<T> in;
   in.latents = context_.shard.count;
   in.d = context_.d;
-  in.d_out = context_.d_out;
+  in.d_out = columns_ == nullptr ? context_.d_out : 0;
   in.x = batch_.x();
   in.scale = batch_.scale();
   in.b_dec = context_.options.pre_bias ? parameters_.b_dec.data() : nullptr;
   in.terms = terms_;
   in.delta_sums = gradients_.delta_sums.data();
   // Other rules project it out; RowUpdate would leave it out by itself.
-  if (!gradients_.norm.empty() && context_.options.decoder == model::DecoderMode::kFree)
+  if (!gradients_.norm.empty() && columns_ == nullptr &&
+      context_.options.decoder == model::DecoderMode::kFree)
     in.norm_gradient = gradients_.norm.data();
   if (!gradients_.dense_delta.empty()) {
     kernels::ColumnSums(batch_.x(), batch_.tokens(), context_.d, x_sum_.data(), context_.pool);
@@ -183,12 +189,24 @@ kernels::RowParameters<T> SaeEngine<T>::Rows() {
 }
 
 template <class T>
+typename ColumnDecoder<T>::StepInput SaeEngine<T>::ColumnStep(double gradient_scale) {
+  typename ColumnDecoder<T>::StepInput in;
+  in.adam = AdamAt(step_ + 1);
+  in.gradient_scale = gradient_scale;
+  if (!gradients_.norm.empty()) in.norm_gradient = gradients_.norm.data();
+  in.w = parameters_.w_dec.data();
+  in.m = moments_.m.w_dec.data();
+  in.v = moments_.v.w_dec.data();
+  return in;
+}
+
+template <class T>
 kernels::RowUpdateOptions SaeEngine<T>::RowOptions(double gradient_scale) const {
   using Rows = kernels::RowUpdateOptions::Rows;
   kernels::RowUpdateOptions o;
   o.t = step_ + 1;
   o.adam = AdamAt(o.t);
-  o.decoder = RuleOf(context_.options.decoder);
+  o.decoder = columns_ == nullptr ? RuleOf(context_.options.decoder) : kernels::DecoderRule::kFree;
   o.gradient_scale = gradient_scale;
   const model::RowMode mode = context_.options.rows;
   o.rows = mode == model::RowMode::kLazy       ? Rows::kLazy
@@ -241,6 +259,11 @@ absl::StatusOr<double> SaeEngine<T>::GradientScale(const kernels::RowGradientInp
   SAE_ASSIGN_OR_RETURN(double squares, reconstructor_.Total(row_workspace_.norms, &phases_));
   if (replicas() > 1) {
     SAE_RETURN_IF_ERROR(mesh_->replicas().AllReduceSum(std::span<double>(&squares, 1)));
+  }
+  if (columns_ != nullptr) {
+    SAE_ASSIGN_OR_RETURN(const double decoder,
+                         columns_->GradientSquaredNorm(ColumnStep(1), &phases_));
+    squares += decoder;
   }
   squares += Squares(bias_gradient_.data(), context_.d_out);
   if (context_.options.skip) {
@@ -327,6 +350,17 @@ absl::Status SaeEngine<T>::CheckLoss() const {
 }
 
 template <class T>
+void SaeEngine<T>::CountBytes() {
+  for (std::size_t i = 0; i < kPurposes.size(); ++i) {
+    const comm::Traffic::Count now = mesh_->world().traffic().Of(kPurposes[i]);
+    step_bytes_[i] = static_cast<double>(now.bytes - before_[i].bytes);
+  }
+  product_ms_ = 0;
+  for (const auto& worker : workspace_.workers) product_ms_ += worker.product_ms;
+  mesh_->SetPurpose("other");
+}
+
+template <class T>
 absl::Status SaeEngine<T>::FinishStep() {
   activation_->Commit();
   last_active_ = static_cast<std::int64_t>(sums_.entries);
@@ -349,6 +383,11 @@ template <class T>
 absl::Status SaeEngine<T>::MeasureLastStep() {
   if (measured_ || last_tokens_ == 0) return measure_status_;
   measured_ = true;
+  if (columns_ != nullptr) {
+    Phases ignored;
+    measure_status_ = columns_->Reconstruction(main_.x_hat(), &ignored);
+    if (!measure_status_.ok()) return measure_status_;
+  }
   const std::size_t size = Size(last_tokens_ * context_.d_out);
   std::vector<T> scaled(size);
   std::vector<double> mean(Size(context_.d_out), 0.0);
@@ -406,6 +445,18 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
   if (config::HasDenseStep(context_.config))
     out["dense_step"] = last_dense_ ? 1 : 0;
   if (context_.config.train.clip > 0) out["gradient_norm"] = last_norm_;
+  // A step of dense products, and the screen of certified, are not timed product by product.
+  if (!last_dense_ && !context_.options.certified && step_ms_ > 0) {
+    const double threads = static_cast<double>(context_.pool.size());
+    out["ms.product"] = product_ms_ / threads;
+    out["non_gemm_share"] = std::max(0.0, 1 - product_ms_ / (threads * step_ms_));
+  }
+  double bytes = 0;
+  for (std::size_t i = 0; i < kPurposes.size(); ++i) {
+    out[absl::StrCat("bytes.", kPurposes[i])] = step_bytes_[i];
+    bytes += step_bytes_[i];
+  }
+  out["bytes.total"] = bytes;
   activation_->AddMetrics(&out);
   return out;
 }
