@@ -210,6 +210,7 @@ struct Size {
   std::int64_t steps = 0;
   double checkpoint_every_seconds = 0;  // less than a step
   std::vector<int> resumed_at;          // ranks
+  std::string moments = "f32";
 };
 
 void Describe(TrialRig& rig, const Size& size) {
@@ -223,6 +224,7 @@ void Describe(TrialRig& rig, const Size& size) {
   c.train.log_every_steps = 1;
   c.train.checkpoint_every_seconds = size.checkpoint_every_seconds;
   c.train.reduction = "fixed";
+  c.train.moments = size.moments;
   rig.config.run.watchdog_seconds = 1200;
 }
 
@@ -277,6 +279,8 @@ void Check(const Size& size) {
 }
 
 TEST(Large, AHundredThousandLatentsOnFourRanks) { Check({131072, 4, 1e-9, {4, 2, 1}}); }
+TEST(Large, AHundredThousandLatentsWithMomentsInEightBits) { Check({131072, 3, 1e-9, {2}, "int8"}); }
+TEST(Large, SixteenMillionLatentsWithMomentsInEightBits) { Check({16777216, 2, 0.5, {4}, "int8"}); }
 TEST(Large, SixteenMillionLatentsOnFourRanks) { Check({16777216, 2, 0.5, {4, 2}}); }
 
 }  // namespace
