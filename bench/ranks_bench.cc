@@ -1,6 +1,8 @@
 // One training step on P ranks of one thread each, P = 1 and 2 in turns in one run: milliseconds by phase, the share of
 // the step that is not the encoder's product, bytes sent a token, and the efficiency T(1) / (P T(P)), or against the first P that is given. Ranks are processes
-// under mpirun (as many as the largest P; the others wait without computing) or threads without it.
+// under mpirun (as many as the largest P; the others wait without computing) or threads without it. The second
+// efficiency, the product and the share are of the rank's own processor time (rank 0; turning in a collective counts),
+// which other programs on the machine disturb less.
 //   mpirun -np 2 --bind-to none ranks_bench
 //   ranks_bench --shape 16384,576,32,4096 --ranks 1,2,4
 //   ranks_bench --set train.decoder_layout=columns          any field of the trial, after the bench's own
@@ -9,8 +11,10 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <string>
@@ -23,9 +27,25 @@
 #include "sae/train/engine/engine.h"
 
 namespace {
-using sae::bench::Measure;
+using sae::bench::Cost;
 using sae::bench::Median;
 using sae::comm::Communicator;
+
+/// Of this thread alone, which is the rank.
+double ProcessorMilliseconds() {
+  timespec t{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+  return 1e3 * static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_nsec);
+}
+
+template <class Work>
+Cost Timed(const Work& work) {
+  const double used = ProcessorMilliseconds();
+  const auto start = std::chrono::steady_clock::now();
+  work();
+  const auto end = std::chrono::steady_clock::now();
+  return {std::chrono::duration<double, std::milli>(end - start).count(), ProcessorMilliseconds() - used};
+}
 
 constexpr absl::Duration kPatience = absl::Minutes(10);
 
@@ -88,17 +108,18 @@ class Side {
   /// One step, and the product alone on this rank's part of the dictionary.
   absl::Status Step(bool keep) {
     SAE_RETURN_IF_ERROR(communicator_.Barrier());
-    const double product = Measure([&] { Product(); }).wall;
+    const Cost product = Timed([&] { Product(); });
     SAE_RETURN_IF_ERROR(communicator_.Barrier());
     const auto bytes = communicator_.traffic().Total().bytes;
     absl::Status stepped;
-    const double wall = Measure([&] { stepped = engine_->Step(x_); }).wall;
+    const Cost step = Timed([&] { stepped = engine_->Step(x_); });
     SAE_RETURN_IF_ERROR(stepped);
     const auto sent = communicator_.traffic().Total().bytes - bytes;
     SAE_ASSIGN_OR_RETURN(const auto metrics, engine_->LastMetrics());
     if (!keep) return absl::OkStatus();
-    times_["step"].push_back(wall);
-    times_["product"].push_back(product);
+    times_["step"].push_back(step.wall);
+    times_["step cpu"].push_back(step.processor);
+    times_["product cpu"].push_back(product.processor);
     times_["bytes"].push_back(static_cast<double>(sent) / static_cast<double>(shape_.batch));
     for (const auto& [name, value] : metrics) times_[name].push_back(value);
     return absl::OkStatus();
@@ -147,15 +168,12 @@ class Side {
   std::map<std::string, std::vector<double>> times_;
 };
 
-void Print(const Side& side, int ranks, double alone) {
-  const double step = side.At("step");
-  double rest = step;
-  for (const char* phase : {"encode", "select", "exchange", "decode", "backward", "update"})
-    rest -= side.At(absl::StrCat("ms.", phase));
-  std::printf("%2d %8.1f %7.1f %7.1f %8.1f %7.1f %7.1f %7.1f %6.1f %8.1f %7.1f%% %8.0f", ranks, step, side.At("ms.encode"),
-              side.At("ms.select"), side.At("ms.exchange"), side.At("ms.decode"), side.At("ms.backward"),
-              side.At("ms.update"), rest, side.At("product"), 100 * (1 - side.At("product") / step), side.At("bytes"));
-  std::printf(" %10.2f\n", alone / (ranks * step));
+void Print(const Side& side, int ranks, double alone, double alone_cpu) {
+  const double step = side.At("step"), cpu = side.At("step cpu"), product = side.At("product cpu");
+  std::printf("%2d %8.1f %7.1f %7.1f %8.1f %7.1f %7.1f %7.1f %10.2f %9.1f %9.1f %8.1f%% %10.2f %8.0f\n", ranks, step,
+              side.At("ms.encode"), side.At("ms.select"), side.At("ms.exchange"), side.At("ms.decode"),
+              side.At("ms.backward"), side.At("ms.update"), alone / (ranks * step), cpu, product, 100 * (1 - product / cpu),
+              alone_cpu / (ranks * cpu), side.At("bytes"));
   std::string purposes;
   for (const std::string& name : side.Purposes())
     absl::StrAppend(&purposes, " ", name.substr(6), " ",
@@ -184,12 +202,15 @@ absl::Status RunShape(const Options& o, const Shape& s, Communicator& all,
   if (all.rank() != 0) return absl::OkStatus();
   std::printf("topk n=%ld d=%ld k=%ld B=%ld, one thread a rank, medians of %ld; ms\n", static_cast<long>(s.latents),
               static_cast<long>(s.width), static_cast<long>(s.k), static_cast<long>(s.batch), static_cast<long>(o.repeats));
-  std::printf("%2s %8s %7s %7s %8s %7s %7s %7s %6s %8s %8s %8s %10s\n", "P", "step", "encode", "select", "exchange", "decode",
-              "backw.", "update", "other", "product", "non-gemm", "B/token", "efficiency");
-  double alone = 0;
+  std::printf("%2s %8s %7s %7s %8s %7s %7s %7s %10s %9s %9s %9s %10s %8s\n", "P", "step", "encode", "select", "exchange",
+              "decode", "backw.", "update", "efficiency", "step cpu", "product", "non-gemm", "efficiency", "B/token");
+  double alone = 0, alone_cpu = 0;
   for (std::size_t i = 0; i < sides.size(); ++i) {
-    if (i == 0) alone = o.ranks[i] * sides[i]->At("step");  // of the first number of ranks
-    Print(*sides[i], o.ranks[i], alone);
+    if (i == 0) {
+      alone = o.ranks[i] * sides[i]->At("step");
+      alone_cpu = o.ranks[i] * sides[i]->At("step cpu");
+    }
+    Print(*sides[i], o.ranks[i], alone, alone_cpu);
   }
   return absl::OkStatus();
 }
