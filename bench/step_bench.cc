@@ -85,11 +85,11 @@ void Arrange(const Options& o, const std::string& architecture, const Shape& s,
   const double bias = -NormalQuantile(l0 / static_cast<double>(s.latents)) /
                       std::sqrt(static_cast<double>(s.width));
   const sae::model::State state = engine.state();
-  const auto dead = static_cast<std::int64_t>(o.dead * static_cast<double>(state.count));
+  const auto dead = static_cast<std::int64_t>(o.dead * static_cast<double>(state.shard.count));
   for (const auto& t : state.tensors) {
     auto* values = static_cast<float*>(t.data);
     if (t.name == "b_enc" && (architecture == "relu_l1" || architecture == "gated"))
-      std::fill_n(values, state.count, static_cast<float>(bias));
+      std::fill_n(values, state.shard.count, static_cast<float>(bias));
     if (t.name == "b_enc" && dead > 0) std::fill_n(values, dead, -1.0F);
     if (t.name == "tokens_since_fired" && dead > 0)
       std::fill_n(static_cast<std::int64_t*>(t.data), dead, std::int64_t{1} << 40);

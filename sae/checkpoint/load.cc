@@ -20,15 +20,21 @@ std::string ShapeText(const std::vector<std::int64_t>& shape) {
 
 std::vector<std::int64_t> GlobalShape(const model::State& state, const model::StateTensor& tensor) {
   std::vector<std::int64_t> shape = tensor.shape;
-  if (tensor.per_latent) shape[0] = state.latents;
+  if (tensor.per_latent) shape[0] = state.shard.latents;
   return shape;
 }
 
 // Everything that can be wrong is found before a byte of the state changes.
 absl::Status CheckFit(const Manifest& manifest, const model::State& state) {
-  if (manifest.latents != state.latents) {
-    return absl::InvalidArgumentError(absl::StrCat("it has ", manifest.latents, " latents, the run has ", state.latents,
+  if (manifest.latents != state.shard.latents) {
+    return absl::InvalidArgumentError(absl::StrCat("it has ", manifest.latents, " latents, the run has ",
+                                                   state.shard.latents,
                                                    ": use another folder for checkpoints, or the same sae.latents"));
+  }
+  if (manifest.deal_seed != state.shard.seed) {
+    return absl::InvalidArgumentError(absl::StrCat("its latents were dealt to ranks by seed ", manifest.deal_seed,
+                                                   ", this build deals by ", state.shard.seed,
+                                                   ": go on with the build that wrote it"));
   }
   std::map<std::string, const TensorEntry*> there;
   for (const TensorEntry& t : manifest.tensors) there[t.name] = &t;
@@ -72,8 +78,8 @@ absl::StatusOr<TensorView> GetChecked(const SafetensorsReader& reader, const mod
 }
 
 absl::Status LoadBlock(const std::string& folder, const FileEntry& file, const model::State& state) {
-  const std::int64_t begin = std::max(file.first, state.first);
-  const std::int64_t end = std::min(file.first + file.rows, state.first + state.count);
+  const std::int64_t begin = state.shard.LocalBelow(file.first);
+  const std::int64_t end = state.shard.LocalBelow(file.first + file.rows);
   if (end <= begin) return absl::OkStatus();
   SAE_ASSIGN_OR_RETURN(const auto reader, SafetensorsReader::Open(folder + "/" + file.name));
   for (const model::StateTensor& t : state.tensors) {
@@ -82,8 +88,14 @@ absl::Status LoadBlock(const std::string& folder, const FileEntry& file, const m
     shape[0] = file.rows;
     SAE_ASSIGN_OR_RETURN(const TensorView view, GetChecked(*reader, t, std::move(shape)));
     const std::int64_t row = RowBytes(t.dtype, t.shape);
-    std::memcpy(static_cast<std::byte*>(t.data) + (begin - state.first) * row,
-                view.data.data() + (begin - file.first) * row, static_cast<std::size_t>((end - begin) * row));
+    for (std::int64_t i = begin; i < end;) {
+      const std::int64_t first = state.shard.Global(i);
+      std::int64_t run = 1;  // rows that follow each other in the file as well
+      while (i + run < end && state.shard.Global(i + run) == first + run) ++run;
+      std::memcpy(static_cast<std::byte*>(t.data) + i * row, view.data.data() + (first - file.first) * row,
+                  static_cast<std::size_t>(run * row));
+      i += run;
+    }
   }
   return absl::OkStatus();
 }

@@ -105,7 +105,7 @@ class Trained {
     }
   }
   std::string Save(const std::string& name) {
-    state_.latents = state_.count = sae.latents;
+    state_.shard = model::ShardOf(sae.latents, 1, 0);
     const auto self = comm::CreateSelf();
     const std::string directory = Scratch(name);
     EXPECT_TRUE(RealEnv().MakeDirectories(directory).ok());

@@ -101,6 +101,8 @@ absl::StatusOr<Manifest> FromJson(const json& j) {
   m.latents = j.at("latents").get<std::int64_t>();
   m.block_latents = j.at("block_latents").get<std::int64_t>();
   m.world_size = j.at("world_size").get<std::int64_t>();
+  // Older ones lack it: their files do not depend on it.
+  m.deal_seed = j.value("deal_seed", model::kDealSeed);
   SAE_RETURN_IF_ERROR(ReadTables(j, m));
   return m;
 }
@@ -130,6 +132,7 @@ std::string ToJson(const Manifest& m) {
             {"latents", m.latents},
             {"block_latents", m.block_latents},
             {"world_size", m.world_size},
+            {"deal_seed", m.deal_seed},
             {"scalars", ScalarsToJson(m)},
             {"tensors", std::move(tensors)},
             {"files", std::move(files)}};

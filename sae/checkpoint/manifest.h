@@ -13,6 +13,7 @@
 #include "sae/base/env.h"
 #include "sae/base/status.h"
 #include "sae/config/run_config.h"
+#include "sae/model/shard.h"
 
 namespace sae::checkpoint {
 
@@ -56,6 +57,8 @@ struct Manifest {
   std::int64_t latents = 0;
   std::int64_t block_latents = 0;
   std::int64_t world_size = 1;
+  /// Of the bijection that dealt latents to ranks (model/shard.h).
+  std::int64_t deal_seed = model::kDealSeed;
   std::map<std::string, std::variant<std::int64_t, double>> scalars;
   std::vector<TensorEntry> tensors;
   std::vector<FileEntry> files;

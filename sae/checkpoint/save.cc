@@ -8,69 +8,12 @@
 #include "sae/base/hash.h"
 #include "sae/base/safetensors.h"
 #include "sae/checkpoint/agree.h"
+#include "sae/checkpoint/block_writer.h"
 #include "sae/checkpoint/checkpoint.h"
 #include "sae/checkpoint/layout.h"
 
 namespace sae::checkpoint {
 namespace {
-
-// Latents of every rank, [first, first + count), in rank order.
-struct Ranges {
-  std::vector<std::int64_t> first;
-  std::vector<std::int64_t> count;
-  int OwnerOf(std::int64_t latent) const {
-    for (std::size_t r = 0; r < first.size(); ++r) {
-      if (latent >= first[r] && latent < first[r] + count[r]) return static_cast<int>(r);
-    }
-    return -1;
-  }
-};
-
-absl::StatusOr<Ranges> GatherRanges(comm::Communicator& communicator, const model::State& state) {
-  const auto size = static_cast<std::size_t>(communicator.size());
-  const std::int64_t mine[2] = {state.first, state.count};
-  std::vector<std::int64_t> all(2 * size);
-  SAE_RETURN_IF_ERROR(communicator.AllGather<std::int64_t>(std::span<const std::int64_t>(mine, 2), all));
-  Ranges ranges;
-  std::int64_t next = 0;
-  for (std::size_t r = 0; r < size; ++r) {
-    ranges.first.push_back(all[2 * r]);
-    ranges.count.push_back(all[2 * r + 1]);
-    if (ranges.first.back() != next) {
-      return absl::InternalError(absl::StrCat("rank ", r, " starts at latent ", ranges.first.back(), ", not at ", next));
-    }
-    next += ranges.count.back();
-  }
-  if (next != state.latents) {
-    return absl::InternalError(absl::StrCat("the ranks hold ", next, " latents of ", state.latents));
-  }
-  return ranges;
-}
-
-// A folder being written by one attempt.
-class Writer {
- public:
-  Writer(Env& env, comm::Communicator& communicator, const model::State& state, std::string folder)
-      : env_(env), communicator_(communicator), state_(state), folder_(std::move(folder)) {}
-
-  // Writes this rank's share. The collectives' errors come back; those of files are in `file_status`.
-  absl::Status WriteBlocks(const Ranges& ranges, absl::Status& file_status);
-  // Rank 0.
-  absl::Status WriteReplicated();
-  // The entries of all ranks, in block order.
-  absl::StatusOr<std::vector<FileEntry>> GatherEntries(const Ranges& ranges);
-
- private:
-  absl::StatusOr<std::vector<std::byte>> GatherRows(const Ranges& ranges, const Block& block,
-                                                    const model::StateTensor& tensor);
-  absl::Status WriteFile(const std::string& name, const std::vector<TensorToWrite>& tensors, const Block& block);
-
-  Env& env_;
-  comm::Communicator& communicator_;
-  const model::State& state_;
-  std::string folder_;
-  std::vector<FileEntry> entries_;
-};
 
 std::int64_t FileBytes(const std::vector<TensorToWrite>& tensors, const std::string& header) {
   auto bytes = static_cast<std::int64_t>(header.size());
@@ -78,105 +21,36 @@ std::int64_t FileBytes(const std::vector<TensorToWrite>& tensors, const std::str
   return bytes;
 }
 
-absl::Status Writer::WriteFile(const std::string& name, const std::vector<TensorToWrite>& tensors,
-                               const Block& block) {
-  SAE_ASSIGN_OR_RETURN(const std::string header, SafetensorsHeader(tensors));
-  SAE_ASSIGN_OR_RETURN(const std::uint64_t hash, WriteSafetensors(env_, folder_ + "/" + name, tensors));
-  entries_.push_back({name, FileBytes(tensors, header), HashToText(hash), block.first, block.rows});
-  return absl::OkStatus();
-}
-
-absl::StatusOr<std::vector<std::byte>> Writer::GatherRows(const Ranges& ranges, const Block& block,
-                                                          const model::StateTensor& tensor) {
-  const std::int64_t row = RowBytes(tensor.dtype, tensor.shape);
-  std::vector<std::int64_t> counts;
-  std::int64_t offset = 0;
-  for (std::size_t r = 0; r < ranges.first.size(); ++r) {
-    const std::int64_t begin = std::max(block.first, ranges.first[r]);
-    const std::int64_t end = std::min(block.first + block.rows, ranges.first[r] + ranges.count[r]);
-    counts.push_back(std::max<std::int64_t>(0, end - begin) * row);
-    if (static_cast<int>(r) == communicator_.rank() && end > begin) offset = (begin - ranges.first[r]) * row;
-  }
-  std::vector<std::byte> rows(static_cast<std::size_t>(block.rows * row));
-  SAE_RETURN_IF_ERROR(communicator_.AllGatherV(static_cast<const std::byte*>(tensor.data) + offset, rows.data(),
-                                               counts, DType::kU8));
-  return rows;
-}
-
-absl::Status Writer::WriteBlocks(const Ranges& ranges, absl::Status& file_status) {
-  const int me = communicator_.rank();
-  for (const Block& block : Blocks(state_.latents, BlockLatents(state_.latents))) {
-    const int owner = ranges.OwnerOf(block.first);
-    const bool straddles = ranges.OwnerOf(block.first + block.rows - 1) != owner;
-    if (!straddles && owner != me) continue;
-    std::vector<std::vector<std::byte>> gathered;
-    std::vector<TensorToWrite> tensors;
-    for (const model::StateTensor& t : state_.tensors) {
-      if (!t.per_latent) continue;
-      const std::int64_t row = RowBytes(t.dtype, t.shape);
-      std::vector<std::int64_t> shape = t.shape;
-      shape[0] = block.rows;
-      std::span<const std::byte> data;
-      if (straddles) {
-        SAE_ASSIGN_OR_RETURN(gathered.emplace_back(), GatherRows(ranges, block, t));
-        data = gathered.back();
-      } else {
-        data = AsBytes(static_cast<const std::byte*>(t.data) + (block.first - state_.first) * row,
-                       static_cast<std::size_t>(block.rows * row));
-      }
-      tensors.push_back({t.name, t.dtype, std::move(shape), data});
-    }
-    if (owner == me && file_status.ok()) file_status = WriteFile(BlockName(block.index), tensors, block);
-  }
-  return absl::OkStatus();
-}
-
-absl::Status Writer::WriteReplicated() {
+// Rank 0: what all ranks share. No file where there is nothing.
+absl::Status WriteReplicated(Env& env, const model::State& state, const std::string& folder,
+                             std::vector<FileEntry>* entries) {
   std::vector<TensorToWrite> tensors;
-  for (const model::StateTensor& t : state_.tensors) {
+  for (const model::StateTensor& t : state.tensors) {
     if (t.per_latent) continue;
     tensors.push_back({t.name, t.dtype, t.shape,
                        AsBytes(static_cast<const std::byte*>(t.data), static_cast<std::size_t>(Bytes(t)))});
   }
-  return tensors.empty() ? absl::OkStatus() : WriteFile(kReplicatedFile, tensors, Block{});
-}
-
-// Names follow from the place; hash and size are what travels.
-absl::StatusOr<std::vector<FileEntry>> Writer::GatherEntries(const Ranges& ranges) {
-  const std::vector<Block> blocks = Blocks(state_.latents, BlockLatents(state_.latents));
-  std::vector<std::int64_t> counts(ranges.first.size(), 0);
-  for (const Block& b : blocks) counts[static_cast<std::size_t>(ranges.OwnerOf(b.first))] += 2;
-  std::vector<std::int64_t> mine;
-  for (const FileEntry& e : entries_) {
-    if (e.rows == 0) continue;
-    mine.push_back(static_cast<std::int64_t>(std::stoull(e.hash.substr(e.hash.find(':') + 1), nullptr, 16)));
-    mine.push_back(e.bytes);
-  }
-  std::vector<std::int64_t> all(2 * blocks.size());
-  SAE_RETURN_IF_ERROR(communicator_.AllGatherV(mine.data(), all.data(), counts, DType::kI64));
-  std::vector<FileEntry> out;
-  for (const Block& b : blocks) {
-    const auto i = static_cast<std::size_t>(2 * b.index);
-    out.push_back({BlockName(b.index), all[i + 1], HashToText(static_cast<std::uint64_t>(all[i])), b.first, b.rows});
-  }
-  for (const FileEntry& e : entries_) {
-    if (e.rows == 0) out.push_back(e);
-  }
-  return out;
+  if (tensors.empty()) return absl::OkStatus();
+  SAE_ASSIGN_OR_RETURN(const std::string header, SafetensorsHeader(tensors));
+  SAE_ASSIGN_OR_RETURN(const std::uint64_t hash,
+                       WriteSafetensors(env, absl::StrCat(folder, "/", kReplicatedFile), tensors));
+  entries->push_back({kReplicatedFile, FileBytes(tensors, header), HashToText(hash), 0, 0});
+  return absl::OkStatus();
 }
 
 Manifest MakeManifest(const model::State& state, const Info& info, int world_size, std::vector<FileEntry> files) {
   Manifest m;
   m.info = info;
-  m.latents = state.latents;
-  m.block_latents = BlockLatents(state.latents);
+  m.latents = state.shard.latents;
+  m.deal_seed = state.shard.seed;
+  m.block_latents = BlockLatents(state.shard.latents);
   m.world_size = world_size;
   for (const model::StateScalar& s : state.scalars) {
     std::visit([&](auto* value) { m.scalars[s.name] = *value; }, s.value);
   }
   for (const model::StateTensor& t : state.tensors) {
     TensorEntry entry{t.name, t.dtype, t.shape, t.per_latent};
-    if (t.per_latent) entry.shape[0] = state.latents;
+    if (t.per_latent) entry.shape[0] = state.shard.latents;
     m.tensors.push_back(std::move(entry));
   }
   m.files = std::move(files);
@@ -232,13 +106,14 @@ absl::Status WriteAll(Env& env, comm::Communicator& communicator, const std::str
                       const std::string& temporary, const model::State& state, const Info& info,
                       const SaveOptions& options) {
   const bool root = communicator.rank() == 0;
-  SAE_ASSIGN_OR_RETURN(const Ranges ranges, GatherRanges(communicator, state));
-  Writer writer(env, communicator, state, temporary);
+  BlockWriter writer(env, communicator, state, temporary);
   absl::Status files;
-  SAE_RETURN_IF_ERROR(writer.WriteBlocks(ranges, files));
-  if (root && files.ok()) files = writer.WriteReplicated();
+  std::vector<FileEntry> replicated;
+  SAE_RETURN_IF_ERROR(writer.Write(&files));
+  if (root && files.ok()) files = WriteReplicated(env, state, temporary, &replicated);
   SAE_RETURN_IF_ERROR(Agree(communicator, files));
-  SAE_ASSIGN_OR_RETURN(std::vector<FileEntry> entries, writer.GatherEntries(ranges));
+  SAE_ASSIGN_OR_RETURN(std::vector<FileEntry> entries, writer.GatherEntries());
+  entries.insert(entries.end(), replicated.begin(), replicated.end());
   absl::Status published;
   if (root) {
     published = Publish(env, directory, temporary, StepName(info.step),

@@ -24,7 +24,7 @@ config::SaeConfig ConfigOf(const model::Sae& sae) {
 model::State StateOf(model::Sae& sae, double* scale) {
   const std::int64_t n = sae.latents;
   model::State state{
-      .latents = n, .first = 0, .count = n, .tensors = {}, .scalars = {{"input_scale", scale}}};
+      .shard = model::ShardOf(n, 1, 0), .tensors = {}, .scalars = {{"input_scale", scale}}};
   state.tensors = {{"W_enc", DType::kF32, {n, sae.d}, sae.w_enc.data(), true},
                    {"W_dec", DType::kF32, {n, sae.width()}, sae.w_dec.data(), true},
                    {"b_enc", DType::kF32, {n}, sae.b_enc.data(), true},

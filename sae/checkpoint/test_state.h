@@ -14,7 +14,7 @@ namespace sae::checkpoint {
 
 struct TestState {
   TestState(std::int64_t n, std::int64_t width, int rank, int ranks, std::int64_t at_step, bool fill = true)
-      : latents(n), d(width), count(n / ranks), first(count * rank) {
+      : shard(model::ShardOf(n, ranks, rank)), d(width), count(shard.count) {
     encoder.assign(static_cast<std::size_t>(count * d), 0);
     fired.assign(static_cast<std::size_t>(count), 0);
     bias.assign(static_cast<std::size_t>(d), 0);
@@ -22,13 +22,15 @@ struct TestState {
     step = at_step;
     scale = 0.1 * static_cast<double>(at_step) + 1.0 / 3;
     for (std::size_t i = 0; i < encoder.size(); ++i) {
-      encoder[i] = static_cast<float>(first * d + static_cast<std::int64_t>(i)) * 0.37F + static_cast<float>(at_step);
+      const auto at = static_cast<std::int64_t>(i);
+      encoder[i] = static_cast<float>(shard.Global(at / d) * d + at % d) * 0.37F + static_cast<float>(at_step);
     }
-    for (std::size_t i = 0; i < fired.size(); ++i) fired[i] = first + static_cast<std::int64_t>(i) + 1000 * at_step;
+    for (std::size_t i = 0; i < fired.size(); ++i)
+      fired[i] = shard.Global(static_cast<std::int64_t>(i)) + 1000 * at_step;
     for (std::size_t i = 0; i < bias.size(); ++i) bias[i] = 0.5 * static_cast<double>(i) + static_cast<double>(at_step);
   }
   model::State View() {
-    return {latents, first, count,
+    return {shard,
             {{"W_enc", DType::kF32, {count, d}, encoder.data(), true},
              {"tokens_since_fired", DType::kI64, {count}, fired.data(), true},
              {"b_dec", DType::kF64, {d}, bias.data(), false}},
@@ -40,7 +42,7 @@ struct TestState {
     info.tokens = step * 8;
     info.d = d;
     info.data_position = step * 8 + 1;
-    info.config.sae.latents = latents;
+    info.config.sae.latents = shard.latents;
     info.config.sae.k = 2;
     info.config.train.tokens = 1000;
     info.store = "/somewhere/store";
@@ -53,7 +55,8 @@ struct TestState {
     return encoder == o.encoder && fired == o.fired && bias == o.bias && step == o.step && scale == o.scale;
   }
 
-  std::int64_t latents, d, count, first;
+  model::LatentShard shard;
+  std::int64_t d, count;
   std::int64_t step = 0;
   double scale = 0;
   std::vector<float> encoder;

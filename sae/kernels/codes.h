@@ -1,6 +1,6 @@
 #pragma once
 // Sparse codes of a batch, by token (CSR), and their index by latent (CSC).
-// Latent ids are 32 bit and local to the shard (global id = shard's first latent + id). Plain
+// Latent ids are 32 bit and local to the shard (the caller knows their global ids). Plain
 // values: not thread-safe, own their memory, keep their capacity when refilled, so a step allocates
 // nothing after the first. Sources: sae algorithms, "generic backward": pairs sorted by latent,
 // then by token.

@@ -7,7 +7,6 @@
 #include "gtest/gtest.h"
 
 #include "sae/base/random.h"
-#include "sae/model/shard.h"
 
 namespace sae::model {
 namespace {
@@ -184,15 +183,6 @@ TEST(RoundedScale, HidesTheLastBits) {
   EXPECT_EQ(RoundedScale(0.7312345678), RoundedScale(0.7312345678 * (1 + 1e-12)));
   EXPECT_NEAR(RoundedScale(0.7312345678), 0.7312345678, 0.0002);
   EXPECT_EQ(RoundedScale(0), 0);
-}
-
-TEST(LatentShard, BlocksCoverAllLatentsOnce) {
-  std::vector<int> seen(12, 0);
-  for (int rank = 0; rank < 4; ++rank) {
-    const LatentShard s = ShardOf(12, 4, rank);
-    for (std::int64_t i = 0; i < s.count; ++i) ++seen[static_cast<std::size_t>(s.Global(i))];
-  }
-  EXPECT_EQ(seen, std::vector<int>(12, 1));
 }
 
 }  // namespace

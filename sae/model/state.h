@@ -9,16 +9,17 @@
 #include <vector>
 
 #include "sae/base/dtype.h"
+#include "sae/model/shard.h"
 
 namespace sae::model {
 
 struct StateTensor {
   std::string name;                  ///< "W_enc", "W_dec", "b_enc", "b_dec", "W_enc.adam_m", "tokens_since_fired"
   DType dtype = DType::kF32;
-  /// Local, row-major. per_latent: shape[0] == State::count.
+  /// Local, row-major. per_latent: shape[0] == shard.count.
   std::vector<std::int64_t> shape;
   void* data = nullptr;
-  /// true: rows are this rank's latents [first, first + count); false: the same on every rank.
+  /// true: row i is of latent shard.Global(i); false: the same on every rank.
   bool per_latent = true;
 };
 
@@ -28,9 +29,7 @@ struct StateScalar {
 };
 
 struct State {
-  std::int64_t latents = 0;          ///< n, over all ranks
-  std::int64_t first = 0;            ///< first global latent of this rank
-  std::int64_t count = 0;            ///< latents of this rank
+  LatentShard shard;
   std::vector<StateTensor> tensors;
   std::vector<StateScalar> scalars;
 };

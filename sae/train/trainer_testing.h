@@ -48,8 +48,9 @@ class CountedSource final : public data::ActivationSource {
 class TallyEngine final : public Engine<float> {
  public:
   TallyEngine(const config::TrialConfig& config, std::int64_t width, comm::Communicator& communicator, FakeClock& clock)
-      : config_(config), clock_(clock), n_(config.sae.latents), count_(n_ / communicator.size()),
-        first_(count_ * communicator.rank()), d_(width), weights_(static_cast<std::size_t>(count_), 0.F) {}
+      : config_(config), clock_(clock), d_(width),
+        shard_(model::ShardOf(config.sae.latents, communicator.size(), communicator.rank())),
+        weights_(static_cast<std::size_t>(shard_.count), 0.F) {}
 
   std::int64_t row_width() const override { return d_; }
   absl::Status Initialise(std::span<const float> sample) override {
@@ -87,7 +88,7 @@ class TallyEngine final : public Engine<float> {
   std::int64_t step() const override { return step_; }
   std::int64_t tokens() const override { return tokens_; }
   model::State state() override {
-    return {n_, first_, count_, {{"W", DType::kF32, {count_}, weights_.data(), true}},
+    return {shard_, {{"W", DType::kF32, {shard_.count}, weights_.data(), true}},
             {{"step", &step_}, {"tokens", &tokens_}, {"input_scale", &scale_}}};
   }
   absl::Status StateLoaded() override { return absl::OkStatus(); }
@@ -102,7 +103,8 @@ class TallyEngine final : public Engine<float> {
  private:
   config::TrialConfig config_;
   FakeClock& clock_;
-  std::int64_t n_, count_, first_, d_;
+  std::int64_t d_;
+  model::LatentShard shard_;
   std::vector<float> weights_;
   std::int64_t step_ = 0, tokens_ = 0, evaluated_ = 0;
   double scale_ = 0;

@@ -82,7 +82,7 @@ absl::StatusOr<std::unique_ptr<DeviceParameters>> DeviceParameters::Create(
       SAE_RETURN_IF_ERROR(vector.ema.Create(runtime, Elements(*tensor), name));
     }
   }
-  SAE_RETURN_IF_ERROR(out->since_fired_.Create(runtime, state.count, "tokens since fired"));
+  SAE_RETURN_IF_ERROR(out->since_fired_.Create(runtime, state.shard.count, "tokens since fired"));
   return out;
 }
 

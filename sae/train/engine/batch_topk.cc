@@ -7,6 +7,7 @@
 
 #include "sae/kernels/batch_topk.h"
 #include "sae/train/engine/gather.h"
+#include "sae/train/engine/global_topk.h"
 #include "sae/train/engine/topk.h"
 
 namespace sae::train {
@@ -56,6 +57,7 @@ absl::StatusOr<std::int64_t> BatchTopKActivation<T>::Candidates(
 template <class T>
 absl::StatusOr<T> BatchTopKActivation<T>::Cut(const kernels::Codes<T>& codes, std::int64_t kept,
                                               std::int64_t* ties, Phases* phases) {
+  context_.mesh.world().SetPurpose("select.histogram");
   std::uint64_t prefix = 0;
   std::int64_t remaining = kept;
   std::int64_t in_bin = 0;
@@ -96,6 +98,7 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
     }
   }
   PhaseTimer timer(phases->exchange);
+  context_.mesh.world().SetPurpose(kSelectTies);
   tie_counts_.resize(Size(context_.mesh.world().size()));
   // No rank can have more winners than there are: its first ones are enough.
   const auto size = std::min(static_cast<std::int64_t>(own.size()), ties);
@@ -148,6 +151,7 @@ absl::Status BatchTopKActivation<T>::Encode(const kernels::EncodeInput<T>& input
     std::int64_t ties = 0;
     SAE_ASSIGN_OR_RETURN(const T cut, Cut(out->codes, kept, &ties, phases));
     SAE_RETURN_IF_ERROR(ResolveTies(out->codes, cut, ties, phases));
+    context_.mesh.world().SetPurpose("other");
     PhaseTimer timer(phases->select);
     if (keep_.empty())
       keep_.assign(Size(std::count(out->codes.values.begin(),

@@ -118,13 +118,14 @@ void Perturb(Engine<T>& engine) {
       continue;
     }
     const std::int64_t row = testing::RowBytes(t) / static_cast<std::int64_t>(sizeof(T));
-    const std::int64_t first = t.per_latent ? s.first : 0;
-    const std::int64_t count = t.per_latent ? s.count : 1;
-    Random random(17 + t.name.size() + static_cast<unsigned char>(t.name[0]));
-    for (std::int64_t i = 0; i < first * row; ++i) (void)random.Normal();
+    const std::uint64_t seed = 17 + t.name.size() + static_cast<unsigned char>(t.name[0]);
     auto* values = static_cast<T*>(t.data);
-    for (std::int64_t i = 0; i < count * row; ++i)
-      values[i] += static_cast<T>((t.name == "W_dec" ? 0 : 0.15) * random.Normal());
+    for (std::int64_t i = 0; i < (t.per_latent ? s.shard.count : 1); ++i) {
+      Random random(
+          HashCounter(seed, static_cast<std::uint64_t>(t.per_latent ? s.shard.Global(i) : 0)));
+      for (std::int64_t j = 0; j < row; ++j)
+        values[i * row + j] += static_cast<T>((t.name == "W_dec" ? 0 : 0.15) * random.Normal());
+    }
   }
 }
 
@@ -287,7 +288,7 @@ TEST(DenseStep, OpenGatesChooseThePathAndCrossACheckpoint) {
   const auto fill = [&](const char* name, float value) {
     const model::State s = engine->state();
     for (const auto& t : s.tensors) {
-      if (t.name == name) std::fill_n(static_cast<float*>(t.data), s.count, value);
+      if (t.name == name) std::fill_n(static_cast<float*>(t.data), s.shard.count, value);
     }
   };
   fill("b_enc", 50);   // all gates open

@@ -162,7 +162,7 @@ float CutOf(const model::State& state, const std::vector<float>& rows, double sc
   constexpr std::int64_t kTokens = 64;
   std::vector<float> z;
   for (std::int64_t b = 0; b < kTokens; ++b) {
-    for (std::int64_t i = 0; i < state.count; ++i) {
+    for (std::int64_t i = 0; i < state.shard.count; ++i) {
       float sum = 0;
       for (std::int64_t j = 0; j < kWidth; ++j)
         sum += w[i * kWidth + j] * rows[static_cast<std::size_t>(b * kWidth + j)];

@@ -172,12 +172,15 @@ TEST(EngineMeshMemory, ARankKeepsTheMomentsOfItsOwnLatents) {
     SAE_ASSIGN_OR_RETURN(auto engine, CreateEngine<double>(r.config, testing::kRunWidth, c, pool));
     const model::State s = engine->state();
     const std::int64_t shard = c.rank() % 2, replica = c.rank() / 2;
-    EXPECT_EQ(s.count, testing::kRunLatents / 4);
-    EXPECT_EQ(s.first, shard * testing::kRunLatents / 2 + replica * testing::kRunLatents / 4);
+    const model::LatentShard whole =
+        model::ShardOf(testing::kRunLatents, 2, static_cast<int>(shard));
+    EXPECT_EQ(s.shard.count, testing::kRunLatents / 4);
+    for (std::int64_t i = 0; i < s.shard.count; ++i)
+      EXPECT_EQ(s.shard.Global(i), whole.Global(replica * s.shard.count + i));
     EXPECT_EQ(engine->owners()->rank(), shard * 2 + replica);
     for (const model::StateTensor& t : s.tensors) {
       if (!t.per_latent) continue;
-      EXPECT_EQ(t.shape[0], s.count) << t.name;
+      EXPECT_EQ(t.shape[0], s.shard.count) << t.name;
     }
     return absl::OkStatus();
   });

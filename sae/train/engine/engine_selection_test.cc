@@ -29,8 +29,8 @@ config::TrialConfig TiesConfig(const RunVariant& variant, std::int64_t ranks) {
   return c;
 }
 
-// Latent i and its twin i + n / 2 have the same pre-activation
-// on every token, and live on different shards.
+// Latent i and its twin i + n / 2 have the same pre-activation on every token; about half of the
+// pairs live on two shards.
 model::ReferenceParameters Twins(std::uint64_t seed) {
   Random random(seed);
   model::ReferenceParameters p;

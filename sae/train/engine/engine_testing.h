@@ -107,10 +107,12 @@ inline void Save(const model::State& s, SavedState* out) {
   for (const model::StateTensor& t : s.tensors) {
     const std::int64_t row = RowBytes(t);
     std::vector<char>& to = out->tensors[t.name];
-    to.resize(static_cast<std::size_t>(t.per_latent ? row * s.latents : row));
-    const std::int64_t at = t.per_latent ? row * s.first : 0;
-    std::memcpy(to.data() + at, t.data,
-                static_cast<std::size_t>(t.per_latent ? row * s.count : row));
+    to.resize(static_cast<std::size_t>(t.per_latent ? row * s.shard.latents : row));
+    const auto* from = static_cast<const char*>(t.data);
+    for (std::int64_t i = 0; i < (t.per_latent ? s.shard.count : 1); ++i) {
+      const std::int64_t at = t.per_latent ? row * s.shard.Global(i) : 0;
+      std::memcpy(to.data() + at, from + i * row, static_cast<std::size_t>(row));
+    }
   }
   for (const model::StateScalar& v : s.scalars) {
     if (const auto* i = std::get_if<std::int64_t*>(&v.value)) out->integers[v.name] = **i;
@@ -124,9 +126,11 @@ void Restore(const SavedState& saved, Engine<T>& engine) {
   for (const model::StateTensor& t : s.tensors) {
     const std::int64_t row = RowBytes(t);
     const std::vector<char>& from = saved.tensors.at(t.name);
-    const std::int64_t at = t.per_latent ? row * s.first : 0;
-    std::memcpy(t.data, from.data() + at,
-                static_cast<std::size_t>(t.per_latent ? row * s.count : row));
+    for (std::int64_t i = 0; i < (t.per_latent ? s.shard.count : 1); ++i) {
+      const std::int64_t at = t.per_latent ? row * s.shard.Global(i) : 0;
+      std::memcpy(static_cast<char*>(t.data) + i * row, from.data() + at,
+                  static_cast<std::size_t>(row));
+    }
   }
   for (const model::StateScalar& v : s.scalars) {
     if (const auto* i = std::get_if<std::int64_t*>(&v.value)) **i = saved.integers.at(v.name);

@@ -85,8 +85,7 @@ absl::Status GlobalTopK<T>::Prepare(std::int64_t tokens, std::int64_t k) {
 template <class T>
 absl::Status GlobalTopK<T>::Gather(comm::Communicator& communicator,
                                    std::span<const std::int64_t> offered, std::int64_t width,
-                                   std::span<const std::int32_t> tokens, std::int64_t* bytes,
-                                   Lists* lists) {
+                                   std::span<const std::int32_t> tokens, Lists* lists) {
   const bool all = tokens.data() == nullptr;
   const std::int64_t rows = all ? own_.tokens : static_cast<std::int64_t>(tokens.size());
   const std::int64_t mine = std::min(width, own_.width);
@@ -97,9 +96,9 @@ absl::Status GlobalTopK<T>::Gather(comm::Communicator& communicator,
   counts_.clear();
   for (const std::int64_t n : offered) counts_.push_back(rows * std::min(width, n));
   std::vector<T>& to = all ? values_ : more_;
+  communicator.SetPurpose(all ? kSelectFirst : kSelectSecond);
   to.resize(Size(std::accumulate(counts_.begin(), counts_.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(communicator.AllGatherV(send_.data(), to.data(), counts_, DTypeOf<T>()));
-  *bytes += rows * mine * static_cast<std::int64_t>(sizeof(T));
   lists->rows = rows;
   lists->tokens = all ? nullptr : tokens.data();
   lists->ranks = true;
@@ -130,7 +129,7 @@ absl::Status GlobalTopK<T>::NodeRound(std::span<const std::int64_t> offered, Pha
   const auto own = offered.subspan(Size(communicator_.rank() / node_ * node_), Size(node_));
   {
     PhaseTimer timer(phases->exchange);
-    SAE_RETURN_IF_ERROR(Gather(*inside_, own, capacity_, {}, &counters_.first_bytes, &first_));
+    SAE_RETURN_IF_ERROR(Gather(*inside_, own, capacity_, {}, &first_));
   }
   {
     PhaseTimer timer(phases->select);
@@ -146,8 +145,8 @@ absl::Status GlobalTopK<T>::NodeRound(std::span<const std::int64_t> offered, Pha
   const std::int64_t count = own_.tokens * node_capacity_;
   counts_.assign(Size(nodes), count);
   values_.resize(Size(nodes * count));
+  between_->SetPurpose(kSelectFirst);
   SAE_RETURN_IF_ERROR(between_->AllGatherV(send_.data(), values_.data(), counts_, DTypeOf<T>()));
-  counters_.first_bytes += count * static_cast<std::int64_t>(sizeof(T));
   first_.ranks = false;
   first_.shards.clear();
   for (std::int64_t node = 0; node < nodes; ++node)
@@ -159,7 +158,7 @@ template <class T>
 absl::Status GlobalTopK<T>::FirstRound(std::span<const std::int64_t> offered, Phases* phases) {
   if (node_ > 0) return NodeRound(offered, phases);
   PhaseTimer timer(phases->exchange);
-  return Gather(communicator_, offered, capacity_, {}, &counters_.first_bytes, &first_);
+  return Gather(communicator_, offered, capacity_, {}, &first_);
 }
 
 template <class T>
@@ -234,9 +233,9 @@ absl::Status GlobalTopK<T>::ExchangeTies(const Lists& lists, std::span<const Tie
   }
   PhaseTimer timer(phases->exchange);
   ids_.resize(Size(std::accumulate(counts_.begin(), counts_.end(), std::int64_t{0})));
+  communicator_.SetPurpose(kSelectTies);
   SAE_RETURN_IF_ERROR(
       communicator_.AllGatherV(own_ids_.data(), ids_.data(), counts_, DType::kI32));
-  counters_.tie_bytes += static_cast<std::int64_t>(own_ids_.size() * sizeof(std::int32_t));
   counters_.tied_tokens += static_cast<std::int64_t>(ties.size());
   return absl::OkStatus();
 }
@@ -279,8 +278,7 @@ absl::Status GlobalTopK<T>::SecondRound(std::span<const std::int64_t> offered, P
         begin, std::min(Size(part_), unsafe_.size() - begin));
     {
       PhaseTimer timer(phases->exchange);
-      SAE_RETURN_IF_ERROR(
-          Gather(communicator_, offered, k_, tokens, &counters_.second_bytes, &second_));
+      SAE_RETURN_IF_ERROR(Gather(communicator_, offered, k_, tokens, &second_));
     }
     Cut(second_, phases);
     SAE_RETURN_IF_ERROR(ResolveTies(second_, phases));
@@ -312,7 +310,9 @@ absl::Status GlobalTopK<T>::Select(const kernels::EncodeInput<T>& input, std::in
   chosen_ = communicator_.size() > 1 && all > (narrow_ > 0 ? std::min(k, narrow_) : k);
   if (chosen_) {
     SAE_RETURN_IF_ERROR(Prepare(input.tokens, k));
-    SAE_RETURN_IF_ERROR(Choose(offered, phases));
+    const absl::Status chosen = Choose(offered, phases);
+    communicator_.SetPurpose("other");
+    SAE_RETURN_IF_ERROR(chosen);
   }
   PhaseTimer timer(phases->select);
   kernels::CodesFromTopK(own_, chosen_ ? winners_[0].data() : nullptr, 0, shard_.count, codes,

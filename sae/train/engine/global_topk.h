@@ -24,15 +24,16 @@ namespace sae::train {
 /// Ranks of a node for two levels; 0: one level.
 inline int SelectionNode(int ranks) { return ranks >= 64 && ranks % 8 == 0 ? 8 : 0; }
 
-/// Of one selector on this rank, since it was made. Bytes are what this rank contributed.
+/// Of one selector, since it was made; the same on all ranks. What is sent counts under the
+/// communicator's purposes of these names.
 struct SelectionCounters {
   std::int64_t tokens = 0;
   std::int64_t unsafe_tokens = 0;  ///< that took the second round
   std::int64_t tied_tokens = 0;    ///< whose ids were exchanged, once for each cut
-  std::int64_t first_bytes = 0;
-  std::int64_t second_bytes = 0;
-  std::int64_t tie_bytes = 0;
 };
+inline constexpr const char* kSelectFirst = "select.first";
+inline constexpr const char* kSelectSecond = "select.second";
+inline constexpr const char* kSelectTies = "select.ties";
 
 template <class T>
 class GlobalTopK {
@@ -79,8 +80,7 @@ class GlobalTopK {
   /// Gathers the `width` first values of `rows` tokens (null: all) from `communicator`'s ranks.
   [[nodiscard]] absl::Status Gather(comm::Communicator& communicator,
                                     std::span<const std::int64_t> offered, std::int64_t width,
-                                    std::span<const std::int32_t> tokens, std::int64_t* bytes,
-                                    Lists* lists);
+                                    std::span<const std::int32_t> tokens, Lists* lists);
   [[nodiscard]] absl::Status FirstRound(std::span<const std::int64_t> offered, Phases* phases);
   [[nodiscard]] absl::Status NodeRound(std::span<const std::int64_t> offered, Phases* phases);
   [[nodiscard]] absl::Status SecondRound(std::span<const std::int64_t> offered, Phases* phases);

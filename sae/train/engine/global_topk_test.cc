@@ -34,6 +34,7 @@ class SelectionOverRanks : public ::testing::TestWithParam<int> {
 };
 INSTANTIATE_TEST_SUITE_P(P, SelectionOverRanks, ::testing::Values(1, 2, 3, 4, 8));
 
+// Properties 13 and 29.
 TEST_P(SelectionOverRanks, TopKIsThatOfOneProcess) {
   const std::int64_t ranks = GetParam();
   const std::int64_t c = kernels::ShardCapacity(kCaseK, ranks);
@@ -45,13 +46,12 @@ TEST_P(SelectionOverRanks, TopKIsThatOfOneProcess) {
       EXPECT_EQ(out.sent, 0);
       continue;
     }
-    EXPECT_EQ(out.counters.first_bytes, 2 * kCaseTokens * ranks * c * 4);
-    EXPECT_EQ(out.sent,
-              out.counters.first_bytes + out.counters.second_bytes + out.counters.tie_bytes);
+    EXPECT_EQ(out.first, 2 * kCaseTokens * ranks * c * 4);
+    EXPECT_EQ(out.sent, out.first + out.second + out.ties);
     // The paths that the case is there for were taken, and only those.
     if (test.crowded) {
       EXPECT_EQ(out.counters.unsafe_tokens, 2 * kCaseTokens);
-      EXPECT_EQ(out.counters.second_bytes,
+      EXPECT_EQ(out.second,
                 2 * kCaseTokens * ranks * std::min(kCaseK, kCaseLatents / ranks) * 4);
     }
     EXPECT_EQ(out.counters.tied_tokens > 0, test.tied);
@@ -115,7 +115,7 @@ TEST_P(SelectionInNodes, TwoLevelsGiveTheSame) {
       TopKRequest request;
       request.node = node;
       const TopKOutcome out = TopK(test, request);
-      EXPECT_EQ(out.counters.first_bytes, 2 * kCaseTokens * ranks * c * 4);
+      EXPECT_EQ(out.first, 2 * kCaseTokens * ranks * c * 4);
       if (test.crowded) {
         EXPECT_EQ(out.counters.unsafe_tokens, 2 * kCaseTokens);
       }
@@ -197,10 +197,43 @@ struct Uniform {
   kernels::EncodeInput<float> input;
 };
 
+// numerics 2: whichever latents a rank owns, and wherever they lie, z of a token and a latent has
+// the same bits.
+TEST(SelectionValues, AnyDealingGivesTheSamePreActivations) {
+  constexpr std::int64_t tokens = 150;
+  const auto values = [&](const model::LatentShard& shard) {
+    Uniform data(shard);
+    data.input.tokens = tokens;
+    ThreadPool pool(2);
+    kernels::EncodeWorkspace<float> workspace;
+    kernels::TopK<float> all;
+    EXPECT_TRUE(kernels::EncodeTopK(data.input, shard.count, &workspace, &all, pool));
+    std::vector<float> z(At(tokens * shard.count));
+    for (std::int64_t b = 0; b < tokens; ++b) {
+      for (std::int64_t j = 0; j < shard.count; ++j)
+        z[At(b * shard.count + all.ids[At(b * shard.count + j)])] =
+            all.values[At(b * shard.count + j)];
+    }
+    return z;
+  };
+  const std::vector<float> one = values(model::ShardOf(Uniform::kLatents, 1, 0));
+  for (const std::int64_t seed : {model::kDealSeed, std::int64_t{1}, std::int64_t{2}}) {
+    for (const int ranks : {2, 4, 8, 32}) {
+      for (const int rank : {0, ranks - 1}) {
+        const model::LatentShard shard = model::ShardOf(Uniform::kLatents, ranks, rank, seed);
+        const std::vector<float> z = values(shard);
+        for (std::int64_t b = 0; b < tokens; ++b) {
+          for (std::int64_t i = 0; i < shard.count; ++i)
+            ASSERT_EQ(z[At(b * shard.count + i)], one[At(b * Uniform::kLatents + shard.Global(i))]);
+        }
+      }
+    }
+  }
+}
+
 TEST(SelectionBytes, FirstRoundIs448BytesATokenOnEightRanksAndTheRestIsRare) {
   constexpr std::int64_t k = 32;
-  const auto select = [](comm::Communicator& comm, kernels::Codes<float>* codes,
-                         SelectionCounters* counters) -> absl::Status {
+  const auto select = [](comm::Communicator& comm, kernels::Codes<float>* codes) -> absl::Status {
     const model::LatentShard shard = model::ShardOf(Uniform::kLatents, comm.size(), comm.rank());
     const Uniform data(shard);
     ThreadPool pool(1);
@@ -209,27 +242,22 @@ TEST(SelectionBytes, FirstRoundIs448BytesATokenOnEightRanksAndTheRestIsRare) {
     kernels::EncodeWorkspace<float> workspace;
     Phases phases;
     bool finite = false;
-    SAE_RETURN_IF_ERROR(
-        selector.Select(data.input, k, offered, &workspace, codes, &finite, &phases));
-    *counters = selector.counters();
-    return absl::OkStatus();
+    return selector.Select(data.input, k, offered, &workspace, codes, &finite, &phases);
   };
   const auto self = comm::CreateSelf();
   kernels::Codes<float> one;
-  SelectionCounters none;
-  ASSERT_TRUE(select(*self, &one, &none).ok());
+  ASSERT_TRUE(select(*self, &one).ok());
   const absl::Status status = comm::RunInProcess(8, [&](comm::Communicator& comm) -> absl::Status {
     const model::LatentShard shard = model::ShardOf(Uniform::kLatents, 8, comm.rank());
     kernels::Codes<float> codes;
-    SelectionCounters own;
-    SAE_RETURN_IF_ERROR(select(comm, &codes, &own));
-    std::array<std::int64_t, 5> sums = {own.first_bytes, own.second_bytes, own.tie_bytes,
-                                        codes.nnz(), comm.bytes_sent()};
-    SAE_RETURN_IF_ERROR(comm.AllReduceSum(std::span<std::int64_t>(sums)));
-    EXPECT_EQ(sums[0], 448 * Uniform::kTokens);
-    EXPECT_LE(sums[1] + sums[2], 2 * Uniform::kTokens);
-    EXPECT_EQ(sums[0] + sums[1] + sums[2], sums[4]);
-    EXPECT_EQ(sums[3], one.nnz());
+    SAE_RETURN_IF_ERROR(select(comm, &codes));
+    SAE_ASSIGN_OR_RETURN(const auto bytes, testing::SelectionBytes(comm, {}));
+    EXPECT_EQ(bytes[0], 448 * Uniform::kTokens);
+    EXPECT_LE(bytes[1] + bytes[2], 2 * Uniform::kTokens);
+    EXPECT_EQ(bytes[0] + bytes[1] + bytes[2], bytes[3]);
+    std::int64_t codes_of_all = codes.nnz();
+    SAE_RETURN_IF_ERROR(comm.AllReduceSum(std::span<std::int64_t>(&codes_of_all, 1)));
+    EXPECT_EQ(codes_of_all, one.nnz());
     // Every code of this rank is one of the single process's.
     for (std::int64_t b = 0; b < Uniform::kTokens; ++b) {
       const auto first = one.ids.begin() + one.indptr[At(b)];

@@ -11,14 +11,6 @@ namespace {
 
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
 
-// Local ids of the global ids [first, last): consecutive, for global ids rise with local ones.
-LatentRange LocalRange(const model::LatentShard& shard, std::int64_t first, std::int64_t last) {
-  const auto local = [&](std::int64_t global) {
-    return std::clamp<std::int64_t>(global - shard.first, 0, shard.count);
-  };
-  return {local(first), local(last)};
-}
-
 }  // namespace
 
 template <class T>
@@ -29,7 +21,8 @@ MainLoss<T>::MainLoss(const Context& context, Reconstructor<T>& reconstructor)
       x_hat_(Size(context.batch() * context.d_out)) {
   std::int64_t first = 0;
   for (const std::int64_t last : context.options.prefixes) {
-    ranges_.push_back(LocalRange(context.shard, first, last));
+    // Local ids rise with global ones: those of a prefix are consecutive.
+    ranges_.push_back({context.shard.LocalBelow(first), context.shard.LocalBelow(last)});
     g_.emplace_back(context.options.columns ? 0 : x_hat_.size());
     first = last;
   }

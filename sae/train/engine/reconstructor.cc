@@ -19,19 +19,13 @@ template <class T>
 Reconstructor<T>::Reconstructor(const Context& context)
     : context_(context), column_(Size(std::max(context.d, context.d_out))) {
   if (!context.options.fixed_reduction) return;
-  blocks_ = OwnBlocks();
-  partial_.resize(Size(kTokens * context.d_out) * blocks_.size());
+  own_blocks_ = kVirtualBlocks / context.communicator.size();
+  block_ = model::VirtualBlocks(context.shard, kVirtualBlocks);
+  const auto first = static_cast<std::uint8_t>(own_blocks_ * context.communicator.rank());
+  for (std::uint8_t& block : block_) block = static_cast<std::uint8_t>(block - first);
+  partial_.resize(Size(kTokens * context.d_out * own_blocks_));
   gathered_.resize(Size(kTokens * context.d_out * kVirtualBlocks));
-  sums_.resize(Size(kVirtualBlocks) * Size(std::max(context.d, context.d_out)) + blocks_.size());
-}
-
-template <class T>
-std::vector<LatentRange> Reconstructor<T>::OwnBlocks() const {
-  const std::int64_t own = kVirtualBlocks / context_.communicator.size();
-  const std::int64_t width = context_.shard.count / own;
-  std::vector<LatentRange> out;
-  for (std::int64_t v = 0; v < own; ++v) out.push_back({v * width, (v + 1) * width});
-  return out;
+  sums_.resize(Size(kVirtualBlocks * std::max(context.d, context.d_out)));
 }
 
 // out [tokens, d_out] += the part of `range`, tokens from first_token.
@@ -58,6 +52,24 @@ void Reconstructor<T>::Local(const Input& in, LatentRange range, std::int64_t fi
 }
 
 template <class T>
+void Reconstructor<T>::LocalBlocks(const Input& in, std::int64_t first_token, std::int64_t tokens,
+                                   T* parts) {
+  const std::int64_t d = context_.d_out;
+  const kernels::Codes<T>& codes = *in.codes;
+  context_.pool.ParallelFor(tokens, [&](std::int64_t begin, std::int64_t end, int) {
+    for (std::int64_t b = begin; b < end; ++b) {
+      const auto row = Size(first_token + b);
+      for (std::int64_t e = codes.indptr[row]; e < codes.indptr[row + 1]; ++e) {
+        const std::int64_t id = codes.ids[Size(e)];
+        if (id < in.range.first || id >= in.range.last) continue;
+        kernels::Axpy(d, in.row_scale == nullptr ? in.f[e] : in.f[e] * in.row_scale[id],
+                      in.decoder + id * d, parts + (block_[Size(id)] * tokens + b) * d);
+      }
+    }
+  });
+}
+
+template <class T>
 absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases) {
   const std::int64_t d = context_.d_out;
   const int ranks = context_.communicator.size();
@@ -66,18 +78,14 @@ absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases)
     const std::int64_t part = tokens * d;
     {
       PhaseTimer timer(phases->decode);
-      for (std::size_t v = 0; v < blocks_.size(); ++v) {
-        T* to = partial_.data() + static_cast<std::int64_t>(v) * part;
-        std::fill_n(to, part, in.finite ? T(0) : std::numeric_limits<T>::quiet_NaN());
-        const LatentRange range{std::max(blocks_[v].first, in.range.first),
-                                std::min(blocks_[v].last, in.range.last)};
-        if (in.finite) Local(in, range, token, tokens, to);
-      }
+      std::fill_n(partial_.begin(), own_blocks_ * part,
+                  in.finite ? T(0) : std::numeric_limits<T>::quiet_NaN());
+      if (in.finite) LocalBlocks(in, token, tokens, partial_.data());
     }
     const T* all = partial_.data();
     if (ranks > 1) {
       PhaseTimer timer(phases->exchange);
-      const std::size_t own = blocks_.size() * Size(part);
+      const std::size_t own = Size(own_blocks_ * part);
       SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator,
                                       std::span<const T>(partial_.data(), own),
                                       std::span<T>(gathered_.data(), own * Size(ranks)), &counts_));
@@ -98,7 +106,7 @@ absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases)
 
 template <class T>
 absl::Status Reconstructor<T>::Run(const Input& in, T* out, Phases* phases) {
-  if (!blocks_.empty()) return RunFixed(in, out, phases);
+  if (fixed()) return RunFixed(in, out, phases);
   const std::int64_t d = context_.d_out;
   const std::int64_t values = in.codes->tokens * d;
   {
@@ -134,7 +142,7 @@ template <class T>
 absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std::int64_t d,
                                               std::span<double> out, Phases* phases) {
   const auto width = Size(d);
-  if (blocks_.empty()) {
+  if (!fixed()) {
     {
       PhaseTimer timer(phases->backward);
       kernels::WeightedColumnSums(weights, w, context_.shard.count, d, column_.data(),
@@ -146,13 +154,17 @@ absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std:
     return context_.communicator.AllReduceSum(out);
   }
   std::vector<double>& own = own_sums_;
-  own.resize(blocks_.size() * width);
-  for (std::size_t v = 0; v < blocks_.size(); ++v) {
+  own.assign(Size(own_blocks_) * width, 0.0);
+  {
     PhaseTimer timer(phases->backward);
-    const LatentRange r = blocks_[v];
-    kernels::WeightedColumnSums(weights + r.first, w + r.first * d, r.last - r.first, d,
-                                column_.data(), context_.pool);
-    std::copy_n(column_.begin(), width, own.begin() + static_cast<std::ptrdiff_t>(v * width));
+    context_.pool.ParallelFor(d, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = 0; i < context_.shard.count; ++i) {
+        const auto weight = static_cast<double>(weights[i]);
+        double* to = own.data() + block_[Size(i)] * d;
+        for (std::int64_t j = begin; j < end; ++j)
+          to[j] += weight * static_cast<double>(w[i * d + j]);
+      }
+    });
   }
   PhaseTimer timer(phases->exchange);
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks) * width);
@@ -166,18 +178,15 @@ absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std:
 template <class T>
 absl::StatusOr<double> Reconstructor<T>::Total(std::span<const double> values, Phases* phases) {
   PhaseTimer timer(phases->exchange);
-  if (blocks_.empty()) {
+  if (!fixed()) {
     double sum = std::accumulate(values.begin(), values.end(), 0.0);
     SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(&sum, 1)));
     return sum;
   }
   std::vector<double>& own = own_sums_;
-  own.resize(blocks_.size());
+  own.assign(Size(own_blocks_), 0.0);
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks));
-  for (std::size_t v = 0; v < blocks_.size(); ++v) {
-    own[v] =
-        std::accumulate(values.begin() + blocks_[v].first, values.begin() + blocks_[v].last, 0.0);
-  }
+  for (std::size_t i = 0; i < values.size(); ++i) own[block_[i]] += values[i];
   SAE_RETURN_IF_ERROR(
       GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));
   return std::accumulate(all.begin(), all.end(), 0.0);

@@ -1,9 +1,10 @@
 #pragma once
 // Sums over all latents of all ranks: reconstructions and the encoder's term of b_dec's gradient.
 // `reduction: fast`: each rank sums its own latents, ranks are added in rank order. `fixed`: the
-// dictionary is cut into kVirtualBlocks blocks of consecutive global ids, each summed by itself, and
-// the blocks added in order, so that the bits are the same at every world size that divides
-// kVirtualBlocks. Collective. Keeps its buffers. Not thread-safe. Source: spec numerics.md 2.
+// dictionary is cut into kVirtualBlocks blocks (model/shard.h), each summed by itself in the order
+// of global ids, and the blocks added in order, so that the bits are the same at every world size
+// that divides kVirtualBlocks. Collective. Keeps its buffers. Not thread-safe. Source: spec
+// numerics.md 2.
 
 #include <cstdint>
 #include <span>
@@ -44,11 +45,13 @@ class Reconstructor {
   void Local(const Input& input, LatentRange range, std::int64_t first_token, std::int64_t tokens,
              T* out);
   [[nodiscard]] absl::Status RunFixed(const Input& input, T* out, Phases* phases);
-  /// This rank's virtual blocks, as local ranges.
-  std::vector<LatentRange> OwnBlocks() const;
+  /// Adds each entry to its block's part; parts [own blocks, tokens, d_out].
+  void LocalBlocks(const Input& input, std::int64_t first_token, std::int64_t tokens, T* parts);
+  bool fixed() const { return own_blocks_ > 0; }
 
   const Context& context_;
-  std::vector<LatentRange> blocks_;  // fixed only
+  std::int64_t own_blocks_ = 0;      // fixed only: this rank's, consecutive
+  std::vector<std::uint8_t> block_;  // of each latent, counted from this rank's first
   kernels::AlignedVector<T> partial_, gathered_;
   std::vector<T> column_;
   std::vector<double> sums_, own_sums_;

@@ -111,18 +111,16 @@ model::State SaeEngine<T>::state() {
   const LatentRange owned = context_.Owned();
   std::size_t rows = 0;  // of column_rows_
   model::State s;
-  s.latents = context_.shard.latents;
-  s.first = context_.shard.Global(owned.first);
-  s.count = owned.last - owned.first;
+  s.shard = context_.shard.Part(owned.first, owned.last);
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
   const auto add = [&](const std::string& suffix, model::Parameters<T>& p) {
     for (auto& n : p.All(log)) {
       T* data = n.values->data();
       if (columns_ != nullptr && n.values == &p.w_dec) data = column_rows_[rows++].data();
-      if (n.per_latent && n.shape[0] != s.count) {
+      if (n.per_latent && n.shape[0] != s.shard.count) {
         const std::int64_t row = static_cast<std::int64_t>(n.values->size()) / n.shape[0];
         data += owned.first * row;
-        n.shape[0] = s.count;
+        n.shape[0] = s.shard.count;
       }
       s.tensors.push_back({n.name + suffix, DTypeOf<T>(), n.shape, data, n.per_latent});
     }
@@ -140,8 +138,8 @@ model::State SaeEngine<T>::state() {
     add(".ema", ema_->mean());
     s.scalars.push_back({"ema_weight", ema_->weight()});
   }
-  s.tensors.push_back(
-      {"tokens_since_fired", DType::kI64, {s.count}, since_fired_.data() + owned.first, true});
+  s.tensors.push_back({"tokens_since_fired", DType::kI64, {s.shard.count},
+                       since_fired_.data() + owned.first, true});
   if (controller_) controller_->AddState(&s);
   activation_->AddState(&s);
   return s;

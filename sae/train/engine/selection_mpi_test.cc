@@ -7,6 +7,7 @@
 namespace sae::train {
 namespace {
 
+// Properties 13 and 29.
 TEST(SelectionMpi, IsThatOfOneProcess) {
   auto world = comm::CreateMpi(absl::Seconds(60));
   ASSERT_TRUE(world.ok()) << world.status();

@@ -141,10 +141,29 @@ inline std::string Difference(const kernels::Codes<float>& codes, const Ids& wan
   return "";
 }
 
+/// Of the first round, the second, ties, everything.
+using BytesByPurpose = std::array<std::int64_t, 4>;
+
+inline BytesByPurpose OwnSelectionBytes(comm::Communicator& communicator) {
+  const comm::Traffic& traffic = communicator.traffic();
+  return {traffic.Of(kSelectFirst).bytes, traffic.Of(kSelectSecond).bytes,
+          traffic.Of(kSelectTies).bytes, traffic.Total().bytes};
+}
+
+/// What all ranks together have sent since then.
+inline absl::StatusOr<BytesByPurpose> SelectionBytes(comm::Communicator& communicator,
+                                                     const BytesByPurpose& before) {
+  BytesByPurpose bytes = OwnSelectionBytes(communicator);
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] -= before[i];
+  SAE_RETURN_IF_ERROR(communicator.AllReduceSum(std::span<std::int64_t>(bytes)));
+  return bytes;
+}
+
 struct TopKOutcome {
   std::string difference;      ///< empty: right
-  SelectionCounters counters;  ///< of all ranks together; tokens as on one
-  std::int64_t sent = 0;       ///< bytes, by the communicator
+  SelectionCounters counters;
+  // Bytes of all ranks together, by purpose, and of everything.
+  std::int64_t first = 0, second = 0, ties = 0, sent = 0;
 };
 
 struct TopKRequest {
@@ -186,22 +205,22 @@ inline absl::StatusOr<TopKOutcome> RunTopK(comm::Communicator& communicator, con
   Phases phases;
   bool finite = false;
   TopKOutcome out;
+  const BytesByPurpose before = OwnSelectionBytes(communicator);
   for (int round = 0; round < 2; ++round) {  // again with buffers that have been used
-    const std::int64_t before = communicator.bytes_sent();
     SAE_RETURN_IF_ERROR(selector.Select(injected.input, request.k, offered, &workspace, &codes,
                                         &finite, &phases));
-    out.sent += communicator.bytes_sent() - before;
     if (!finite) return absl::InternalError("NaN");
     out.difference += Difference(codes, ExpectedTopK(z, request.k, allowed), z, shard);
     if (request.narrow == 0) continue;
     selector.Narrow(&codes, &phases);
     out.difference += Difference(codes, ExpectedTopK(z, request.narrow, allowed), z, shard);
   }
-  const SelectionCounters& own = selector.counters();
-  std::array<std::int64_t, 4> sums = {own.first_bytes, own.second_bytes, own.tie_bytes, out.sent};
-  SAE_RETURN_IF_ERROR(communicator.AllReduceSum(std::span<std::int64_t>(sums)));
-  out.counters = {own.tokens, own.unsafe_tokens, own.tied_tokens, sums[0], sums[1], sums[2]};
-  out.sent = sums[3];
+  out.counters = selector.counters();
+  SAE_ASSIGN_OR_RETURN(const auto bytes, SelectionBytes(communicator, before));
+  out.first = bytes[0];
+  out.second = bytes[1];
+  out.ties = bytes[2];
+  out.sent = bytes[3];
   return out;
 }
 
@@ -221,8 +240,10 @@ inline absl::StatusOr<BatchTopKOutcome> RunBatchTopK(comm::Communicator& communi
   config.ranks = ranks;
   config.train.batch = kCaseTokens;
   ThreadPool pool(2);
-  const Context context{config,       {}, model::ShardOf(kCaseLatents, ranks, communicator.rank()),
-                        kCaseTokens,  kCaseTokens, communicator, pool};
+  SAE_ASSIGN_OR_RETURN(const auto mesh, Mesh::Create(communicator, 1));
+  const Context context{
+      config,      {}, model::ShardOf(kCaseLatents, ranks, communicator.rank()), kCaseTokens,
+      kCaseTokens, communicator, pool, *mesh};
   Injected injected(z, context.shard);
   BatchTopKActivation<float> activation(context);
   kernels::EncodeWorkspace<float> workspace;
