@@ -7,8 +7,8 @@
 //   SAELOOM_DEVICE, SAELOOM_HOST_DEVICE  functions called by kernels
 //   SAELOOM_LAUNCH(kernel, grid, block, shared_bytes, stream, args...) -> Error
 //       grid and block: an integer or dim3; a template kernel in parentheses; enqueues and returns.
-//       A grid without blocks is kOk and does nothing. More than 48 KB of dynamic shared memory
-//       needs no further call.
+//       A grid without blocks is kOk and does nothing. More than 48 KB of shared memory, static
+//       arrays included, needs no further call.
 //   SAELOOM_SHARED(type, name, count)    static shared array: at most 48 KB a block in all
 //   SAELOOM_DYNAMIC_SHARED(type, name)   `type* name`: the launch's shared_bytes, 16-byte aligned
 //   SAELOOM_BARRIER(id)                  __syncthreads; the id (an integer literal) is unique in
@@ -63,6 +63,21 @@ struct Identity {
   using type = T;
 };
 
+/// Lets `function` have this much dynamic shared memory. Beyond 48 KB together with its static
+/// arrays a kernel must ask; it asks for all there is, so that no launch of another size, thread or
+/// graph takes back what this one needs.
+inline bool AllowShared(const void* function, std::size_t shared_bytes) {
+  cudaFuncAttributes of{};
+  if (cudaFuncGetAttributes(&of, function) != cudaSuccess) return false;
+  if (of.sharedSizeBytes + shared_bytes <= 48 * 1024) return true;
+  int device = 0, most = 0;
+  return cudaGetDevice(&device) == cudaSuccess &&
+         cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device) ==
+             cudaSuccess &&
+         cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              most - static_cast<int>(of.sharedSizeBytes)) == cudaSuccess;
+}
+
 template <class... P>
 Error LaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shared_bytes,
                    void* stream, typename Identity<P>::type... args) {
@@ -70,16 +85,14 @@ Error LaunchKernel(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shar
   static_assert((std::is_trivially_copyable_v<P> && ...), "arguments are copied to the device");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) return Error::kOk;
   const void* function = reinterpret_cast<const void*>(kernel);
-  if (shared_bytes > 48 * 1024 &&
-      cudaFuncSetAttribute(function, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                           static_cast<int>(shared_bytes)) != cudaSuccess) {
-    return Error::kLaunchFailed;
-  }
   void* pointers[] = {static_cast<void*>(&args)..., nullptr};
-  return cudaLaunchKernel(function, grid, block, pointers, shared_bytes,
-                          static_cast<cudaStream_t>(stream)) == cudaSuccess
-             ? Error::kOk
-             : Error::kLaunchFailed;
+  if ((shared_bytes == 0 || AllowShared(function, shared_bytes)) &&
+      cudaLaunchKernel(function, grid, block, pointers, shared_bytes,
+                       static_cast<cudaStream_t>(stream)) == cudaSuccess) {
+    return Error::kOk;
+  }
+  cudaGetLastError();  // else the next launch of a library would report it again
+  return Error::kLaunchFailed;
 }
 
 }  // namespace sae::kernels::cuda

@@ -324,6 +324,18 @@ TEST(RowUpdateDevice, EqualsItsPartnerAtAllWidths) {
   }
 }
 
+// Dynamic shared memory below 48 KB, but with the kernel's static arrays more: a GPU must be asked.
+TEST(RowUpdateDevice, TakesMoreThan48KbInAll) {
+  for (const std::int64_t d : {2304, 4096}) {
+    Case shape;
+    shape.d = d;
+    shape.tokens = 5;
+    shape.latents = 2;
+    shape.hot = 1;
+    RunCase(shape);
+  }
+}
+
 TEST(RowUpdateDevice, StoresMomentsInEveryFormat) {
   for (const Format format : {Format::kBf16, Format::kInt8}) {
     for (const std::int64_t d : {7, 100, 577}) {

@@ -109,7 +109,10 @@ absl::Status DeviceEngine::RunStep() {
     SAE_RETURN_IF_ERROR(runtime_.BeginCapture(stream_));
     const absl::Status enqueued = EnqueueStep();
     absl::StatusOr<void*> graph = runtime_.EndCapture(stream_);
-    SAE_RETURN_IF_ERROR(enqueued);
+    if (!enqueued.ok()) {
+      if (graph.ok()) runtime_.DestroyGraph(*graph);
+      return enqueued;
+    }
     SAE_RETURN_IF_ERROR(graph.status());
     graph_ = *graph;
   }
