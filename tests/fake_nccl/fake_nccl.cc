@@ -25,6 +25,7 @@ namespace {
 /// that a graph or a late call finds its own.
 struct Library {
   Settings settings;
+  std::atomic<bool> held{false};
   sae::Mutex mu;
   std::vector<std::unique_ptr<ncclComm>> comms ABSL_GUARDED_BY(mu);
 };
@@ -242,6 +243,8 @@ namespace fake_nccl {
 
 void Configure(const Settings& settings) { TheLibrary().settings = settings; }
 
+void HoldByGraphs(bool held) { TheLibrary().held = held; }
+
 int Live() {
   Library& library = TheLibrary();
   sae::MutexLock lock(library.mu);
@@ -335,7 +338,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   comm->split_into = nullptr;
   comm->aborted = true;
   sae::comm::Backoff backoff;
-  while (comm->running != 0) backoff.Pause();
+  while (comm->running != 0 || TheLibrary().held) backoff.Pause();
   return ncclSuccess;
 }
 

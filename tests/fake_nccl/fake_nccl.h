@@ -5,7 +5,7 @@
 // are added from the last rank down, so that nobody can rely on rank order. Calls that do not fit
 // between ranks end in an asynchronous ncclInvalidUsage where NCCL would hang or do worse. A
 // communicator that is used after it was destroyed or aborted ends the process. It keeps one set of
-// settings a process, as NCCL does its environment; the functions here are called before any of
+// settings a process, as NCCL does its environment; Configure is called before any of
 // NCCL's.
 
 #include <string>
@@ -40,6 +40,9 @@ struct Settings {
 };
 
 void Configure(const Settings& settings);
+/// While true, ncclCommAbort does not come back, as NCCL's does not while a graph holds operations
+/// of the communicator.
+void HoldByGraphs(bool held);
 /// Communicators that were made and neither destroyed nor aborted.
 int Live();
 

@@ -83,6 +83,18 @@ absl::Status Hangs(RankContext& context) {
   return Expect(c->Barrier(), StatusCode::kAborted, "every rank is there");
 }
 
+// The failure is told while a graph still holds operations, which its owner destroys only then.
+absl::Status HeldByAGraph(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  HoldByGraphs(true);
+  const absl::Status status = SumUntilItFails(*c, 300);
+  const absl::Status after = c->Barrier();
+  HoldByGraphs(false);
+  SAE_RETURN_IF_ERROR(Expect(status, StatusCode::kDeadlineExceeded,
+                             "not done after 300ms, though every rank is there"));
+  return Expect(after, StatusCode::kAborted, "every rank is there");
+}
+
 absl::Status Dies(RankContext& context) {
   SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
   const absl::Status status = SumUntilItFails(*c, 100000);
@@ -148,6 +160,7 @@ std::vector<Scenario> FaultScenarios() {
       {"RemoteError", OnRank(0, {Kind::kRemoteError, 3}), OneFails(0, StatusCode::kUnavailable),
        late},
       {"Hangs", OnRank(1, {Kind::kHang, 2}), Hangs, soon},
+      {"HeldByAGraph", OnRank(1, {Kind::kHang, 2}), HeldByAGraph, soon},
       {"Dies", OnRank(2, {Kind::kDie, 4}), Dies, soon},
       {"StaysOnTheDevice", OnRank(1, {Kind::kStuck, 0, 1500}), StaysOnTheDevice, soon},
       {"DifferentCalls", nullptr, DifferentCalls, soon},

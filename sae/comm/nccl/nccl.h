@@ -3,7 +3,9 @@
 // into the communicator's stream. Blocking (the default): a call returns when the stream has done
 // it. Enqueue-only (SetEnqueueOnly, for graph capture): a call returns when NCCL has taken it in,
 // and Synchronize waits. Both keep the deadline: a communicator that is late, fails or is told of
-// an abort is aborted (ncclCommAbort), its stream waited for, and it stays failed. Several
+// an abort is aborted (ncclCommAbort), its stream waited for, and it stays failed. NCCL gives
+// memory back only when the graphs that hold its operations are destroyed: do that before the
+// communicator goes, also after a failure; the destructor waits ten seconds for it. Several
 // communicators (selection, reconstruction, prefetch): by Split, each with a stream of its own
 // through SetStream. All ranks issue operations of all of them in the same order. One thread calls
 // operations; Abort and Check may come from any. NCCL names no absent rank and carries no abort;

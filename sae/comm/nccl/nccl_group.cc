@@ -12,8 +12,10 @@ namespace {
 
 // How often a rank that waits looks for an abort note, which may be a look into a shared folder.
 constexpr absl::Duration kAskEvery = absl::Milliseconds(20);
-// How long a stream may take to end after ncclCommAbort.
+// How long a stream may take to end after ncclCommAbort, and how long that may take itself.
 constexpr absl::Duration kJoin = absl::Seconds(10);
+// How long a failure is kept back for ncclCommAbort to end.
+constexpr absl::Duration kKill = absl::Seconds(1);
 
 ncclConfig_t NonBlocking() {
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
@@ -95,6 +97,7 @@ NcclGroup::~NcclGroup() {
     }
   }
   Kill();
+  AwaitKill();
   if (event_ != nullptr) options_.runtime->DestroyEvent(event_);
 }
 
@@ -162,8 +165,12 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Split(const std::shared_pt
     MutexLock lock(part->calls_);
     // NCCL fills it in only when the whole has settled.
     ncclComm_t* const made = &part->comm_;
-    SAE_RETURN_IF_ERROR(whole->Enqueue(
-        "Split", [&](ncclComm_t comm) { return ncclCommSplit(comm, color, key, made, &config); }));
+    const absl::Status status = whole->Enqueue(
+        "Split", [&](ncclComm_t comm) { return ncclCommSplit(comm, color, key, made, &config); });
+    if (!status.ok()) {
+      whole->AwaitKill();  // else NCCL might still write to `made`
+      return status;
+    }
     if (part->comm_ == nullptr) return absl::InternalError("Split: NCCL made no communicator");
   }
   SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress, options.deadline));
@@ -225,7 +232,30 @@ absl::Status NcclGroup::Fail(absl::Status status) {
 
 void NcclGroup::Kill() {
   MutexLock lock(calls_);
-  if (comm_ != nullptr) (void)ncclCommAbort(std::exchange(comm_, nullptr));
+  if (comm_ == nullptr) return;
+  killer_ = std::thread([comm = std::exchange(comm_, nullptr), killed = killed_] {
+    (void)ncclCommAbort(comm);
+    *killed = true;
+  });
+  // Mostly it is done at once; if not, it has at least told the device to stop.
+  Backoff backoff;
+  while (!*killed_ && backoff.waited() < kKill) backoff.Pause();
+}
+
+void NcclGroup::AwaitKill() {
+  std::thread killer;
+  {
+    MutexLock lock(calls_);
+    killer.swap(killer_);
+  }
+  if (!killer.joinable()) return;
+  Backoff backoff;
+  while (!*killed_ && backoff.waited() < kJoin) backoff.Pause();
+  if (*killed_) {
+    killer.join();
+  } else {
+    killer.detach();  // it holds nothing of ours
+  }
 }
 
 void NcclGroup::Join() {

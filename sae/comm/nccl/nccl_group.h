@@ -7,6 +7,7 @@
 #include <atomic>
 #include <memory>
 #include <string>
+#include <thread>
 
 #include "absl/functional/function_ref.h"
 #include <nccl.h>
@@ -55,7 +56,12 @@ class NcclGroup {
   /// The same, and waits for the stream: from the thread that calls operations, whose the stream
   /// is.
   absl::Status Fail(absl::Status status);
+  /// Aborts NCCL's communicator, on a thread of its own that may go on after it: NCCL comes back
+  /// only when all graphs that hold its operations are gone, and their owner must hear of the
+  /// failure before.
   void Kill();
+  /// Waits for the thread that Kill left, but not for ever.
+  void AwaitKill();
   void Join();
   absl::Status LocalFailure();
   /// LocalFailure, and what the rendezvous knows, asked now and then.
@@ -69,6 +75,8 @@ class NcclGroup {
 
   Mutex calls_;  // around calls of NCCL on this communicator, which are short
   ncclComm_t comm_ ABSL_GUARDED_BY(calls_) = nullptr;
+  std::thread killer_ ABSL_GUARDED_BY(calls_);
+  const std::shared_ptr<std::atomic<bool>> killed_ = std::make_shared<std::atomic<bool>>(false);
   Mutex state_;
   absl::Status failed_ ABSL_GUARDED_BY(state_);
   std::atomic<std::int64_t> asked_us_{0};  // when the rendezvous was asked last
