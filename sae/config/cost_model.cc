@@ -54,16 +54,22 @@ double MomentBytes(const TrialConfig& c) {
   return 8;
 }
 
-double Gaussian(double x) { return 0.5 * std::erfc(x / std::sqrt(2.0)); }
+/// Pr[Bin(k, p) >= c].
+double BinomialTail(double k, double p, double c) {
+  double sum = 0;
+  for (double i = c; i <= k; ++i) {
+    sum += std::exp(std::lgamma(k + 1) - std::lgamma(i + 1) - std::lgamma(k - i + 1) +
+                    i * std::log(p) + (k - i) * std::log1p(-p));
+  }
+  return sum;
+}
 
-/// Values that a shard offers a token in the first round (numerics 3), from the normal tail of the
-/// binomial: near enough for bytes.
+/// Values that a shard offers a token in the first round of exact TopK: kernels::ShardCapacity.
 double OfferedValues(double k, double shards) {
   if (shards <= 1) return 0;
-  const double mean = k / shards, deviation = std::sqrt(mean * (1 - 1 / shards));
-  double c = std::ceil(mean);
-  while (c < k && shards * Gaussian((c - 0.5 - mean) / std::max(deviation, 1e-9)) >= 1e-4) ++c;
-  return std::min(k, c);
+  double c = 1;
+  while (c < k && shards * BinomialTail(k, 1 / shards, c) >= 1e-4) ++c;
+  return c;
 }
 
 std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Hardware& hardware) {
@@ -100,7 +106,7 @@ std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, const Hardwa
   const auto among_replicas = [&](const char* purpose, double bytes) {
     add(purpose, bytes, replicas_cross, std::max(1.0, island / s.shards));
   };
-  const bool columns = false;
+  const bool columns = c.train.decoder_layout == "columns";
   const double k = std::min(ActiveLatents(c), s.latents * s.shards);
   among_shards("batch", s.tokens * s.d * value_bytes * share);
   if (c.sae.architecture == "topk")
