@@ -100,7 +100,7 @@ void ServiceRig::StartCoordinator() {
 
 void ServiceRig::StartWorker(const std::string& name, int slots) {
   Spawn(name, {Binary("saeloom-worker"), "--coordinator", address_, "--runs", folder_ / "runs",
-               "--name", name, "--slots", absl::StrCat(slots), "--grace", "20"});
+               "--name", name, "--slots", absl::StrCat(slots), "--device", "cpu", "--grace", "20"});
 }
 
 void ServiceRig::Kill(const std::string& process) {

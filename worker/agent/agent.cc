@@ -37,6 +37,7 @@ Agent::Agent(Options options)
   context_.runs = options_.runs;
   context_.gang = options_.gang;
   context_.threads = options_.slots.threads;
+  context_.gpus = options_.gpus;
   context_.boot_id = options_.boot_id;
   context_.incarnation = options_.incarnation;
 }
@@ -281,7 +282,7 @@ void Agent::Handle(const v1::StartAttempt& start) {
     sae::MutexLock lock(mu_);
     deadline = lease_.NoticeAt().value_or(options_.clock->SinceBoot() + kNever);
   }
-  auto attempts = Attempt::StartTogether(context_, starts, deadline);
+  auto attempts = Attempt::StartTogether(context_, starts, deadline, TakenGpus());
   for (std::size_t i = 0; i < starts.size(); ++i) {
     if (attempts[i].ok()) {
       Begin(*starts[i], *std::move(attempts[i]));
@@ -512,6 +513,14 @@ int Agent::UsedSlots() const {
     if (!attempt.ended() && gangs.insert(attempt.gang()).second) used += attempt.slots();
   }
   return used;
+}
+
+std::set<std::string> Agent::TakenGpus() const {
+  std::set<std::string> taken;
+  for (const auto& [key, entry] : entries_) {
+    for (const std::string& gpu : entry.attempt->gpus()) taken.insert(gpu);
+  }
+  return taken;
 }
 
 void Agent::Publish() {

@@ -37,6 +37,7 @@ class Agent final : public SessionHandler {
     const RunsFolder* runs = nullptr;
     Metrics* metrics = nullptr;
     Slots slots;
+    std::vector<std::string> gpus;  ///< for gangs, one a rank; none: they compute on CPUs
     std::int64_t memory_bytes = 0;  ///< for all gangs together; 0 = unknown
     GangOptions gang;
     std::shared_ptr<grpc::Channel> channel;
@@ -115,6 +116,7 @@ class Agent final : public SessionHandler {
   void Publish();
   bool AnyRuns() const;
   int UsedSlots() const;
+  std::set<std::string> TakenGpus() const;
   bool Closed(const AttemptKey& key) const;
   void Close(const AttemptKey& key);
   void Remember(const AttemptKey& key);

@@ -35,6 +35,7 @@ class AgentTest : public testing::Test {
     options.runs = runs_.get();
     options.metrics = &metrics_;
     options.slots = ChooseSlots(slots, slots, 0);
+    options.gpus = gpus_;
     options.gang = world_.Gang(mode);
     options.channel = MakeChannel(coordinator_.address());
     options.coordinator = coordinator_.address();
@@ -67,7 +68,15 @@ class AgentTest : public testing::Test {
     return statuses.empty() ? v1::AttemptStatus() : statuses.back();
   }
 
+  /// Processes of gangs whose CUDA_VISIBLE_DEVICES is `gpus`.
+  std::size_t RunOn(const std::string& gpus) const {
+    return sae::FindProcesses(
+               {.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id(), "CUDA_VISIBLE_DEVICES=" + gpus}})
+        .size();
+  }
+
   World world_;
+  std::vector<std::string> gpus_;
   std::unique_ptr<RunsFolder> runs_;
   Metrics metrics_{"test"};
   // Long enough that only the tests of the lease see it end.
@@ -206,6 +215,31 @@ TEST_F(AgentTest, StopOfAnUnknownAttemptIsAnsweredAsEnded) {
   stop.set_mode(v1::StopAttempt::MODE_NOW);
   coordinator_.Command(stop);
   EXPECT_TRUE(Eventually([&] { return coordinator_.Ended({"demo", "0009", 4}); }));
+}
+
+TEST_F(AgentTest, EachGangHasGpusOfItsOwnUntilItHasEnded) {
+  gpus_ = {"7", "2", "5"};
+  StartAgent("run", "I1", 3);
+  const AttemptKey second{"demo", "0001", 1}, third{"demo", "0002", 1};
+  auto two_ranks = world_.Start("0000", 1);
+  two_ranks.set_slots(2);
+  two_ranks.mutable_config()->set_ranks(2);
+  coordinator_.Command(two_ranks);
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(kFirst).size() > 1; }));
+  coordinator_.Command(world_.Start("0001", 1));
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(second).size() > 1; }));
+  EXPECT_EQ(RunOn("7,2"), 1U);
+  EXPECT_EQ(RunOn("5"), 1U);
+  v1::StopAttempt stop;
+  SetKey(kFirst, &stop);
+  stop.set_mode(v1::StopAttempt::MODE_CHECKPOINT);
+  coordinator_.Command(stop);
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kFirst); }));
+  coordinator_.Command(world_.Start("0002", 1));
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(third).size() > 1; }));
+  EXPECT_EQ(RunOn("7,2"), 0U);
+  EXPECT_EQ(RunOn("7"), 1U);
+  EXPECT_EQ(RunOn("5"), 1U) << "the second gang kept its own";
 }
 
 TEST_F(AgentTest, RefusesWhatItCannotRun) {

@@ -5,10 +5,13 @@
 #include <spdlog/spdlog.h>
 #include <utility>
 
+#include "absl/strings/str_join.h"
+
 #include "sae/base/procfs.h"
 
 #include "worker/agent/admission.h"
 #include "worker/agent/event_log.h"
+#include "worker/agent/gpus.h"
 #include "worker/agent/lease.h"
 #include "worker/agent/log_tail.h"
 
@@ -25,13 +28,14 @@ constexpr absl::Duration kLookEvery = absl::Milliseconds(200);
 
 absl::StatusOr<std::unique_ptr<Attempt>> Attempt::Start(const Context& context,
                                                         const saeloom::v1::StartAttempt& start,
-                                                        absl::Duration lease_deadline) {
-  return std::move(StartTogether(context, {&start}, lease_deadline)[0]);
+                                                        absl::Duration lease_deadline,
+                                                        const std::set<std::string>& taken) {
+  return std::move(StartTogether(context, {&start}, lease_deadline, taken)[0]);
 }
 
 std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     const Context& context, const std::vector<const saeloom::v1::StartAttempt*>& starts,
-    absl::Duration lease_deadline) {
+    absl::Duration lease_deadline, const std::set<std::string>& taken) {
   std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> out;
   GangSpec spec;
   spec.runs_id = context.runs->runs_id();
@@ -43,8 +47,15 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     const auto config = Admit(*context.env, *start, context.runs->directory());
     absl::Status status = config.status();
     if (status.ok()) status = attempt->EndOlderAttempts();
-    // The gang is named after the first that could be prepared.
-    if (status.ok() && trials == 0) spec.key = attempt->key_;
+    // The gang is named after the first that could be prepared, and has its ranks.
+    if (status.ok() && trials == 0) {
+      spec.key = attempt->key_;
+      spec.ranks = static_cast<int>(config->ranks);
+      auto gpus = PickGpus(context.gpus, taken, context.gpus.empty() ? 0 : spec.ranks);
+      status = gpus.status();
+      if (gpus.ok()) spec.gpus = *std::move(gpus);
+    }
+    attempt->record_.gpus = spec.gpus;
     if (status.ok() && starts.size() > 1) attempt->record_.gang = spec.key.Text();
     if (status.ok()) status = attempt->Prepare(*start, *config, lease_deadline);
     if (!status.ok()) {
@@ -53,7 +64,6 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     }
     if (trials++ == 0) {
       spec.directory = attempt->directory();
-      spec.ranks = static_cast<int>(config->ranks);
     } else {
       spec.others.push_back(attempt->directory());
     }
@@ -151,6 +161,7 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   run.run.sweep = key_.sweep;
   run.run.trial = key_.trial;
   run.run.attempt = key_.attempt;
+  run.run.device = context_.gpus.empty() ? "cpu" : "cuda";
   run.run.threads = context_.threads;
   run.run.lease = true;
   run.run.store_hash = start.store_hash();
@@ -173,7 +184,8 @@ absl::Status Attempt::Launched(std::shared_ptr<GangProcess> gang, const std::str
   record_.pid = gang_->pid();
   if (const auto info = sae::ReadProcess(static_cast<pid_t>(record_.pid)); info.ok())
     record_.start_ticks = info->start_ticks;
-  spdlog::info("attempt {}: started, pid {}{}", key_.Text(), record_.pid,
+  spdlog::info("attempt {}: started, pid {}{}{}", key_.Text(), record_.pid,
+               record_.gpus.empty() ? "" : ", on GPU " + absl::StrJoin(record_.gpus, ","),
                record_.gang.empty() ? "" : ", in the gang of " + record_.gang);
   return WriteRecord(*context_.env, this->directory(), record_);
 }

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -32,22 +33,23 @@ class Attempt {
     sae::Clock* clock = nullptr;
     const RunsFolder* runs = nullptr;
     GangOptions gang;
-    int threads = 1;  ///< of each rank
+    int threads = 1;                ///< of each rank
+    std::vector<std::string> gpus;  ///< for gangs, one a rank; none: they compute on CPUs
     std::string boot_id;
     std::string incarnation;
   };
 
   /// Makes the folder and starts the gang; `lease_deadline` (since boot) goes to the file `lease`.
-  /// Ends first what is left on this machine of older attempts of the trial. Errors: those of
-  /// Admit; ALREADY_EXISTS when the attempt has run before.
+  /// Ends first what is left on this machine of older attempts of the trial. `taken`: GPUs of other
+  /// gangs. Errors: those of Admit and PickGpus; ALREADY_EXISTS when the attempt has run before.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Attempt>> Start(
-      const Context& context, const saeloom::v1::StartAttempt& start,
-      absl::Duration lease_deadline);
+      const Context& context, const saeloom::v1::StartAttempt& start, absl::Duration lease_deadline,
+      const std::set<std::string>& taken = {});
   /// The same for attempts of several trials in one gang, on the slots of one. In the order of
   /// `starts`: those that cannot start leave the gang to the others.
   static std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> StartTogether(
       const Context& context, const std::vector<const saeloom::v1::StartAttempt*>& starts,
-      absl::Duration lease_deadline);
+      absl::Duration lease_deadline, const std::set<std::string>& taken = {});
   /// An attempt that an earlier incarnation of this worker left open: what still runs of it is
   /// killed.
   static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key);
@@ -57,6 +59,10 @@ class Attempt {
   std::string events_path() const { return directory() + "/events.jsonl"; }
   /// Of its gang.
   int slots() const { return ended() ? 0 : slots_; }
+  /// Of its gang, also of an adopted one.
+  std::vector<std::string> gpus() const {
+    return ended() ? std::vector<std::string>() : record_.gpus;
+  }
   /// The same for all attempts of a gang, until they have ended.
   const void* gang() const { return gang_.get(); }
   bool ended() const { return ending_.has_value(); }

@@ -29,7 +29,8 @@ class AttemptGangTest : public testing::Test {
     std::vector<v1::StartAttempt> starts;
     for (const char* trial : {"0000", "0001", "0002"}) starts.push_back(world_.Start(trial, attempt));
     const absl::Duration lease = sae::RealClock().SinceBoot() + absl::Hours(1);
-    for (auto& a : Attempt::StartTogether(context_, {&starts[0], &starts[1], &starts[2]}, lease)) {
+    for (auto& a :
+         Attempt::StartTogether(context_, {&starts[0], &starts[1], &starts[2]}, lease, {"4"})) {
       ASSERT_TRUE(a.ok()) << a.status();
       all_.push_back(*std::move(a));
     }
@@ -77,6 +78,27 @@ TEST_F(AttemptGangTest, OneThatIsDoneEndsWhileTheOthersGoOn) {
     EXPECT_EQ(all_[i]->ending().exit_code, 75);
   }
   EXPECT_TRUE(NothingRuns());
+}
+
+TEST_F(AttemptGangTest, TrialsShareTheirGangsGpusUntilTheLastOneEnds) {
+  context_.gpus = {"4", "6"};
+  Start({"finish:2"});
+  const std::vector<std::string> one = {"6"};
+  for (const auto& a : all_) {
+    EXPECT_EQ(a->gpus(), one) << "4 is taken";
+    EXPECT_EQ(ReadRecord(sae::RealEnv(), a->directory())->gpus, one);
+    const auto run =
+        sae::config::ParseRunConfig(*sae::RealEnv().Read(a->directory() + "/run.json"));
+    ASSERT_TRUE(run.ok()) << run.status();
+    EXPECT_EQ(run->run.device, "cuda");
+  }
+  ASSERT_TRUE(TickUntil([&] { return all_[0]->ended(); }));
+  EXPECT_TRUE(all_[0]->gpus().empty());
+  EXPECT_EQ(all_[1]->gpus(), one);
+  EXPECT_FALSE(sae::FindProcesses({.marks = {Mark(), "CUDA_VISIBLE_DEVICES=6"}}).empty());
+  for (auto& a : all_) a->Kill(StopCause::kShutdown, "the worker is shutting down");
+  ASSERT_TRUE(AllEnded());
+  for (const auto& a : all_) EXPECT_TRUE(a->gpus().empty());
 }
 
 TEST_F(AttemptGangTest, OneThatFailsHasItsOwnVerdictAndTheOthersFinish) {

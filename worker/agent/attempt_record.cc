@@ -13,6 +13,7 @@ absl::Status WriteRecord(sae::Env& env, const std::string& directory, const Atte
                   {"trial", r.trial},
                   {"attempt", r.attempt},
                   {"gang", r.gang},
+                  {"gpus", r.gpus},
                   {"worker_id", r.worker_id},
                   {"incarnation", r.incarnation},
                   {"boot_id", r.boot_id},
@@ -37,6 +38,7 @@ absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& direc
     j.at("trial").get_to(r.trial);
     j.at("attempt").get_to(r.attempt);
     r.gang = j.value("gang", "");
+    r.gpus = j.value("gpus", r.gpus);
     j.at("worker_id").get_to(r.worker_id);
     j.at("incarnation").get_to(r.incarnation);
     j.at("boot_id").get_to(r.boot_id);

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "sae/base/env.h"
 
@@ -14,6 +15,8 @@ struct AttemptRecord {
   std::string trial;
   int attempt = 0;
   std::string gang;  ///< key of the attempt that its gang is named after; "" = its own
+  /// Of its gang, as CUDA_VISIBLE_DEVICES names them; none: on CPUs.
+  std::vector<std::string> gpus;
   std::string worker_id;
   std::string incarnation;
   std::string boot_id;

@@ -9,7 +9,9 @@
 namespace saeloom::agent {
 namespace {
 
+using testing::ElementsAre;
 using testing::HasSubstr;
+using testing::IsEmpty;
 constexpr absl::Duration kFar = absl::Hours(100'000);  // since boot
 
 class AttemptTest : public testing::Test {
@@ -74,6 +76,8 @@ TEST_F(AttemptTest, FinishesAndLeavesItsRecord) {
   EXPECT_TRUE(config->run.lease);
   EXPECT_EQ(config->run.store_hash, world_.store_hash());
   EXPECT_EQ(config->trial.sae.k, 4);
+  EXPECT_EQ(config->run.device, "cpu");
+  EXPECT_THAT(record->gpus, IsEmpty());
   EXPECT_TRUE(sae::RealEnv().List(world_.folder() / "shm")->empty()) << "scratch is gone";
 }
 
@@ -149,6 +153,34 @@ TEST_F(AttemptTest, AdoptedOrphansAreKilledAndReportedAsLost) {
   EXPECT_EQ(again->ending().failure_class, v1::NODE_LOST);
   EXPECT_EQ(again->ending().reason, adopted->ending().reason);
   delete lost;  // only to please the leak checker
+}
+
+TEST_F(AttemptTest, GpusOfAnAdoptedGangStayTakenUntilItIsGone) {
+  context_.gpus = {"0", "1"};
+  auto a = Start("stubborn");
+  ASSERT_TRUE(HasEvents(*a));
+  EXPECT_THAT(a->gpus(), ElementsAre("0"));
+  Attempt* lost = a.release();
+  context_.gpus = {"3"};  // the new incarnation was started with others
+  auto adopted = Attempt::Adopt(context_, lost->key());
+  EXPECT_THAT(adopted->gpus(), ElementsAre("0")) << "known from its record";
+  ASSERT_TRUE(RunToEnd(*adopted));
+  EXPECT_THAT(adopted->gpus(), IsEmpty());
+  EXPECT_TRUE(NothingRuns());
+  EXPECT_THAT(Attempt::Adopt(context_, lost->key())->gpus(), IsEmpty()) << "it has ended";
+  delete lost;
+}
+
+TEST_F(AttemptTest, WithoutEnoughFreeGpusItIsRefusedAndLeavesNothing) {
+  context_.gang = world_.Gang("finish:1");
+  context_.gpus = {"0", "1"};
+  auto start = world_.Start("0000", 1);
+  start.mutable_config()->set_ranks(2);
+  const absl::Status status = Attempt::Start(context_, start, kFar, {"1"}).status();
+  EXPECT_EQ(status.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_THAT(sae::Message(status), HasSubstr("needs 2 GPUs, 1 of 2 are free"));
+  EXPECT_TRUE(runs_->OpenAttempts()->empty());
+  EXPECT_TRUE(NothingRuns());
 }
 
 TEST_F(AttemptTest, AdoptedAttemptThatHadFinishedIsFinished) {

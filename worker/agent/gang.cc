@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "sae/base/hash.h"
@@ -55,6 +56,8 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
                          {"OMPI_MCA_btl_vader_backing_directory", scratch},
                          {"SAELOOM_ATTEMPT", spec.key.Text()},
                          {"SAELOOM_RUNS_ID", spec.runs_id}};
+  if (!spec.gpus.empty())
+    command.environment["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(spec.gpus, ",");
   if (root) {
     command.environment["OMPI_ALLOW_RUN_AS_ROOT"] = "1";
     command.environment["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1";

@@ -30,6 +30,7 @@ struct GangSpec {
   std::vector<std::string> others;  ///< folders of the other trials' attempts
   int ranks = 1;
   int threads = 1;  ///< of each rank
+  std::vector<std::string> gpus;  ///< all that its ranks see, one a rank; none: on CPUs
 };
 
 /// `root`: mpirun refuses to run as root unless told twice.

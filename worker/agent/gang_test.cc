@@ -12,6 +12,7 @@ namespace {
 
 using testing::Contains;
 using testing::ElementsAre;
+using testing::Key;
 using testing::Not;
 using testing::Pair;
 
@@ -38,6 +39,14 @@ TEST(GangCommand, ArgumentsAndEnvironment) {
   EXPECT_THAT(c.environment, Contains(Pair("OMPI_MCA_plm", "isolated")));
   EXPECT_THAT(c.environment, Contains(Pair("X", "y")));
   EXPECT_THAT(c.unset, Contains("OMPI_COMM_WORLD_RANK"));
+}
+
+TEST(GangCommand, SeesItsGpusAlone) {
+  GangSpec spec = kSpec;
+  EXPECT_THAT(GangCommand({}, spec, false).environment, Not(Contains(Key("CUDA_VISIBLE_DEVICES"))));
+  spec.gpus = {"3", "GPU-8932f937"};
+  EXPECT_THAT(GangCommand({}, spec, false).environment,
+              Contains(Pair("CUDA_VISIBLE_DEVICES", "3,GPU-8932f937")));
 }
 
 TEST(GangCommand, RootOnlyWhenRoot) {

@@ -6,8 +6,12 @@
 #include <cstring>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
+#include <vector>
+
+#include "absl/strings/str_join.h"
 
 #include "sae/base/ids.h"
 #include "sae/base/log.h"
@@ -15,6 +19,7 @@
 #include "sae/base/procfs.h"
 #include "sae/base/signals.h"
 #include "worker/agent/agent.h"
+#include "worker/agent/gpus.h"
 
 namespace saeloom::agent {
 namespace {
@@ -28,6 +33,7 @@ constexpr absl::Duration kFlush = absl::Seconds(3);
 
 struct Flags {
   std::string coordinator, runs, name, metrics_listen = "127.0.0.1:0", port_file, trainer, mpirun;
+  std::string device = "auto";
   int slots = 0;
   double memory_gib = 0;
   double grace_seconds = 20;
@@ -37,6 +43,10 @@ struct Flags {
 constexpr const char* kFooter = R"(Examples:
   saeloom-worker --coordinator 127.0.0.1:7070 --runs /data/runs
   saeloom-worker --coordinator head:7070 --runs /shared/runs --slots 4 --name gpu-box-1
+  CUDA_VISIBLE_DEVICES=2,3 saeloom-worker --coordinator head:7070 --runs /shared/runs --device cuda
+
+Gangs get GPUs of their own, of those in CUDA_VISIBLE_DEVICES where it is set. Workers do not know of each
+other's: of several on one machine start each with its own.
 
 Workers that share one runs folder may go on with each other's trials. SIGTERM or SIGINT asks the gangs to
 save and yield, waits up to --grace seconds, then ends them; a second signal ends them at once.)";
@@ -51,6 +61,11 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
       ->required();
   app.add_option("--slots", flags.slots, "ranks at once; 0 = the GPUs, else one a core, at most 8")
       ->check(CLI::Range(0, 1024))
+      ->capture_default_str();
+  app.add_option("--device", flags.device,
+                 "where gangs compute: cpu; cuda: each rank has a GPU; auto: cuda where this build "
+                 "has it and no slot would be without a GPU")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--memory-gib", flags.memory_gib,
                  "memory for gangs, by which trials are packed; 0 = 80% of this machine's")
@@ -96,6 +111,24 @@ std::string SearchPath() {
   return path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path;
 }
 
+/// The GPUs that gangs get; says why when there are some and gangs do without.
+absl::StatusOr<std::vector<std::string>> FindGpus(const Flags& flags) {
+  constexpr bool kBuilt = SAELOOM_WITH_CUDA != 0;
+  std::vector<std::string> visible;
+  if (flags.device != "cpu") {
+    std::optional<std::string> variable;
+    if (const char* value = std::getenv("CUDA_VISIBLE_DEVICES"); value != nullptr) variable = value;
+    visible = VisibleGpus(DetectGpus(SearchPath()), variable);
+  }
+  SAE_ASSIGN_OR_RETURN(auto gpus, GpusForGangs(flags.device, flags.slots, visible, kBuilt));
+  if (gpus.empty() && !visible.empty()) {
+    spdlog::warn("{} GPUs here, but gangs compute on CPUs: {}", visible.size(),
+                 kBuilt ? "there are more slots than GPUs"
+                        : "built without SAE_WITH_CUDA; use --device cuda if the trainer has it");
+  }
+  return gpus;
+}
+
 /// Until a signal, then until all gangs have ended or a second signal.
 void Serve(Agent& agent, sae::SignalWatcher& signals, sae::Clock& clock, absl::Duration grace) {
   const std::optional<int> first = signals.Wait(absl::InfiniteDuration());
@@ -139,7 +172,8 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   Metrics metrics(SAELOOM_VERSION);
   SAE_ASSIGN_OR_RETURN(options.metrics_address, metrics.Expose(flags.metrics_listen));
   const int cores = DetectCores();
-  options.slots = ChooseSlots(flags.slots, cores, DetectGpus(SearchPath()));
+  SAE_ASSIGN_OR_RETURN(options.gpus, FindGpus(flags));
+  options.slots = ChooseSlots(flags.slots, cores, static_cast<int>(options.gpus.size()));
   if (options.slots.oversubscribed) {
     spdlog::warn("{} slots on {} cores: ranks will share cores", options.slots.slots, cores);
   }
@@ -156,9 +190,10 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   options.version = SAELOOM_VERSION;
   options.random_seed = random.Next();
   options.stop_grace = absl::Seconds(flags.stop_grace_seconds);
-  spdlog::info("worker {}: {} slots of {} threads, runs in {}, metrics on http://{}/metrics",
-               runs->worker_id(), options.slots.slots, options.slots.threads, runs->directory(),
-               options.metrics_address);
+  spdlog::info("worker {}: {} slots of {} threads on {}, runs in {}, metrics on http://{}/metrics",
+               runs->worker_id(), options.slots.slots, options.slots.threads,
+               options.gpus.empty() ? "cpu" : "cuda " + absl::StrJoin(options.gpus, ","),
+               runs->directory(), options.metrics_address);
   const std::string metrics_address = options.metrics_address;
   Agent agent(std::move(options));
   SAE_RETURN_IF_ERROR(agent.Start());

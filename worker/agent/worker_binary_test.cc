@@ -1,6 +1,8 @@
 // saeloom-worker as a process, with a coordinator in this one and gangs that are played.
 
 #include <csignal>
+#include <map>
+#include <sys/stat.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -45,7 +47,9 @@ class WorkerBinaryTest : public testing::Test {
                  "--port-file",
                  PortFile()};
     spec.argv.insert(spec.argv.end(), more.begin(), more.end());
-    spec.environment = {{"FAKE_GANG", mode}, {"SAELOOM_TEST_WORLD", world_.folder().path()}};
+    spec.environment = environment_;
+    spec.environment.insert(
+        {{"FAKE_GANG", mode}, {"SAELOOM_TEST_WORLD", world_.folder().path()}});
     spec.errors = LogPath();
     auto process = sae::Process::Spawn(spec);
     ASSERT_TRUE(process.ok()) << process.status();
@@ -70,6 +74,7 @@ class WorkerBinaryTest : public testing::Test {
   }
 
   World world_;
+  std::map<std::string, std::string> environment_;  ///< of the worker
   FakeCoordinator coordinator_{absl::Milliseconds(50), absl::Seconds(60)};
   std::unique_ptr<sae::Process> worker_;
 };
@@ -127,6 +132,26 @@ TEST_F(WorkerBinaryTest, KilledAndRestartedItEndsItsOrphansAndReportsThem) {
   EXPECT_NE(registers.front().incarnation(), registers.back().incarnation());
 }
 
+TEST_F(WorkerBinaryTest, HandsOutTheGpusThatItWasGiven) {
+  const std::string bin = world_.folder() / "bin";
+  const std::string smi = "#!/bin/sh\necho 'GPU 0: a'\necho 'GPU 1: b'\necho 'GPU 2: c'\n";
+  ASSERT_TRUE(sae::RealEnv().MakeDirectories(bin).ok());
+  ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), bin + "/nvidia-smi", smi).ok());
+  ASSERT_EQ(::chmod((bin + "/nvidia-smi").c_str(), 0755), 0);
+  environment_ = {{"PATH", bin}, {"CUDA_VISIBLE_DEVICES", "2,0"}};
+  StartWorker("run", {"--device", "cuda"});
+  StartFirst();
+  ASSERT_EQ(Gangs().size(), 1U);
+  EXPECT_EQ(sae::FindProcesses({.marks = {Mark(), "CUDA_VISIBLE_DEVICES=2"}}).size(), 1U) << Log();
+  const auto run =
+      sae::config::ParseRunConfig(*sae::RealEnv().Read(Runs() + "/demo/0000/attempts/1/run.json"));
+  ASSERT_TRUE(run.ok()) << run.status();
+  EXPECT_EQ(run->run.device, "cuda");
+  EXPECT_EQ(coordinator_.registers().back().gpus(), 2);
+  ASSERT_TRUE(worker_->Signal(SIGTERM).ok());
+  EXPECT_EQ(WaitForExit(), 0) << Log();
+}
+
 TEST_F(WorkerBinaryTest, UnreachableCoordinatorIsSaidAndWaitedFor) {
   coordinator_.TakeDown();
   StartWorker("run");
@@ -144,7 +169,10 @@ TEST_F(WorkerBinaryTest, BadFlagsAndTakenThingsAreOneClearError) {
   const auto run = [&](std::vector<std::string> flags) {
     flags.insert(flags.begin(), SAELOOM_WORKER_PROGRAM);
     sae::RealEnv().RemoveAll(LogPath()).IgnoreError();
-    return sae::RunProcess({.argv = flags, .errors = LogPath()}, absl::Seconds(60))
+    return sae::RunProcess({.argv = flags,
+                            .environment = {{"CUDA_VISIBLE_DEVICES", ""}},
+                            .errors = LogPath()},
+                           absl::Seconds(60))
         ->exit.ShellCode();
   };
   const std::vector<std::string> good = {"--coordinator", "127.0.0.1:1", "--runs",
@@ -158,6 +186,9 @@ TEST_F(WorkerBinaryTest, BadFlagsAndTakenThingsAreOneClearError) {
   EXPECT_THAT(Log(), HasSubstr("--coordinator"));
   EXPECT_EQ(run(with({"--slots", "-1"})), 2);
   EXPECT_EQ(run(with({"--name", "Not Good"})), 2);
+  EXPECT_EQ(run(with({"--device", "tpu"})), 2);
+  EXPECT_EQ(run(with({"--device", "cuda"})), 2);
+  EXPECT_THAT(Log(), HasSubstr("--device cuda: no GPU here: use --device cpu"));
   EXPECT_EQ(run(with({"--mpirun", "/no/mpirun"})), 1);
   EXPECT_THAT(Log(), HasSubstr("--mpirun /no/mpirun"));
   Metrics taken("test");
