@@ -33,10 +33,12 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) AppendKernel(AppendAbovePara
       bool in = false;
       if (j < chunk.columns) {
         z[i] = __fmaf_rn(chunk.scale, row[j], chunk.c[j]);
-        if (z[i] != kNegativeInfinity) {  // an id behind the last row is not read
+        if (z[i] != z[i]) {
+          atomicExch(chunk.finite, 0);
+        } else if (z[i] != kNegativeInfinity) {  // an id behind the last row is not read
           id[i] = chunk.ids != nullptr ? chunk.ids[j] : chunk.first_id + static_cast<int>(j);
           const float bound = p.lower != nullptr ? p.lower[id[i]] : floor;
-          if (z[i] != z[i] || bound != bound) atomicExch(chunk.finite, 0);
+          if (bound != bound) atomicExch(chunk.finite, 0);
           in = z[i] > bound;
         }
       }

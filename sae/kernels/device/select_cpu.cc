@@ -72,10 +72,11 @@ void AppendAbove(const device::AppendAboveParams& p) {
     entries.clear();
     for (std::int64_t j = 0; j < p.chunk.columns; ++j) {
       const float z = Value(p.chunk, token, j);
-      if (z == kNegativeInfinity) continue;
+      if (std::isnan(z)) *p.chunk.finite = 0;
+      if (!(z > kNegativeInfinity)) continue;
       const std::int32_t id = IdOf(p.chunk, j);
       const float bound = p.lower != nullptr ? p.lower[id] : floor;
-      if (std::isnan(z) || std::isnan(bound)) *p.chunk.finite = 0;
+      if (std::isnan(bound)) *p.chunk.finite = 0;
       if (z > bound) entries.emplace_back(z, id);
     }
     Fill(entries, token, p.out.counts[token], p.out);

@@ -23,7 +23,7 @@ struct SelectCase {
   Fill fill = Fill::kNormal;
   bool masked = false;   ///< some c are -infinity, the ids there are not to be read
   bool ids = false;      ///< columns name their latents: 3 j + 1
-  bool nan = false;      ///< one product is NaN
+  bool nan = false;      ///< two products are NaN, one of them in a column that may be masked
   bool reverse = false;  ///< the last chunk first
   float scale = 1;
 };
@@ -47,9 +47,11 @@ struct SelectData {
       if (masked) c.back() = -std::numeric_limits<float>::infinity();
       if (s.ids) ids.push_back(masked ? 0x7ffffff0 : static_cast<std::int32_t>(3 * j + 1));
     }
-    if (s.nan)
-      products[static_cast<std::size_t>((s.tokens - 1) * s.columns + s.columns / 2)] =
-          std::numeric_limits<float>::quiet_NaN();
+    for (const std::int64_t j : {std::int64_t{3}, s.columns / 2}) {
+      if (s.nan)
+        products[static_cast<std::size_t>((s.tokens - 1) * s.columns + j)] =
+            std::numeric_limits<float>::quiet_NaN();
+    }
   }
 
   static float Draw(const SelectCase& s, Random& random) {
@@ -106,6 +108,7 @@ inline std::vector<SelectCase> SelectCases() {
   cases.push_back({"negative", 2, 300, 128, 17, Fill::kNegative, true, true});
   cases.push_back({"zeros", 2, 600, 256, 20, Fill::kZeros});
   cases.push_back({"nan", 2, 500, 200, 9, Fill::kNormal, false, false, true});
+  cases.push_back({"masked nan", 2, 500, 200, 9, Fill::kNormal, true, true, true});
   cases.push_back({"large k", 1, 4500, 1700, 700, Fill::kNormal, true});
   cases.push_back({"large k of ties", 1, 4500, 4500, 700, Fill::kTies, false, false, false, true});
   return cases;
