@@ -76,6 +76,9 @@ class Communicator {
   /// Of this communicator and its parts. Operations count under the purpose that was set last.
   Traffic& traffic() { return *traffic_; }
   void SetPurpose(absl::string_view label) { purpose_ = traffic_->Purpose(label); }
+  /// For a part of an operation that has a purpose of its own: what purpose() said before.
+  int purpose() const { return purpose_; }
+  void RestorePurpose(int purpose) { purpose_ = purpose; }
 
   template <class T>
   [[nodiscard]] absl::Status AllReduceSum(std::span<T> data) {

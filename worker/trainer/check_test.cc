@@ -42,6 +42,7 @@ class Check : public ::testing::Test {
 };
 
 TEST_F(Check, ResolvesAndEstimatesWithoutTheShards) {
+  config_.trial.train.replicas = 1;
   const auto report = CheckReport(sae::RealEnv(), config_, true);
   ASSERT_TRUE(report.ok()) << report.status();
   const auto j = nlohmann::json::parse(*report);
@@ -65,6 +66,7 @@ TEST_F(Check, ResolvesAndEstimatesWithoutTheShards) {
 
 TEST_F(Check, ATranscoderNeedsTargetsAndCountsTheirWidth) {
   config_.trial.sae.transcoder = true;
+  config_.trial.train.replicas = 1;
   const absl::Status without = CheckReport(sae::RealEnv(), config_, true).status();
   EXPECT_EQ(without.code(), absl::StatusCode::kInvalidArgument);
   EXPECT_NE(sae::Message(without).find("saeloom harvest --hook HOOK --target-hook HOOK"), std::string::npos) << without;

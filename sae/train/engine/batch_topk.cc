@@ -149,9 +149,10 @@ absl::Status BatchTopKActivation<T>::Encode(const kernels::EncodeInput<T>& input
   }
   if (found > kept) {
     std::int64_t ties = 0;
+    const int purpose = context_.mesh.world().purpose();
     SAE_ASSIGN_OR_RETURN(const T cut, Cut(out->codes, kept, &ties, phases));
     SAE_RETURN_IF_ERROR(ResolveTies(out->codes, cut, ties, phases));
-    context_.mesh.world().SetPurpose("other");
+    context_.mesh.world().RestorePurpose(purpose);
     PhaseTimer timer(phases->select);
     if (keep_.empty())
       keep_.assign(Size(std::count(out->codes.values.begin(),

@@ -310,8 +310,9 @@ absl::Status GlobalTopK<T>::Select(const kernels::EncodeInput<T>& input, std::in
   chosen_ = communicator_.size() > 1 && all > (narrow_ > 0 ? std::min(k, narrow_) : k);
   if (chosen_) {
     SAE_RETURN_IF_ERROR(Prepare(input.tokens, k));
+    const int purpose = communicator_.purpose();
     const absl::Status chosen = Choose(offered, phases);
-    communicator_.SetPurpose("other");
+    communicator_.RestorePurpose(purpose);
     SAE_RETURN_IF_ERROR(chosen);
   }
   PhaseTimer timer(phases->select);

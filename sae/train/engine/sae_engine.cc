@@ -56,6 +56,7 @@ SaeEngine<T>::SaeEngine(const Context& context, std::unique_ptr<Mesh> mesh)
       bias_gradient_(Size(context.d_out)),
       column_(Size(std::max(context.d, context.d_out))),
       x_sum_(Size(context.d)),
+      meeting_(step_bytes_, *mesh_),
       evaluation_fired_(Size(context.shard.count)) {
   const model::Options& o = context_.options;
   const config::TrialConfig& config = context_.config;
@@ -98,6 +99,7 @@ template <class T>
 void SaeEngine<T>::JoinGang(EngineGang* gang) {
   if constexpr (std::is_same_v<T, float>) {
     gang_ = gang;
+    if (gang != nullptr) meeting_.set_gang(&gang->meeting());
     batch_.set_gang(gang);
   } else {
     (void)gang;

@@ -30,6 +30,7 @@
 #include "sae/train/engine/gradient_reducer.h"
 #include "sae/train/engine/main_loss.h"
 #include "sae/train/engine/resample.h"
+#include "sae/train/engine/step_bytes.h"
 #include "sae/train/engine/wide_loss.h"
 
 namespace sae::train {
@@ -193,12 +194,9 @@ class SaeEngine final : public Engine<T> {
   std::vector<std::uint8_t> fired_;  // with replicas
   mutable std::vector<double> target_mean_;  // scratch of LossScale
 
-  /// Labels of the step's collectives, and what each carried.
-  static constexpr std::array<const char*, 5> kPurposes = {"selection", "decode", "auxk", "sums",
-                                                           "rows"};
   void CountBytes();
-  std::array<double, kPurposes.size()> step_bytes_{};
-  comm::Traffic::Count before_[kPurposes.size()];
+  StepBytes step_bytes_;
+  StepBytes::Meeting meeting_;
   double step_ms_ = 0, product_ms_ = 0;  // of the last step; products: of all threads
 
   double rho_ = 0;  // LossScale of the step at hand

@@ -27,7 +27,7 @@ kernels::EncodeInput<T> SaeEngine<T>::EncodeInputOf() {
   in.scale = batch_.scale();
   if constexpr (std::is_same_v<T, float>) {
     in.screen = screen_.get();
-    if (gang_ != nullptr) in.meeting = &gang_->meeting();
+    if (gang_ != nullptr) in.meeting = &meeting_;
   }
   return in;
 }
@@ -221,8 +221,7 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   losses_ = {};
   step_ms_ = 0;
   for (auto& worker : workspace_.workers) worker.product_ms = 0;
-  for (std::size_t i = 0; i < kPurposes.size(); ++i)
-    before_[i] = mesh_->world().traffic().Of(kPurposes[i]);
+  step_bytes_.Begin(mesh_->world().traffic());
   last_tokens_ = 0;
   column_rows_.clear();
   batch_.Load(part ? rows : OwnPart(rows));

@@ -351,10 +351,7 @@ absl::Status SaeEngine<T>::CheckLoss() const {
 
 template <class T>
 void SaeEngine<T>::CountBytes() {
-  for (std::size_t i = 0; i < kPurposes.size(); ++i) {
-    const comm::Traffic::Count now = mesh_->world().traffic().Of(kPurposes[i]);
-    step_bytes_[i] = static_cast<double>(now.bytes - before_[i].bytes);
-  }
+  step_bytes_.End(mesh_->world().traffic());
   product_ms_ = 0;
   for (const auto& worker : workspace_.workers) product_ms_ += worker.product_ms;
   mesh_->SetPurpose("other");
@@ -451,12 +448,7 @@ absl::StatusOr<std::map<std::string, double>> SaeEngine<T>::LastMetrics() {
     out["ms.product"] = product_ms_ / threads;
     out["non_gemm_share"] = std::max(0.0, 1 - product_ms_ / (threads * step_ms_));
   }
-  double bytes = 0;
-  for (std::size_t i = 0; i < kPurposes.size(); ++i) {
-    out[absl::StrCat("bytes.", kPurposes[i])] = step_bytes_[i];
-    bytes += step_bytes_[i];
-  }
-  out["bytes.total"] = bytes;
+  step_bytes_.AddMetrics(&out);
   activation_->AddMetrics(&out);
   return out;
 }
