@@ -101,6 +101,10 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
 
 absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(runtime_.BindThread());
+  if (parts_.stream_ordered && parts_.collectives != nullptr && parts_.stream == nullptr) {
+    return absl::InvalidArgumentError(
+        "device engine: ordered collectives run on a stream: give the engine the same");
+  }
   stream_ = parts_.stream;
   if (stream_ == nullptr) {
     SAE_ASSIGN_OR_RETURN(stream_, runtime_.CreateStream());

@@ -108,6 +108,9 @@ class DeviceEngine final : public Engine<float> {
   // device_engine_step.cc
   absl::Status RunStep();
   absl::Status EnqueueStep();
+  absl::Status Residual(const kernels::device::Groups& groups, float* parts, float* x_hat);
+  absl::Status LatentGradients(const DeviceEntries& entries,
+                               const kernels::device::Groups& groups, const float* h, float* u);
   absl::Status MainLoss();
   absl::Status GateLoss();
   absl::Status Squares(const double* squares, double* out);

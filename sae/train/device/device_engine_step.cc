@@ -161,6 +161,35 @@ absl::Status DeviceEngine::Squares(const double* squares, double* out) {
   return Launched(cuda::Sum(sum, stream_), "Sum");
 }
 
+// Parts summed over ranks become gradients, group by group; token_squares_ what the loss sums.
+absl::Status DeviceEngine::Residual(const device::Groups& groups, float* parts, float* x_hat) {
+  device::PrefixResidualParams p;
+  p.parts = parts;
+  p.target = context_.options.transcoder ? y_.data() : x_.data();
+  p.target_scale = batch_.scale();
+  p.rho = &at()->rho;
+  p.groups = groups;
+  p.x_hat = x_hat;
+  p.squares = token_squares_.data();
+  p.tokens = batch_.tokens();
+  p.d = context_.d_out;
+  return Launched(cuda::PrefixResidual(p, stream_), "PrefixResidual");
+}
+
+absl::Status DeviceEngine::LatentGradients(const DeviceEntries& entries,
+                                           const device::Groups& groups, const float* h,
+                                           float* u) {
+  device::LatentGradientParams p;
+  p.codes = entries.codes();
+  p.w = DecoderRows();
+  p.row_scale = row_scale_.data();
+  p.groups = groups;
+  p.h = h;
+  p.u = u;
+  p.d = context_.d_out;
+  return Launched(cuda::LatentGradient(p, stream_), "LatentGradient");
+}
+
 absl::Status DeviceEngine::MainLoss() {
   const device::Groups groups = GroupsOf();
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
@@ -184,26 +213,8 @@ absl::Status DeviceEngine::MainLoss() {
     return Squares(token_squares_.data(), &at()->squares);
   }
   SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), groups));
-  device::PrefixResidualParams residual;
-  residual.parts = parts_buffer_.data();
-  residual.target = target;
-  residual.target_scale = batch_.scale();
-  residual.rho = &at()->rho;
-  residual.groups = groups;
-  residual.x_hat = x_hat_.data();
-  residual.squares = token_squares_.data();
-  residual.tokens = batch_.tokens();
-  residual.d = context_.d_out;
-  SAE_RETURN_IF_ERROR(Launched(cuda::PrefixResidual(residual, stream_), "PrefixResidual"));
-  device::LatentGradientParams gradient;
-  gradient.codes = entries_.codes();
-  gradient.w = DecoderRows();
-  gradient.row_scale = row_scale_.data();
-  gradient.groups = groups;
-  gradient.h = parts_buffer_.data();
-  gradient.u = entries_.u();
-  gradient.d = context_.d_out;
-  SAE_RETURN_IF_ERROR(Launched(cuda::LatentGradient(gradient, stream_), "LatentGradient"));
+  SAE_RETURN_IF_ERROR(Residual(groups, parts_buffer_.data(), x_hat_.data()));
+  SAE_RETURN_IF_ERROR(LatentGradients(entries_, groups, parts_buffer_.data(), entries_.u()));
   return Squares(token_squares_.data(), &at()->squares);
 }
 
@@ -211,27 +222,9 @@ absl::Status DeviceEngine::MainLoss() {
 absl::Status DeviceEngine::GateLoss() {
   const device::Groups one = OneGroup();
   SAE_RETURN_IF_ERROR(Decode(entries_, gate_.data(), true, gate_parts_.data(), one));
-  device::PrefixResidualParams residual;
-  residual.parts = gate_parts_.data();
-  residual.target = context_.options.transcoder ? y_.data() : x_.data();
-  residual.target_scale = batch_.scale();
-  residual.rho = &at()->rho;
-  residual.groups = one;
-  residual.x_hat = gate_hat_.data();
-  residual.squares = token_squares_.data();
-  residual.tokens = batch_.tokens();
-  residual.d = context_.d_out;
-  SAE_RETURN_IF_ERROR(Launched(cuda::PrefixResidual(residual, stream_), "PrefixResidual"));
+  SAE_RETURN_IF_ERROR(Residual(one, gate_parts_.data(), gate_hat_.data()));
   SAE_RETURN_IF_ERROR(Squares(token_squares_.data(), &at()->gate_squares));
-  device::LatentGradientParams gradient;
-  gradient.codes = entries_.codes();
-  gradient.w = DecoderRows();
-  gradient.row_scale = row_scale_.data();
-  gradient.groups = one;
-  gradient.h = gate_parts_.data();
-  gradient.u = v_.data();
-  gradient.d = context_.d_out;
-  return Launched(cuda::LatentGradient(gradient, stream_), "LatentGradient");
+  return LatentGradients(entries_, one, gate_parts_.data(), v_.data());
 }
 
 absl::Status DeviceEngine::AuxSelect() {
@@ -286,15 +279,7 @@ absl::Status DeviceEngine::Aux() {
   residual.d = d;
   SAE_RETURN_IF_ERROR(Launched(cuda::AuxResidual(residual, stream_), "AuxResidual"));
   SAE_RETURN_IF_ERROR(Squares(token_squares_.data(), &at()->aux_squares));
-  device::LatentGradientParams gradient;
-  gradient.codes = aux_entries_.codes();
-  gradient.w = DecoderRows();
-  gradient.row_scale = row_scale_.data();
-  gradient.groups = one;
-  gradient.h = aux_g_.data();
-  gradient.u = aux_entries_.u();
-  gradient.d = d;
-  return Launched(cuda::LatentGradient(gradient, stream_), "LatentGradient");
+  return LatentGradients(aux_entries_, one, aux_g_.data(), aux_entries_.u());
 }
 
 absl::Status DeviceEngine::LatentBackward() {
