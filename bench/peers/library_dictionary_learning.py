@@ -16,7 +16,6 @@ class Peer:
     input_scale = 1.0  # trainSAE(normalize_activations=True) brings E|x|^2 to 1
 
     def __init__(self, shape, option):
-        del option
         torch.manual_seed(shape.seed)
         self.shape = shape
         common = dict(steps=shape.steps, activation_dim=shape.width, dict_size=shape.latents, layer=0, lm_name="none",
@@ -34,6 +33,11 @@ class Peer:
         else:
             common["sparsity_warmup_steps"] = None if shape.lr else min(2000, shape.steps // 10)
         self.trainer = getattr(self, "_" + shape.architecture)(common)
+        self.trainers = [self.trainer]
+        if option == "list":  # of trainers that its trainSAE takes through each batch: pack_bench's trials
+            self.trainers = [TopKTrainer(**dict(common, k=16 + 8 * (i // 2), lr=1e-4 if i % 2 == 0 else 3e-4, seed=i))
+                             for i in range(8)]
+            self.trainer = self.trainers[0]
 
     def _topk(self, common):
         return TopKTrainer(**common)
@@ -72,7 +76,8 @@ class Peer:
 
     def train(self, batches):
         for step, x in enumerate(batches):
-            self.trainer.update(step, x)
+            for trainer in self.trainers:
+                trainer.update(step, x)
 
     def decoder(self):
         ae = self.trainer.ae
