@@ -150,7 +150,7 @@ TEST_P(SelectionOverRanks, BatchTopKIsThatOfOneProcess) {
 
 // What NaN there is on one rank is that rank's to report; the others go on with theirs.
 TEST_P(SelectionOverRanks, NanIsRefusedByItsRankAlone) {
-  const SelectionCase& test = testing::SelectionCases()[0];
+  const SelectionCase test = testing::SelectionCases()[0];
   const absl::Status status = comm::RunInProcess(GetParam(), [&](comm::Communicator& comm) {
     const model::LatentShard shard = model::ShardOf(kCaseLatents, comm.size(), comm.rank());
     testing::Injected injected(testing::PreActivations(test, comm.size()), shard);
