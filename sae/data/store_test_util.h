@@ -1,6 +1,7 @@
 #pragma once
 // Helpers of the store's tests: scratch folders and stores whose every value tells its row.
 
+#include <atomic>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -69,8 +70,7 @@ class TestDisk final : public Env {
     File(std::unique_ptr<WritableFile> file, TestDisk& disk)
         : file_(std::move(file)), disk_(disk) {}
     absl::Status Append(std::span<const std::byte> data) override {
-      disk_.written_ += static_cast<std::int64_t>(data.size());
-      if (disk_.written_ > disk_.accepts_)
+      if ((disk_.written_ += static_cast<std::int64_t>(data.size())) > disk_.accepts_)
         return absl::ResourceExhaustedError("cannot write: No space left on device");
       return file_->Append(data);
     }
@@ -82,7 +82,8 @@ class TestDisk final : public Env {
     TestDisk& disk_;
   };
 
-  std::int64_t free_, accepts_, written_ = 0;
+  std::int64_t free_, accepts_;
+  std::atomic<std::int64_t> written_{0};  // ranks of a test share a disk
 };
 
 /// Row r is (r, r + 0.25, r + 0.5, ...): exact in f32, and in bf16 for small r where d = 1.
