@@ -1,6 +1,7 @@
 // The run loop over a real engine on replicas x shards: each rank reads its replica's rows alone,
 // one batch ahead and none beyond the last, and checkpoints of one mesh go on at another.
 #include <algorithm>
+#include <atomic>
 
 #include <gtest/gtest.h>
 
@@ -32,7 +33,7 @@ class TallySource final : public data::ActivationSource {
     position_ = position;
     return absl::OkStatus();
   }
-  std::int64_t delivered = 0;
+  std::atomic<std::int64_t> delivered{0};  // by the thread that reads ahead
 
  private:
   std::vector<float> rows_;
@@ -91,7 +92,7 @@ Result Train(const std::string& folder, std::int64_t replicas, std::int64_t shar
         SAE_ASSIGN_OR_RETURN(const Outcome outcome, Trainer(std::move(parts), options).Run());
         if (c.rank() != 0) return absl::OkStatus();
         out.outcome = outcome;
-        out.delivered = source.delivered;
+        out.delivered = source.delivered.load();
         const auto all = ReadEvents(folder + "/events");
         const auto fvu = all.back().values.find("heldout.fvu");
         if (fvu != all.back().values.end()) out.fvu = fvu->second;
