@@ -154,7 +154,7 @@ std::int64_t Columns(const TrialConfig& c, const Shape& s) {
   const std::int64_t entries = Codes(c, s) / (c.sae.architecture == "gated" ? kGatedEntry : kEntry);
   const std::int64_t own = kBlocks / std::max<std::int64_t>(1, c.ranks);
   return entries * c.ranks * (kMergedEntry + own * kFloat) +
-         c.sae.latents * (8 + 8 + (2 * kBlocks + 2) * kFloat);
+         c.sae.latents * (4 + 8 + 8 + (2 * kBlocks + 2) * kFloat);
 }
 
 }  // namespace

@@ -5,10 +5,6 @@ namespace sae::train {
 namespace cuda = kernels::cuda;
 namespace device = kernels::device;
 
-namespace {
-constexpr std::int64_t kTies = 4096;  // entries equal to the cut, of one rank
-}  // namespace
-
 absl::Status DeviceBatchTopK::Create(DeviceRuntime& runtime, const Shape& shape, int ranks,
                                      std::int32_t* overflow) {
   runtime_ = &runtime;
@@ -17,9 +13,9 @@ absl::Status DeviceBatchTopK::Create(DeviceRuntime& runtime, const Shape& shape,
   SAE_RETURN_IF_ERROR(slots_.Create(runtime, shape.tokens, shape.slot_capacity, overflow));
   SAE_RETURN_IF_ERROR(floor_.Create(runtime, 1, "floor"));
   SAE_RETURN_IF_ERROR(histogram_.Create(runtime, device::kRadixBins, "histogram"));
-  SAE_RETURN_IF_ERROR(keys_.Create(runtime, kTies, "tie keys"));
+  SAE_RETURN_IF_ERROR(keys_.Create(runtime, shape_.ties, "tie keys"));
   if (ranks > 1) {
-    SAE_RETURN_IF_ERROR(all_keys_.Create(runtime, ranks * kTies, "all tie keys"));
+    SAE_RETURN_IF_ERROR(all_keys_.Create(runtime, ranks * shape_.ties, "all tie keys"));
   }
   return cut_.Create(runtime, 1, "cut");
 }
@@ -29,7 +25,7 @@ absl::Status DeviceBatchTopK::FindCut(std::int64_t tokens, DeviceCollectives& co
   SAE_RETURN_IF_ERROR(runtime_->MemsetAsync(cut_.data(), 0, cut_.bytes(), stream));
   for (int round = 0; round < 3; ++round) {
     SAE_RETURN_IF_ERROR(runtime_->MemsetAsync(histogram_.data(), 0, histogram_.bytes(), stream));
-    device::RadixHistogramParams histogram{slots_.From(0, tokens), cut_.data(), histogram_.data()};
+    device::RadixHistogramParams histogram{slots_.First(tokens), cut_.data(), histogram_.data()};
     SAE_RETURN_IF_ERROR(Launched(cuda::RadixHistogram(histogram, stream), "RadixHistogram"));
     SAE_RETURN_IF_ERROR(collectives.Sum(histogram_.data(), device::kRadixBins));
     device::RadixPickParams pick{histogram_.data(), shape_.k * tokens, cut_.data()};
@@ -43,7 +39,7 @@ absl::Status DeviceBatchTopK::Select(cuda::DeviceLibrary* library,
                                      DeviceCollectives& collectives, DeviceEntries* out,
                                      void* stream) {
   const std::int64_t tokens = encode.tokens;
-  const device::LargestParams largest{shape_.k * tokens, slots_.From(0, tokens), cut_.data(),
+  const device::LargestParams largest{shape_.k * tokens, slots_.First(tokens), cut_.data(),
                                       histogram_.data(), floor_.data()};
   const kernels::Error encoded =
       shape_.certified
@@ -52,27 +48,25 @@ absl::Status DeviceBatchTopK::Select(cuda::DeviceLibrary* library,
   SAE_RETURN_IF_ERROR(Launched(encoded, "EncodeLargest"));
   SAE_RETURN_IF_ERROR(FindCut(tokens, collectives, stream));
   device::TieKeysParams ties;
-  ties.slots = slots_.From(0, tokens);
+  ties.slots = slots_.First(tokens);
   ties.cut = cut_.data();
   ties.latents = shape_.latents;
   ties.global_ids = shape_.global_ids;
-  ties.first_global = shape_.first_global;
   ties.keys = keys_.data();
-  ties.capacity = kTies;
+  ties.capacity = shape_.ties;
   ties.overflow = overflow_;
   SAE_RETURN_IF_ERROR(Launched(cuda::TieKeys(ties, stream), "TieKeys"));
   std::int64_t* all = collectives.size() == 1 ? keys_.data() : all_keys_.data();
-  SAE_RETURN_IF_ERROR(collectives.Gather(keys_.data(), kTies, all));
-  device::TieCutParams settle{all, collectives.size(), kTies, cut_.data()};
+  SAE_RETURN_IF_ERROR(collectives.Gather(keys_.data(), shape_.ties, all));
+  device::TieCutParams settle{all, collectives.size(), shape_.ties, cut_.data()};
   SAE_RETURN_IF_ERROR(Launched(cuda::TieCut(settle, stream), "TieCut"));
   device::KeepFromCutParams keep;
-  keep.slots = slots_.From(0, tokens);
+  keep.slots = slots_.First(tokens);
   keep.cut = cut_.data();
   keep.latents = shape_.latents;
   keep.global_ids = shape_.global_ids;
-  keep.first_global = shape_.first_global;
   SAE_RETURN_IF_ERROR(Launched(cuda::KeepFromCut(keep, stream), "KeepFromCut"));
-  return out->FromSlots(slots_.From(0, tokens), stream);
+  return out->FromSlots(slots_.First(tokens), stream);
 }
 
 }  // namespace sae::train

@@ -15,8 +15,8 @@ class DeviceBatchTopK {
     std::int64_t tokens = 0, k = 0;
     std::int64_t latents = 0;        ///< n, over all ranks
     std::int64_t slot_capacity = 0;  ///< entries of one token; more: the step's overflow flag
+    std::int64_t ties = 0;           ///< entries of one rank equal to the cut; likewise
     const std::int32_t* global_ids = nullptr;
-    std::int64_t first_global = 0;
     bool certified = false;  ///< z by the definition of `selection: certified`
   };
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, const Shape& shape, int ranks,

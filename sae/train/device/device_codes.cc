@@ -52,13 +52,4 @@ absl::Status DeviceSlots::Create(DeviceRuntime& runtime, std::int64_t tokens,
   return absl::OkStatus();
 }
 
-device::Slots DeviceSlots::From(std::int64_t first, std::int64_t tokens) const {
-  device::Slots out = view_;
-  out.values += first * view_.capacity;
-  out.ids += first * view_.capacity;
-  out.counts += first;
-  out.tokens = tokens;
-  return out;
-}
-
 }  // namespace sae::train

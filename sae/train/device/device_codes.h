@@ -41,9 +41,12 @@ struct DeviceEntries {
 struct DeviceSlots {
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, std::int64_t tokens,
                                     std::int64_t capacity, std::int32_t* overflow);
-  const kernels::device::Slots& view() const { return view_; }
-  /// The slots of tokens from `first` on.
-  kernels::device::Slots From(std::int64_t first, std::int64_t tokens) const;
+  /// Of the first `tokens` tokens.
+  kernels::device::Slots First(std::int64_t tokens) const {
+    kernels::device::Slots out = view_;
+    out.tokens = tokens;
+    return out;
+  }
 
  private:
   DeviceBuffer<float> values_;

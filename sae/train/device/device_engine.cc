@@ -13,6 +13,7 @@ namespace {
 
 constexpr std::int64_t kFirstSlots = 256;
 constexpr std::int64_t kFirstDead = 64;
+constexpr std::int64_t kFirstTies = 4096;
 
 absl::Status Lacks(const char* option, const std::string& value, const char* instead) {
   return absl::UnimplementedError(absl::StrCat(
@@ -41,6 +42,12 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (o.skip) return Lacks("sae.skip", "true", "set it to false");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
+  constexpr std::int64_t kMost = kernels::device::kMaxTopK;
+  const std::string at_most = absl::StrCat("use at most ", kMost);
+  if (o.architecture == model::Architecture::kTopK && c.sae.k > kMost)
+    return Lacks("sae.k", absl::StrCat(c.sae.k), at_most.c_str());
+  if (o.ranked() && c.sae.aux_k.value_or(0) > kMost)
+    return Lacks("sae.aux_k", absl::StrCat(*c.sae.aux_k), at_most.c_str());
   if (static_cast<int>(o.prefixes.size()) > kernels::device::kMaxGroups) {
     return Lacks("sae.prefixes", absl::StrCat(o.prefixes.size(), " widths"),
                  absl::StrCat("use at most ", kernels::device::kMaxGroups).c_str());
@@ -63,6 +70,7 @@ DeviceEngine::DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh,
                         context_.options.architecture == model::Architecture::kJumpRelu);
   }
   capacity_.slots = std::min(context_.shard.count, kFirstSlots);
+  capacity_.ties = kFirstTies;
 }
 
 DeviceEngine::~DeviceEngine() {
@@ -204,17 +212,22 @@ absl::Status DeviceEngine::AllocateEntries() {
   const int ranks = collectives_->size();
   const bool topk = context_.options.architecture == model::Architecture::kTopK;
   if (topk) {
-    const DeviceTopK::Shape shape{batch, context_.config.sae.k, n, global_ids_.data(),
-                                  context_.shard.Global(0), context_.options.certified};
+    const DeviceTopK::Shape shape{batch, context_.config.sae.k, global_ids_.data(),
+                                  context_.options.certified};
     SAE_RETURN_IF_ERROR(topk_.Create(runtime_, shape, ranks, overflow, capacity_.unsafe));
     return entries_.Create(runtime_, batch, batch * k, n, false);
   }
   const std::int64_t slots = capacity_.slots;
   SAE_RETURN_IF_ERROR(slots_.Create(runtime_, batch, slots, overflow));
   if (!varies()) {
-    const DeviceBatchTopK::Shape shape{batch,   context_.config.sae.k, context_.shard.latents,
-                                       slots,   global_ids_.data(),    context_.shard.Global(0),
-                                       context_.options.certified};
+    DeviceBatchTopK::Shape shape;
+    shape.tokens = batch;
+    shape.k = context_.config.sae.k;
+    shape.latents = context_.shard.latents;
+    shape.slot_capacity = slots;
+    shape.ties = capacity_.ties;
+    shape.global_ids = global_ids_.data();
+    shape.certified = context_.options.certified;
     SAE_RETURN_IF_ERROR(batch_topk_.Create(runtime_, shape, ranks, overflow));
   }
   if (rule() == kernels::device::LatentRule::kGated) {
@@ -227,8 +240,7 @@ absl::Status DeviceEngine::AllocateEntries() {
 absl::Status DeviceEngine::AllocateAux() {
   const std::int64_t batch = context_.config.train.batch;
   const std::int64_t k = *context_.config.sae.aux_k;
-  const DeviceTopK::Shape shape{batch, k, capacity_.dead, global_ids_.data(),
-                                context_.shard.Global(0)};
+  const DeviceTopK::Shape shape{batch, k, global_ids_.data()};
   if (aux_g_.count() == 0) {
     SAE_RETURN_IF_ERROR(aux_g_.Create(runtime_, batch * context_.d_out, "AuxK gradient"));
   }
@@ -249,6 +261,7 @@ absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
     return AllocateAux();
   }
   capacity_.slots = std::min(n, 2 * capacity_.slots);
+  capacity_.ties = std::min(batch * n, 2 * capacity_.ties);
   capacity_.unsafe = batch;
   SAE_RETURN_IF_ERROR(AllocateEntries());
   return capacity_.dead > 0 ? AllocateAux() : absl::OkStatus();

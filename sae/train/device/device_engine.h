@@ -6,7 +6,7 @@
 // decides start small: a step that does not fit changes nothing, says so, and is repeated with more.
 // The host keeps a SaeEngine: it makes initial values and holds what checkpoints save; state() brings
 // the device's values there. See engine.h for the contract. Not thread-safe.
-// UNIMPLEMENTED (Supported) for what only the CPU engine does.
+// UNIMPLEMENTED (SupportedOnDevice) for what only the CPU engine does.
 
 #include <map>
 #include <memory>
@@ -60,6 +60,7 @@ class DeviceEngine final : public Engine<float> {
   /// Sizes that data decides; they only grow.
   struct Capacities {
     std::int64_t slots = 0;   ///< entries of one token, where their number varies
+    std::int64_t ties = 0;    ///< entries of a batch equal to BatchTopK's cut
     std::int64_t dead = 0;    ///< dead latents that AuxK encodes; 0: no AuxK this step
     std::int64_t unsafe = 0;  ///< tokens of a second selection round
   };
@@ -104,7 +105,7 @@ class DeviceEngine final : public Engine<float> {
   // device_engine_evaluate.cc
   absl::Status BeginFired();
   absl::Status ForwardBatch();
-  absl::StatusOr<double> PenaltySum(std::int64_t entries);
+  absl::StatusOr<double> PenaltySum();
   // device_engine_step.cc
   absl::Status RunStep();
   absl::Status EnqueueStep();
@@ -113,7 +114,7 @@ class DeviceEngine final : public Engine<float> {
                                const kernels::device::Groups& groups, const float* h, float* u);
   absl::Status MainLoss();
   absl::Status GateLoss();
-  absl::Status Squares(const double* squares, double* out);
+  absl::Status Sum(const double* values, std::int64_t count, double* out);
   absl::Status Aux();
   absl::Status AuxSelect();
   absl::Status LatentBackward();
@@ -130,7 +131,6 @@ class DeviceEngine final : public Engine<float> {
   void FinishStep();
   double LambdaNow() const;
   double LossScale() const;
-  double AlphaVariance() const;
 
   const std::unique_ptr<Mesh> mesh_;
   const Context context_;

@@ -54,10 +54,11 @@ absl::Status DeviceEngine::BeginFired() {
 }
 
 // The sparsity penalty of these codes, without its coefficient.
-absl::StatusOr<double> DeviceEngine::PenaltySum(std::int64_t entries) {
+absl::StatusOr<double> DeviceEngine::PenaltySum() {
   if (context_.options.ranked()) return 0;
   if (rule() == device::LatentRule::kJumpRelu) return static_cast<double>(pinned_->active);
   const bool gated = rule() == device::LatentRule::kGated;
+  const std::int64_t entries = OwnEntries();
   SAE_ASSIGN_OR_RETURN(
       const std::vector<float> values,
       Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
@@ -129,7 +130,7 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(ReadScalars());
   evaluation_active_ += static_cast<double>(pinned_->active);
   SAE_ASSIGN_OR_RETURN(const double penalty,
-                       PenaltySum(OwnEntries()));
+                       PenaltySum());
   evaluation_penalty_ += penalty;
   const std::int64_t tokens = batch_.tokens(), d = context_.d_out;
   SAE_ASSIGN_OR_RETURN(raw_hat_, Fetch(runtime_, parts_buffer_.data(), tokens * d, stream_));

@@ -103,7 +103,7 @@ absl::Status DeviceEngine::PrepareWeights() {
 }
 
 absl::Status DeviceEngine::EncodeAbove(const float* lower, DeviceEntries* out) {
-  const device::Slots slots = slots_.From(0, batch_.tokens());
+  const device::Slots slots = slots_.First(batch_.tokens());
   const kernels::Error encoded =
       context_.options.certified
           ? device::EncodeCertifiedAbove(library_, EncodeInput(), lower, slots, nullptr, stream_)

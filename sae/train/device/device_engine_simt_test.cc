@@ -74,6 +74,61 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryMomentFormat,
                                                std::get<1>(test.param));
                          });
 
+// All pre-activations of a batch are equal: more ties at the cut than there is room for at first.
+TEST(DeviceEngineTies, ManyAtTheCutOfABatch) {
+  config::TrialConfig config = testing::AcceptanceConfig("batchtopk");
+  config.sae.aux_k = 0;
+  const auto batch = std::vector<float>(static_cast<std::size_t>(config.train.batch * 32), 0.5F);
+  simt::SimtRuntime runtime({});
+  const auto equal = [](auto&& create) {
+    return [create](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool)
+               -> absl::StatusOr<std::unique_ptr<Engine<float>>> {
+      SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> engine, create(c, in, out, ranks, pool));
+      SAE_RETURN_IF_ERROR(engine->Initialise(testing::SparseData(80, 32, 4, 21).Rows(64, 4)));
+      for (const model::StateTensor& t : engine->state().tensors) {
+        auto* const values = static_cast<float*>(t.data);
+        if (t.name == "W_enc") std::fill_n(values, 256 * 32, 0.25F);
+        if (t.name == "b_dec") std::fill_n(values, 32, 0.0F);
+      }
+      SAE_RETURN_IF_ERROR(engine->StateLoaded());
+      return engine;
+    };
+  };
+  const auto on_device = equal([&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
+                                   auto& pool) {
+    DeviceParts parts;
+    parts.runtime = &runtime;
+    return DeviceEngine::Create(c, in, out, ranks, pool, parts);
+  });
+  const auto on_cpu = equal([](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
+                               auto& pool) { return CreateEngine<float>(c, in, out, ranks, pool); });
+  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+  ThreadPool pool(1);
+  auto device = on_device(config, 32, 32, *self, pool);
+  auto cpu = on_cpu(config, 32, 32, *self, pool);
+  ASSERT_TRUE(device.ok() && cpu.ok()) << device.status() << cpu.status();
+  const absl::Status stepped = (*device)->Step(batch);
+  ASSERT_TRUE(stepped.ok()) << stepped;
+  ASSERT_TRUE((*cpu)->Step(batch).ok());
+  const auto selected = (*device)->LastSelection().value();
+  EXPECT_EQ(selected, (*cpu)->LastSelection().value());
+  EXPECT_EQ(selected[0].size(), 256U);  // the first tokens win every tie
+  EXPECT_EQ(selected[63].size(), 0U);
+}
+
+TEST(DeviceEngineLimits, WideSelectionsAreRefusedBeforeAStep) {
+  config::TrialConfig config = testing::AcceptanceConfig("topk");
+  config.sae.latents = 8192;
+  config.sae.aux_k = 8000;
+  EXPECT_EQ(SupportedOnDevice(config::Resolve(config, 32)).code(),
+            absl::StatusCode::kUnimplemented);
+  config.sae.aux_k = 0;
+  EXPECT_TRUE(SupportedOnDevice(config::Resolve(config, 32)).ok());
+  config.sae.k = 5000;
+  EXPECT_EQ(SupportedOnDevice(config::Resolve(config, 32)).code(),
+            absl::StatusCode::kUnimplemented);
+}
+
 // A checkpoint of either engine is one of the other.
 TEST(DeviceEngineState, EitherEngineGoesOnFromTheOther) {
   for (const char* architecture : {"topk", "batchtopk", "jumprelu"}) {

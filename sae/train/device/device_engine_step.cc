@@ -5,6 +5,7 @@
 
 #include "sae/kernels/row_ops.h"
 #include "sae/train/device/device_engine.h"
+#include "sae/train/engine/step_rules.h"
 
 namespace sae::train {
 
@@ -37,21 +38,9 @@ double DeviceEngine::LossScale() const {
   }
 }
 
-// alpha R(x - mean x) on the initial sample.
-double DeviceEngine::AlphaVariance() const {
-  double variance = sample_variance_;
-  if (context_.options.loss == model::LossReduction::kMean)
-    variance /= static_cast<double>(context_.d_out);
-  if (context_.options.loss == model::LossReduction::kOpenAi) variance = 1;
-  return context_.config.sae.aux_alpha * variance;
-}
 
 double DeviceEngine::LambdaNow() const {
-  if (context_.options.ranked()) return 0;
-  const config::SaeConfig& sae = context_.config.sae;
-  const bool jump = context_.options.architecture == model::Architecture::kJumpRelu;
-  const double given = jump ? sae.l0_coefficient : sae.l1_coefficient;
-  return (controller_ ? controller_->lambda() : given) * schedule_.SparsityShare(step_);
+  return LambdaAt(context_, controller_, schedule_, step_);
 }
 
 absl::Status DeviceEngine::Step(std::span<const float> rows) {
@@ -151,11 +140,11 @@ absl::Status DeviceEngine::EnqueueStep() {
   return Update();
 }
 
-// *out = the sum over tokens.
-absl::Status DeviceEngine::Squares(const double* squares, double* out) {
+// In a fixed order.
+absl::Status DeviceEngine::Sum(const double* values, std::int64_t count, double* out) {
   device::SumParams sum;
-  sum.values = squares;
-  sum.count = batch_.tokens();
+  sum.values = values;
+  sum.count = count;
   sum.scratch = sum_scratch_.data();
   sum.out = out;
   return Launched(cuda::Sum(sum, stream_), "Sum");
@@ -210,12 +199,12 @@ absl::Status DeviceEngine::MainLoss() {
     pass.squares = token_squares_.data();
     pass.u = entries_.u();
     SAE_RETURN_IF_ERROR(Launched(cuda::TokenPass(pass, stream_), "TokenPass"));
-    return Squares(token_squares_.data(), &at()->squares);
+    return Sum(token_squares_.data(), batch_.tokens(), &at()->squares);
   }
   SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), groups));
   SAE_RETURN_IF_ERROR(Residual(groups, parts_buffer_.data(), x_hat_.data()));
   SAE_RETURN_IF_ERROR(LatentGradients(entries_, groups, parts_buffer_.data(), entries_.u()));
-  return Squares(token_squares_.data(), &at()->squares);
+  return Sum(token_squares_.data(), batch_.tokens(), &at()->squares);
 }
 
 // The gate's own reconstruction of ReLU(pi); v_ per entry.
@@ -223,7 +212,7 @@ absl::Status DeviceEngine::GateLoss() {
   const device::Groups one = OneGroup();
   SAE_RETURN_IF_ERROR(Decode(entries_, gate_.data(), true, gate_parts_.data(), one));
   SAE_RETURN_IF_ERROR(Residual(one, gate_parts_.data(), gate_hat_.data()));
-  SAE_RETURN_IF_ERROR(Squares(token_squares_.data(), &at()->gate_squares));
+  SAE_RETURN_IF_ERROR(Sum(token_squares_.data(), batch_.tokens(), &at()->gate_squares));
   return LatentGradients(entries_, one, gate_parts_.data(), v_.data());
 }
 
@@ -260,7 +249,7 @@ absl::Status DeviceEngine::Aux() {
   device::AuxScaleParams scale;
   scale.variance = &at()->aux_variance;
   scale.dead = &at()->all_dead;
-  scale.alpha_variance = AlphaVariance();
+  scale.alpha_variance = AlphaVariance(context_, sample_variance_);
   scale.tokens = tokens;
   scale.d = d;
   scale.share = &at()->aux_scale;
@@ -278,7 +267,7 @@ absl::Status DeviceEngine::Aux() {
   residual.tokens = tokens;
   residual.d = d;
   SAE_RETURN_IF_ERROR(Launched(cuda::AuxResidual(residual, stream_), "AuxResidual"));
-  SAE_RETURN_IF_ERROR(Squares(token_squares_.data(), &at()->aux_squares));
+  SAE_RETURN_IF_ERROR(Sum(token_squares_.data(), batch_.tokens(), &at()->aux_squares));
   return LatentGradients(aux_entries_, one, aux_g_.data(), aux_entries_.u());
 }
 
@@ -307,12 +296,7 @@ absl::Status DeviceEngine::LatentBackward() {
   p.norm = d_norm_.data();
   p.penalty = latent_penalty_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward"));
-  device::SumParams sum;
-  sum.values = latent_penalty_.data();
-  sum.count = context_.shard.count;
-  sum.scratch = sum_scratch_.data();
-  sum.out = &at()->penalty;
-  SAE_RETURN_IF_ERROR(Launched(cuda::Sum(sum, stream_), "Sum"));
+  SAE_RETURN_IF_ERROR(Sum(latent_penalty_.data(), context_.shard.count, &at()->penalty));
   if (capacity_.dead == 0) return absl::OkStatus();
   device::LatentRuleParams aux;
   aux.codes = aux_entries_.codes();
@@ -429,7 +413,6 @@ device::RowUpdateParams DeviceEngine::RowParams() {
   p.go = &at()->go;
   p.seed = static_cast<std::uint64_t>(context_.config.train.seed);
   p.global_ids = global_ids_.data();
-  p.first_global = context_.shard.Global(0);
   p.norms = row_norms_.data();
   return p;
 }
@@ -438,12 +421,7 @@ absl::Status DeviceEngine::Clip() {
   device::RowUpdateParams rows = RowParams();
   rows.measure_only = true;
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
-  device::SumParams sum;
-  sum.values = row_norms_.data();
-  sum.count = context_.shard.count;
-  sum.scratch = sum_scratch_.data();
-  sum.out = &at()->shard_norm2;
-  SAE_RETURN_IF_ERROR(Launched(cuda::Sum(sum, stream_), "Sum"));
+  SAE_RETURN_IF_ERROR(Sum(row_norms_.data(), context_.shard.count, &at()->shard_norm2));
   const auto squares = [&](const DeviceBuffer<float>& v, double* out, bool add) {
     if (v.count() == 0) return absl::OkStatus();
     device::SumSquaresParams p{v.data(), v.count(), add, sum_scratch_.data(), out};
@@ -461,9 +439,7 @@ absl::Status DeviceEngine::Clip() {
 
 // Thresholds have a rate of their own and the run's schedule.
 double DeviceEngine::ThresholdFactor() const {
-  constexpr double kBandwidths = 0.3;
-  const double rate = context_.config.sae.threshold_lr.value_or(kBandwidths * bandwidth_);
-  return rate / *context_.config.train.lr;
+  return ThresholdRate(context_.config.sae, bandwidth_) / *context_.config.train.lr;
 }
 
 absl::Status DeviceEngine::UpdateVectors() {
@@ -529,10 +505,7 @@ absl::Status DeviceEngine::CheckLoss() const {
 void DeviceEngine::CommitThreshold() {
   const auto smallest = static_cast<double>(last_.smallest);
   if (!(smallest > 0) || !std::isfinite(smallest)) return;
-  const double steps = static_cast<double>(config::TotalSteps(context_.config));
-  const double beta = 1 - 1 / std::max(1.0, std::min(1000.0, 0.1 * steps));
-  threshold_mean_ = beta * threshold_mean_ + (1 - beta) * smallest;
-  threshold_weight_ = beta * threshold_weight_ + (1 - beta);
+  FoldThreshold(context_.config, smallest, &threshold_mean_, &threshold_weight_);
 }
 
 void DeviceEngine::FinishStep() {

@@ -65,7 +65,6 @@ absl::Status DeviceTopK::GlobalCut(std::int64_t tokens, DeviceCollectives& colle
   second.unsafe_count = unsafe_count_.data();
   second.capacity = unsafe_capacity_;
   second.global_ids = shape_.global_ids;
-  second.first_global = shape_.first_global;
   second.out_values = second_values_.data();
   second.out_ids = second_ids_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::SecondOffer(second, stream), "SecondOffer"));
@@ -100,8 +99,7 @@ absl::Status DeviceTopK::Select(cuda::DeviceLibrary* library, const device::Enco
   winners.counts = counts_.data();
   winners.k = shape_.k;
   winners.global_ids = shape_.global_ids;
-  winners.first_global = shape_.first_global;
-  winners.out = slots_.From(0, tokens);
+  winners.out = slots_.First(tokens);
   if (collectives.size() > 1) {
     SAE_RETURN_IF_ERROR(GlobalCut(tokens, collectives, stream));
     winners.cut_values = cut_values_.data();

@@ -15,9 +15,7 @@ class DeviceTopK {
   struct Shape {
     std::int64_t tokens = 0;         ///< of a batch, at most
     std::int64_t k = 0;
-    std::int64_t latents = 0;        ///< of this shard
-    const std::int32_t* global_ids = nullptr;  ///< device; null: local + first_global
-    std::int64_t first_global = 0;
+    const std::int32_t* global_ids = nullptr;  ///< device, of the shard's latents
     bool certified = false;  ///< z by the definition of `selection: certified`
   };
   /// `overflow`: the step's flag. `unsafe`: tokens that a second round has room for; 0: by default.

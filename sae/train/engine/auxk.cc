@@ -6,7 +6,6 @@
 
 #include "sae/kernels/latent_gradient.h"
 #include "sae/kernels/sparse_decode.h"
-#include "sae/train/engine/gather.h"
 #include "sae/train/engine/residual.h"
 
 namespace sae::train {
@@ -31,8 +30,8 @@ absl::StatusOr<bool> AuxK<T>::FindDead(const std::int64_t* since, Phases* phases
   }
   PhaseTimer timer(phases->exchange);
   const std::int64_t own = static_cast<std::int64_t>(dead_.size());
-  SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator, std::span<const std::int64_t>(&own, 1),
-                                  std::span<std::int64_t>(offered_), &counts_));
+  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&own, 1),
+                                                      std::span<std::int64_t>(offered_)));
   return std::any_of(offered_.begin(), offered_.end(), [](std::int64_t n) { return n > 0; });
 }
 

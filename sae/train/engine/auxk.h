@@ -62,7 +62,6 @@ class AuxK {
   GlobalTopK<T> selector_;
   std::vector<std::int32_t> dead_;     // local ids, ascending
   std::vector<std::int64_t> offered_;  // dead latents of each rank
-  std::vector<std::int64_t> counts_;  // of FindDead's collective
   kernels::Codes<T> codes_;
   kernels::LatentIndex index_;
   std::vector<T> delta_;

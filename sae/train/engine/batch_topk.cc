@@ -6,8 +6,8 @@
 #include <span>
 
 #include "sae/kernels/batch_topk.h"
-#include "sae/train/engine/gather.h"
 #include "sae/train/engine/global_topk.h"
+#include "sae/train/engine/step_rules.h"
 #include "sae/train/engine/topk.h"
 
 namespace sae::train {
@@ -28,8 +28,8 @@ absl::StatusOr<std::int64_t> BatchTopKActivation<T>::TokensOfAll(std::int64_t ow
   if (context_.replicas() == 1) return own;
   PhaseTimer timer(phases->exchange);
   tokens_.resize(Size(context_.replicas()));
-  SAE_RETURN_IF_ERROR(GatherEqual(context_.mesh.replicas(), std::span<const std::int64_t>(&own, 1),
-                                  std::span<std::int64_t>(tokens_), &ones_));
+  SAE_RETURN_IF_ERROR(context_.mesh.replicas().AllGather(std::span<const std::int64_t>(&own, 1),
+                                                         std::span<std::int64_t>(tokens_)));
   const auto before = tokens_.begin() + context_.replica();
   first_token_ = std::accumulate(tokens_.begin(), before, std::int64_t{0});
   return std::accumulate(before, tokens_.end(), first_token_);
@@ -102,8 +102,8 @@ absl::Status BatchTopKActivation<T>::ResolveTies(const kernels::Codes<T>& codes,
   tie_counts_.resize(Size(context_.mesh.world().size()));
   // No rank can have more winners than there are: its first ones are enough.
   const auto size = std::min(static_cast<std::int64_t>(own.size()), ties);
-  SAE_RETURN_IF_ERROR(GatherEqual(context_.mesh.world(), std::span<const std::int64_t>(&size, 1),
-                                  std::span<std::int64_t>(tie_counts_), &ones_));
+  SAE_RETURN_IF_ERROR(context_.mesh.world().AllGather(std::span<const std::int64_t>(&size, 1),
+                                                      std::span<std::int64_t>(tie_counts_)));
   std::vector<std::int64_t>& all = all_ties_;
   all.resize(Size(std::accumulate(tie_counts_.begin(), tie_counts_.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(
@@ -176,10 +176,7 @@ absl::StatusOr<PenaltyTerms> BatchTopKActivation<T>::Backward(const BackwardInpu
 template <class T>
 void BatchTopKActivation<T>::Commit() {
   if (!(smallest_ > 0)) return;
-  const double steps = static_cast<double>(config::TotalSteps(context_.config));
-  const double beta = 1 - 1 / std::max(1.0, std::min(1000.0, 0.1 * steps));
-  mean_ = beta * mean_ + (1 - beta) * smallest_;
-  weight_ = beta * weight_ + (1 - beta);
+  FoldThreshold(context_.config, smallest_, &mean_, &weight_);
 }
 
 template <class T>

@@ -44,7 +44,7 @@ class BatchTopKActivation final : public Activation<T> {
   T floor_ = 0;  // a guess below the next cut: saves work, changes nothing
   std::vector<std::int64_t> histogram_;
   std::vector<std::uint8_t> keep_;
-  std::vector<std::int64_t> own_ties_, all_ties_, tie_counts_, ones_;  // of ResolveTies
+  std::vector<std::int64_t> own_ties_, all_ties_, tie_counts_;  // of ResolveTies
   std::vector<std::int64_t> tokens_;  // of each replica
   std::int64_t first_token_ = 0;      // of this replica, in the batch of all
   double smallest_ = 0;  // kept value of the last training Encode, over all ranks; 0 = none

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "sae/train/engine/gather.h"
 
 namespace sae::train {
 namespace {

@@ -39,6 +39,12 @@ ColumnDecoder<T>::ColumnDecoder(const Context& context)
   if (groups_.size() > 1) temporary_.resize(Size(ValuesOf(context.batch())));
   if (context.config.sae.aux_k.value_or(0) > 0) aux_.g.push_back(block);
   norm2_.resize(Size(context.shard.latents));
+  const int ranks = context.communicator.size();
+  for (int s = 0; s < ranks; ++s) {
+    const model::LatentShard shard = model::ShardOf(context.shard.latents, ranks, s);
+    for (std::int64_t i = 0; i < shard.count; ++i)
+      global_.push_back(static_cast<std::int32_t>(shard.Global(i)));
+  }
 }
 
 template <class T>

@@ -67,6 +67,7 @@ class ColumnDecoder {
     return MeasureNorms(w, &norm2_, phases);
   }
   /// |d_i|^2 of all latents, by global id, as they are now.
+  std::vector<std::int32_t> global_;  // id of rank s's local latent i at s * count + i
   const std::vector<double>& norm2() const { return norm2_; }
 
   struct StepInput {

@@ -25,12 +25,10 @@ absl::Status ColumnDecoder<T>::ToColumns(T* values) {
   SAE_RETURN_IF_ERROR(
       context_.communicator.AllToAll(sent.data(), received.data(), count * part, DTypeOf<T>()));
   for (std::int64_t s = 0; s < ranks; ++s) {
-    const model::LatentShard shard =
-        model::ShardOf(context_.shard.latents, static_cast<int>(ranks), static_cast<int>(s));
     for (std::int64_t i = 0; i < count; ++i) {
       for (std::int64_t c = 0; c < own_; ++c) {
         std::copy_n(received.begin() + (s * count + i) * part + c * width_, width_,
-                    values + (c * context_.shard.latents + shard.Global(i)) * width_);
+                    values + (c * context_.shard.latents + global_[Size(s * count + i)]) * width_);
       }
     }
   }
@@ -43,11 +41,9 @@ absl::Status ColumnDecoder<T>::ToRows(const T* columns, T* rows) {
   const std::int64_t part = own_ * width_;
   std::vector<T> sent(Size(count * ranks * part)), received(sent.size());
   for (std::int64_t s = 0; s < ranks; ++s) {
-    const model::LatentShard shard =
-        model::ShardOf(context_.shard.latents, static_cast<int>(ranks), static_cast<int>(s));
     for (std::int64_t i = 0; i < count; ++i) {
       for (std::int64_t c = 0; c < own_; ++c) {
-        std::copy_n(columns + (c * context_.shard.latents + shard.Global(i)) * width_, width_,
+        std::copy_n(columns + (c * context_.shard.latents + global_[Size(s * count + i)]) * width_, width_,
                     sent.begin() + (s * count + i) * part + c * width_);
       }
     }
@@ -165,10 +161,8 @@ absl::StatusOr<kernels::ColumnStepOptions<T>> ColumnDecoder<T>::StepOptions(cons
   SAE_RETURN_IF_ERROR(context_.communicator.AllGather(
       std::span<const T>(in.norm_gradient, Size(count)), std::span<T>(all, Size(ranks * count))));
   for (std::int64_t s = 0; s < ranks; ++s) {
-    const model::LatentShard shard =
-        model::ShardOf(context_.shard.latents, static_cast<int>(ranks), static_cast<int>(s));
     for (std::int64_t i = 0; i < count; ++i)
-      norm_gradient_[Size(shard.Global(i))] = all[s * count + i];
+      norm_gradient_[Size(global_[Size(s * count + i)])] = all[s * count + i];
   }
   options.norm_gradient = norm_gradient_.data();
   return options;

@@ -67,7 +67,7 @@ class Engine {
   virtual std::int64_t step() const = 0;
   virtual std::int64_t tokens() const = 0;
   /// Everything a checkpoint keeps, of the latents this rank owns. After the caller overwrote its
-  /// contents, call StateLoaded(), on all ranks together.
+  /// contents, call StateLoaded(). Both by all ranks together.
   virtual model::State state() = 0;
   [[nodiscard]] virtual absl::Status StateLoaded() = 0;
 

@@ -143,10 +143,9 @@ absl::Status GlobalTopK<T>::NodeRound(std::span<const std::int64_t> offered, Pha
   }
   PhaseTimer timer(phases->exchange);
   const std::int64_t count = own_.tokens * node_capacity_;
-  counts_.assign(Size(nodes), count);
   values_.resize(Size(nodes * count));
   between_->SetPurpose(kSelectFirst);
-  SAE_RETURN_IF_ERROR(between_->AllGatherV(send_.data(), values_.data(), counts_, DTypeOf<T>()));
+  SAE_RETURN_IF_ERROR(between_->AllGatherEqual(send_.data(), values_.data(), count, DTypeOf<T>()));
   first_.ranks = false;
   first_.shards.clear();
   for (std::int64_t node = 0; node < nodes; ++node)

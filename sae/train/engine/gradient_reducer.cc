@@ -4,7 +4,6 @@
 
 #include "sae/kernels/gradient_rows.h"
 #include "sae/kernels/row_ops.h"
-#include "sae/train/engine/gather.h"
 
 namespace sae::train {
 namespace {
@@ -121,10 +120,10 @@ template <class T>
 absl::Status GradientReducer<T>::Share(T* rows, std::int64_t width, Phases* phases) {
   PhaseTimer timer(phases->exchange);
   const std::int64_t values = own_ * width;
-  staged_.resize(std::max(staged_.size(), Size(values)));
-  std::copy_n(rows + context_.Owned().first * width, values, staged_.begin());
-  return GatherEqual(context_.mesh.replicas(), std::span<const T>(staged_.data(), Size(values)),
-                     std::span<T>(rows, Size(values * context_.replicas())), &counts_);
+  // Onto the own part: it stays where it is.
+  return context_.mesh.replicas().AllGather(
+      std::span<const T>(rows + context_.Owned().first * width, Size(values)),
+      std::span<T>(rows, Size(values * context_.replicas())));
 }
 
 template class GradientReducer<float>;

@@ -37,18 +37,15 @@ class GradientReducer {
   /// make(latent, g_dec, g_enc) fills the rows of one latent, with the share of a replica.
   template <class Make>
   [[nodiscard]] absl::Status ReduceRows(const Make& make, Phases* phases);
-  void BuildIndex();
 
   const Context& context_;
   const std::int64_t own_;
   const std::int64_t chunk_;                         // latents of each owner at a time
   kernels::AlignedVector<T> enc_, dec_;              // own x d, own x d_out
   kernels::AlignedVector<T> enc_chunk_, dec_chunk_;  // D x chunk rows
-  kernels::AlignedVector<T> staged_;                 // of Share
   std::vector<T> ones_;
   kernels::LatentIndex enc_index_, dec_index_;  // a latent's one row, or none
   std::vector<kernels::GradientTerm<T>> terms_;
-  std::vector<std::int64_t> counts_;
 };
 
 }  // namespace sae::train

@@ -7,7 +7,6 @@
 #include "sae/kernels/row_ops.h"
 #include "sae/kernels/sparse_decode.h"
 #include "sae/kernels/vector_ops.h"
-#include "sae/train/engine/gather.h"
 
 namespace sae::train {
 namespace {
@@ -86,9 +85,9 @@ absl::Status Reconstructor<T>::RunFixed(const Input& in, T* out, Phases* phases)
     if (ranks > 1) {
       PhaseTimer timer(phases->exchange);
       const std::size_t own = Size(own_blocks_ * part);
-      SAE_RETURN_IF_ERROR(GatherEqual(context_.communicator,
-                                      std::span<const T>(partial_.data(), own),
-                                      std::span<T>(gathered_.data(), own * Size(ranks)), &counts_));
+      SAE_RETURN_IF_ERROR(context_.communicator.AllGather(
+          std::span<const T>(partial_.data(), own),
+          std::span<T>(gathered_.data(), own * Size(ranks))));
       all = gathered_.data();
     }
     PhaseTimer timer(phases->decode);
@@ -169,7 +168,7 @@ absl::Status Reconstructor<T>::WeightedRowSum(const T* weights, const T* w, std:
   PhaseTimer timer(phases->exchange);
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks) * width);
   SAE_RETURN_IF_ERROR(
-      GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));
+      context_.communicator.AllGather(std::span<const double>(own), all));
   std::fill(out.begin(), out.end(), 0.0);
   for (std::size_t i = 0; i < all.size(); ++i) out[i % width] += all[i];
   return absl::OkStatus();
@@ -188,7 +187,7 @@ absl::StatusOr<double> Reconstructor<T>::Total(std::span<const double> values, P
   const std::span<double> all(sums_.data(), Size(kVirtualBlocks));
   for (std::size_t i = 0; i < values.size(); ++i) own[block_[i]] += values[i];
   SAE_RETURN_IF_ERROR(
-      GatherEqual(context_.communicator, std::span<const double>(own), all, &counts_));
+      context_.communicator.AllGather(std::span<const double>(own), all));
   return std::accumulate(all.begin(), all.end(), 0.0);
 }
 

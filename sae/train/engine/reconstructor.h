@@ -55,7 +55,6 @@ class Reconstructor {
   kernels::AlignedVector<T> partial_, gathered_;
   std::vector<T> column_;
   std::vector<double> sums_, own_sums_;
-  std::vector<std::int64_t> counts_;
 };
 
 }  // namespace sae::train

@@ -31,6 +31,7 @@
 #include "sae/train/engine/main_loss.h"
 #include "sae/train/engine/resample.h"
 #include "sae/train/engine/step_bytes.h"
+#include "sae/train/engine/step_rules.h"
 #include "sae/train/engine/wide_loss.h"
 
 namespace sae::train {
@@ -192,6 +193,7 @@ class SaeEngine final : public Engine<T> {
   std::vector<T> bias_gradient_, column_, column_sums_, x_sum_;
   std::vector<std::int32_t> touched_;
   std::vector<std::uint8_t> fired_;  // with replicas
+  T* skip_gradient_ = nullptr;       // of this step, once it is made
   mutable std::vector<double> target_mean_;  // scratch of LossScale
 
   void CountBytes();

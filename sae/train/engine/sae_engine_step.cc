@@ -174,11 +174,7 @@ BackwardInput<T> SaeEngine<T>::BackwardInputOf(double rho, double mean_l0) {
 // The sparsity coefficient of this step.
 template <class T>
 double SaeEngine<T>::LambdaNow() {
-  if (context_.options.ranked()) return 0;
-  const config::SaeConfig& sae = context_.config.sae;
-  const bool jump = context_.options.architecture == model::Architecture::kJumpRelu;
-  const double given = jump ? sae.l0_coefficient : sae.l1_coefficient;
-  return (controller_ ? controller_->lambda() : given) * schedule_.SparsityShare(step_);
+  return LambdaAt(context_, controller_, schedule_, step_);
 }
 
 // The quadratic penalty looks at all ranks' L0 before the backward.
@@ -224,6 +220,7 @@ absl::Status SaeEngine<T>::Step(std::span<const float> rows) {
   step_bytes_.Begin(mesh_->world().traffic());
   last_tokens_ = 0;
   column_rows_.clear();
+  skip_gradient_ = nullptr;
   batch_.Load(part ? rows : OwnPart(rows));
   SAE_RETURN_IF_ERROR(ReduceLossScale());
   SAE_RETURN_IF_ERROR(UpdateNorms());
@@ -276,14 +273,7 @@ absl::Status SaeEngine<T>::RunAux() {
   in.row_scale = row_scale_.empty() ? nullptr : row_scale_.data();
   in.x_hat = main_.x_hat();
   in.columns = columns_.get();
-  // R(x - mean x) on the initial sample.
-  double variance = sample_variance_;
-  if (context_.options.loss == model::LossReduction::kMean)
-    variance /= static_cast<double>(context_.d_out);
-  if (context_.options.loss == model::LossReduction::kOpenAi ||
-      context_.options.loss == model::LossReduction::kFvu)
-    variance = 1;
-  in.alpha_variance = context_.config.sae.aux_alpha * variance;
+  in.alpha_variance = AlphaVariance(context_, sample_variance_);
   SAE_RETURN_IF_ERROR(aux_->Select(in, &workspace_, &phases_));
   if (aux_->active()) CatchUpTouched(aux_->index());
   SAE_RETURN_IF_ERROR(aux_->Run(in, &phases_));

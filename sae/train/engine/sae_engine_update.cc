@@ -274,20 +274,19 @@ absl::StatusOr<double> SaeEngine<T>::GradientScale(const kernels::RowGradientInp
   return clip / std::max(last_norm_, clip);
 }
 
-// Of log theta as resolved; of theta itself in units of the window, whose width follows the data's.
 template <class T>
 double SaeEngine<T>::ThresholdRate() const {
-  constexpr double kBandwidths = 0.3;
-  if (const auto rate = context_.config.sae.threshold_lr) return *rate;
   const auto* jump = dynamic_cast<const JumpRelu<T>*>(activation_.get());
-  return kBandwidths * (jump != nullptr ? jump->bandwidth() : 0);
+  return train::ThresholdRate(context_.config.sae, jump != nullptr ? jump->bandwidth() : 0);
 }
 
 template <class T>
 absl::StatusOr<T*> SaeEngine<T>::SkipGradient() {
+  if (skip_gradient_ != nullptr) return skip_gradient_;
   T* gradient = main_.skip().Gradient(batch_, main_.g());
   SAE_RETURN_IF_ERROR(
       context_.MeanOverReplicas(std::span<T>(gradient, Size(context_.d * context_.d_out))));
+  skip_gradient_ = gradient;
   return gradient;
 }
 

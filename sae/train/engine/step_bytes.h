@@ -17,6 +17,20 @@
 namespace sae::train {
 
 class StepBytes {
+  struct Label {
+    const char* label;
+    const char* metric;
+  };
+  static constexpr std::array<Label, 9> kLabels = {{{"selection", "selection"},
+                                                    {"select.first", "selection"},
+                                                    {"select.second", "selection"},
+                                                    {"select.ties", "selection"},
+                                                    {"select.histogram", "selection"},
+                                                    {"decode", "decode"},
+                                                    {"auxk", "auxk"},
+                                                    {"sums", "sums"},
+                                                    {"rows", "rows"}}};
+
  public:
   void Begin(const comm::Traffic& traffic) {
     for (std::size_t i = 0; i < kLabels.size(); ++i) before_[i] = Now(traffic, i);
@@ -42,7 +56,7 @@ class StepBytes {
     void set_gang(kernels::BlockMeeting* gang) { gang_ = gang; }
     void Run(const kernels::BlockJob& job, ThreadPool& pool) override {
       const comm::Traffic& traffic = mesh_.world().traffic();
-      std::array<std::int64_t, 9> waiting{};
+      std::array<std::int64_t, kLabels.size()> waiting{};
       for (std::size_t i = 0; i < kLabels.size(); ++i) waiting[i] = Now(traffic, i);
       gang_->Run(job, pool);
       for (std::size_t i = 0; i < kLabels.size(); ++i)
@@ -57,19 +71,6 @@ class StepBytes {
   };
 
  private:
-  struct Label {
-    const char* label;
-    const char* metric;
-  };
-  static constexpr std::array<Label, 9> kLabels = {{{"selection", "selection"},
-                                                    {"select.first", "selection"},
-                                                    {"select.second", "selection"},
-                                                    {"select.ties", "selection"},
-                                                    {"select.histogram", "selection"},
-                                                    {"decode", "decode"},
-                                                    {"auxk", "auxk"},
-                                                    {"sums", "sums"},
-                                                    {"rows", "rows"}}};
   static std::int64_t Now(const comm::Traffic& traffic, std::size_t label) {
     return traffic.Of(kLabels[label].label).bytes;
   }
