@@ -1,6 +1,6 @@
 // The cost model of `saeloom plan` against measured steps of the CPU engine. Three ceilings of this machine are
 // measured first, each by itself: the encoder's product in chunks, rows gathered at random, rows streamed through
-// Adam. Then the model, with those ceilings alone, predicts steps of several shapes, which are measured too.
+// Adam. Then the model, with those ceilings and 6% for selection, predicts steps of several shapes, which are measured too.
 //   plan_bench                    every shape; prints predicted / measured of each
 //   plan_bench --threads 1
 
@@ -21,15 +21,9 @@ namespace {
 using sae::ThreadPool;
 using sae::bench::Measure;
 using sae::bench::Median;
+using sae::bench::Normals;
 
 std::size_t Size(std::int64_t n) { return static_cast<std::size_t>(n); }
-
-std::vector<float> Normals(std::int64_t count) {
-  sae::Random random(1);
-  std::vector<float> out(Size(count));
-  for (float& v : out) v = static_cast<float>(random.Normal());
-  return out;
-}
 
 template <class Work>
 double MedianSeconds(int repeats, const Work& work) {

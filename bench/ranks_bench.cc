@@ -21,7 +21,6 @@
 #include <vector>
 
 #include "bench/timing.h"
-#include "sae/base/random.h"
 #include "sae/comm/communicator.h"
 #include "sae/kernels/encode.h"
 #include "sae/train/engine/engine.h"
@@ -29,6 +28,7 @@
 namespace {
 using sae::bench::Cost;
 using sae::bench::Median;
+using sae::bench::Normals;
 using sae::comm::Communicator;
 
 /// Of this thread alone, which is the rank.
@@ -64,13 +64,6 @@ absl::StatusOr<Shape> Parse(const std::string& text) {
   if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld", v, v + 1, v + 2, v + 3) != 4)
     return absl::InvalidArgumentError(absl::StrCat("--shape ", text, ": needs n,d,k,B"));
   return Shape{v[0], v[1], v[2], v[3]};
-}
-
-std::vector<float> Normals(std::int64_t count) {
-  sae::Random random(1);
-  std::vector<float> out(static_cast<std::size_t>(count));
-  for (float& v : out) v = static_cast<float>(random.Normal());
-  return out;
 }
 
 absl::StatusOr<sae::config::TrialConfig> Config(const Options& o, const Shape& s, int ranks) {

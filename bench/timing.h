@@ -1,12 +1,15 @@
 #pragma once
-// What the benchmarks share: time of a piece of work, medians, and the threshold for a wanted share
+// What the benchmarks share: time of a piece of work, medians, random rows, and the threshold for a wanted share
 // of firing latents. Functions without state.
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <ctime>
 #include <vector>
+
+#include "sae/base/random.h"
 
 namespace sae::bench {
 
@@ -29,6 +32,14 @@ Cost Measure(const Work& work) {
 inline double Median(std::vector<double> v) {
   std::nth_element(v.begin(), v.begin() + static_cast<std::ptrdiff_t>(v.size() / 2), v.end());
   return v[v.size() / 2];
+}
+
+/// Standard normal values, the same in every run.
+inline std::vector<float> Normals(std::int64_t count) {
+  Random random(1);
+  std::vector<float> out(static_cast<std::size_t>(count));
+  for (float& v : out) v = static_cast<float>(random.Normal());
+  return out;
 }
 
 /// The bound that a standard normal exceeds with probability p, by bisection.

@@ -162,7 +162,7 @@ timed build $((build_only ? 3600 : 280)) cmake --build "$build" --target gpu_tes
 [ $build_only = 0 ] || finish
 
 # --- run -------------------------------------------------------------------------------------------------
-timed tests 180 ctest --test-dir "$build" -L gpu --no-tests=error --timeout 60 --output-on-failure -j 4
+timed tests 180 ctest --test-dir "$build" -L gpu --no-tests=error --output-on-failure -j 4
 if [ -z "$gpu" ]; then
   row gpu FAILED 0 "no GPU was found: every test above was skipped, nothing was measured"
   finish

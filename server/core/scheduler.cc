@@ -145,12 +145,9 @@ Schedule Plan(const std::vector<SchedulableTrial>& trials, std::vector<Schedulab
       workers[best].free -= trial.slots;
       const std::int64_t more = room == rooms.end() ? std::numeric_limits<std::int64_t>::max() : room->second - 1;
       schedule.placements.push_back({i, best, i});
-      for (const std::size_t other : packer.Join(i, workers[best], more))
-        schedule.placements.push_back({other, best, i});
-      if (room != rooms.end()) {
-        for (auto p = schedule.placements.rbegin(); p != schedule.placements.rend() && p->gang == i; ++p)
-          --room->second;
-      }
+      const auto others = packer.Join(i, workers[best], more);
+      for (const std::size_t other : others) schedule.placements.push_back({other, best, i});
+      if (room != rooms.end()) room->second -= 1 + static_cast<std::int64_t>(others.size());
       continue;
     } else {
       wait = WhyNot(workers, trial);

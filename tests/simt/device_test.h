@@ -43,14 +43,7 @@ class DeviceTest {
   template <class T>
   std::vector<T> Download(const T* device, std::size_t count) {
     std::vector<T> host(count);
-    CopyOut(host.data(), device, count * sizeof(T), true);
-    return host;
-  }
-  /// For what depends on the order of atomics: the runs are not compared.
-  template <class T>
-  std::vector<T> DownloadUnordered(const T* device, std::size_t count) {
-    std::vector<T> host(count);
-    CopyOut(host.data(), device, count * sizeof(T), false);
+    CopyOut(host.data(), device, count * sizeof(T));
     return host;
   }
   /// Ends the body with a failure unless `error` is kOk.
@@ -60,7 +53,7 @@ class DeviceTest {
  private:
   void* AllocateBytes(std::size_t bytes, const std::string& name);
   void CopyIn(void* device, const void* host, std::size_t bytes);
-  void CopyOut(void* host, const void* device, std::size_t bytes, bool compared);
+  void CopyOut(void* host, const void* device, std::size_t bytes);
   Impl& impl_;
 };
 

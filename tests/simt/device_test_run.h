@@ -9,7 +9,7 @@
 
 namespace sae::testing {
 
-/// Bytes of each compared download, in order.
+/// Bytes of each download, in order.
 using Downloads = std::vector<std::vector<char>>;
 
 /// Runs the body; failures go to gtest. Buffers, stream and library are gone afterwards.

@@ -199,7 +199,7 @@ absl::Status SimtRuntime::Submit(Stream& stream, Work work, bool always) {
   return absl::OkStatus();
 }
 
-// What kernels and fakes of libraries call.
+// What kernels and tests call.
 
 kernels::Error Enqueue(const char* name, dim3 grid, dim3 block, std::size_t shared_bytes,
                        void* stream, std::function<void()> body) {

@@ -96,7 +96,7 @@ class SimtRuntime : public DeviceRuntime {
   std::vector<std::unique_ptr<Capture>> captures_ ABSL_GUARDED_BY(mu_);  // going on
 };
 
-/// For fakes of libraries (NCCL) that enqueue on a stream: recorded in a capture like a kernel.
+/// A test's own work in a stream, recorded in a capture like a kernel.
 /// `stream` is a handle of CreateStream. `work` gives an error text or an empty string.
 absl::Status EnqueueOnStream(void* stream, std::function<std::string()> work);
 

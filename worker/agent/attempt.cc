@@ -81,7 +81,9 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     if (!attempt.ok()) continue;
     absl::Status status = launched;
     if (status.ok()) status = (*attempt)->Launched(gang, spec.directory);
-    if (!status.ok()) attempt = status;
+    if (status.ok()) continue;
+    if (gang != nullptr) gang->TrialEnded(false);  // the others do not wait for it
+    attempt = status;
   }
   return out;
 }

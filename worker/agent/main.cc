@@ -68,7 +68,8 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--memory-gib", flags.memory_gib,
-                 "memory for gangs, by which trials are packed; 0 = 80% of this machine's")
+                 "memory for gangs, by which trials are packed; 0 = 80% of this machine's; with GPUs: not known, so "
+                 "that `auto` packs nothing")
       ->check(CLI::Range(0.0, 1048576.0))
       ->capture_default_str();
   app.add_option("--name", flags.name,
@@ -179,7 +180,8 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   }
   options.memory_bytes = flags.memory_gib > 0
                              ? static_cast<std::int64_t>(flags.memory_gib * (1 << 30))
-                             : DetectMemory() / 5 * 4;
+                         : options.gpus.empty() ? DetectMemory() / 5 * 4
+                                                : 0;  // a GPU's is not known here
   options.env = &env;
   options.clock = &clock;
   options.runs = runs.get();

@@ -26,7 +26,6 @@ struct Step {
   char* staged_input = nullptr;  ///< pinned
   char* staged_output = nullptr;
   class Staged* owner = nullptr;
-  absl::Status result;  ///< of the last run, under the owner's lock
 };
 
 /// The caller's view of an operation, before it is a step.
@@ -104,10 +103,7 @@ class Staged final : public Communicator {
 
   /// On the stream's thread.
   void Execute(Step& step) {
-    absl::Status result = OnHost(step);
-    if (!result.ok()) Keep(result);
-    MutexLock lock(mu_);
-    step.result = std::move(result);
+    if (const absl::Status result = OnHost(step); !result.ok()) Keep(result);
   }
 
  protected:
@@ -196,8 +192,7 @@ class Staged final : public Communicator {
     if (enqueue_only_) return absl::OkStatus();
     SAE_RETURN_IF_ERROR(Wait(NameOf(step->operation)));
     MutexLock lock(mu_);
-    first_failure_ = absl::OkStatus();  // it is told here
-    return step->result;
+    return std::exchange(first_failure_, absl::OkStatus());
   }
 
   /// The step of before when the same call is made again, as every training step makes them.
