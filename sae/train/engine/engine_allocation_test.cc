@@ -40,14 +40,15 @@ void Free(void* p) {
 
 }  // namespace
 
-void* operator new(std::size_t size) { return Allocate(size, 0); }
-void* operator new(std::size_t size, std::align_val_t alignment) {
+// Not inlined: gcc with the sanitizers' flags would see free() meet a pointer of new, and warn.
+[[gnu::noinline]] void* operator new(std::size_t size) { return Allocate(size, 0); }
+[[gnu::noinline]] void* operator new(std::size_t size, std::align_val_t alignment) {
   return Allocate(size, static_cast<std::size_t>(alignment));
 }
-void operator delete(void* p) noexcept { Free(p); }
-void operator delete(void* p, std::size_t) noexcept { Free(p); }
-void operator delete(void* p, std::align_val_t) noexcept { Free(p); }
-void operator delete(void* p, std::size_t, std::align_val_t) noexcept { Free(p); }
+[[gnu::noinline]] void operator delete(void* p) noexcept { Free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t) noexcept { Free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::align_val_t) noexcept { Free(p); }
+[[gnu::noinline]] void operator delete(void* p, std::size_t, std::align_val_t) noexcept { Free(p); }
 
 namespace sae::train {
 namespace {
