@@ -10,20 +10,27 @@
 
 namespace sae::cli {
 namespace {
+using saeloom::v1::FleetService;
 using saeloom::v1::SweepService;
+using saeloom::v1::TelemetryService;
+using saeloom::v1::TrialService;
 
-std::unique_ptr<SweepService::StubInterface> Connect(const std::string& target, ChannelUse use) {
-  return SweepService::NewStub(grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
-                                                         ClientChannelArguments(use)));
+std::shared_ptr<grpc::Channel> Connect(const std::string& target, ChannelUse use) {
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(),
+                                   ClientChannelArguments(use));
 }
 
 }  // namespace
 
 Api::Api(Address address, absl::Duration timeout)
-    : address_(std::move(address)),
-      timeout_(timeout),
-      control_(Connect(address_.target, ChannelUse::kControl)),
-      telemetry_(Connect(address_.target, ChannelUse::kTelemetry)) {}
+    : address_(std::move(address)), timeout_(timeout) {
+  const auto control = Connect(address_.target, ChannelUse::kControl);
+  sweeps_ = SweepService::NewStub(control);
+  trials_ = TrialService::NewStub(control);
+  fleet_ = FleetService::NewStub(control);
+  queries_ = TelemetryService::NewStub(control);
+  telemetry_ = TelemetryService::NewStub(Connect(address_.target, ChannelUse::kTelemetry));
+}
 
 absl::Status Api::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
@@ -40,9 +47,10 @@ absl::Status Api::ToStatus(const grpc::Status& status) const {
   return {static_cast<absl::StatusCode>(status.error_code()), status.error_message()};
 }
 
-template <class Request, class Response>
-absl::StatusOr<Response> Api::Call(grpc::Status (SweepService::StubInterface::*method)(
-                                       grpc::ClientContext*, const Request&, Response*),
+template <class Stub, class Request, class Response>
+absl::StatusOr<Response> Api::Call(Stub& stub,
+                                   grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                                                const Request&, Response*),
                                    const Request& request) {
   grpc::ClientContext context;
   // A deadline of the call, counted by gRPC itself; it has no place in logic that tests drive.
@@ -50,20 +58,20 @@ absl::StatusOr<Response> Api::Call(grpc::Status (SweepService::StubInterface::*m
       gpr_time_add(gpr_now(GPR_CLOCK_MONOTONIC),
                    gpr_time_from_millis(absl::ToInt64Milliseconds(timeout_), GPR_TIMESPAN)));
   Response response;
-  const grpc::Status status = (control_.get()->*method)(&context, request, &response);
+  const grpc::Status status = (stub.*method)(&context, request, &response);
   if (!status.ok()) return ToStatus(status);
   return response;
 }
 
 absl::StatusOr<saeloom::v1::Sweep> Api::CreateSweep(
     const saeloom::v1::CreateSweepRequest& request) {
-  return Call(&SweepService::StubInterface::CreateSweep, request);
+  return Call(*sweeps_, &SweepService::StubInterface::CreateSweep, request);
 }
 
 absl::StatusOr<saeloom::v1::Sweep> Api::GetSweep(const std::string& sweep) {
   saeloom::v1::GetSweepRequest request;
   request.set_name(SweepName(BareName(sweep)));
-  return Call(&SweepService::StubInterface::GetSweep, request);
+  return Call(*sweeps_, &SweepService::StubInterface::GetSweep, request);
 }
 
 absl::StatusOr<std::vector<saeloom::v1::Sweep>> Api::ListSweeps() {
@@ -71,7 +79,8 @@ absl::StatusOr<std::vector<saeloom::v1::Sweep>> Api::ListSweeps() {
   request.set_parent("projects/default");
   std::vector<saeloom::v1::Sweep> out;
   do {
-    SAE_ASSIGN_OR_RETURN(auto page, Call(&SweepService::StubInterface::ListSweeps, request));
+    SAE_ASSIGN_OR_RETURN(auto page,
+                         Call(*sweeps_, &SweepService::StubInterface::ListSweeps, request));
     out.insert(out.end(), page.sweeps().begin(), page.sweeps().end());
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
@@ -81,14 +90,14 @@ absl::StatusOr<std::vector<saeloom::v1::Sweep>> Api::ListSweeps() {
 absl::StatusOr<saeloom::v1::Sweep> Api::CancelSweep(const std::string& sweep) {
   saeloom::v1::CancelSweepRequest request;
   request.set_name(SweepName(BareName(sweep)));
-  return Call(&SweepService::StubInterface::CancelSweep, request);
+  return Call(*sweeps_, &SweepService::StubInterface::CancelSweep, request);
 }
 
 absl::StatusOr<saeloom::v1::Trial> Api::GetTrial(const std::string& sweep,
                                                  const std::string& trial) {
   saeloom::v1::GetTrialRequest request;
   request.set_name(TrialName(sweep, trial));
-  return Call(&SweepService::StubInterface::GetTrial, request);
+  return Call(*trials_, &TrialService::StubInterface::GetTrial, request);
 }
 
 absl::StatusOr<std::vector<saeloom::v1::Trial>> Api::ListTrials(const std::string& sweep) {
@@ -96,7 +105,8 @@ absl::StatusOr<std::vector<saeloom::v1::Trial>> Api::ListTrials(const std::strin
   request.set_parent(SweepName(BareName(sweep)));
   std::vector<saeloom::v1::Trial> out;
   do {
-    SAE_ASSIGN_OR_RETURN(auto page, Call(&SweepService::StubInterface::ListTrials, request));
+    SAE_ASSIGN_OR_RETURN(auto page,
+                         Call(*trials_, &TrialService::StubInterface::ListTrials, request));
     out.insert(out.end(), page.trials().begin(), page.trials().end());
     request.set_page_token(page.next_page_token());
   } while (!request.page_token().empty());
@@ -111,20 +121,22 @@ absl::StatusOr<saeloom::v1::RetryTrialsResponse> Api::RetryTrials(
   saeloom::v1::RetryTrialsRequest request;
   request.set_parent(SweepName(BareName(sweep)));
   for (const std::string& t : trials) request.add_trials(t);
-  return Call(&SweepService::StubInterface::RetryTrials, request);
+  return Call(*sweeps_, &SweepService::StubInterface::RetryTrials, request);
 }
 
 absl::StatusOr<std::vector<saeloom::v1::Checkpoint>> Api::ListCheckpoints(
     const std::string& sweep, const std::string& trial) {
   saeloom::v1::ListCheckpointsRequest request;
   request.set_parent(TrialName(BareName(sweep), trial));
-  SAE_ASSIGN_OR_RETURN(auto response, Call(&SweepService::StubInterface::ListCheckpoints, request));
+  SAE_ASSIGN_OR_RETURN(auto response,
+                       Call(*trials_, &TrialService::StubInterface::ListCheckpoints, request));
   return std::vector<saeloom::v1::Checkpoint>(response.checkpoints().begin(),
                                               response.checkpoints().end());
 }
 
 absl::StatusOr<saeloom::v1::ListWorkersResponse> Api::ListWorkers() {
-  return Call(&SweepService::StubInterface::ListWorkers, saeloom::v1::ListWorkersRequest());
+  return Call(*fleet_, &FleetService::StubInterface::ListWorkers,
+              saeloom::v1::ListWorkersRequest());
 }
 
 absl::StatusOr<std::vector<double>> Api::QueryMetric(const std::string& trial_name,
@@ -133,7 +145,7 @@ absl::StatusOr<std::vector<double>> Api::QueryMetric(const std::string& trial_na
   request.set_trial(trial_name);
   request.add_metrics(metric);
   SAE_ASSIGN_OR_RETURN(const auto response,
-                       Call(&SweepService::StubInterface::QueryMetrics, request));
+                       Call(*queries_, &TelemetryService::StubInterface::QueryMetrics, request));
   std::vector<double> out;
   for (const auto& series : response.series()) {
     out.insert(out.end(), series.values().begin(), series.values().end());

@@ -49,15 +49,19 @@ class Api {
   const Address& address() const { return address_; }
 
  private:
-  template <class Request, class Response>
-  absl::StatusOr<Response> Call(grpc::Status (saeloom::v1::SweepService::StubInterface::*method)(
-                                    grpc::ClientContext*, const Request&, Response*),
+  template <class Stub, class Request, class Response>
+  absl::StatusOr<Response> Call(Stub& stub,
+                                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&,
+                                                             Response*),
                                 const Request& request);
 
   Address address_;
   absl::Duration timeout_;
-  std::unique_ptr<saeloom::v1::SweepService::StubInterface> control_;
-  std::unique_ptr<saeloom::v1::SweepService::StubInterface> telemetry_;
+  std::unique_ptr<saeloom::v1::SweepService::StubInterface> sweeps_;
+  std::unique_ptr<saeloom::v1::TrialService::StubInterface> trials_;
+  std::unique_ptr<saeloom::v1::FleetService::StubInterface> fleet_;
+  std::unique_ptr<saeloom::v1::TelemetryService::StubInterface> telemetry_;  ///< streams
+  std::unique_ptr<saeloom::v1::TelemetryService::StubInterface> queries_;
 };
 
 /// "SWEEP/TRIAL" (or resource names) -> its two bare parts; INVALID_ARGUMENT when `text` has not

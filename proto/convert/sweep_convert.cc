@@ -214,6 +214,66 @@ saeloom::v1::TrialSpec ToProto(const config::TrialConfig& config) {
   return proto;
 }
 
+namespace {
+
+void ReadAsha(const char* search, const saeloom::v1::Search::Asha& proto, config::SweepSpec& spec) {
+  spec.search = search;
+  spec.max_trials = proto.max_trials();
+  spec.search_seed = proto.seed();
+  spec.asha.mode = proto.mode() == saeloom::v1::Search::Asha::MODE_PROMOTE ? "promote" : "stop";
+  spec.asha.max_time = proto.max_time();
+  spec.asha.min_time = proto.min_time();
+  spec.asha.eta = proto.eta();
+  spec.asha.max_rungs = proto.max_rungs();
+  spec.asha.brackets = proto.brackets();
+}
+
+void WriteAsha(const config::SweepSpec& spec, saeloom::v1::Search::Asha& proto) {
+  proto.set_max_trials(spec.max_trials);
+  proto.set_seed(spec.search_seed);
+  proto.set_mode(spec.asha.mode == "promote" ? saeloom::v1::Search::Asha::MODE_PROMOTE
+                                             : saeloom::v1::Search::Asha::MODE_STOP);
+  proto.set_max_time(spec.asha.max_time);
+  proto.set_min_time(spec.asha.min_time);
+  proto.set_eta(spec.asha.eta);
+  proto.set_max_rungs(spec.asha.max_rungs);
+  proto.set_brackets(spec.asha.brackets);
+}
+
+saeloom::v1::SweepSpec::Topology TopologyToProto(const std::string& topology) {
+  if (topology == "same-node") return saeloom::v1::SweepSpec::TOPOLOGY_SAME_NODE;
+  if (topology == "same-rack") return saeloom::v1::SweepSpec::TOPOLOGY_SAME_RACK;
+  return saeloom::v1::SweepSpec::TOPOLOGY_ANY;
+}
+
+/// Where, when and how often trials run, and what stays of them.
+void ReadScheduling(const saeloom::v1::SweepSpec& proto, config::SweepSpec& spec) {
+  spec.labels = {proto.labels().begin(), proto.labels().end()};
+  spec.queue = proto.queue();
+  spec.priority = proto.priority();
+  if (proto.topology() == saeloom::v1::SweepSpec::TOPOLOGY_SAME_NODE) spec.topology = "same-node";
+  if (proto.topology() == saeloom::v1::SweepSpec::TOPOLOGY_SAME_RACK) spec.topology = "same-rack";
+  for (const saeloom::v1::RetryRule& rule : proto.retry()) {
+    config::RetryRule& out = spec.retry.emplace_back();
+    for (int i = 0; i < rule.on_size(); ++i)
+      out.on.push_back(saeloom::v1::FailureClass_Name(rule.on(i)));
+    out.limit = rule.limit();
+    out.exclude_node = rule.exclude_node();
+  }
+  if (proto.has_checkpoints()) {
+    spec.checkpoints.keep_latest = proto.checkpoints().keep_latest() == 0
+                                       ? config::CheckpointPolicy().keep_latest
+                                       : proto.checkpoints().keep_latest();
+    spec.checkpoints.keep_best = proto.checkpoints().keep_best();
+    spec.checkpoints.keep_sweep_best = proto.checkpoints().keep_sweep_best();
+  }
+  if (proto.has_grace_seconds()) spec.grace_seconds = proto.grace_seconds();
+  if (proto.has_progress_timeout_seconds())
+    spec.progress_timeout_seconds = proto.progress_timeout_seconds();
+}
+
+}  // namespace
+
 absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto) {
   config::SweepSpec spec;
   spec.name = proto.name();
@@ -239,15 +299,25 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
     spec.max_trials = proto.search().random().max_trials();
     spec.search_seed = proto.search().random().seed();
   }
+  if (proto.search().has_asha()) ReadAsha("asha", proto.search().asha(), spec);
+  if (proto.search().has_hyperband()) ReadAsha("hyperband", proto.search().hyperband(), spec);
+  if (proto.search().has_median_stop()) {
+    spec.median_stop.enabled = true;
+    spec.median_stop.grace_tokens = proto.search().median_stop().grace_tokens();
+    spec.median_stop.min_trials = proto.search().median_stop().min_trials();
+  }
   spec.max_concurrent = proto.max_concurrent();
   spec.pack = proto.pack();
+  ReadScheduling(proto, spec);
   return spec;
 }
 
 saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   // The binding lists every field: one more in the struct stops the build here.
   const auto& [name, store, store_hash, store_d, store_target_d, trial, parameters, metric,
-               minimize, constraints, search, max_trials, search_seed, max_concurrent, pack] = spec;
+               minimize, constraints, search, max_trials, search_seed, max_concurrent, pack, labels,
+               queue, priority, topology, asha, median_stop, retry, checkpoints, grace_seconds,
+               progress_timeout_seconds] = spec;
   saeloom::v1::SweepSpec proto;
   proto.set_name(name);
   proto.set_store(store);
@@ -267,11 +337,37 @@ saeloom::v1::SweepSpec ToProto(const config::SweepSpec& spec) {
   if (search == "random") {
     proto.mutable_search()->mutable_random()->set_max_trials(max_trials);
     proto.mutable_search()->mutable_random()->set_seed(search_seed);
+  } else if (search == "asha") {
+    WriteAsha(spec, *proto.mutable_search()->mutable_asha());
+  } else if (search == "hyperband") {
+    WriteAsha(spec, *proto.mutable_search()->mutable_hyperband());
   } else {
     proto.mutable_search()->mutable_grid();
   }
   proto.set_max_concurrent(max_concurrent);
+  if (median_stop.enabled) {
+    proto.mutable_search()->mutable_median_stop()->set_grace_tokens(median_stop.grace_tokens);
+    proto.mutable_search()->mutable_median_stop()->set_min_trials(median_stop.min_trials);
+  }
   proto.set_pack(pack);
+  proto.mutable_labels()->insert(labels.begin(), labels.end());
+  proto.set_queue(queue);
+  proto.set_priority(priority);
+  proto.set_topology(TopologyToProto(topology));
+  for (const config::RetryRule& rule : retry) {
+    saeloom::v1::RetryRule* out = proto.add_retry();
+    for (const std::string& word : rule.on) {
+      saeloom::v1::FailureClass failure = saeloom::v1::FAILURE_CLASS_UNSPECIFIED;
+      if (saeloom::v1::FailureClass_Parse(word, &failure)) out->add_on(failure);
+    }
+    out->set_limit(rule.limit);
+    out->set_exclude_node(rule.exclude_node);
+  }
+  proto.mutable_checkpoints()->set_keep_latest(checkpoints.keep_latest);
+  proto.mutable_checkpoints()->set_keep_best(checkpoints.keep_best);
+  proto.mutable_checkpoints()->set_keep_sweep_best(checkpoints.keep_sweep_best);
+  proto.set_grace_seconds(grace_seconds);
+  proto.set_progress_timeout_seconds(progress_timeout_seconds);
   return proto;
 }
 

@@ -79,9 +79,43 @@ TEST(SweepConvert, SweepSpecHasTheFieldsThatToProtoWrites) {
   std::set<std::string> names;
   const auto* d = saeloom::v1::SweepSpec::descriptor();
   for (int i = 0; i < d->field_count(); ++i) names.insert(d->field(i)->name());
-  EXPECT_EQ(names, (std::set<std::string>{"name", "store", "store_hash", "store_d",
-                                          "store_target_d", "trial", "parameters", "objective",
-                                          "search", "max_concurrent", "pack"}));
+  EXPECT_EQ(names,
+            (std::set<std::string>{"name", "store", "store_hash", "store_d", "store_target_d",
+                                   "trial", "parameters", "objective", "search", "max_concurrent",
+                                   "pack", "labels", "queue", "priority", "topology", "retry",
+                                   "checkpoints", "grace_seconds", "progress_timeout_seconds"}));
+}
+
+TEST(SweepConvert, SchedulingAndSearchSurvive) {
+  config::SweepSpec spec;
+  spec.search = "hyperband";
+  spec.max_trials = 81;
+  spec.search_seed = 3;
+  spec.asha = {"promote", 1e9, 4e6, 3, 4, 2};
+  spec.median_stop = {true, 1e6, 7};
+  spec.labels = {{"model", "gpt2"}};
+  spec.queue = "research";
+  spec.priority = 50;
+  spec.topology = "same-rack";
+  spec.retry = {{{"NODE_LOST", "GPU_FAULT"}, -1, true}, {{"OOM_GPU"}, 0, false}};
+  spec.checkpoints = {1, 2, 3};
+  spec.grace_seconds = 0;
+  spec.progress_timeout_seconds = 30;
+  const auto back = FromProto(ToProto(spec));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(back->search, "hyperband");
+  EXPECT_EQ(back->max_trials, 81);
+  EXPECT_EQ(back->search_seed, 3);
+  EXPECT_EQ(back->asha, spec.asha);
+  EXPECT_EQ(back->median_stop, spec.median_stop);
+  EXPECT_EQ(back->labels, spec.labels);
+  EXPECT_EQ(back->queue, spec.queue);
+  EXPECT_EQ(back->priority, spec.priority);
+  EXPECT_EQ(back->topology, spec.topology);
+  EXPECT_EQ(back->retry, spec.retry);
+  EXPECT_EQ(back->checkpoints, spec.checkpoints);
+  EXPECT_EQ(back->grace_seconds, 0);
+  EXPECT_EQ(back->progress_timeout_seconds, 30);
 }
 
 TEST(SweepConvert, TrialRoundTripKeepsEveryField) {

@@ -5,6 +5,7 @@
 // path.
 
 #include <cstdint>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
@@ -32,6 +33,37 @@ struct Constraint {
   double bound = 0;
 };
 
+/// Rungs and brackets of `search: asha` and `hyperband`; time is tokens seen by a trial. 0 =
+/// default.
+struct AshaOptions {
+  std::string mode = "stop";   ///< stop | promote
+  double max_time = 0;         ///< train.tokens
+  double min_time = 0;         ///< max_time / eta^(max_rungs - 1)
+  std::int64_t eta = 0;        ///< 4
+  std::int64_t max_rungs = 0;  ///< 5
+  std::int64_t brackets = 0;   ///< asha: 1; hyperband: as many as rungs
+  bool operator==(const AshaOptions&) const = default;
+};
+struct MedianStopOptions {
+  bool enabled = false;
+  double grace_tokens = 0;
+  std::int64_t min_trials = 5;
+  bool operator==(const MedianStopOptions&) const = default;
+};
+/// "NODE_LOST", ...: names of failure classes.
+struct RetryRule {
+  std::vector<std::string> on;
+  std::int64_t limit = 0;  ///< -1 = without limit
+  bool exclude_node = false;
+  bool operator==(const RetryRule&) const = default;
+};
+struct CheckpointPolicy {
+  std::int64_t keep_latest = 2;      ///< of each trial
+  std::int64_t keep_best = 0;        ///< of each trial, by the objective
+  std::int64_t keep_sweep_best = 0;  ///< of the sweep's best trials, one each
+  bool operator==(const CheckpointPolicy&) const = default;
+};
+
 struct SweepSpec {
   std::string name;
   std::string store;                ///< absolute
@@ -50,6 +82,17 @@ struct SweepSpec {
   /// Trials of a gang that share one stream: 0 = auto, when they outnumber the slots and memory
   /// allows it; 1 = off; N = up to N.
   std::int64_t pack = 0;
+
+  std::map<std::string, std::string> labels;
+  std::string queue;             ///< "" = default
+  std::int64_t priority = 0;     ///< higher runs first; 0 to 100
+  std::string topology = "any";  ///< any | same-node | same-rack
+  AshaOptions asha;              ///< search asha and hyperband
+  MedianStopOptions median_stop;
+  std::vector<RetryRule> retry;  ///< the first that names the class; none = the coordinator's
+  CheckpointPolicy checkpoints;
+  double grace_seconds = 120;  ///< between notice and kill when a trial is to save and yield
+  double progress_timeout_seconds = 600;  ///< without a new step; 0 = never
 };
 
 /// What `pack` may be at most.
@@ -72,8 +115,9 @@ std::string ToText(const TrialPoint& point);
 
 /// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list
 /// of maps), objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}},
-/// maxConcurrent, pack (auto | off | N). An axis is {values: [..]} or {uniform|logUniform|intUniform: {min, max, step}}.
-/// Unknown keys are errors that name the nearest known one. UNIMPLEMENTED for `harvest`.
+/// maxConcurrent, pack (auto | off | N). An axis is {values: [..]} or
+/// {uniform|logUniform|intUniform: {min, max, step}}. Unknown keys are errors that name the nearest
+/// known one. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
 /// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash, store_d and store_target_d
 /// stand under `store` as {path, hash, d, target_d} when set, and ParseSweepSpec takes both forms.)

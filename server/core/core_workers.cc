@@ -180,6 +180,7 @@ absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status)
   Ending ending;
   switch (status.state) {
     case AttemptStatus::State::kUnspecified:
+    case AttemptStatus::State::kPrepared:
       return absl::OkStatus();
     case AttemptStatus::State::kStarting:
       if (trial->state != TrialState::kAllocated)

@@ -9,13 +9,34 @@ namespace sae::server {
 namespace {
 using nlohmann::json;
 
-constexpr std::array<const char*, 14> kKinds = {"sweep_created",    "sweep_changed",
-                                                "cancel_requested", "trial_retried",
-                                                "trial_cancelled",  "attempt_allocated",
-                                                "attempt_starting", "attempt_running",
-                                                "rewound",          "checkpoint_saved",
-                                                "attempt_verdict",  "attempt_ended",
-                                                "notice",           "point"};
+constexpr std::array<const char*, 28> kKinds = {"sweep_created",
+                                                "sweep_changed",
+                                                "cancel_requested",
+                                                "trial_retried",
+                                                "trial_cancelled",
+                                                "attempt_allocated",
+                                                "attempt_starting",
+                                                "attempt_running",
+                                                "rewound",
+                                                "checkpoint_saved",
+                                                "attempt_verdict",
+                                                "attempt_ended",
+                                                "notice",
+                                                "point",
+                                                "sweep_updated",
+                                                "stop_requested",
+                                                "trial_resumed",
+                                                "trial_paused",
+                                                "points_added",
+                                                "search_report",
+                                                "search_decided",
+                                                "attempt_prepared",
+                                                "checkpoint_marked",
+                                                "checkpoints_deleted",
+                                                "sweep_deleted",
+                                                "queue_updated",
+                                                "worker_cordoned",
+                                                "worker_uncordoned"};
 static_assert(kKinds.size() == std::variant_size_v<Body>);
 
 constexpr std::array<const char*, 3> kCharges = {"none", "trial", "worker"};
@@ -35,10 +56,15 @@ double ToDouble(const json& j) {
 }
 
 json Write(const SweepCreated& e) {
-  return {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}};
+  json j = {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}};
+  if (!e.owner.empty()) j["owner"] = e.owner;
+  if (!e.forked_from.empty()) j["forked_from"] = e.forked_from;
+  return j;
 }
 json Write(const SweepChanged& e) { return {{"state", ToString(e.state)}}; }
-json Write(const CancelRequested&) { return json::object(); }
+json Write(const CancelRequested& e) {
+  return e.graceful ? json{{"graceful", true}} : json::object();
+}
 json Write(const TrialRetried&) { return json::object(); }
 json Write(const TrialCancelled&) { return json::object(); }
 json Write(const AttemptAllocated& e) {
@@ -48,6 +74,9 @@ json Write(const AttemptAllocated& e) {
             {"runs_directory", e.runs_directory},
             {"slots", e.slots}};
   if (!e.gang.empty()) j["gang"] = e.gang;
+  for (const HostShare& h : e.hosts)
+    j["hosts"].push_back({{"worker", h.worker}, {"slots", h.slots}});
+  if (!e.token.empty()) j["token"] = e.token;
   return j;
 }
 json Write(const AttemptStarting& e) { return {{"attempt", e.attempt}}; }
@@ -81,13 +110,56 @@ json Write(const Point& e) {
           {"evaluation", e.evaluation},
           {"values", std::move(values)}};
 }
+json Write(const SweepUpdated& e) {
+  json j = json::object();
+  if (e.priority) j["priority"] = *e.priority;
+  if (e.max_concurrent) j["max_concurrent"] = *e.max_concurrent;
+  if (e.queue) j["queue"] = *e.queue;
+  if (e.labels) j["labels"] = *e.labels;
+  return j;
+}
+json Write(const StopRequested& e) {
+  return {{"attempt", e.attempt}, {"wanted", ToString(e.wanted)}, {"reason", e.reason}};
+}
+json Write(const TrialResumed& e) { return {{"reason", e.reason}}; }
+json Write(const TrialPaused& e) { return {{"reason", e.reason}}; }
+json Write(const PointsAdded& e) { return {{"points", e.points}}; }
+json Write(const SearchReport& e) {
+  return {{"attempt", e.attempt},
+          {"step", e.step},
+          {"tokens", e.tokens},
+          {"value", Number(e.value)},
+          {"feasible", e.feasible}};
+}
+json Write(const SearchDecided& e) {
+  return {{"rung", e.rung}, {"value", Number(e.value)}, {"decision", e.decision}};
+}
+json Write(const AttemptPrepared& e) { return {{"attempt", e.attempt}}; }
+json Write(const CheckpointMarked& e) {
+  json j = {{"name", e.name}};
+  if (e.is_protected) j["protected"] = *e.is_protected;
+  if (e.kept) j["kept"] = *e.kept;
+  return j;
+}
+json Write(const CheckpointsDeleted& e) { return {{"names", e.names}}; }
+json Write(const SweepDeleted&) { return json::object(); }
+json Write(const QueueUpdated& e) {
+  return {{"name", e.name}, {"quota_slots", e.quota_slots}, {"weight", e.weight}};
+}
+json Write(const WorkerCordoned& e) {
+  return {
+      {"worker", e.worker}, {"reason", e.reason}, {"drain", e.drain}, {"by_person", e.by_person}};
+}
+json Write(const WorkerUncordoned& e) { return {{"worker", e.worker}}; }
 
 void Read(const json& j, SweepCreated& e) {
   e.spec = j.at("spec").dump();
   j.at("points").get_to(e.points);
+  e.owner = j.value("owner", "");
+  e.forked_from = j.value("forked_from", "");
 }
 void Read(const json& j, SweepChanged& e) { e.state = ParseSweepState(j.at("state")).value(); }
-void Read(const json&, CancelRequested&) {}
+void Read(const json& j, CancelRequested& e) { e.graceful = j.value("graceful", false); }
 void Read(const json&, TrialRetried&) {}
 void Read(const json&, TrialCancelled&) {}
 void Read(const json& j, AttemptAllocated& e) {
@@ -97,6 +169,10 @@ void Read(const json& j, AttemptAllocated& e) {
   e.runs_directory = j.at("runs_directory");
   e.slots = j.at("slots");
   e.gang = j.value("gang", "");
+  if (j.contains("hosts")) {
+    for (const json& h : j.at("hosts")) e.hosts.push_back({h.at("worker"), h.at("slots")});
+  }
+  e.token = j.value("token", "");
 }
 void Read(const json& j, AttemptStarting& e) { e.attempt = j.at("attempt"); }
 void Read(const json& j, AttemptRunning& e) {
@@ -144,6 +220,56 @@ void Read(const json& j, Point& e) {
   e.evaluation = j.at("evaluation");
   for (const auto& [name, value] : j.at("values").items()) e.values[name] = ToDouble(value);
 }
+template <typename T>
+void ReadOptional(const json& j, const char* key, std::optional<T>& out) {
+  if (j.contains(key)) out = j.at(key).get<T>();
+}
+void Read(const json& j, SweepUpdated& e) {
+  ReadOptional(j, "priority", e.priority);
+  ReadOptional(j, "max_concurrent", e.max_concurrent);
+  ReadOptional(j, "queue", e.queue);
+  ReadOptional(j, "labels", e.labels);
+}
+void Read(const json& j, StopRequested& e) {
+  e.attempt = j.at("attempt");
+  e.wanted = ParseStopWanted(j.at("wanted")).value();
+  e.reason = j.at("reason");
+}
+void Read(const json& j, TrialResumed& e) { e.reason = j.at("reason"); }
+void Read(const json& j, TrialPaused& e) { e.reason = j.at("reason"); }
+void Read(const json& j, PointsAdded& e) { j.at("points").get_to(e.points); }
+void Read(const json& j, SearchReport& e) {
+  e.attempt = j.at("attempt");
+  e.step = j.at("step");
+  e.tokens = j.at("tokens");
+  e.value = ToDouble(j.at("value"));
+  e.feasible = j.at("feasible");
+}
+void Read(const json& j, SearchDecided& e) {
+  e.rung = j.at("rung");
+  e.value = ToDouble(j.at("value"));
+  e.decision = j.at("decision");
+}
+void Read(const json& j, AttemptPrepared& e) { e.attempt = j.at("attempt"); }
+void Read(const json& j, CheckpointMarked& e) {
+  e.name = j.at("name");
+  ReadOptional(j, "protected", e.is_protected);
+  ReadOptional(j, "kept", e.kept);
+}
+void Read(const json& j, CheckpointsDeleted& e) { j.at("names").get_to(e.names); }
+void Read(const json&, SweepDeleted&) {}
+void Read(const json& j, QueueUpdated& e) {
+  e.name = j.at("name");
+  e.quota_slots = j.at("quota_slots");
+  e.weight = j.at("weight");
+}
+void Read(const json& j, WorkerCordoned& e) {
+  e.worker = j.at("worker");
+  e.reason = j.at("reason");
+  e.drain = j.at("drain");
+  e.by_person = j.at("by_person");
+}
+void Read(const json& j, WorkerUncordoned& e) { e.worker = j.at("worker"); }
 
 template <std::size_t I = 0>
 Body ReadKind(std::size_t kind, const json& j) {

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -23,24 +24,37 @@ struct SweepCreated {
   std::string spec;  ///< JSON of config::SweepSpec
   /// Each trial's assignments: path, JSON scalar.
   std::vector<std::vector<std::pair<std::string, std::string>>> points;
+  std::string owner;        ///< principal that submitted it; "" = before there were any
+  std::string forked_from;  ///< "SWEEP/TRIAL/CHECKPOINT" that its trials begin from; "" = none
 };
 struct SweepChanged {
   SweepState state = SweepState::kRunning;
 };
-struct CancelRequested {};
+struct CancelRequested {
+  bool graceful = false;  ///< running trials save a last checkpoint
+};
 /// A person asked for the trial again: its budget of attempts is fresh.
 struct TrialRetried {};
 /// A trial that held no slots was cancelled.
 struct TrialCancelled {};
 
+/// What a gang over several workers takes of one of them.
+struct HostShare {
+  std::string worker;
+  int slots = 0;
+  bool operator==(const HostShare&) const = default;
+};
 struct AttemptAllocated {
   int attempt = 0;
   std::string worker;
   std::string runs_id;         ///< of the worker's runs folder
   std::string runs_directory;  ///< absolute, as that worker sees it
-  int slots = 0;                ///< of its gang
+  int slots = 0;               ///< of its gang
   /// Of attempts that run in one gang: the first one's, "TRIAL/ATTEMPT"; "" = alone.
   std::string gang;
+  /// Of a gang over several workers, the head (`worker`) first; else empty.
+  std::vector<HostShare> hosts;
+  std::string token;  ///< with hosts: what saeloom-rsh shows to the peers
 };
 /// The worker has started the gang.
 struct AttemptStarting {
@@ -96,12 +110,85 @@ struct Point {
   std::map<std::string, double> values;  ///< may hold NaN and infinities
 };
 
-using Body = std::variant<SweepCreated, SweepChanged, CancelRequested, TrialRetried, TrialCancelled,
-                          AttemptAllocated, AttemptStarting, AttemptRunning, Rewound,
-                          CheckpointSaved, AttemptVerdict, AttemptEnded, Notice, Point>;
+/// What can change while a sweep lives; what is absent stays.
+struct SweepUpdated {
+  std::optional<std::int64_t> priority;
+  std::optional<std::int64_t> max_concurrent;
+  std::optional<std::string> queue;
+  std::optional<std::map<std::string, std::string>> labels;
+};
+/// A running trial is to save and end; TrialState CHECKPOINTING until it has.
+struct StopRequested {
+  int attempt = 0;
+  StopWanted wanted = StopWanted::kNone;
+  std::string reason;
+};
+/// PAUSED -> PENDING.
+struct TrialResumed {
+  std::string reason;
+};
+/// PENDING -> PAUSED: it held no slots.
+struct TrialPaused {
+  std::string reason;
+};
+/// More points of the sweep, as trials after the last one.
+struct PointsAdded {
+  std::vector<std::vector<std::pair<std::string, std::string>>> points;
+};
+/// A measurement that the search saw, in the order in which it saw them: replaying them gives the
+/// same decisions.
+struct SearchReport {
+  int attempt = 0;
+  std::int64_t step = 0;
+  std::int64_t tokens = 0;
+  double value = 0;      ///< of the objective; may be NaN
+  bool feasible = true;  ///< the constraints hold
+};
+struct SearchDecided {
+  int rung = 0;  ///< from 1
+  double value = 0;
+  std::string decision;  ///< continue, stop, pause, promote
+};
+/// All hosts of a gang over several workers have reserved their slots.
+struct AttemptPrepared {
+  int attempt = 0;
+};
+struct CheckpointMarked {
+  std::string name;
+  std::optional<bool> is_protected;
+  std::optional<bool> kept;
+};
+struct CheckpointsDeleted {
+  std::vector<std::string> names;
+};
+struct SweepDeleted {};
+
+// Of the fleet: their sweep is "".
+struct QueueUpdated {
+  std::string name;
+  std::int64_t quota_slots = 0;  ///< 0 = no limit
+  double weight = 1;
+};
+struct WorkerCordoned {
+  std::string worker;
+  std::string reason;
+  bool drain = false;
+  bool by_person = false;
+};
+struct WorkerUncordoned {
+  std::string worker;
+};
+
+using Body =
+    std::variant<SweepCreated, SweepChanged, CancelRequested, TrialRetried, TrialCancelled,
+                 AttemptAllocated, AttemptStarting, AttemptRunning, Rewound, CheckpointSaved,
+                 AttemptVerdict, AttemptEnded, Notice, Point, SweepUpdated, StopRequested,
+                 TrialResumed, TrialPaused, PointsAdded, SearchReport, SearchDecided,
+                 AttemptPrepared, CheckpointMarked, CheckpointsDeleted, SweepDeleted, QueueUpdated,
+                 WorkerCordoned, WorkerUncordoned>;
 
 struct LogEvent {
-  std::string sweep;
+  std::string sweep;     ///< "" = about the fleet, a sequence of its own
   std::int64_t seq = 0;  ///< 1, 2, ... in its sweep
   absl::Time time;       ///< wall clock, for display
   std::string trial;     ///< "0000"; "" = about the sweep

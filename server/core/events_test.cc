@@ -9,6 +9,10 @@ namespace sae::server {
 namespace {
 
 std::vector<Body> OneOfEach() {
+  AttemptAllocated allocated{1, "w", "runs", "/runs", 6, "", {{"w", 4}, {"v", 2}}, "secret"};
+  SweepUpdated updated;
+  updated.priority = 7;
+  updated.labels = std::map<std::string, std::string>{{"model", "gpt2"}};
   AttemptEnded ended;
   ended.attempt = 2;
   ended.outcome = "failed";
@@ -18,20 +22,36 @@ std::vector<Body> OneOfEach() {
   ended.next = TrialState::kPending;
   ended.delay = absl::Milliseconds(1500);
   ended.log_tail = {"a", "\xc3\xa9"};
-  return {SweepCreated{R"({"name":"s"})", {{{"sae.k", "8"}, {"train.lr", "0.001"}}, {}}},
-          SweepChanged{SweepState::kFailed},
-          CancelRequested{},
-          TrialRetried{},
-          TrialCancelled{},
-          AttemptAllocated{1, "w", "runs", "/runs", 2},
-          AttemptStarting{1},
-          AttemptRunning{3, 120},
-          Rewound{3, 120},
-          CheckpointSaved{1, "step-5", 5, 5000},
-          AttemptVerdict{1, "finished", "", 100},
-          ended,
-          Notice{0, "text", {"one", "two"}},
-          Point{1, 7, 7000, true, {{"heldout.fvu", 0.25}, {"heldout.l0", 31.875}}}};
+  return {
+      SweepCreated{
+          R"({"name":"s"})", {{{"sae.k", "8"}, {"train.lr", "0.001"}}, {}}, "ann", "a/0001/step-5"},
+      SweepChanged{SweepState::kFailed},
+      CancelRequested{true},
+      TrialRetried{},
+      TrialCancelled{},
+      allocated,
+      AttemptStarting{1},
+      AttemptRunning{3, 120},
+      Rewound{3, 120},
+      CheckpointSaved{1, "step-5", 5, 5000},
+      AttemptVerdict{1, "finished", "", 100},
+      ended,
+      Notice{0, "text", {"one", "two"}},
+      Point{1, 7, 7000, true, {{"heldout.fvu", 0.25}, {"heldout.l0", 31.875}}},
+      updated,
+      StopRequested{2, StopWanted::kPreempt, "sweep big needs its slots"},
+      TrialResumed{"promoted"},
+      TrialPaused{"paused"},
+      PointsAdded{{{{"sae.k", "16"}}}},
+      SearchReport{1, 10, 10000, 0.5, false},
+      SearchDecided{2, 0.5, "promote"},
+      AttemptPrepared{1},
+      CheckpointMarked{"step-5", true, std::nullopt},
+      CheckpointsDeleted{{"step-1", "step-2"}},
+      SweepDeleted{},
+      QueueUpdated{"research", 16, 2.5},
+      WorkerCordoned{"w", "3 GPU faults", true, false},
+      WorkerUncordoned{"w"}};
 }
 
 TEST(LogEvents, EveryKindSurvivesJson) {
@@ -56,6 +76,21 @@ TEST(LogEvents, FieldsKeepTheirValues) {
   EXPECT_EQ(ended.delay, absl::Milliseconds(1500));
   EXPECT_EQ(ended.reason, "exit code 9 \"quoted\"\n");
   EXPECT_EQ(ended.log_tail.size(), 2u);
+}
+
+TEST(LogEvents, WhatIsNewIsAbsentFromOldForms) {
+  const auto old =
+      ParseBody("attempt_allocated", BodyToJson(AttemptAllocated{1, "w", "r", "/r", 2}));
+  ASSERT_TRUE(old.ok());
+  EXPECT_TRUE(std::get<AttemptAllocated>(*old).hosts.empty());
+  EXPECT_FALSE(std::get<CancelRequested>(*ParseBody("cancel_requested", "{}")).graceful);
+  const auto back = ParseBody("attempt_allocated", BodyToJson(OneOfEach()[5]));
+  ASSERT_TRUE(back.ok());
+  EXPECT_EQ(std::get<AttemptAllocated>(*back).hosts, (std::vector<HostShare>{{"w", 4}, {"v", 2}}));
+  const auto updated = ParseBody("sweep_updated", BodyToJson(OneOfEach()[14]));
+  ASSERT_TRUE(updated.ok());
+  EXPECT_EQ(std::get<SweepUpdated>(*updated).priority, 7);
+  EXPECT_FALSE(std::get<SweepUpdated>(*updated).queue.has_value());
 }
 
 TEST(LogEvents, NonFiniteValuesSurvive) {

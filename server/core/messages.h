@@ -47,6 +47,9 @@ struct RegisterRequest {
   std::string address;
   std::vector<KnownAttempt> attempts;
   std::int64_t memory_bytes = 0;  ///< for its gangs together; 0 = unknown
+  std::string rack;               ///< "" = unknown
+  std::string peer_address;       ///< of its PeerService; "" = in no gang over several workers
+  std::string mpi_host;
 };
 struct AcknowledgedAttempt {
   AttemptKey key;
@@ -61,7 +64,7 @@ struct RegisterReply {
 };
 
 struct AttemptStatus {
-  enum class State { kUnspecified = 0, kStarting = 1, kEnded = 2, kRefused = 3 };
+  enum class State { kUnspecified = 0, kStarting = 1, kEnded = 2, kRefused = 3, kPrepared = 4 };
   AttemptKey key;
   State state = State::kUnspecified;
   int exit_code = 0;
@@ -89,13 +92,46 @@ struct StartCommand {
   std::string store_hash;
   int slots = 0;                   ///< of the whole gang
   std::vector<StartCommand> with;  ///< other trials' attempts in the same gang
+  struct Host {
+    std::string worker;
+    int slots = 0;
+    std::string mpi_host;
+    std::string peer_address;
+  };
+  std::vector<Host> hosts;      ///< of a gang over several workers, this one first; else empty
+  std::string token;            ///< with hosts
+  std::string from_checkpoint;  ///< absolute folder to begin from when it has none of its own
+  absl::Duration progress_timeout;
 };
 struct StopCommand {
   AttemptKey key;
   bool checkpoint = false;  ///< save first, then end; else end now
   std::string reason;
+  absl::Duration grace;  ///< to save; then it is killed. Zero = the worker's own
 };
-using Command = std::variant<StartCommand, StopCommand>;
+/// First phase of a gang over several workers.
+struct PrepareCommand {
+  AttemptKey key;
+  int slots = 0;  ///< here
+  std::string token;
+  std::string store;
+  std::string store_hash;
+};
+struct ReleaseCommand {
+  AttemptKey key;
+};
+struct KeepCheckpointCommand {
+  std::string sweep;
+  std::string trial;
+  std::string name;
+};
+struct DeleteCheckpointsCommand {
+  std::string sweep;
+  std::string trial;
+  std::vector<std::string> names;
+};
+using Command = std::variant<StartCommand, StopCommand, PrepareCommand, ReleaseCommand,
+                             KeepCheckpointCommand, DeleteCheckpointsCommand>;
 
 struct ReportRequest {
   Sender sender;

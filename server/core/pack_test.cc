@@ -96,14 +96,17 @@ TEST_F(PackTest, OneCommandStartsAllAndTheyHoldTheSlotOnce) {
   StartGang();
   for (int i = 0; i < 4; ++i) {
     EXPECT_EQ(StateOf(i), TrialState::kAllocated);
-    EXPECT_EQ(core_->state().sweep("s")->trials[static_cast<std::size_t>(i)].attempts[0].gang, "0000/1");
+    EXPECT_EQ(core_->state().sweep("s")->trials[static_cast<std::size_t>(i)].attempts[0].gang,
+              "0000/1");
   }
   const auto commands = core_->CommandsFor("w");
   ASSERT_EQ(commands.size(), 1U);
-  EXPECT_THAT(Members(std::get<StartCommand>(commands[0])), ElementsAre("0000", "0001", "0002", "0003"));
+  EXPECT_THAT(Members(std::get<StartCommand>(commands[0])),
+              ElementsAre("0000", "0001", "0002", "0003"));
   EXPECT_EQ(core_->FreeSlots(core_->workers().at("w")), 0);
   // What has started is not sent again; the rest is, still as a gang.
-  ASSERT_TRUE(Beat("w", {Status("0000", 1, State::kStarting), Status("0002", 1, State::kStarting)}).ok());
+  ASSERT_TRUE(
+      Beat("w", {Status("0000", 1, State::kStarting), Status("0002", 1, State::kStarting)}).ok());
   const auto rest = core_->CommandsFor("w");
   ASSERT_EQ(rest.size(), 1U);
   EXPECT_THAT(Members(std::get<StartCommand>(rest[0])), ElementsAre("0001", "0003"));
@@ -125,7 +128,8 @@ TEST_F(PackTest, AfterADeathWithoutAWordEachIsTriedAlone) {
   StartGang();
   core_->CommandsFor("w");
   std::vector<AttemptStatus> ended;
-  for (const char* trial : {"0000", "0001", "0002", "0003"}) ended.push_back(Ended(trial, 1, 137, ""));
+  for (const char* trial : {"0000", "0001", "0002", "0003"})
+    ended.push_back(Ended(trial, 1, 137, ""));
   ASSERT_TRUE(Beat("w", ended).ok());
   for (int i = 0; i < 4; ++i) EXPECT_EQ(StateOf(i), TrialState::kPending);
   clock_.Advance(absl::Seconds(2));
@@ -141,13 +145,15 @@ TEST_F(PackTest, AfterAYieldTheyGoOnTogether) {
   StartGang();
   core_->CommandsFor("w");
   std::vector<AttemptStatus> ended;
-  for (const char* trial : {"0000", "0001", "0002", "0003"}) ended.push_back(Ended(trial, 1, 75, "yielded"));
+  for (const char* trial : {"0000", "0001", "0002", "0003"})
+    ended.push_back(Ended(trial, 1, 75, "yielded"));
   ASSERT_TRUE(Beat("w", ended).ok());
   clock_.Advance(absl::Seconds(2));
   core_->Tick();
   const auto commands = core_->CommandsFor("w");
   ASSERT_EQ(commands.size(), 1U);
-  EXPECT_THAT(Members(std::get<StartCommand>(commands[0])), ElementsAre("0000", "0001", "0002", "0003"));
+  EXPECT_THAT(Members(std::get<StartCommand>(commands[0])),
+              ElementsAre("0000", "0001", "0002", "0003"));
   EXPECT_EQ(Trial(3).attempts.back().gang, "0000/2");
 }
 
@@ -173,7 +179,8 @@ TEST_F(PackTest, CancellingTheSweepStopsEveryMember) {
                   .ok());
   ASSERT_TRUE(core_->CancelSweep("s").ok());
   int stops = 0;
-  for (const Command& c : core_->CommandsFor("w")) stops += std::holds_alternative<StopCommand>(c) ? 1 : 0;
+  for (const Command& c : core_->CommandsFor("w"))
+    stops += std::holds_alternative<StopCommand>(c) ? 1 : 0;
   EXPECT_EQ(stops, 4);
 }
 

@@ -8,8 +8,9 @@ namespace {
 constexpr std::array<const char*, 12> kTrialWords = {
     "",       "PENDING",   "ALLOCATED", "STARTING",      "RUNNING", "CHECKPOINTING",
     "PAUSED", "PREEMPTED", "SUCCEEDED", "STOPPED_EARLY", "FAILED",  "CANCELLED"};
-constexpr std::array<const char*, 5> kSweepWords = {"", "RUNNING", "SUCCEEDED", "FAILED",
-                                                    "CANCELLED"};
+constexpr std::array<const char*, 6> kSweepWords = {"",       "RUNNING",   "SUCCEEDED",
+                                                    "FAILED", "CANCELLED", "PAUSED"};
+constexpr std::array<const char*, 5> kStopWords = {"", "pause", "preempt", "stop", "cancel"};
 constexpr std::array<const char*, 12> kFailureWords = {"",
                                                        "NODE_LOST",
                                                        "GPU_FAULT",
@@ -46,6 +47,7 @@ std::string ToString(SweepState state) { return kSweepWords[static_cast<std::siz
 std::string ToString(FailureClass failure) {
   return kFailureWords[static_cast<std::size_t>(failure)];
 }
+std::string ToString(StopWanted wanted) { return kStopWords[static_cast<std::size_t>(wanted)]; }
 
 absl::StatusOr<TrialState> ParseTrialState(const std::string& word) {
   return Parse<TrialState>(kTrialWords, word, "trial state");
@@ -56,13 +58,16 @@ absl::StatusOr<SweepState> ParseSweepState(const std::string& word) {
 absl::StatusOr<FailureClass> ParseFailureClass(const std::string& word) {
   return Parse<FailureClass>(kFailureWords, word, "failure class");
 }
+absl::StatusOr<StopWanted> ParseStopWanted(const std::string& word) {
+  return Parse<StopWanted>(kStopWords, word, "way to stop");
+}
 
 const std::vector<TrialState>& AllTrialStates() {
   static const std::vector<TrialState> all = From1To(TrialState::kCancelled);
   return all;
 }
 const std::vector<SweepState>& AllSweepStates() {
-  static const std::vector<SweepState> all = From1To(SweepState::kCancelled);
+  static const std::vector<SweepState> all = From1To(SweepState::kPaused);
   return all;
 }
 
@@ -73,11 +78,11 @@ bool TransitionAllowed(TrialState from, TrialState to) {
   const bool verdict = to == S::kSucceeded || to == S::kStoppedEarly || to == S::kFailed;
   switch (from) {
     case S::kPending:
-      return to == S::kAllocated;
+      return to == S::kAllocated || to == S::kPaused;
     case S::kAllocated:
-      return to == S::kStarting || to == S::kPending || verdict;
+      return to == S::kStarting || to == S::kCheckpointing || to == S::kPending || verdict;
     case S::kStarting:
-      return to == S::kRunning || to == S::kPending || verdict;
+      return to == S::kRunning || to == S::kCheckpointing || to == S::kPending || verdict;
     case S::kRunning:
       return to == S::kCheckpointing || to == S::kPending || verdict;
     case S::kCheckpointing:

@@ -24,7 +24,9 @@ enum class TrialState {
   kFailed,
   kCancelled,
 };
-enum class SweepState { kUnspecified = 0, kRunning, kSucceeded, kFailed, kCancelled };
+enum class SweepState { kUnspecified = 0, kRunning, kSucceeded, kFailed, kCancelled, kPaused };
+/// Why a running trial is to end.
+enum class StopWanted { kNone = 0, kPause, kPreempt, kStopEarly, kCancel };
 enum class FailureClass {
   kUnspecified = 0,
   kNodeLost,
@@ -44,10 +46,13 @@ enum class FailureClass {
 std::string ToString(TrialState state);
 std::string ToString(SweepState state);
 std::string ToString(FailureClass failure);
+/// "pause", "preempt", "stop", "cancel"; "" for kNone.
+std::string ToString(StopWanted wanted);
 /// INVALID_ARGUMENT for a word that is none of them.
 [[nodiscard]] absl::StatusOr<TrialState> ParseTrialState(const std::string& word);
 [[nodiscard]] absl::StatusOr<SweepState> ParseSweepState(const std::string& word);
 [[nodiscard]] absl::StatusOr<FailureClass> ParseFailureClass(const std::string& word);
+[[nodiscard]] absl::StatusOr<StopWanted> ParseStopWanted(const std::string& word);
 
 /// All states but kUnspecified, in the order of the enum: for counts and metrics.
 const std::vector<TrialState>& AllTrialStates();
@@ -56,7 +61,9 @@ const std::vector<SweepState>& AllSweepStates();
 /// SUCCEEDED, STOPPED_EARLY, FAILED, CANCELLED: final, except that a recorded retry reopens FAILED
 /// and CANCELLED.
 constexpr bool HasEnded(TrialState s) { return s >= TrialState::kSucceeded; }
-constexpr bool HasEnded(SweepState s) { return s >= SweepState::kSucceeded; }
+constexpr bool HasEnded(SweepState s) {
+  return s >= SweepState::kSucceeded && s <= SweepState::kCancelled;
+}
 /// ALLOCATED, STARTING, RUNNING, CHECKPOINTING: an attempt holds slots.
 constexpr bool IsLive(TrialState s) {
   return s >= TrialState::kAllocated && s <= TrialState::kCheckpointing;

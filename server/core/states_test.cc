@@ -15,6 +15,10 @@ TEST(TrialStates, TransitionsAreTheOnesOfTheDesign) {
       {S::kAllocated, S::kStarting},
       {S::kStarting, S::kRunning},
       {S::kRunning, S::kCheckpointing},
+      // told to save and end before it trained
+      {S::kAllocated, S::kCheckpointing},
+      {S::kStarting, S::kCheckpointing},
+      {S::kPending, S::kPaused},
       {S::kCheckpointing, S::kPaused},
       {S::kCheckpointing, S::kPreempted},
       {S::kPreempted, S::kPending},
@@ -42,7 +46,17 @@ TEST(TrialStates, WordsParseBack) {
     const auto f = static_cast<FailureClass>(i);
     EXPECT_EQ(*ParseFailureClass(ToString(f)), f);
   }
+  for (const StopWanted w : {StopWanted::kNone, StopWanted::kPause, StopWanted::kPreempt,
+                             StopWanted::kStopEarly, StopWanted::kCancel})
+    EXPECT_EQ(*ParseStopWanted(ToString(w)), w);
   EXPECT_EQ(ParseTrialState("SLEEPING").status().code(), absl::StatusCode::kInvalidArgument);
+}
+
+TEST(TrialStates, APausedSweepHasNotEnded) {
+  EXPECT_FALSE(HasEnded(SweepState::kRunning));
+  EXPECT_FALSE(HasEnded(SweepState::kPaused));
+  EXPECT_TRUE(HasEnded(SweepState::kSucceeded));
+  EXPECT_TRUE(HasEnded(SweepState::kCancelled));
 }
 
 TEST(TrialStates, LiveStatesHoldSlots) {

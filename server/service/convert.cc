@@ -13,8 +13,10 @@ namespace v1 = saeloom::v1;
 static_assert(static_cast<int>(TrialState::kCancelled) == v1::Trial::STATE_CANCELLED);
 static_assert(static_cast<int>(TrialState::kPreempted) == v1::Trial::STATE_PREEMPTED);
 static_assert(static_cast<int>(SweepState::kCancelled) == v1::Sweep::STATE_CANCELLED);
+static_assert(static_cast<int>(SweepState::kPaused) == v1::Sweep::STATE_PAUSED);
 static_assert(static_cast<int>(FailureClass::kInternal) == v1::INTERNAL);
-static_assert(static_cast<int>(AttemptStatus::State::kRefused) == v1::AttemptStatus::STATE_REFUSED);
+static_assert(static_cast<int>(AttemptStatus::State::kPrepared) ==
+              v1::AttemptStatus::STATE_PREPARED);
 v1::Trial::State ToProto(TrialState s) { return static_cast<v1::Trial::State>(s); }
 v1::Sweep::State ToProto(SweepState s) { return static_cast<v1::Sweep::State>(s); }
 v1::FailureClass ToProto(FailureClass f) { return static_cast<v1::FailureClass>(f); }
@@ -103,6 +105,46 @@ struct FillEvent {
     point->set_evaluation(e.evaluation);
     point->mutable_values()->insert(e.values.begin(), e.values.end());
   }
+  void operator()(const SweepUpdated&) const {
+    out.mutable_notice()->set_text("the sweep was updated");
+  }
+  void operator()(const StopRequested& e) const {
+    Change(TrialState::kCheckpointing, e.reason, e.attempt);
+  }
+  void operator()(const TrialResumed& e) const { Change(TrialState::kPending, e.reason, 0); }
+  void operator()(const TrialPaused& e) const { Change(TrialState::kPaused, e.reason, 0); }
+  void operator()(const PointsAdded& e) const {
+    out.mutable_notice()->set_text(absl::StrCat(e.points.size(), " points added"));
+  }
+  void operator()(const SearchReport& e) const {
+    out.mutable_notice()->set_text(
+        absl::StrCat("the search saw ", e.value, " at ", e.tokens, " tokens"));
+  }
+  void operator()(const SearchDecided& e) const {
+    auto* decision = out.mutable_decision();
+    decision->set_rung(e.rung);
+    decision->set_value(e.value);
+    decision->set_decision(e.decision);
+  }
+  void operator()(const AttemptPrepared& e) const {
+    out.mutable_notice()->set_text(
+        absl::StrCat("attempt ", e.attempt, ": all its workers have reserved their slots"));
+  }
+  void operator()(const CheckpointMarked& e) const {
+    out.mutable_notice()->set_text(
+        absl::StrCat("checkpoint ", e.name,
+                     e.is_protected ? (*e.is_protected ? " protected" : " no longer protected")
+                                    : (e.kept.value_or(false) ? " kept" : " no longer kept")));
+  }
+  void operator()(const CheckpointsDeleted& e) const {
+    out.mutable_notice()->set_text(absl::StrCat(e.names.size(), " checkpoints deleted"));
+  }
+  void operator()(const SweepDeleted&) const {
+    out.mutable_notice()->set_text("the sweep was deleted");
+  }
+  void operator()(const QueueUpdated&) const {}
+  void operator()(const WorkerCordoned&) const {}
+  void operator()(const WorkerUncordoned&) const {}
 };
 
 }  // namespace
@@ -233,9 +275,9 @@ v1::QueryMetricsResponse SeriesToProto(const std::vector<MetricSeries>& series) 
 
 RegisterRequest FromProto(const v1::RegisterRequest& proto) {
   RegisterRequest out{
-      proto.worker_id(),      proto.boot_id(), proto.incarnation(), proto.slots(),   proto.gpus(),
-      proto.runs_directory(), proto.runs_id(), proto.version(),     proto.address(), {},
-      proto.memory_bytes()};
+      proto.worker_id(),      proto.boot_id(), proto.incarnation(),  proto.slots(),   proto.gpus(),
+      proto.runs_directory(), proto.runs_id(), proto.version(),      proto.address(), {},
+      proto.memory_bytes(),   proto.rack(),    proto.peer_address(), proto.mpi_host()};
   for (const auto& a : proto.attempts())
     out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
   return out;
@@ -301,6 +343,16 @@ void Fill(const StartCommand& start, v1::StartAttempt* out) {
   out->set_store_hash(start.store_hash);
   out->set_slots(start.slots);
   for (const StartCommand& other : start.with) Fill(other, out->add_with());
+  for (const StartCommand::Host& host : start.hosts) {
+    auto* h = out->add_hosts();
+    h->set_worker(host.worker);
+    h->set_slots(host.slots);
+    h->set_mpi_host(host.mpi_host);
+    h->set_peer_address(host.peer_address);
+  }
+  out->set_token(start.token);
+  out->set_from_checkpoint(start.from_checkpoint);
+  out->set_progress_timeout_seconds(absl::ToDoubleSeconds(start.progress_timeout));
 }
 
 }  // namespace
@@ -314,6 +366,26 @@ v1::Command ToProto(const Command& command) {
     SetKey(stop->key, out);
     out->set_mode(stop->checkpoint ? v1::StopAttempt::MODE_CHECKPOINT : v1::StopAttempt::MODE_NOW);
     out->set_reason(stop->reason);
+    out->set_grace_seconds(absl::ToDoubleSeconds(stop->grace));
+  } else if (const auto* prepare = std::get_if<PrepareCommand>(&command)) {
+    auto* out = proto.mutable_prepare();
+    SetKey(prepare->key, out);
+    out->set_slots(prepare->slots);
+    out->set_token(prepare->token);
+    out->set_store(prepare->store);
+    out->set_store_hash(prepare->store_hash);
+  } else if (const auto* release = std::get_if<ReleaseCommand>(&command)) {
+    SetKey(release->key, proto.mutable_release());
+  } else if (const auto* keep = std::get_if<KeepCheckpointCommand>(&command)) {
+    auto* out = proto.mutable_keep();
+    out->set_sweep(keep->sweep);
+    out->set_trial(keep->trial);
+    out->set_name(keep->name);
+  } else if (const auto* remove = std::get_if<DeleteCheckpointsCommand>(&command)) {
+    auto* out = proto.mutable_delete_checkpoints();
+    out->set_sweep(remove->sweep);
+    out->set_trial(remove->trial);
+    for (const std::string& name : remove->names) out->add_names(name);
   }
   return proto;
 }

@@ -9,7 +9,10 @@
 #include <grpcpp/server_builder.h>
 
 #include "proto/convert/channel_options.h"
+#include "server/service/fleet_service.h"
 #include "server/service/sweep_service.h"
+#include "server/service/telemetry_service.h"
+#include "server/service/trial_service.h"
 #include "server/service/worker_service.h"
 
 namespace sae::server {
@@ -38,8 +41,12 @@ absl::Status CheckListenAddress(const std::string& address, bool anywhere,
 }
 
 struct Server::Rpc {
-  explicit Rpc(ServiceContext& context) : sweeps(context), workers(context) {}
+  explicit Rpc(ServiceContext& context)
+      : sweeps(context), trials(context), telemetry(context), fleet(context), workers(context) {}
   SweepServiceImpl sweeps;
+  TrialServiceImpl trials;
+  TelemetryServiceImpl telemetry;
+  FleetServiceImpl fleet;
   WorkerServiceImpl workers;
   std::unique_ptr<grpc::Server> server;
 };
@@ -65,6 +72,9 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   int port = 0;
   builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
   builder.RegisterService(&server->rpc_->sweeps);
+  builder.RegisterService(&server->rpc_->trials);
+  builder.RegisterService(&server->rpc_->telemetry);
+  builder.RegisterService(&server->rpc_->fleet);
   builder.RegisterService(&server->rpc_->workers);
 
   Server* raw = server.get();

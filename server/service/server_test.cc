@@ -40,6 +40,7 @@ class ServerTest : public ::testing::Test {
     channel_ = grpc::CreateCustomChannel(server_->address(), grpc::InsecureChannelCredentials(),
                                          ClientChannelArguments(ChannelUse::kTelemetry));
     sweeps_ = v1::SweepService::NewStub(channel_);
+    telemetry_ = v1::TelemetryService::NewStub(channel_);
   }
   void Stop() {
     if (server_ != nullptr) server_->Stop(absl::Seconds(5));
@@ -58,17 +59,20 @@ class ServerTest : public ::testing::Test {
     return sweeps_->CreateSweep(&context, request, sweep);
   }
   template <typename Response, typename Stub, typename Request>
-  std::pair<grpc::Status, Response> Call(Stub stub, const Request& request) {
+  std::pair<grpc::Status, Response> Call(grpc::Status (Stub::*method)(grpc::ClientContext*,
+                                                                      const Request&, Response*),
+                                         const Request& request) {
     grpc::ClientContext context;
     SetDeadline(context);
     Response response;
-    const grpc::Status status = (sweeps_.get()->*stub)(&context, request, &response);
+    Stub stub(channel_);
+    const grpc::Status status = (stub.*method)(&context, request, &response);
     return {status, response};
   }
   v1::Trial GetTrial(const std::string& name) {
     v1::GetTrialRequest request;
     request.set_name(name);
-    const auto [status, trial] = Call<v1::Trial>(&v1::SweepService::Stub::GetTrial, request);
+    const auto [status, trial] = Call<v1::Trial>(&v1::TrialService::Stub::GetTrial, request);
     EXPECT_TRUE(status.ok()) << status.error_message();
     return trial;
   }
@@ -81,7 +85,7 @@ class ServerTest : public ::testing::Test {
     v1::WatchSweepRequest request;
     request.set_name(sweep);
     request.set_after_seq(after);
-    const auto reader = sweeps_->WatchSweep(&context, request);
+    const auto reader = telemetry_->WatchSweep(&context, request);
     v1::SweepEvent event;
     while (reader->Read(&event)) {
       if (event.kind_case() != v1::SweepEvent::kHeartbeat) events.push_back(event);
@@ -110,6 +114,7 @@ class ServerTest : public ::testing::Test {
   std::unique_ptr<Server> server_;
   std::shared_ptr<grpc::Channel> channel_;
   std::unique_ptr<v1::SweepService::Stub> sweeps_;
+  std::unique_ptr<v1::TelemetryService::Stub> telemetry_;
 };
 
 TEST_F(ServerTest, ASweepRunsAndIsWatchedToItsEnd) {
@@ -199,7 +204,7 @@ TEST_F(ServerTest, AReaderThatDoesNotReadHoldsUpNobody) {
   grpc::ClientContext stuck;
   v1::WatchSweepRequest request;
   request.set_name("s");
-  const auto reader = sweeps_->WatchSweep(&stuck, request);
+  const auto reader = telemetry_->WatchSweep(&stuck, request);
   std::int64_t seq = 1;
   ASSERT_EQ(worker.Report("s", "0000", 1, 1, {Line(1, EventKind::kStarted)}), 1);
   for (int batch = 0; batch < 10; ++batch) {
@@ -271,17 +276,17 @@ TEST_F(ServerTest, ListsComeInPages) {
   trials.set_parent("s0");
   trials.set_page_size(2);
   const auto first =
-      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
+      Call<v1::ListTrialsResponse>(&v1::TrialService::Stub::ListTrials, trials).second;
   ASSERT_EQ(first.trials_size(), 2);
   trials.set_page_token(first.next_page_token());
   const auto second =
-      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).second;
+      Call<v1::ListTrialsResponse>(&v1::TrialService::Stub::ListTrials, trials).second;
   ASSERT_EQ(second.trials_size(), 1);
   EXPECT_EQ(BareName(second.trials(0).name()), "0002");
   EXPECT_TRUE(second.next_page_token().empty());
   trials.set_parent("s1");  // the token is bound to its list
   EXPECT_EQ(
-      Call<v1::ListTrialsResponse>(&v1::SweepService::Stub::ListTrials, trials).first.error_code(),
+      Call<v1::ListTrialsResponse>(&v1::TrialService::Stub::ListTrials, trials).first.error_code(),
       StatusCode::INVALID_ARGUMENT);
 }
 
@@ -292,7 +297,7 @@ TEST_F(ServerTest, LogsComeThroughTheWorkersSession) {
   v1::TailLogsRequest request;
   request.set_trial("s/0000");
   v1::LogChunk chunk;
-  const auto before = sweeps_->TailLogs(&early, request);
+  const auto before = telemetry_->TailLogs(&early, request);
   EXPECT_FALSE(before->Read(&chunk));
   EXPECT_EQ(before->Finish().error_code(), StatusCode::FAILED_PRECONDITION);
 
@@ -300,7 +305,7 @@ TEST_F(ServerTest, LogsComeThroughTheWorkersSession) {
   worker.WaitForCommand();
   grpc::ClientContext context;
   SetDeadline(context);
-  const auto reader = sweeps_->TailLogs(&context, request);
+  const auto reader = telemetry_->TailLogs(&context, request);
   const v1::FetchLogs fetch = worker.WaitForLogRequest();
   EXPECT_EQ(fetch.trial(), "0000");
   EXPECT_EQ(fetch.attempt(), 1);
@@ -325,7 +330,7 @@ TEST_F(ServerTest, AReaderOfLogsThatLeavesIsToldToTheWorker) {
   v1::TailLogsRequest request;
   request.set_trial("s/0000");
   request.set_follow(true);
-  const auto reader = sweeps_->TailLogs(&context, request);
+  const auto reader = telemetry_->TailLogs(&context, request);
   const v1::FetchLogs fetch = worker.WaitForLogRequest();
   EXPECT_TRUE(fetch.follow());
   context.TryCancel();
@@ -385,7 +390,7 @@ TEST_F(ServerTest, ANewSessionReplacesTheOld) {
   second.Beat();
   EXPECT_EQ(first.Finish().error_code(), StatusCode::ABORTED);
   v1::ListWorkersResponse workers =
-      Call<v1::ListWorkersResponse>(&v1::SweepService::Stub::ListWorkers, v1::ListWorkersRequest())
+      Call<v1::ListWorkersResponse>(&v1::FleetService::Stub::ListWorkers, v1::ListWorkersRequest())
           .second;
   ASSERT_EQ(workers.workers_size(), 1);
   EXPECT_EQ(workers.workers(0).state(), "ready");

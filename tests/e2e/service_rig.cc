@@ -95,7 +95,10 @@ void ServiceRig::StartCoordinator() {
          options_.heartbeat, "--lease", options_.lease, "--retry-delay", "100ms"});
   ASSERT_TRUE(WaitUntil([&] { return sae::RealEnv().Exists(port_file); })) << Logs();
   address_ = nlohmann::json::parse(*sae::RealEnv().Read(port_file)).at("listen");
-  stub_ = v1::SweepService::NewStub(Connect(address_));
+  const auto channel = Connect(address_);
+  stub_ = v1::SweepService::NewStub(channel);
+  trials_ = v1::TrialService::NewStub(channel);
+  telemetry_ = v1::TelemetryService::NewStub(channel);
 }
 
 void ServiceRig::StartWorker(const std::string& name, int slots) {
@@ -159,12 +162,12 @@ std::vector<v1::Trial> ServiceRig::GetTrials() {
   v1::ListTrialsRequest list;
   list.set_parent("projects/default/sweeps/demo");
   v1::ListTrialsResponse trials;
-  Rpc([&](auto& context) { return stub_->ListTrials(&context, list, &trials); });
+  Rpc([&](auto& context) { return trials_->ListTrials(&context, list, &trials); });
   std::vector<v1::Trial> out;
   for (const auto& t : trials.trials()) {
     v1::GetTrialRequest get;
     get.set_name(t.name());
-    Rpc([&](auto& context) { return stub_->GetTrial(&context, get, &out.emplace_back()); });
+    Rpc([&](auto& context) { return trials_->GetTrial(&context, get, &out.emplace_back()); });
   }
   return out;
 }
@@ -174,7 +177,7 @@ std::vector<std::int64_t> ServiceRig::Steps(const std::string& trial) {
   request.set_trial("projects/default/sweeps/demo/trials/" + trial);
   request.add_metrics("train.loss");
   v1::QueryMetricsResponse response;
-  Rpc([&](auto& context) { return stub_->QueryMetrics(&context, request, &response); });
+  Rpc([&](auto& context) { return telemetry_->QueryMetrics(&context, request, &response); });
   if (response.series().empty()) return {};
   return {response.series(0).steps().begin(), response.series(0).steps().end()};
 }

@@ -75,6 +75,8 @@ class ServiceRig {
   std::string address_;
   std::map<std::string, std::unique_ptr<sae::Process>> processes_;
   std::unique_ptr<v1::SweepService::Stub> stub_;
+  std::unique_ptr<v1::TrialService::Stub> trials_;
+  std::unique_ptr<v1::TelemetryService::Stub> telemetry_;
 };
 
 }  // namespace saeloom::e2e

@@ -1,7 +1,7 @@
 #pragma once
-// For tests: a SweepService in this process, on a free loopback port, that answers from what the
-// test put in. Thread-safe for the test's use: fill it between calls, with Synchronize around
-// them, or hold `mu`.
+// For tests: the services for people in this process, on a free loopback port, that answers from
+// what the test put in. Thread-safe for the test's use: fill it between calls, with Synchronize
+// around them, or hold `mu`.
 
 #include <map>
 #include <memory>
@@ -16,12 +16,18 @@
 
 namespace sae::cli::testing {
 
-class FakeService final : public saeloom::v1::SweepService::Service {
+class FakeService final : public saeloom::v1::SweepService::Service,
+                          public saeloom::v1::TrialService::Service,
+                          public saeloom::v1::TelemetryService::Service,
+                          public saeloom::v1::FleetService::Service {
  public:
   FakeService() {
     grpc::ServerBuilder builder;
     builder.AddListeningPort("127.0.0.1:0", grpc::InsecureServerCredentials(), &port_);
-    builder.RegisterService(this);
+    builder.RegisterService(static_cast<saeloom::v1::SweepService::Service*>(this));
+    builder.RegisterService(static_cast<saeloom::v1::TrialService::Service*>(this));
+    builder.RegisterService(static_cast<saeloom::v1::TelemetryService::Service*>(this));
+    builder.RegisterService(static_cast<saeloom::v1::FleetService::Service*>(this));
     server_ = builder.BuildAndStart();
   }
   ~FakeService() override { server_->Shutdown(); }
