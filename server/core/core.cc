@@ -93,11 +93,7 @@ absl::Status Core::Commit(Transaction transaction) {
   // their order.
   Group group = std::exchange(group_, {});
   Transaction& all = group.transaction;
-  std::move(transaction.events.begin(), transaction.events.end(), std::back_inserter(all.events));
-  std::move(transaction.acknowledged.begin(), transaction.acknowledged.end(),
-            std::back_inserter(all.acknowledged));
-  std::move(transaction.requests.begin(), transaction.requests.end(),
-            std::back_inserter(all.requests));
+  all.Append(std::move(transaction));
   if (all.empty()) return absl::OkStatus();
 
   std::map<std::string, std::int64_t> heads;

@@ -1,9 +1,11 @@
 #pragma once
 // Where the event log lives. One transaction holds events of several sweeps, the acknowledged seq
-// of attempts and used request ids: all of it is durable when Commit returns OK, none of it
-// otherwise. Used from one thread at a time. Errors: RESOURCE_EXHAUSTED (no space), UNAVAILABLE
-// (try again), DATA_LOSS (corrupt), FAILED_PRECONDITION (locked, or written by a newer version);
-// each with the remedy.
+// of attempts, used request ids, tokens and the audit: all of it is durable when Commit returns OK,
+// none of it otherwise. Every write checks in its own transaction that the epoch is still the one
+// this store began. Used from one thread at a time. Errors: RESOURCE_EXHAUSTED (no space),
+// UNAVAILABLE (try again), DATA_LOSS (corrupt), FAILED_PRECONDITION (locked, or written by a newer
+// version), ABORTED (another coordinator has begun a later epoch: this one must end); each with the
+// remedy.
 
 #include <cstdint>
 #include <functional>
@@ -35,12 +37,50 @@ struct UsedRequest {
   bool operator==(const UsedRequest&) const = default;
 };
 
+/// A bearer token; its secret is not kept, only a hash of it.
+struct TokenRecord {
+  std::string id;  ///< public: the key
+  std::string secret_hash;
+  std::string principal;
+  std::string role;
+  std::string note;
+  absl::Time created;
+  absl::Time expires = absl::InfiniteFuture();
+  absl::Time last_used = absl::InfinitePast();  ///< InfinitePast = never
+  bool revoked = false;
+  bool operator==(const TokenRecord&) const = default;
+};
+
+/// One mutating call, whatever its outcome.
+struct AuditRecord {
+  std::int64_t id = 0;  ///< given by the store: 1, 2, ...
+  absl::Time time;
+  std::string principal;
+  std::string role;
+  std::string method;
+  std::string resource;
+  std::string request_id;
+  std::string code;  ///< "OK", "PERMISSION_DENIED", ...
+  std::string peer;
+  bool operator==(const AuditRecord&) const = default;
+};
+
 struct Transaction {
   std::vector<LogEvent> events;  ///< with their seq; a (sweep, seq) that exists is an error
   std::vector<Acknowledged> acknowledged;
   std::vector<UsedRequest> requests;
-  bool empty() const { return events.empty() && acknowledged.empty() && requests.empty(); }
+  std::vector<TokenRecord> tokens;  ///< each replaces the one with its id
+  std::vector<AuditRecord> audit;   ///< appended; their ids are not looked at
+  bool empty() const {
+    return events.empty() && acknowledged.empty() && requests.empty() && tokens.empty() &&
+           audit.empty();
+  }
+  /// `next` after what is here.
+  void Append(Transaction next);
 };
+
+/// ABORTED: what a write answers when the epoch in the store is not the writer's.
+absl::Status TakenOver(const std::string& log, std::int64_t found, std::int64_t own);
 
 class EventStore {
  public:
@@ -71,6 +111,11 @@ class EventStore {
   /// Points of one trial with seq < before, newest first; at most `limit`.
   [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(
       const std::string& sweep, const std::string& trial, std::int64_t before, int limit) = 0;
+  /// In the order of their ids.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<TokenRecord>> Tokens() = 0;
+  /// Records with id > after, in order; at most `limit`.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after,
+                                                                           int limit) = 0;
   /// Bytes it takes, for a metric.
   virtual std::int64_t SizeBytes() = 0;
 };

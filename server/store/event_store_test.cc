@@ -156,6 +156,31 @@ TEST_P(EventStoreContract, AcknowledgedAndRequestsAreKept) {
   EXPECT_GE(store().SizeBytes(), 0);
 }
 
+TEST_P(EventStoreContract, TokensAreReplacedAndAuditIsAppended) {
+  const absl::Time now = absl::FromUnixNanos(1'700'000'000'000'000'001);
+  TokenRecord token{"sael_ab", "hash", "ann", "admin", "laptop", now};
+  TokenRecord other{"sael_cd", "hash2", "bob", "viewer", "", now, now + absl::Hours(1)};
+  const AuditRecord call{7, now, "ann", "admin", "CreateSweep", "s", "r-1", "OK", "ipv4:x"};
+  Transaction t;
+  t.tokens = {other, token};
+  t.audit = {call, call};
+  ASSERT_TRUE(store().Commit(t).ok());
+  token.revoked = true;
+  token.last_used = now;
+  Transaction again;
+  again.tokens = {token};
+  again.audit = {call};
+  ASSERT_TRUE(store().Commit(again).ok());
+  fixture_->Reopen();
+  EXPECT_EQ(store().Tokens().value(), (std::vector<TokenRecord>{token, other}));
+  AuditRecord second = call, third = call;
+  second.id = 2;
+  third.id = 3;
+  EXPECT_EQ(store().ReadAudit(1, 10).value(), (std::vector<AuditRecord>{second, third}));
+  EXPECT_EQ(store().ReadAudit(1, 1).value(), (std::vector<AuditRecord>{second}));
+  EXPECT_TRUE(store().ReadAudit(3, 10)->empty());
+}
+
 INSTANTIATE_TEST_SUITE_P(Stores, EventStoreContract, ::testing::Values("memory", "sqlite"),
                          [](const auto& param) { return param.param; });
 
@@ -188,7 +213,7 @@ TEST_F(SqliteStoreTest, ANewerSchemaIsRefused) {
   Sql("PRAGMA user_version=7");
   const absl::Status status = OpenStatus();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(Message(status), HasSubstr("has schema 7, this version knows 1"));
+  EXPECT_THAT(Message(status), HasSubstr("has schema 7, this version knows 2"));
 }
 
 TEST_F(SqliteStoreTest, AnotherProgramsDatabaseIsRefused) {
@@ -232,6 +257,37 @@ TEST_F(SqliteStoreTest, AFullDatabaseIsResourceExhaustedAndGoesOnLater) {
   EXPECT_TRUE(store->Read("a", 0, 10)->empty());
   ASSERT_TRUE(store->LimitPages(100'000).ok());
   EXPECT_TRUE(store->Commit(large).ok());
+}
+
+/// The file's lock keeps others out; this is what holds if it ever does not.
+sqlite3* opened = nullptr;
+int Catch(sqlite3* db, char**, const sqlite3_api_routines*) {
+  opened = db;
+  return SQLITE_OK;
+}
+
+TEST_F(SqliteStoreTest, AWriteAfterAnotherTookOverIsAborted) {
+  using Entry = void (*)();
+  sqlite3_auto_extension(reinterpret_cast<Entry>(Catch));
+  auto store = SqliteStore::Open(path_).value();
+  sqlite3_reset_auto_extension();
+  ASSERT_EQ(store->BeginEpoch().value(), 1);
+  ASSERT_TRUE(store->Commit({{PointAt("a", 1, "0000")}, {}, {}}).ok());
+  ASSERT_EQ(sqlite3_exec(opened, "UPDATE meta SET value = value + 1", nullptr, nullptr, nullptr),
+            SQLITE_OK);
+  const absl::Status status = store->Commit({{PointAt("a", 2, "0000")}, {}, {}});
+  EXPECT_TRUE(absl::IsAborted(status)) << status;
+  EXPECT_THAT(Message(status), HasSubstr("another coordinator took over"));
+  EXPECT_EQ(SeqsOf(store->Read("a", 0, 10).value()), Seqs{1});
+}
+
+TEST(MemoryStoreTest, AWriteAfterAnotherTookOverIsAborted) {
+  const auto disk = std::make_shared<MemoryStore::Disk>();
+  MemoryStore old(disk);
+  ASSERT_TRUE(old.BeginEpoch().ok());
+  ASSERT_TRUE(MemoryStore(disk).BeginEpoch().ok());
+  EXPECT_TRUE(absl::IsAborted(old.Commit({{PointAt("a", 1, "0000")}, {}, {}})));
+  EXPECT_TRUE(disk->log.empty());
 }
 
 TEST_F(SqliteStoreTest, AMissingFolderIsNamed) {

@@ -14,6 +14,7 @@ absl::Status MemoryStore::Commit(const Transaction& transaction) {
     disk_->failures.erase(disk_->failures.begin());
     if (!failure.ok()) return failure;
   }
+  if (disk_->epoch != epoch_) return TakenOver("event log", disk_->epoch, epoch_);
   for (const LogEvent& event : transaction.events) {
     const auto sweep = disk_->by_seq.find(event.sweep);
     if (sweep != disk_->by_seq.end() && sweep->second.contains(event.seq)) {
@@ -29,6 +30,11 @@ absl::Status MemoryStore::Commit(const Transaction& transaction) {
     disk_->acknowledged[{a.sweep, a.trial, a.attempt}] = a.seq;
   }
   for (const UsedRequest& r : transaction.requests) disk_->requests[r.id] = r;
+  for (const TokenRecord& t : transaction.tokens) disk_->tokens[t.id] = t;
+  for (const AuditRecord& a : transaction.audit) {
+    disk_->audit.push_back(a);
+    disk_->audit.back().id = static_cast<std::int64_t>(disk_->audit.size());
+  }
   return absl::OkStatus();
 }
 
@@ -93,6 +99,20 @@ absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPointsBackward(const std:
        it != seqs.begin() && static_cast<int>(out.size()) < limit;) {
     const LogEvent& event = disk_->log[(--it)->second];
     if (event.telemetry() && event.trial == trial) out.push_back(event);
+  }
+  return out;
+}
+
+absl::StatusOr<std::vector<TokenRecord>> MemoryStore::Tokens() {
+  std::vector<TokenRecord> out;
+  for (const auto& [id, token] : disk_->tokens) out.push_back(token);
+  return out;
+}
+
+absl::StatusOr<std::vector<AuditRecord>> MemoryStore::ReadAudit(std::int64_t after, int limit) {
+  std::vector<AuditRecord> out;
+  for (const AuditRecord& a : disk_->audit) {
+    if (a.id > after && static_cast<int>(out.size()) < limit) out.push_back(a);
   }
   return out;
 }

@@ -17,13 +17,15 @@ class MemoryStore final : public EventStore {
     std::map<std::string, std::map<std::int64_t, std::size_t>> by_seq;  ///< index into log
     std::map<std::tuple<std::string, std::string, int>, std::int64_t> acknowledged;
     std::map<std::string, UsedRequest> requests;
+    std::map<std::string, TokenRecord> tokens;
+    std::vector<AuditRecord> audit;
     /// Returned by the next commits, and removed from here.
     std::vector<absl::Status> failures;
   };
 
-  explicit MemoryStore(std::shared_ptr<Disk> disk) : disk_(std::move(disk)) {}
+  explicit MemoryStore(std::shared_ptr<Disk> disk) : disk_(std::move(disk)), epoch_(disk_->epoch) {}
 
-  absl::StatusOr<std::int64_t> BeginEpoch() override { return ++disk_->epoch; }
+  absl::StatusOr<std::int64_t> BeginEpoch() override { return epoch_ = ++disk_->epoch; }
   absl::Status Commit(const Transaction& transaction) override;
   absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;
@@ -37,6 +39,8 @@ class MemoryStore final : public EventStore {
   absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep,
                                                            const std::string& trial,
                                                            std::int64_t before, int limit) override;
+  absl::StatusOr<std::vector<TokenRecord>> Tokens() override;
+  absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after, int limit) override;
   std::int64_t SizeBytes() override {
     return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent));
   }
@@ -45,6 +49,7 @@ class MemoryStore final : public EventStore {
   const std::map<std::int64_t, std::size_t>& SeqsOf(const std::string& sweep) const;
 
   std::shared_ptr<Disk> disk_;  // shared with the test that restarts
+  std::int64_t epoch_;
 };
 
 }  // namespace sae::server

@@ -7,20 +7,17 @@
 #include <string>
 
 #include "server/store/event_store.h"
-
-struct sqlite3;
-struct sqlite3_stmt;
+#include "server/store/sqlite_db.h"
 
 namespace sae::server {
 
 class SqliteStore final : public EventStore {
  public:
-  static constexpr int kSchemaVersion = 1;
-
   /// Opens or creates `path`, whose folder exists. Checks that the file is ours, sound, not newer
-  /// than this version and not in use by another process.
-  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(const std::string& path);
-  ~SqliteStore() override;
+  /// than this version and not in use by another process; brings an older one up to date. `vfs`:
+  /// SQLite's file layer by name, "" = the system's.
+  [[nodiscard]] static absl::StatusOr<std::unique_ptr<SqliteStore>> Open(
+      const std::string& path, const std::string& vfs = "");
 
   absl::StatusOr<std::int64_t> BeginEpoch() override;
   absl::Status Commit(const Transaction& transaction) override;
@@ -36,24 +33,24 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::vector<LogEvent>> ReadPointsBackward(const std::string& sweep,
                                                            const std::string& trial,
                                                            std::int64_t before, int limit) override;
+  absl::StatusOr<std::vector<TokenRecord>> Tokens() override;
+  absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after, int limit) override;
   std::int64_t SizeBytes() override;
   /// The file may not grow beyond this many pages: beyond it, commits fail as on a full disk.
   [[nodiscard]] absl::Status LimitPages(std::int64_t pages);
 
  private:
-  class Query;
-  SqliteStore(sqlite3* db, std::string path) : db_(db), path_(std::move(path)) {}
-  absl::Status Error(int code, const std::string& doing) const;
-  absl::Status Execute(const std::string& sql);
-  absl::StatusOr<std::int64_t> Integer(const std::string& sql);
-  absl::Status Configure();
-  absl::Status CheckOrCreateSchema();
+  explicit SqliteStore(std::unique_ptr<SqliteDb> db) : db_(std::move(db)) {}
+  absl::StatusOr<std::int64_t> ReadEpoch();
+  /// `write` between BEGIN and COMMIT, if the epoch is still ours.
+  absl::Status InTransaction(const std::function<absl::Status()>& write);
   absl::Status Write(const Transaction& transaction);
   absl::Status WriteEvent(const LogEvent& event);
+  absl::Status WriteToken(const TokenRecord& token);
+  absl::Status WriteAudit(const AuditRecord& record);
 
-  sqlite3* db_;
-  std::string path_;
-  std::map<std::string, sqlite3_stmt*> statements_;  // prepared, by their text
+  std::unique_ptr<SqliteDb> db_;
+  std::int64_t epoch_ = 0;
 };
 
 }  // namespace sae::server
