@@ -107,7 +107,8 @@ AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool can
     out.log_tail.clear();
     return out;
   }
-  if (verdict == "yielded") {
+  // One that yields because it did not get on has failed.
+  if (verdict == "yielded" && ending.failure_class != FailureClass::kNoProgress) {
     out.outcome = "yielded";
     out.next = TrialState::kPending;
     out.log_tail.clear();

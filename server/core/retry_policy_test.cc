@@ -39,6 +39,8 @@ TEST(RetryPolicy, EveryEndingHasItsState) {
        Charge::kNone},
       {"yielded", How::kExited, 75, "yielded", F::kUnspecified, S::kPending, F::kUnspecified,
        Charge::kNone},
+      {"yielded without progress", How::kExited, 75, "yielded", F::kNoProgress, S::kPending,
+       F::kNoProgress, Charge::kTrial},
       {"75 without a verdict", How::kExited, 75, "", F::kUnspecified, S::kPending, F::kUnspecified,
        Charge::kNone},
       {"bad config", How::kExited, 78, "failed", F::kUnspecified, S::kFailed, F::kInvalidConfig,

@@ -75,9 +75,15 @@ TEST_F(KillTest, AWorkerThatComesBack) {
   ASSERT_NO_FATAL_FAILURE(StartService({}, 2, {{"a", 2}}));
   ASSERT_NO_FATAL_FAILURE(WaitUntilUnderWay("0000"));
   ASSERT_NO_FATAL_FAILURE(rig_->Kill("a"));
-  EXPECT_EQ(rig_->Ranks("0000").size(), 2U)
-      << "its gang lives on until the lease ends or the worker is back";
+  const auto ranks = rig_->Ranks("0000");
+  EXPECT_EQ(ranks.size(), 2U) << "its gang lives on until the lease ends or the worker is back";
+  const std::size_t steps = rig_->Steps("0000").size();
   ASSERT_NO_FATAL_FAILURE(rig_->StartWorker("a", 2));
+  ASSERT_TRUE(ServiceRig::WaitUntil([&] { return rig_->Steps("0000").size() > steps; }))
+      << rig_->Logs();
+  ASSERT_TRUE(rig_->WaitUntilEnded()) << rig_->Logs();
+  for (const v1::Trial& trial : rig_->GetTrials())
+    EXPECT_EQ(trial.attempts_size(), 1) << "taken back: " << trial.DebugString();
   ExpectAsIfNothingHadHappened(2, {"coordinator", "a"});
 }
 

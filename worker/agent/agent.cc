@@ -40,20 +40,14 @@ Agent::Agent(Options options)
   context_.gpus = options_.gpus;
   context_.boot_id = options_.boot_id;
   context_.incarnation = options_.incarnation;
+  context_.stop_grace = options_.stop_grace;
 }
 
 Agent::~Agent() { Stop(); }
 
 absl::Status Agent::Start() {
   SAE_ASSIGN_OR_RETURN(const auto open, options_.runs->OpenAttempts());
-  for (const AttemptKey& key : open) {
-    Entry entry;
-    entry.attempt = Attempt::Adopt(context_, key);
-    spdlog::info("attempt {}: found open, its end will be reported", key.Text());
-    entries_.emplace(key, std::move(entry));
-  }
-  // Orphans end before the coordinator hears of this incarnation, so that nothing runs twice.
-  AdoptLeftovers();
+  AdoptAll(open);
   RemoveAbandonedScratch(*options_.env, *options_.clock, options_.gang);
   Publish();
   loop_thread_ = std::thread([this] { Loop(); });
@@ -62,10 +56,30 @@ absl::Status Agent::Start() {
   return absl::OkStatus();
 }
 
-void Agent::AdoptLeftovers() {
-  while (AnyRuns()) {
+void Agent::AdoptAll(const std::vector<AttemptKey>& open) {
+  Attempt::AdoptedGangs gangs;
+  for (const AttemptKey& key : open) {
+    Entry entry;
+    entry.attempt = Attempt::Adopt(context_, key, gangs);
+    entry.ranks = entry.attempt->ranks();
+    TellOlder(key, entry);
+    const auto marks =
+        ReadLeaseFile(*options_.env, options_.runs->AttemptDirectory(key) + "/lease");
+    if (!entry.attempt->ended() && marks) {
+      sae::MutexLock lock(mu_);
+      lease_.Inherit(marks->notice, marks->kill);
+    }
+    entries_.emplace(key, std::move(entry));
+  }
+  // What cannot go on ends before the coordinator hears of this incarnation, so that nothing runs
+  // twice.
+  const auto leaving = [this] {
+    return std::any_of(entries_.begin(), entries_.end(),
+                       [](const auto& e) { return e.second.attempt->leaving(); });
+  };
+  while (leaving()) {
     for (auto& [key, entry] : entries_) entry.attempt->Tick();
-    if (AnyRuns()) options_.clock->SleepFor(absl::Milliseconds(10));
+    if (leaving()) options_.clock->SleepFor(absl::Milliseconds(10));
   }
 }
 
@@ -270,10 +284,9 @@ void Agent::Handle(const v1::StartAttempt& start) {
   const int free = options_.slots.slots - UsedSlots();
   if (start.slots() > free) {
     for (const v1::StartAttempt* one : starts) {
-      SayRefused(*one, absl::ResourceExhaustedError(absl::StrCat("needs ", start.slots(),
-                                                                 " slots, ", free, " of ",
-                                                                 options_.slots.slots,
-                                                                 " are free here")));
+      SayRefused(*one, absl::ResourceExhaustedError(
+                           absl::StrCat("needs ", start.slots(), " slots, ", free, " of ",
+                                        options_.slots.slots, " are free here")));
     }
     return;
   }
@@ -366,14 +379,15 @@ void Agent::Fence() {
 }
 
 void Agent::RenewLeases() {
-  std::optional<absl::Duration> notice;
+  std::optional<absl::Duration> notice, kill;
   {
     sae::MutexLock lock(mu_);
     notice = lease_.NoticeAt();
+    kill = lease_.KillAt();
   }
   if (!notice || *notice == lease_written_) return;
   lease_written_ = *notice;
-  for (auto& [key, entry] : entries_) entry.attempt->RenewLease(*notice);
+  for (auto& [key, entry] : entries_) entry.attempt->RenewLease(*notice, *kill);
 }
 
 void Agent::TickAttempts() {

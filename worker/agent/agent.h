@@ -54,7 +54,7 @@ class Agent final : public SessionHandler {
   explicit Agent(Options options);
   ~Agent() override;
 
-  /// Adopts what an earlier incarnation left open and begins.
+  /// Takes back what an earlier incarnation left open and begins.
   [[nodiscard]] absl::Status Start();
   /// Takes no new attempts and asks the running ones to yield; kills them `grace` later.
   void BeginShutdown(absl::Duration grace);
@@ -101,7 +101,7 @@ class Agent final : public SessionHandler {
   void Begin(const v1::StartAttempt& start, std::unique_ptr<Attempt> attempt);
   void Handle(const v1::StopAttempt& stop);
   void Handle(const v1::FetchLogs& fetch);
-  void AdoptLeftovers();
+  void AdoptAll(const std::vector<AttemptKey>& open);
   void Fence();
   void RenewLeases();
   void TickAttempts();

@@ -8,7 +8,6 @@
 #include "absl/strings/str_join.h"
 
 #include "sae/base/procfs.h"
-
 #include "worker/agent/admission.h"
 #include "worker/agent/event_log.h"
 #include "worker/agent/gpus.h"
@@ -20,6 +19,7 @@ namespace {
 
 constexpr std::int64_t kMostLauncherOutput = 64 << 10;
 constexpr int kYielded = 75;
+constexpr int kLinesForSigns = 100;
 /// For a trial that is to leave a gang which goes on.
 constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
 constexpr absl::Duration kLookEvery = absl::Milliseconds(200);
@@ -43,9 +43,11 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
   int trials = 0;
   for (const saeloom::v1::StartAttempt* start : starts) {
     auto attempt = std::unique_ptr<Attempt>(new Attempt(context, KeyOf(*start)));
-    attempt->slots_ = start->slots();
+    attempt->record_.slots = start->slots();
+    attempt->record_.progress_timeout_seconds = start->progress_timeout_seconds();
     const auto config = Admit(*context.env, *start, context.runs->directory());
     absl::Status status = config.status();
+    if (config.ok()) attempt->record_.ranks = static_cast<int>(config->ranks);
     if (status.ok()) status = attempt->EndOlderAttempts();
     // The gang is named after the first that could be prepared, and has its ranks.
     if (status.ok() && trials == 0) {
@@ -86,28 +88,6 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     attempt = status;
   }
   return out;
-}
-
-std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey& key) {
-  auto attempt = std::unique_ptr<Attempt>(new Attempt(context, key));
-  if (auto record = ReadRecord(*context.env, attempt->directory()); record.ok())
-    attempt->record_ = *record;
-  attempt->record_.sweep = key.sweep;
-  attempt->record_.trial = key.trial;
-  attempt->record_.attempt = key.attempt;
-  attempt->gang_directory_ = attempt->directory();
-  const AttemptRecord& record = attempt->record_;
-  if (record.ended) {  // only the report of its end was not acknowledged
-    attempt->ending_ = Ending{record.verdict, record.exit_code, record.reason,
-                              static_cast<saeloom::v1::FailureClass>(record.failure_class)};
-    attempt->log_tail_ = attempt->ReadLogTail();
-    return attempt;
-  }
-  attempt->stop_cause_ = StopCause::kWorkerRestart;
-  attempt->stop_reason_ = "the worker was restarted while it ran";
-  attempt->gang_ = GangProcess::Adopt(record.gang.empty() ? key.Text() : record.gang,
-                                      context.runs->runs_id());
-  return attempt;
 }
 
 absl::Status Attempt::EndOlderAttempts() const {
@@ -168,7 +148,7 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   run.run.lease = true;
   run.run.store_hash = start.store_hash();
   SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, directory() + "/run.json", ToJson(run) + "\n"));
-  SAE_RETURN_IF_ERROR(WriteLeaseFile(env, directory() + "/lease", lease_deadline));
+  SAE_RETURN_IF_ERROR(WriteLeaseFile(env, directory() + "/lease", lease_deadline, lease_deadline));
   record_.sweep = key_.sweep;
   record_.trial = key_.trial;
   record_.attempt = key_.attempt;
@@ -192,9 +172,9 @@ absl::Status Attempt::Launched(std::shared_ptr<GangProcess> gang, const std::str
   return WriteRecord(*context_.env, this->directory(), record_);
 }
 
-void Attempt::RenewLease(absl::Duration deadline) {
+void Attempt::RenewLease(absl::Duration deadline, absl::Duration kill) {
   if (ended() || stop_cause_ != StopCause::kNone) return;
-  const absl::Status status = WriteLeaseFile(*context_.env, directory() + "/lease", deadline);
+  const absl::Status status = WriteLeaseFile(*context_.env, directory() + "/lease", deadline, kill);
   if (!status.ok()) spdlog::warn("attempt {}: {}", key_.Text(), sae::Message(status));
 }
 
@@ -205,13 +185,15 @@ void Attempt::Stopping(StopCause cause, const std::string& reason) {
 }
 
 void Attempt::TakeLease() {
-  const absl::Status status =
-      WriteLeaseFile(*context_.env, directory() + "/lease", absl::ZeroDuration());
+  // Long past; to the trainer a zero is no deadline.
+  constexpr absl::Duration kPast = absl::Nanoseconds(1);
+  const absl::Status status = WriteLeaseFile(*context_.env, directory() + "/lease", kPast,
+                                             context_.clock->SinceBoot() + kLeaveGrace);
   if (!status.ok()) spdlog::warn("attempt {}: {}", key_.Text(), sae::Message(status));
 }
 
 void Attempt::Notice(StopCause cause, const std::string& reason, absl::Duration kill_at) {
-  if (ended() || gang_->killing() || gang_->exit()) return;
+  if (ended() || gang_->killing() || gang_->ended()) return;
   if (!EventLog(events_path()).Last()) {
     // Nothing was learned yet, and a rank without its handler would die of the signal anyway.
     Kill(cause, reason);
@@ -230,7 +212,7 @@ void Attempt::Notice(StopCause cause, const std::string& reason, absl::Duration 
 
 void Attempt::Kill(StopCause cause, const std::string& reason) {
   if (ended() || gang_->killing() || given_up_) return;
-  if (!gang_->exit()) {
+  if (!gang_->ended()) {
     Stopping(cause, reason);
     spdlog::info("attempt {}: killing it: {}", key_.Text(), reason);
   }
@@ -254,10 +236,31 @@ bool Attempt::HasVerdict() {
   return last && sae::config::IsVerdict(last->kind);
 }
 
+void Attempt::WatchProgress() {
+  const absl::Duration now = context_.clock->SinceBoot();
+  if (!(record_.progress_timeout_seconds > 0) || stop_cause_ != StopCause::kNone ||
+      gang_->ended() || now < next_progress_look_)
+    return;
+  next_progress_look_ = now + kLookEvery;
+  const auto last = EventLog(events_path()).Last();
+  const std::int64_t step = last ? last->step : -1;
+  if (!step_since_ || step != step_) {
+    step_since_ = now;
+    step_ = step;
+    return;
+  }
+  if (now - *step_since_ < absl::Seconds(record_.progress_timeout_seconds)) return;
+  Notice(StopCause::kNoProgress,
+         absl::StrCat("no new step for ", record_.progress_timeout_seconds,
+                      " s (progress_timeout): see the log for what it waits for"),
+         now + context_.stop_grace);
+}
+
 void Attempt::Tick() {
   if (ended()) return;
   gang_->Tick();
-  if (!gang_->killing() && !gang_->exit() && kill_at_ &&
+  WatchProgress();
+  if (!gang_->killing() && !gang_->ended() && kill_at_ &&
       context_.clock->SinceBoot() >= *kill_at_) {
     stop_reason_ += " (it did not yield in time)";
     spdlog::info("attempt {}: killing its gang: {}", key_.Text(), stop_reason_);
@@ -287,7 +290,12 @@ void Attempt::Conclude() {
     facts.stop_reason = "its gang was ended because of another trial";
   }
   facts.out_of_memory = sae::OutOfMemoryKills() > record_.oom_kills;
+  facts.adopted = gang_->adopted();
   facts.launcher_output = LauncherOutput();
+  for (const int rank : RanksWithLogs(directory())) {
+    for (const std::string& line : TailLines(RankLog(directory(), rank), kLinesForSigns))
+      absl::StrAppend(&facts.rank_logs, line, "\n");
+  }
   ending_ = agent::Conclude(facts);
   // mpirun's code is of all trials together.
   if (!record_.gang.empty() && ending_->verdict == "finished") ending_->exit_code = 0;

@@ -8,6 +8,7 @@
 // lease is taken away: the trainer then lets that trial yield. When it does not, or when all are to
 // stop, the gang is killed.
 
+#include <map>
 #include <memory>
 #include <optional>
 #include <set>
@@ -37,6 +38,7 @@ class Attempt {
     std::vector<std::string> gpus;  ///< for gangs, one a rank; none: they compute on CPUs
     std::string boot_id;
     std::string incarnation;
+    absl::Duration stop_grace = absl::Seconds(20);  ///< to save, for a trial that does not get on
   };
 
   /// Makes the folder and starts the gang; `lease_deadline` (since boot) goes to the file `lease`.
@@ -50,15 +52,19 @@ class Attempt {
   static std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> StartTogether(
       const Context& context, const std::vector<const saeloom::v1::StartAttempt*>& starts,
       absl::Duration lease_deadline, const std::set<std::string>& taken = {});
-  /// An attempt that an earlier incarnation of this worker left open: what still runs of it is
-  /// killed.
-  static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key);
+  /// By the name of the gang: attempts of one share it.
+  using AdoptedGangs = std::map<std::string, std::shared_ptr<GangProcess>>;
+  /// An attempt that an earlier incarnation of this worker left open. When its mpirun still lives
+  /// it goes on, under its lease; else what is left of it is killed.
+  static std::unique_ptr<Attempt> Adopt(const Context& context, const AttemptKey& key,
+                                        AdoptedGangs& gangs);
 
   const AttemptKey& key() const { return key_; }
   std::string directory() const { return context_.runs->AttemptDirectory(key_); }
   std::string events_path() const { return directory() + "/events.jsonl"; }
   /// Of its gang.
-  int slots() const { return ended() ? 0 : slots_; }
+  int slots() const { return ended() ? 0 : record_.slots; }
+  int ranks() const { return record_.ranks; }
   /// Of its gang, also of an adopted one.
   std::vector<std::string> gpus() const {
     return ended() ? std::vector<std::string>() : record_.gpus;
@@ -66,12 +72,14 @@ class Attempt {
   /// The same for all attempts of a gang, until they have ended.
   const void* gang() const { return gang_.get(); }
   bool ended() const { return ending_.has_value(); }
+  /// Its gang is being killed and has not gone.
+  bool leaving() const { return !ended() && gang_->killing(); }
   /// Once ended.
   const Ending& ending() const { return *ending_; }
   const std::vector<std::string>& log_tail() const { return log_tail_; }
 
   /// No effect once it is being stopped.
-  void RenewLease(absl::Duration deadline);
+  void RenewLease(absl::Duration deadline, absl::Duration kill);
   /// Asks the gang once to save a checkpoint and yield (SIGUSR1 to mpirun); kills it at `kill_at`
   /// (since boot). A gang that has not begun has nothing to save and is killed at once.
   void Notice(StopCause cause, const std::string& reason, absl::Duration kill_at);
@@ -87,6 +95,8 @@ class Attempt {
   absl::Status EndOlderAttempts() const;
   void TakeLease();
   bool HasVerdict();
+  /// Asks a gang without a new step within its trial's timeout to yield, and has it killed after.
+  void WatchProgress();
   void Stopping(StopCause cause, const std::string& reason);
   void Conclude();
   std::string LauncherOutput() const;
@@ -94,11 +104,13 @@ class Attempt {
 
   const Context& context_;
   AttemptKey key_;
-  int slots_ = 0;
   AttemptRecord record_;
   std::shared_ptr<GangProcess> gang_;  ///< shared with the gang's other attempts
   std::string gang_directory_;         ///< where launcher.log is
   absl::Duration next_look_;           ///< at the events, for a verdict
+  absl::Duration next_progress_look_;
+  std::int64_t step_ = -1;                    ///< of the last event seen
+  std::optional<absl::Duration> step_since_;  ///< when it was first seen
   bool given_up_ = false;
   StopCause stop_cause_ = StopCause::kNone;
   std::string stop_reason_;

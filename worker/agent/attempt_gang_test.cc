@@ -5,6 +5,7 @@
 
 #include "worker/agent/attempt.h"
 #include "worker/agent/event_log.h"
+#include "worker/agent/lease.h"
 #include "worker/agent/testing/world.h"
 
 namespace saeloom::agent {
@@ -22,12 +23,14 @@ class AttemptGangTest : public testing::Test {
   }
   ~AttemptGangTest() override { sae::SignalProcesses({.marks = {Mark()}}, SIGKILL); }
 
-  /// Trials 0000, 0001, 0002; `modes` of the first ones, the others run until they are asked not to.
+  /// Trials 0000, 0001, 0002; `modes` of the first ones, the others run until they are asked not
+  /// to.
   void Start(const std::vector<std::string>& modes = {}, int attempt = 1) {
     for (std::size_t i = 0; i < modes.size(); ++i)
       context_.gang.environment[absl::StrCat("FAKE_GANG_000", i)] = modes[i];
     std::vector<v1::StartAttempt> starts;
-    for (const char* trial : {"0000", "0001", "0002"}) starts.push_back(world_.Start(trial, attempt));
+    for (const char* trial : {"0000", "0001", "0002"})
+      starts.push_back(world_.Start(trial, attempt));
     const absl::Duration lease = sae::RealClock().SinceBoot() + absl::Hours(1);
     for (auto& a :
          Attempt::StartTogether(context_, {&starts[0], &starts[1], &starts[2]}, lease, {"4"})) {
@@ -43,13 +46,13 @@ class AttemptGangTest : public testing::Test {
   }
   bool AllHaveEvents() {
     return TickUntil([&] {
-      return std::all_of(all_.begin(), all_.end(), [](auto& a) {
-        return EventLog(a->events_path()).Last().has_value();
-      });
+      return std::all_of(all_.begin(), all_.end(),
+                         [](auto& a) { return EventLog(a->events_path()).Last().has_value(); });
     });
   }
   bool AllEnded() {
-    return TickUntil([&] { return std::all_of(all_.begin(), all_.end(), [](auto& a) { return a->ended(); }); });
+    return TickUntil(
+        [&] { return std::all_of(all_.begin(), all_.end(), [](auto& a) { return a->ended(); }); });
   }
   std::string Mark() const { return "SAELOOM_RUNS_ID=" + runs_->runs_id(); }
   bool NothingRuns() const { return sae::FindProcesses({.marks = {Mark()}}).empty(); }
@@ -157,15 +160,35 @@ TEST_F(AttemptGangTest, ANewAttemptOfOneThatHasLeftLeavesTheGangAlone) {
   EXPECT_FALSE(NothingRuns());
 }
 
-TEST_F(AttemptGangTest, AnotherIncarnationEndsWhatItFinds) {
+TEST_F(AttemptGangTest, AnotherIncarnationTakesTheGangBackForAllOfThem) {
+  Start({"finish:2"});
+  ASSERT_TRUE(TickUntil([&] { return all_[0]->ended(); }));
+  ASSERT_TRUE(AllHaveEvents());
+  std::vector<Attempt*> lost;
+  for (auto& a : all_) lost.push_back(a.release());
+  all_.clear();
+  Attempt::AdoptedGangs gangs;
+  for (const char* trial : {"0000", "0001", "0002"})
+    all_.push_back(Attempt::Adopt(context_, {"demo", trial, 1}, gangs));
+  EXPECT_TRUE(all_[0]->ended());
+  EXPECT_FALSE(all_[1]->leaving());
+  EXPECT_EQ(all_[1]->gang(), all_[2]->gang());
+  all_[1]->Kill(StopCause::kCoordinator, "one is enough");
+  ASSERT_TRUE(TickUntil([&] { return all_[1]->ended(); }));
+  EXPECT_EQ(all_[1]->ending().verdict, "yielded") << "its lease was taken";
+  EXPECT_FALSE(all_[2]->ended());
+  all_[2]->Kill(StopCause::kCoordinator, "and the other");
+  ASSERT_TRUE(AllEnded());
+  EXPECT_TRUE(NothingRuns());
+  for (Attempt* a : lost) delete a;
+}
+
+TEST_F(AttemptGangTest, ATakenLeaseIsADeadlineToTheTrainer) {
   Start();
   ASSERT_TRUE(AllHaveEvents());
-  all_.clear();
-  for (const char* trial : {"0000", "0001", "0002"})
-    all_.push_back(Attempt::Adopt(context_, {"demo", trial, 1}));
-  ASSERT_TRUE(AllEnded());
-  for (const auto& a : all_) EXPECT_EQ(a->ending().failure_class, v1::NODE_LOST);
-  EXPECT_TRUE(NothingRuns());
+  all_[1]->Notice(StopCause::kCoordinator, "enough", Later());
+  const auto marks = ReadLeaseFile(sae::RealEnv(), all_[1]->directory() + "/lease");
+  EXPECT_TRUE(all_[1]->ended() || (marks && marks->notice < absl::Seconds(1))) << "zero is none";
 }
 
 }  // namespace

@@ -17,6 +17,9 @@ absl::Status WriteRecord(sae::Env& env, const std::string& directory, const Atte
                   {"worker_id", r.worker_id},
                   {"incarnation", r.incarnation},
                   {"boot_id", r.boot_id},
+                  {"slots", r.slots},
+                  {"ranks", r.ranks},
+                  {"progress_timeout_seconds", r.progress_timeout_seconds},
                   {"pid", r.pid},
                   {"start_ticks", r.start_ticks},
                   {"oom_kills", r.oom_kills},
@@ -39,6 +42,9 @@ absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& direc
     j.at("attempt").get_to(r.attempt);
     r.gang = j.value("gang", "");
     r.gpus = j.value("gpus", r.gpus);
+    r.slots = j.value("slots", 1);
+    r.ranks = j.value("ranks", 1);
+    r.progress_timeout_seconds = j.value("progress_timeout_seconds", 0.0);
     j.at("worker_id").get_to(r.worker_id);
     j.at("incarnation").get_to(r.incarnation);
     j.at("boot_id").get_to(r.boot_id);

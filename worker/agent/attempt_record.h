@@ -20,11 +20,14 @@ struct AttemptRecord {
   std::string worker_id;
   std::string incarnation;
   std::string boot_id;
-  std::int64_t pid = 0;          ///< of mpirun; 0 = not started yet
-  std::int64_t start_ticks = 0;  ///< of mpirun: with pid and boot_id it names the process
-  std::int64_t oom_kills = 0;    ///< the kernel's count at the start
-  bool ended = false;            ///< all its processes are gone, and what follows is known
-  int exit_code = 0;             ///< mpirun's; -1 = unknown
+  int slots = 1;                        ///< of its gang, on this machine
+  int ranks = 1;                        ///< of its gang
+  double progress_timeout_seconds = 0;  ///< without a new step; 0 = never
+  std::int64_t pid = 0;                 ///< of mpirun; 0 = not started yet
+  std::int64_t start_ticks = 0;         ///< of mpirun: with pid and boot_id it names the process
+  std::int64_t oom_kills = 0;           ///< the kernel's count at the start
+  bool ended = false;                   ///< all its processes are gone, and what follows is known
+  int exit_code = 0;                    ///< mpirun's; -1 = unknown
   std::string verdict;
   std::string reason;
   int failure_class = 0;  ///< of saeloom.v1.FailureClass

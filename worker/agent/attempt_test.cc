@@ -43,6 +43,10 @@ class AttemptTest : public testing::Test {
   bool NothingRuns() const {
     return sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id()}}).empty();
   }
+  std::unique_ptr<Attempt> Adopt(const AttemptKey& key) {
+    Attempt::AdoptedGangs gangs;
+    return Attempt::Adopt(context_, key, gangs);
+  }
   static bool HasEvents(Attempt& a) {
     return Eventually([&] { return EventLog(a.events_path()).Last().has_value(); });
   }
@@ -137,22 +141,75 @@ TEST_F(AttemptTest, GangObeysThePassedLease) {
   EXPECT_THAT(a->ending().reason, HasSubstr("lease"));
 }
 
-TEST_F(AttemptTest, AdoptedOrphansAreKilledAndReportedAsLost) {
+TEST_F(AttemptTest, ALivingGangIsTakenBackAndGoesOn) {
   auto a = Start("run");
   ASSERT_TRUE(HasEvents(*a));
   // The owner dies as by SIGKILL: the object is lost without its destructor.
   Attempt* lost = a.release();
-  auto adopted = Attempt::Adopt(context_, lost->key());
+  auto adopted = Adopt(lost->key());
+  EXPECT_FALSE(adopted->leaving());
+  EXPECT_EQ(adopted->slots(), 1);
+  const std::int64_t seq = EventLog(adopted->events_path()).Last()->seq;
+  ASSERT_TRUE(Eventually([&] {
+    adopted->Tick();
+    return EventLog(adopted->events_path()).Last()->seq > seq + 3;
+  }));
+  EXPECT_FALSE(adopted->ended());
+  adopted->Notice(StopCause::kCoordinator, "asked", kFar);
+  ASSERT_TRUE(RunToEnd(*adopted));
+  EXPECT_EQ(adopted->ending().verdict, "yielded") << "the notice reached it";
+  EXPECT_EQ(adopted->ending().exit_code, -1);
+  EXPECT_EQ(adopted->ending().failure_class, v1::FAILURE_CLASS_UNSPECIFIED);
+  EXPECT_TRUE(NothingRuns());
+  EXPECT_TRUE(Adopt(lost->key())->ended()) << "known from its record";
+  delete lost;  // only to please the leak checker
+}
+
+TEST_F(AttemptTest, AGangTakenBackObeysTheLeaseItHas) {
+  auto a = Start("run");
+  ASSERT_TRUE(HasEvents(*a));
+  Attempt* lost = a.release();
+  auto adopted = Adopt(lost->key());
+  adopted->RenewLease(absl::Nanoseconds(1), kFar);
+  ASSERT_TRUE(RunToEnd(*adopted));
+  EXPECT_EQ(adopted->ending().verdict, "yielded");
+  EXPECT_THAT(adopted->ending().reason, HasSubstr("lease"));
+  delete lost;
+}
+
+TEST_F(AttemptTest, WhatIsNotTheGangAnyMoreIsEnded) {
+  auto a = Start("stubborn");
+  ASSERT_TRUE(HasEvents(*a));
+  Attempt* lost = a.release();
+  // Its number is another process's now.
+  auto record = ReadRecord(*context_.env, lost->directory());
+  ASSERT_TRUE(record.ok());
+  ++record->start_ticks;
+  ASSERT_TRUE(WriteRecord(*context_.env, lost->directory(), *record).ok());
+  auto adopted = Adopt(lost->key());
+  EXPECT_TRUE(adopted->leaving());
   ASSERT_TRUE(RunToEnd(*adopted));
   EXPECT_TRUE(NothingRuns());
   EXPECT_EQ(adopted->ending().verdict, "");
   EXPECT_EQ(adopted->ending().exit_code, -1);
   EXPECT_EQ(adopted->ending().failure_class, v1::NODE_LOST);
-  auto again = Attempt::Adopt(context_, lost->key());
+  auto again = Adopt(lost->key());
   EXPECT_TRUE(again->ended()) << "known from its record";
-  EXPECT_EQ(again->ending().failure_class, v1::NODE_LOST);
   EXPECT_EQ(again->ending().reason, adopted->ending().reason);
-  delete lost;  // only to please the leak checker
+  delete lost;
+}
+
+TEST_F(AttemptTest, AnotherBootHasEndedWhatWasThere) {
+  auto a = Start("stubborn");
+  ASSERT_TRUE(HasEvents(*a));
+  Attempt* lost = a.release();
+  context_.boot_id = "another";
+  auto adopted = Adopt(lost->key());
+  EXPECT_TRUE(adopted->leaving());
+  ASSERT_TRUE(RunToEnd(*adopted));
+  EXPECT_EQ(adopted->ending().failure_class, v1::NODE_LOST);
+  EXPECT_THAT(adopted->ending().reason, HasSubstr("its machine was restarted"));
+  delete lost;
 }
 
 TEST_F(AttemptTest, GpusOfAnAdoptedGangStayTakenUntilItIsGone) {
@@ -162,13 +219,27 @@ TEST_F(AttemptTest, GpusOfAnAdoptedGangStayTakenUntilItIsGone) {
   EXPECT_THAT(a->gpus(), ElementsAre("0"));
   Attempt* lost = a.release();
   context_.gpus = {"3"};  // the new incarnation was started with others
-  auto adopted = Attempt::Adopt(context_, lost->key());
+  auto adopted = Adopt(lost->key());
   EXPECT_THAT(adopted->gpus(), ElementsAre("0")) << "known from its record";
+  adopted->Kill(StopCause::kCoordinator, "enough");
   ASSERT_TRUE(RunToEnd(*adopted));
   EXPECT_THAT(adopted->gpus(), IsEmpty());
   EXPECT_TRUE(NothingRuns());
-  EXPECT_THAT(Attempt::Adopt(context_, lost->key())->gpus(), IsEmpty()) << "it has ended";
+  EXPECT_THAT(Adopt(lost->key())->gpus(), IsEmpty()) << "it has ended";
   delete lost;
+}
+
+TEST_F(AttemptTest, WithoutANewStepItIsAskedAndThenKilled) {
+  context_.stop_grace = absl::Milliseconds(50);
+  context_.gang = world_.Gang("stubborn");
+  auto start = world_.Start("0000", 1);
+  start.set_progress_timeout_seconds(0.3);
+  auto stuck = Attempt::Start(context_, start, kFar);
+  ASSERT_TRUE(stuck.ok()) << stuck.status();
+  ASSERT_TRUE(RunToEnd(**stuck));
+  EXPECT_EQ((*stuck)->ending().failure_class, v1::NO_PROGRESS);
+  EXPECT_THAT((*stuck)->ending().reason, HasSubstr("no new step for 0.3 s"));
+  EXPECT_TRUE(NothingRuns());
 }
 
 TEST_F(AttemptTest, WithoutEnoughFreeGpusItIsRefusedAndLeavesNothing) {
@@ -189,7 +260,7 @@ TEST_F(AttemptTest, AdoptedAttemptThatHadFinishedIsFinished) {
     const auto last = EventLog(a->events_path()).Last();
     return last && last->kind == sae::config::EventKind::kFinished;
   }));
-  auto adopted = Attempt::Adopt(context_, a->key());
+  auto adopted = Adopt(a->key());
   ASSERT_TRUE(RunToEnd(*adopted));
   EXPECT_EQ(adopted->ending().verdict, "finished");
 }

@@ -1,35 +1,53 @@
 #include "worker/agent/gang_process.h"
 
 #include <csignal>
+#include <poll.h>
 #include <unistd.h>
 
 namespace saeloom::agent {
 
-absl::StatusOr<std::shared_ptr<GangProcess>> GangProcess::Launch(const GangOptions& options, const GangSpec& spec,
-                                                                 int trials) {
+absl::StatusOr<std::shared_ptr<GangProcess>> GangProcess::Launch(const GangOptions& options,
+                                                                 const GangSpec& spec, int trials) {
   auto gang = std::make_shared<GangProcess>();
   gang->marks_ = GangMarks(spec.key, spec.runs_id);
   gang->trials_ = trials;
-  SAE_ASSIGN_OR_RETURN(gang->launcher_, sae::Process::Spawn(GangCommand(options, spec, ::geteuid() == 0)));
+  SAE_ASSIGN_OR_RETURN(gang->launcher_,
+                       sae::Process::Spawn(GangCommand(options, spec, ::geteuid() == 0)));
   return gang;
 }
 
-std::shared_ptr<GangProcess> GangProcess::Adopt(const std::string& name, const std::string& runs_id) {
+std::shared_ptr<GangProcess> GangProcess::Adopt(const std::string& name, const std::string& runs_id,
+                                                const Launcher& launcher) {
   auto gang = std::make_shared<GangProcess>();
   gang->marks_ = GangMarks(name, runs_id);
-  gang->killing_ = true;
+  const auto pid = static_cast<pid_t>(launcher.pid);
+  gang->pidfd_ = pid > 0 ? sae::PidfdOpen(pid) : -1;
+  // Asked after the descriptor is there: the answer is of the process that it holds.
+  const auto info = sae::ReadProcess(pid);
+  const bool same = info.ok() && info->alive() && info->start_ticks == launcher.start_ticks;
+  gang->killing_ = gang->pidfd_ < 0 || !same;
+  if (gang->killing_ && gang->pidfd_ >= 0) {
+    ::close(gang->pidfd_);
+    gang->pidfd_ = -1;
+  }
   return gang;
+}
+
+GangProcess::~GangProcess() {
+  if (pidfd_ >= 0) ::close(pidfd_);
 }
 
 sae::ProcessQuery GangProcess::Members() const {
-  // A session's number is not reused while it has members; that of an adopted gang may have been since.
+  // A session's number is not reused while it has members; that of an adopted gang may have been
+  // since.
   return {.session = launcher_ ? launcher_->pid() : 0, .marks = marks_};
 }
 
 void GangProcess::Notice() {
-  if (noticed_ || killing_ || exit_ || !launcher_) return;
+  if (noticed_ || killing_ || ended_) return;
   noticed_ = true;
-  launcher_->Signal(SIGUSR1).IgnoreError();
+  if (launcher_) launcher_->Signal(SIGUSR1).IgnoreError();
+  if (pidfd_ >= 0) sae::PidfdSignal(pidfd_, SIGUSR1);
 }
 
 void GangProcess::GiveUp() {
@@ -42,17 +60,24 @@ void GangProcess::TrialEnded(bool gave_up) {
   if (trials_ > 0 && given_up_ >= trials_) Kill();
 }
 
+void GangProcess::Look() {
+  if (ended_) return;
+  if (launcher_) {
+    if (const auto exit = launcher_->Wait(absl::ZeroDuration()); exit.ok()) exit_ = *exit;
+    ended_ = exit_.has_value();
+    return;
+  }
+  pollfd p{pidfd_, POLLIN, 0};
+  ended_ = pidfd_ < 0 || ::poll(&p, 1, 0) > 0;
+}
+
 void GangProcess::Tick() {
   if (gone_) return;
-  if (launcher_ && !exit_) {
-    if (const auto exit = launcher_->Wait(absl::ZeroDuration()); exit.ok()) exit_ = *exit;
-  }
-  if (!killing_ && !exit_) return;
+  Look();
+  if (!killing_ && !ended_) return;
   sae::SignalProcesses(Members(), SIGKILL);
-  if (launcher_ && !exit_) {
-    if (const auto exit = launcher_->Wait(absl::ZeroDuration()); exit.ok()) exit_ = *exit;
-    if (!exit_) return;
-  }
+  Look();
+  if (!ended_) return;
   gone_ = sae::FindProcesses(Members()).empty();
 }
 

@@ -1,7 +1,9 @@
 #pragma once
-// The processes of a gang: mpirun, its ranks, and whatever carries the gang's marks. Shared by the attempts of
-// its trials, each of which ticks it. A gang is gone only when every process is. Not thread-safe; nothing here
-// blocks for long. Errors: those of Process::Spawn.
+// The processes of a gang: mpirun, its ranks, and whatever carries the gang's marks. Shared by the
+// attempts of its trials, each of which ticks it. A gang is gone only when every process is. One
+// that an earlier incarnation of the worker started is watched through a pidfd: it is no child, so
+// its exit code is never known. Not thread-safe; nothing here blocks for long. Errors: those of
+// Process::Spawn.
 
 #include <memory>
 #include <optional>
@@ -16,18 +18,32 @@ namespace saeloom::agent {
 
 class GangProcess {
  public:
-  [[nodiscard]] static absl::StatusOr<std::shared_ptr<GangProcess>> Launch(const GangOptions& options,
-                                                                           const GangSpec& spec, int trials);
-  /// What an earlier incarnation of this worker left of gang `name` (a key as text): it is killed.
-  static std::shared_ptr<GangProcess> Adopt(const std::string& name, const std::string& runs_id);
+  [[nodiscard]] static absl::StatusOr<std::shared_ptr<GangProcess>> Launch(
+      const GangOptions& options, const GangSpec& spec, int trials);
+  /// mpirun as it was noted by the incarnation that started it, in this boot.
+  struct Launcher {
+    std::int64_t pid = 0;
+    std::int64_t start_ticks = 0;
+  };
+  /// Gang `name` (a key as text) of an earlier incarnation of this worker. When `launcher` still is
+  /// that process it goes on; else what is left of it is killed. For one attempt; AddTrial for each
+  /// other one.
+  static std::shared_ptr<GangProcess> Adopt(const std::string& name, const std::string& runs_id,
+                                            const Launcher& launcher);
+  ~GangProcess();
 
   std::int64_t pid() const { return launcher_ ? launcher_->pid() : 0; }
+  void AddTrial() { ++trials_; }
   /// Attempts that have not ended.
   int trials() const { return trials_; }
   /// `gave_up`: after a GiveUp.
   void TrialEnded(bool gave_up);
-  /// mpirun's, once it has ended.
+  /// mpirun's, once it has ended; never of an adopted one.
   const std::optional<sae::ExitStatus>& exit() const { return exit_; }
+  /// Taken back alive.
+  bool adopted() const { return pidfd_ >= 0; }
+  /// mpirun has.
+  bool ended() const { return ended_; }
   bool killing() const { return killing_; }
   bool gone() const { return gone_; }
 
@@ -40,14 +56,17 @@ class GangProcess {
 
  private:
   sae::ProcessQuery Members() const;
+  void Look();
 
   std::vector<std::string> marks_;
   std::unique_ptr<sae::Process> launcher_;  ///< null when adopted
+  int pidfd_ = -1;                          ///< of an adopted mpirun that lived
   std::optional<sae::ExitStatus> exit_;
   int trials_ = 1;
   int given_up_ = 0;
   bool noticed_ = false;
   bool killing_ = false;
+  bool ended_ = false;
   bool gone_ = false;
 };
 

@@ -28,19 +28,30 @@ class LeaseTracker {
   /// True when it renewed the lease.
   bool Answered(std::int64_t heartbeat);
 
-  /// When gangs are to yield; nullopt before the first Registered.
+  /// When gangs are to yield; nullopt before the first Registered or Inherit.
+  /// Of an earlier incarnation of this worker, from its lease files: its marks hold until
+  /// Registered.
+  void Inherit(absl::Duration notice, absl::Duration kill);
+
   std::optional<absl::Duration> NoticeAt() const;
   std::optional<absl::Duration> KillAt() const;
 
  private:
   std::optional<absl::Duration> renewed_at_;
   absl::Duration lease_;
+  std::optional<absl::Duration> inherited_notice_, inherited_kill_;
   std::map<std::int64_t, absl::Duration> sent_;  ///< not yet answered; bounded
 };
 
-/// The file `lease`: the deadline in nanoseconds since boot as decimal text. Replaced atomically;
-/// not synced, for after a crash of the machine it means nothing.
+/// The file `lease`: the deadline in nanoseconds since boot as decimal text, and in a second line,
+/// for this worker after a restart, when the gang is to be killed. Replaced atomically; not synced,
+/// for after a crash of the machine it means nothing.
 [[nodiscard]] absl::Status WriteLeaseFile(sae::Env& env, const std::string& path,
-                                          absl::Duration deadline);
+                                          absl::Duration deadline, absl::Duration kill);
+struct LeaseMarks {
+  absl::Duration notice, kill;
+};
+/// nullopt when there is none, or no number in it.
+std::optional<LeaseMarks> ReadLeaseFile(sae::Env& env, const std::string& path);
 
 }  // namespace saeloom::agent

@@ -44,13 +44,33 @@ TEST(LeaseTracker, LateDoubleAndUnknownAnswersRenewNothing) {
   EXPECT_EQ(*lease.KillAt(), Seconds(110)) << "never moves back";
 }
 
-TEST(WriteLeaseFile, NanosecondsSinceBoot) {
+TEST(LeaseTracker, AnInheritedOneHoldsUntilRegistered) {
+  LeaseTracker lease;
+  lease.Inherit(Seconds(10), Seconds(12));
+  lease.Inherit(Seconds(8), Seconds(9));
+  EXPECT_EQ(lease.NoticeAt(), Seconds(10)) << "the latest of all attempts";
+  EXPECT_EQ(lease.KillAt(), Seconds(12));
+  lease.Registered(Seconds(4), Seconds(10));
+  EXPECT_EQ(lease.NoticeAt(), Seconds(10));
+  EXPECT_EQ(lease.KillAt(), Seconds(12));
+  lease.Registered(Seconds(5), Seconds(10));
+  EXPECT_EQ(lease.NoticeAt(), Seconds(11));
+}
+
+TEST(LeaseFile, NanosecondsSinceBoot) {
   TemporaryFolder folder;
-  ASSERT_TRUE(WriteLeaseFile(sae::RealEnv(), folder / "lease", absl::Milliseconds(1500)).ok());
-  EXPECT_EQ(*sae::RealEnv().Read(folder / "lease"), "1500000000\n");
-  ASSERT_TRUE(WriteLeaseFile(sae::RealEnv(), folder / "lease", Seconds(2)).ok());
-  EXPECT_EQ(*sae::RealEnv().Read(folder / "lease"), "2000000000\n");
+  const std::string path = folder / "lease";
+  EXPECT_FALSE(ReadLeaseFile(sae::RealEnv(), path));
+  ASSERT_TRUE(WriteLeaseFile(sae::RealEnv(), path, absl::Milliseconds(1500), Seconds(3)).ok());
+  EXPECT_EQ(*sae::RealEnv().Read(path), "1500000000\n3000000000\n");
+  ASSERT_TRUE(WriteLeaseFile(sae::RealEnv(), path, Seconds(2), Seconds(4)).ok());
+  EXPECT_EQ(ReadLeaseFile(sae::RealEnv(), path)->notice, Seconds(2));
+  EXPECT_EQ(ReadLeaseFile(sae::RealEnv(), path)->kill, Seconds(4));
   EXPECT_EQ(sae::RealEnv().List(folder.path())->size(), 1U);
+  ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), path, "5000000000\n").ok());
+  EXPECT_EQ(ReadLeaseFile(sae::RealEnv(), path)->kill, Seconds(5)) << "of an older version";
+  ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), path, "x").ok());
+  EXPECT_FALSE(ReadLeaseFile(sae::RealEnv(), path));
 }
 
 }  // namespace

@@ -3,24 +3,14 @@
 #include <cstring>
 #include <regex>
 
+#include "worker/agent/failure_signs.h"
+
 namespace saeloom::agent {
 namespace {
+constexpr int kDaemonLost = 205;
 using namespace saeloom::v1;  // the failure classes
 
-bool Has(const std::string& text, const char* part) { return text.find(part) != std::string::npos; }
-
-/// By the status code that the trainer's message begins with, as absl prints it, and what it is
-/// about.
-FailureClass ClassOfMessage(const std::string& m) {
-  if (Has(m, "checkpoint") && (Has(m, "DATA_LOSS") || Has(m, "hash"))) return CHECKPOINT_UNREADABLE;
-  if (Has(m, "INVALID_ARGUMENT") || Has(m, "UNIMPLEMENTED")) return INVALID_CONFIG;
-  if (Has(m, "no progress") || Has(m, "DEADLINE_EXCEEDED")) return HANG;
-  if (Has(m, "FAILED_PRECONDITION") || Has(m, "non-finite")) return USER_ERROR;
-  if (Has(m, "RESOURCE_EXHAUSTED") && Has(m, "memory")) return OOM_HOST;
-  return INTERNAL;
-}
-
-FailureClass ClassOfExit(int code, bool out_of_memory) {
+FailureClass ClassOfExit(int code, bool out_of_memory, bool began) {
   switch (code) {
     case 0:
     case 75:
@@ -35,7 +25,8 @@ FailureClass ClassOfExit(int code, bool out_of_memory) {
       return out_of_memory ? OOM_HOST : INTERNAL;
     case 205:
     case 243:
-      return RENDEZVOUS_TIMEOUT;
+      // A gang that had begun lost a host; one that had not never met.
+      return began ? NODE_LOST : RENDEZVOUS_TIMEOUT;
     default:
       return INTERNAL;
   }
@@ -71,42 +62,72 @@ std::string ReasonOfExit(int code, bool out_of_memory, std::optional<int> rank) 
 }
 
 FailureClass ClassOfStop(StopCause cause) {
-  return cause == StopCause::kNone || cause == StopCause::kCoordinator ? FAILURE_CLASS_UNSPECIFIED
-                                                                       : NODE_LOST;
+  switch (cause) {
+    case StopCause::kNone:
+    case StopCause::kCoordinator:
+      return FAILURE_CLASS_UNSPECIFIED;
+    case StopCause::kNoProgress:
+      return NO_PROGRESS;
+    case StopCause::kRendezvous:
+      return RENDEZVOUS_TIMEOUT;
+    case StopCause::kLease:
+    case StopCause::kWorkerRestart:
+    case StopCause::kShutdown:
+      break;
+  }
+  return NODE_LOST;
 }
 
 }  // namespace
 
 Ending Conclude(const EndingFacts& facts) {
   Ending e;
-  e.exit_code = facts.exit ? facts.exit->ShellCode() : -1;
+  // Of a gang that another incarnation started, mpirun's words tell what its exit code would have.
+  const std::optional<int> code =
+      facts.exit ? facts.exit->ShellCode() : ExitFromLauncher(facts.launcher_output);
+  e.exit_code = code.value_or(-1);
   if (facts.last_event && sae::config::IsVerdict(facts.last_event->kind)) {
     e.verdict = ToString(facts.last_event->kind);
     e.reason = facts.last_event->message;
     if (facts.last_event->kind == sae::config::EventKind::kFailed) {
       e.failure_class = ClassOfMessage(e.reason);
+      if (e.failure_class == INTERNAL)
+        e.failure_class = ClassOfLines(facts.rank_logs).value_or(INTERNAL);
       // The trainer's own code: MPI_Abort may have made another of it.
-      const auto code = facts.last_event->values.find("exit_code");
-      if (code != facts.last_event->values.end() && code->second > 0 && code->second < 256) {
-        e.exit_code = static_cast<int>(code->second);
+      const auto own = facts.last_event->values.find("exit_code");
+      if (own != facts.last_event->values.end() && own->second > 0 && own->second < 256) {
+        e.exit_code = static_cast<int>(own->second);
       }
     }
     const bool done = facts.last_event->kind == sae::config::EventKind::kFinished;
     if (e.reason.empty() && !done) e.reason = facts.stop_reason;
+    if (facts.last_event->kind == sae::config::EventKind::kYielded &&
+        facts.stop_cause == StopCause::kNoProgress) {
+      // That it could still save does not make it a trial that gets on.
+      e.failure_class = NO_PROGRESS;
+      e.reason = facts.stop_reason;
+    }
     return e;
   }
-  if (facts.stop_cause != StopCause::kNone) {
+  const bool told = facts.stop_cause == StopCause::kWorkerRestart && !facts.exit && code;
+  if (facts.stop_cause != StopCause::kNone && !told) {
     e.reason = facts.stop_reason;
     e.failure_class = ClassOfStop(facts.stop_cause);
     return e;
   }
-  if (!facts.exit) {
-    e.reason = "the worker that ran it is gone";
-    e.failure_class = NODE_LOST;
+  if (!code) {
+    e.reason = facts.adopted
+                   ? "mpirun ended without a word; its exit code went to the worker that started it"
+                   : "the worker that ran it is gone";
+    e.failure_class = facts.adopted ? INTERNAL : NODE_LOST;
     return e;
   }
-  e.reason = ReasonOfExit(e.exit_code, facts.out_of_memory, FailedRank(facts.launcher_output));
-  e.failure_class = ClassOfExit(e.exit_code, facts.out_of_memory);
+  const bool lost = SaysDaemonLost(facts.launcher_output);
+  const int meaning = lost ? kDaemonLost : *code;
+  e.reason = ReasonOfExit(meaning, facts.out_of_memory, FailedRank(facts.launcher_output));
+  e.failure_class = ClassOfExit(meaning, facts.out_of_memory, facts.last_event.has_value());
+  if (e.failure_class == INTERNAL)
+    e.failure_class = ClassOfLines(facts.rank_logs).value_or(INTERNAL);
   return e;
 }
 

@@ -1,12 +1,18 @@
 #pragma once
 // What became of an attempt, from what its gang left behind. Pure. The rules, first match wins:
-//   1. the last event is a verdict -> that; `failed` is classed by its message
-//   2. this worker killed the gang -> NODE_LOST when that was for its lease, restart or shutdown
+//   1. the last event is a verdict -> that; `failed` is classed by its message, and where that says
+//   nothing, by what
+//      the ranks logged (GPU_FAULT, OOM_GPU)
+//   2. this worker stopped the gang -> NODE_LOST when that was for its lease, restart or shutdown,
+//   NO_PROGRESS,
+//      RENDEZVOUS_TIMEOUT
 //   3. mpirun's exit code: 0, 75: no failure; 70 HANG; 78 INVALID_CONFIG; 93 USER_ERROR;
-//      137 with a kill for lack of memory since the start OOM_HOST; 205, 243 RENDEZVOUS_TIMEOUT
-//      (OpenMPI could not reach or start its daemon); no `started` event and 1: INTERNAL; other
-//      signals and codes INTERNAL
-//   4. no exit code (the gang outlived the worker that started it) -> NODE_LOST
+//      137 with a kill for lack of memory since the start OOM_HOST; 205, 243 (OpenMPI could not
+//      reach or start its daemon) RENDEZVOUS_TIMEOUT, or NODE_LOST when the gang had begun; other
+//      signals and codes by what the ranks logged, else INTERNAL
+//   4. no exit code (the gang outlived the worker that started it): the one that mpirun's words
+//   tell; without words
+//      INTERNAL when this worker had taken the gang back, else NODE_LOST
 
 #include <optional>
 #include <string>
@@ -18,7 +24,15 @@
 namespace saeloom::agent {
 
 /// Why this worker stopped a gang.
-enum class StopCause { kNone, kCoordinator, kLease, kWorkerRestart, kShutdown };
+enum class StopCause {
+  kNone,
+  kCoordinator,
+  kLease,
+  kWorkerRestart,
+  kShutdown,
+  kNoProgress,
+  kRendezvous
+};
 
 struct Ending {
   std::string verdict;  ///< finished, yielded, stopped, failed, or ""
@@ -33,9 +47,11 @@ struct EndingFacts {
   std::optional<sae::ExitStatus> exit;
   StopCause stop_cause = StopCause::kNone;
   std::string stop_reason;
-  bool killed = false;          ///< by this worker, with SIGKILL
-  bool out_of_memory = false;   ///< the kernel killed something for memory while the gang ran
+  bool killed = false;         ///< by this worker, with SIGKILL
+  bool out_of_memory = false;  ///< the kernel killed something for memory while the gang ran
+  bool adopted = false;  ///< this worker took the living gang back from an earlier incarnation
   std::string launcher_output;  ///< what mpirun wrote
+  std::string rank_logs;        ///< last lines of all ranks' logs
 };
 Ending Conclude(const EndingFacts& facts);
 

@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "worker/agent/event_log.h"
+#include "worker/agent/lease.h"
 #include "worker/agent/metrics.h"
 #include "worker/agent/testing/fake_coordinator.h"
 #include "worker/agent/testing/world.h"
@@ -48,8 +49,7 @@ class WorkerBinaryTest : public testing::Test {
                  PortFile()};
     spec.argv.insert(spec.argv.end(), more.begin(), more.end());
     spec.environment = environment_;
-    spec.environment.insert(
-        {{"FAKE_GANG", mode}, {"SAELOOM_TEST_WORLD", world_.folder().path()}});
+    spec.environment.insert({{"FAKE_GANG", mode}, {"SAELOOM_TEST_WORLD", world_.folder().path()}});
     spec.errors = LogPath();
     auto process = sae::Process::Spawn(spec);
     ASSERT_TRUE(process.ok()) << process.status();
@@ -110,7 +110,7 @@ TEST_F(WorkerBinaryTest, GraceEnds) {
   EXPECT_EQ(coordinator_.Statuses(kFirst).back().failure_class(), v1::NODE_LOST);
 }
 
-TEST_F(WorkerBinaryTest, KilledAndRestartedItEndsItsOrphansAndReportsThem) {
+TEST_F(WorkerBinaryTest, KilledAndRestartedItTakesItsGangsBack) {
   StartWorker("run");
   StartFirst();
   ASSERT_TRUE(worker_->Signal(SIGKILL).ok());
@@ -118,18 +118,65 @@ TEST_F(WorkerBinaryTest, KilledAndRestartedItEndsItsOrphansAndReportsThem) {
   worker_.reset();
   const auto orphans = Gangs();
   ASSERT_EQ(orphans.size(), 1U) << "the gang is in a session of its own";
+  const std::size_t reported = coordinator_.Lines(kFirst).size();
   StartWorker("run");
-  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kFirst); })) << Log();
-  EXPECT_FALSE(sae::ReadProcess(orphans[0].pid).ok() && sae::ReadProcess(orphans[0].pid)->alive());
-  EXPECT_EQ(coordinator_.Statuses(kFirst).back().failure_class(), v1::NODE_LOST);
-  const auto last = EventLog(Runs() + "/demo/0000/attempts/1/events.jsonl").Last();
-  ASSERT_TRUE(last.has_value());
-  EXPECT_EQ(static_cast<std::int64_t>(coordinator_.Lines(kFirst).size()), last->seq)
-      << "also what was unreported";
-  EXPECT_EQ(coordinator_.gaps(), 0);
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(kFirst).size() > reported + 3; }))
+      << Log();
+  ASSERT_EQ(Gangs().size(), 1U);
+  EXPECT_EQ(Gangs()[0].pid, orphans[0].pid);
+  EXPECT_FALSE(coordinator_.Ended(kFirst));
   const auto registers = coordinator_.registers();
   EXPECT_EQ(registers.front().worker_id(), registers.back().worker_id());
   EXPECT_NE(registers.front().incarnation(), registers.back().incarnation());
+  ASSERT_EQ(registers.back().attempts_size(), 1);
+  EXPECT_TRUE(registers.back().attempts(0).running());
+  EXPECT_EQ(coordinator_.free_slots(), 1) << "its slots are its own";
+  v1::StopAttempt stop;
+  SetKey(kFirst, &stop);
+  stop.set_mode(v1::StopAttempt::MODE_CHECKPOINT);
+  coordinator_.Command(stop);
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kFirst); })) << Log();
+  EXPECT_EQ(coordinator_.Statuses(kFirst).back().verdict(), "yielded");
+  const auto last = EventLog(Runs() + "/demo/0000/attempts/1/events.jsonl").Last();
+  ASSERT_TRUE(last.has_value());
+  EXPECT_EQ(static_cast<std::int64_t>(coordinator_.Lines(kFirst).size()), last->seq);
+  EXPECT_EQ(coordinator_.gaps(), 0);
+  EXPECT_TRUE(Gangs().empty());
+}
+
+TEST_F(WorkerBinaryTest, WhatEndedWhileItWasAwayIsReported) {
+  StartWorker("run");
+  StartFirst();
+  ASSERT_TRUE(worker_->Signal(SIGKILL).ok());
+  ASSERT_EQ(WaitForExit(), 137);
+  worker_.reset();
+  sae::SignalProcesses({.marks = {Mark()}}, SIGKILL);
+  ASSERT_TRUE(Eventually([&] { return Gangs().empty(); }));
+  StartWorker("run");
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kFirst); })) << Log();
+  EXPECT_EQ(coordinator_.Statuses(kFirst).back().failure_class(), v1::NODE_LOST);
+  EXPECT_THAT(coordinator_.Statuses(kFirst).back().reason(),
+              HasSubstr("while its worker was away"));
+  const auto last = EventLog(Runs() + "/demo/0000/attempts/1/events.jsonl").Last();
+  EXPECT_EQ(static_cast<std::int64_t>(coordinator_.Lines(kFirst).size()), last->seq)
+      << "also what was unreported";
+  EXPECT_FALSE(coordinator_.registers().back().attempts(0).running());
+}
+
+TEST_F(WorkerBinaryTest, ARestartedOneThatNobodyAnswersEndsItsGangWithTheOldLease) {
+  // The fence must not wait for a lease of its own.
+  StartWorker("stubborn");
+  StartFirst();
+  ASSERT_TRUE(worker_->Signal(SIGKILL).ok());
+  ASSERT_EQ(WaitForExit(), 137);
+  worker_.reset();
+  coordinator_.TakeDown();
+  ASSERT_EQ(Gangs().size(), 1U);
+  const absl::Duration now = sae::RealClock().SinceBoot();
+  ASSERT_TRUE(
+      WriteLeaseFile(sae::RealEnv(), Runs() + "/demo/0000/attempts/1/lease", now, now).ok());
+  StartWorker("stubborn");
+  EXPECT_TRUE(Eventually([&] { return Gangs().empty(); })) << Log();
 }
 
 TEST_F(WorkerBinaryTest, HandsOutTheGpusThatItWasGiven) {
@@ -169,10 +216,9 @@ TEST_F(WorkerBinaryTest, BadFlagsAndTakenThingsAreOneClearError) {
   const auto run = [&](std::vector<std::string> flags) {
     flags.insert(flags.begin(), SAELOOM_WORKER_PROGRAM);
     sae::RealEnv().RemoveAll(LogPath()).IgnoreError();
-    return sae::RunProcess({.argv = flags,
-                            .environment = {{"CUDA_VISIBLE_DEVICES", ""}},
-                            .errors = LogPath()},
-                           absl::Seconds(60))
+    return sae::RunProcess(
+               {.argv = flags, .environment = {{"CUDA_VISIBLE_DEVICES", ""}}, .errors = LogPath()},
+               absl::Seconds(60))
         ->exit.ShellCode();
   };
   const std::vector<std::string> good = {"--coordinator", "127.0.0.1:1", "--runs",
