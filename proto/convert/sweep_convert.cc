@@ -137,14 +137,29 @@ absl::StatusOr<config::Parameter> ParameterFromProto(const saeloom::v1::Paramete
       return absl::InvalidArgumentError(absl::StrCat(
           where, " (", proto.path(), "): needs one of values, uniform, log_uniform, int_uniform"));
   }
+  for (int i = 0; i < proto.when_size(); ++i) {
+    config::Condition& condition = out.when.emplace_back();
+    condition.path = proto.when(i).path();
+    for (int j = 0; j < proto.when(i).values_size(); ++j) {
+      SAE_ASSIGN_OR_RETURN(std::string text,
+                           ScalarText(proto.when(i).values(j),
+                                      absl::StrCat(where, ".when[", i, "].values[", j, "]")));
+      condition.values.push_back(std::move(text));
+    }
+  }
   return out;
 }
 
 saeloom::v1::Parameter ParameterToProto(const config::Parameter& parameter) {
   using Kind = config::Parameter::Kind;
   saeloom::v1::Parameter out;
-  const auto& [path, kind, values, min, max, step] = parameter;
+  const auto& [path, kind, values, min, max, step, when] = parameter;
   out.set_path(path);
+  for (const config::Condition& condition : when) {
+    saeloom::v1::Parameter::Condition* to = out.add_when();
+    to->set_path(condition.path);
+    for (const std::string& v : condition.values) *to->add_values() = ScalarValue(v);
+  }
   if (kind == Kind::kValues) {
     out.mutable_values();
     for (const std::string& v : values) *out.mutable_values()->add_values() = ScalarValue(v);
@@ -304,7 +319,8 @@ absl::StatusOr<config::SweepSpec> FromProto(const saeloom::v1::SweepSpec& proto)
   if (proto.search().has_median_stop()) {
     spec.median_stop.enabled = true;
     spec.median_stop.grace_tokens = proto.search().median_stop().grace_tokens();
-    spec.median_stop.min_trials = proto.search().median_stop().min_trials();
+    if (proto.search().median_stop().min_trials() != 0)
+      spec.median_stop.min_trials = proto.search().median_stop().min_trials();
   }
   spec.max_concurrent = proto.max_concurrent();
   spec.pack = proto.pack();

@@ -154,7 +154,13 @@ config::SweepSpec Full() {
   s.trial = EveryFieldSet();
   s.parameters = {{{"sae.k", Parameter::Kind::kValues, {"8", "\"auto\"", "0.5", "true"}, 0, 0, 0},
                    {"train.lr", Parameter::Kind::kLogUniform, {}, 1e-5, 1e-3, 0}},
-                  {{"train.seed", Parameter::Kind::kIntUniform, {}, 1, 9, 2},
+                  {{"train.seed",
+                    Parameter::Kind::kIntUniform,
+                    {},
+                    1,
+                    9,
+                    2,
+                    {{"sae.architecture", {"\"topk\""}}, {"sae.k", {"8", "16"}}}},
                    {"sae.aux_alpha", Parameter::Kind::kUniform, {}, 0, 1, 0.25}}};
   s.objective_metric = "heldout.l0";
   s.minimize = false;

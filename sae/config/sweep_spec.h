@@ -15,6 +15,13 @@
 
 namespace sae::config {
 
+/// Holds where the axis `path`, which stands before it in the set, has one of `values`.
+struct Condition {
+  std::string path;
+  std::vector<std::string> values;  ///< JSON scalars as text, as in Parameter
+  bool operator==(const Condition&) const = default;
+};
+
 /// One axis. Exactly one of the forms is used.
 struct Parameter {
   enum class Kind { kValues, kUniform, kLogUniform, kIntUniform };
@@ -22,6 +29,8 @@ struct Parameter {
   Kind kind = Kind::kValues;
   std::vector<std::string> values;    ///< kValues: JSON scalars as text: `8`, `"topk"`
   double min = 0, max = 0, step = 0;  ///< the others; step 0 = none
+  /// Of points for which one of them fails, the axis is left out: the trial's own value stands.
+  std::vector<Condition> when;
 };
 
 /// One grid (or one space to draw from): the product of its axes.
@@ -75,9 +84,9 @@ struct SweepSpec {
   std::string objective_metric = "heldout.fvu";
   bool minimize = true;
   std::vector<Constraint> constraints;
-  std::string search = "grid";      ///< grid | random (asha | hyperband: UNIMPLEMENTED for now)
-  std::int64_t max_trials = 0;      ///< random: how many
-  std::int64_t search_seed = 0;     ///< random
+  std::string search = "grid";      ///< grid | random | asha | hyperband
+  std::int64_t max_trials = 0;      ///< all but grid: how many
+  std::int64_t search_seed = 0;     ///< all but grid
   std::int64_t max_concurrent = 0;  ///< 0 = as many as fit
   /// Trials of a gang that share one stream: 0 = auto, when they outnumber the slots and memory
   /// allows it; 1 = off; N = up to N.
@@ -113,23 +122,26 @@ std::string TrialId(std::int64_t index);
 /// "sae.k=8 train.seed=1"; "" for a sweep without parameters.
 std::string ToText(const TrialPoint& point);
 
-/// From JSON (what YAML becomes): keys apiVersion, name, store, trial, parameters (a map or a list
-/// of maps), objective{metric, goal, constraints}, search{grid|random{maxTrials, seed}},
-/// maxConcurrent, pack (auto | off | N). An axis is {values: [..]} or
-/// {uniform|logUniform|intUniform: {min, max, step}}. Unknown keys are errors that name the nearest
-/// known one. UNIMPLEMENTED for `harvest`.
+/// From JSON (what YAML becomes); docs/formats/sweep.md has the keys, sweep_schema.h their schema.
+/// Unknown keys are errors that name the nearest known one, as are keys that are there twice,
+/// nesting without bound and very long texts. UNIMPLEMENTED for `harvest`.
 [[nodiscard]] absl::StatusOr<SweepSpec> ParseSweepSpec(const std::string& json);
-/// The same form back; ParseSweepSpec(ToJson(s)) == s. (store_hash, store_d and store_target_d
-/// stand under `store` as {path, hash, d, target_d} when set, and ParseSweepSpec takes both forms.)
+/// The same form back; ParseSweepSpec(ToJson(s)) == s for one that Validate accepts. (store_hash,
+/// store_d and store_target_d stand under `store` as {path, hash, d, target_d} when set, and
+/// ParseSweepSpec takes both forms.)
 std::string ToJson(const SweepSpec& spec);
 
 /// Every problem: names, ranges, each expanded trial's Validate (with its assignments named),
-/// constraint syntax, more than 1e6 points, duplicates.
+/// constraint syntax, more than 1e6 points (counted, not made), duplicates, what the search needs.
 [[nodiscard]] absl::Status Validate(const SweepSpec& spec);
+
+/// Names of failure classes that a retry rule may list.
+const std::vector<std::string>& FailureClassNames();
 
 /// A grid counts min, min + step, .. <= max (step of intUniform: 1 where 0); logUniform cannot be a
 /// grid. Points in a fixed order: sets in order, the last axis fastest; random draws are a function
-/// of search_seed and the trial's index alone.
+/// of search_seed and the trial's index alone. What `when` leaves out of a point is not
+/// assigned.
 [[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
 
 }  // namespace sae::config

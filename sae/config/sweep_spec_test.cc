@@ -171,14 +171,10 @@ TEST(SweepSpec, AUnionHoldsEveryArchitecture) {
   EXPECT_THAT(Why(s), HasSubstr("trial.sae.target_l0: 32: topk sets its L0 itself"));
 }
 
-TEST(SweepSpec, HarvestAndUnbuiltSearchesAreUnimplemented) {
+TEST(SweepSpec, HarvestIsUnimplemented) {
   const auto harvest = ParseSweepSpec(R"({"apiVersion":"saeloom/v1","name":"a","harvest":{}})");
   EXPECT_EQ(harvest.status().code(), absl::StatusCode::kUnimplemented);
   EXPECT_THAT(Message(harvest.status()), HasSubstr("saeloom harvest --out DIR"));
-  SweepSpec s = Demo();
-  s.search = "asha";
-  EXPECT_EQ(Validate(s).code(), absl::StatusCode::kUnimplemented);
-  EXPECT_EQ(Why(s), "search.asha: not built yet: use grid or random");
 }
 
 TEST(SweepSpec, NamesThatWouldLeaveTheirFolderAreRefused) {

@@ -3,10 +3,14 @@
 #include <algorithm>
 #include <spdlog/spdlog.h>
 
+#include "sae/config/search_rungs.h"
+
 namespace sae::server {
 
 absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
   SAE_RETURN_IF_ERROR(config::Validate(spec));
+  if (config::IsSearching(spec))
+    return absl::UnimplementedError("search: asha, hyperband and medianStop are not run yet");
   SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
   if (points.size() > max_trials) {
     return absl::InvalidArgumentError(
