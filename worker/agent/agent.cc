@@ -132,6 +132,9 @@ v1::RegisterRequest Agent::MakeRegister() {
   r.set_version(options_.version);
   r.set_address(options_.metrics_address);
   r.set_memory_bytes(options_.memory_bytes);
+  r.set_rack(options_.rack);
+  r.set_peer_address(options_.peer_address);
+  r.set_mpi_host(options_.mpi_host);
   sae::MutexLock lock(mu_);
   // A command that is being carried out shows in known_ when it is done: the coordinator must hear
   // of it.
@@ -204,7 +207,7 @@ void Agent::ReportLoop() {
 // ---- the loop thread ----
 
 void Agent::Loop() {
-  while (!quit_ || AnyRuns()) {
+  while (!quit_ || AnyRuns() || HoldsAny()) {
     std::vector<Inbox> inbox;
     {
       sae::MutexLock lock(mu_);
@@ -218,6 +221,7 @@ void Agent::Loop() {
     Fence();
     RenewLeases();
     TickAttempts();
+    TickReservations();
     Publish();
   }
 }
@@ -227,7 +231,10 @@ void Agent::Handle(const v1::RegisterResponse& response) {
                                  response.epoch()};
   for (const auto& a : response.attempts()) {
     const auto it = entries_.find(KeyOf(a));
-    if (it == entries_.end()) continue;
+    if (it == entries_.end()) {
+      if (!a.wanted() && options_.reservations != nullptr) options_.reservations->End(KeyOf(a));
+      continue;
+    }
     if (a.wanted()) {
       reporter_.Track(it->first, it->second.attempt->events_path(), a.seq());
       it->second.finish_told = false;
@@ -250,12 +257,16 @@ void Agent::Handle(const v1::CoordinatorMessage& message) {
     if (command.has_start()) Handle(command.start());
     if (command.has_stop()) Handle(command.stop());
     if (command.has_logs()) Handle(command.logs());
+    if (command.has_prepare()) Handle(command.prepare());
+    if (command.has_release()) Handle(command.release());
   }
 }
 
 void Agent::Handle(const ShutdownRequest& request) {
   shutting_down_ = true;
   const absl::Duration kill_at = options_.clock->SinceBoot() + request.grace;
+  shutdown_at_ = kill_at;
+  NoticePeers();
   for (auto& [key, entry] : entries_) {
     entry.stopping = true;
     entry.attempt->Notice(StopCause::kShutdown, "the worker is shutting down", kill_at);
@@ -265,6 +276,7 @@ void Agent::Handle(const ShutdownRequest& request) {
 void Agent::Handle(const KillAllRequest&) {
   shutting_down_ = true;
   quit_ = true;
+  if (options_.reservations != nullptr) options_.reservations->EndAll();
   for (auto& [key, entry] : entries_)
     entry.attempt->Kill(StopCause::kShutdown, "the worker is shutting down");
 }
@@ -281,12 +293,14 @@ void Agent::Handle(const v1::StartAttempt& start) {
   add(start);
   for (const v1::StartAttempt& other : start.with()) add(other);
   if (starts.empty()) return;
+  const int need = start.hosts_size() > 0 ? start.hosts(0).slots() : start.slots();
+  if (options_.reservations != nullptr) options_.reservations->Take(KeyOf(start));
   const int free = options_.slots.slots - UsedSlots();
-  if (start.slots() > free) {
+  if (need > free) {
     for (const v1::StartAttempt* one : starts) {
-      SayRefused(*one, absl::ResourceExhaustedError(
-                           absl::StrCat("needs ", start.slots(), " slots, ", free, " of ",
-                                        options_.slots.slots, " are free here")));
+      SayRefused(KeyOf(*one), absl::ResourceExhaustedError(
+                                  absl::StrCat("needs ", need, " slots, ", free, " of ",
+                                               options_.slots.slots, " are free here")));
     }
     return;
   }
@@ -300,7 +314,7 @@ void Agent::Handle(const v1::StartAttempt& start) {
     if (attempts[i].ok()) {
       Begin(*starts[i], *std::move(attempts[i]));
     } else {
-      SayRefused(*starts[i], attempts[i].status());
+      SayRefused(KeyOf(*starts[i]), attempts[i].status());
     }
   }
 }
@@ -324,22 +338,16 @@ void Agent::Handle(const v1::StopAttempt& stop) {
   const AttemptKey key = KeyOf(stop);
   const auto it = entries_.find(key);
   if (it == entries_.end()) {
-    if (refused_.count(key) > 0) return;
-    // The coordinator waits for its end; there is nothing left that could end.
-    v1::AttemptStatus status;
-    SetKey(key, &status);
-    status.set_state(v1::AttemptStatus::STATE_ENDED);
-    status.set_exit_code(-1);
-    status.set_reason("this worker does not run it");
-    refused_.insert(key);
-    refused_statuses_[Say(std::move(status))] = key;
+    SayNotHere(key, "this worker does not run it");
     return;
   }
   const std::string reason = stop.reason().empty() ? "stopped by the coordinator" : stop.reason();
   it->second.stopping = true;
   if (stop.mode() == v1::StopAttempt::MODE_CHECKPOINT) {
+    const absl::Duration grace =
+        stop.grace_seconds() > 0 ? absl::Seconds(stop.grace_seconds()) : options_.stop_grace;
     it->second.attempt->Notice(StopCause::kCoordinator, reason,
-                               options_.clock->SinceBoot() + options_.stop_grace);
+                               options_.clock->SinceBoot() + grace);
   } else {
     it->second.attempt->Kill(StopCause::kCoordinator, reason);
   }
@@ -363,11 +371,13 @@ void Agent::Fence() {
     fenced_ = false;
     return;
   }
-  if (!fenced_ && AnyRuns()) {
+  if (!fenced_ && (AnyRuns() || HoldsAny())) {
     spdlog::warn("the coordinator does not answer: stopping the gangs before the lease ends");
     options_.metrics->Fenced();
   }
+  if (!fenced_) NoticePeers();
   fenced_ = true;
+  if (now >= *kill && options_.reservations != nullptr) options_.reservations->EndAll();
   for (auto& [key, entry] : entries_) {
     if (now >= *kill) {
       entry.attempt->Kill(StopCause::kLease, "the coordinator did not answer within the lease");
@@ -446,8 +456,7 @@ void Agent::SayEnded(Entry& entry) {
   end_statuses_[entry.end_status] = attempt.key();
 }
 
-void Agent::SayRefused(const v1::StartAttempt& start, const absl::Status& why) {
-  const AttemptKey key = KeyOf(start);
+void Agent::SayRefused(const AttemptKey& key, const absl::Status& why) {
   spdlog::warn("attempt {}: refused: {}", key.Text(), why.ToString());
   options_.runs->MarkClosed(key).IgnoreError();
   options_.metrics->AttemptEnded("refused");
@@ -526,11 +535,13 @@ int Agent::UsedSlots() const {
     const Attempt& attempt = *entry.attempt;
     if (!attempt.ended() && gangs.insert(attempt.gang()).second) used += attempt.slots();
   }
+  if (options_.reservations != nullptr) used += options_.reservations->slots();
   return used;
 }
 
 std::set<std::string> Agent::TakenGpus() const {
   std::set<std::string> taken;
+  if (options_.reservations != nullptr) taken = options_.reservations->gpus();
   for (const auto& [key, entry] : entries_) {
     for (const std::string& gpu : entry.attempt->gpus()) taken.insert(gpu);
   }
@@ -551,6 +562,9 @@ void Agent::Publish() {
   used_slots_ = used;
   known_.clear();
   for (const auto& [key, entry] : entries_) known_[key] = !entry.attempt->ended();
+  if (options_.reservations != nullptr) {
+    for (const AttemptKey& key : options_.reservations->All()) known_[key] = true;
+  }
   busy_ = false;
   published_.NotifyAll();
 }

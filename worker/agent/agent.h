@@ -24,6 +24,7 @@
 #include "worker/agent/log_shipper.h"
 #include "worker/agent/metrics.h"
 #include "worker/agent/reporter.h"
+#include "worker/agent/reservations.h"
 #include "worker/agent/session.h"
 #include "worker/agent/slots.h"
 
@@ -40,6 +41,11 @@ class Agent final : public SessionHandler {
     std::vector<std::string> gpus;  ///< for gangs, one a rank; none: they compute on CPUs
     std::int64_t memory_bytes = 0;  ///< for all gangs together; 0 = unknown
     GangOptions gang;
+    Reservations* reservations =
+        nullptr;               ///< for gangs over several workers; null: takes part in none
+    std::string rack;          ///< "" = unknown
+    std::string peer_address;  ///< of its PeerService
+    std::string mpi_host;      ///< by which other hosts reach it
     std::shared_ptr<grpc::Channel> channel;
     std::string coordinator;  ///< its address, for messages
     std::string boot_id;
@@ -101,6 +107,13 @@ class Agent final : public SessionHandler {
   void Begin(const v1::StartAttempt& start, std::unique_ptr<Attempt> attempt);
   void Handle(const v1::StopAttempt& stop);
   void Handle(const v1::FetchLogs& fetch);
+  void Handle(const v1::PrepareAttempt& prepare);
+  void Handle(const v1::ReleaseAttempt& release);
+  absl::Status Reserve(const v1::PrepareAttempt& prepare);
+  void NoticePeers();
+  void TickReservations();
+  /// That of an attempt nothing is here, for a coordinator that waits for its end.
+  void SayNotHere(const AttemptKey& key, const std::string& reason);
   void AdoptAll(const std::vector<AttemptKey>& open);
   void Fence();
   void RenewLeases();
@@ -112,9 +125,10 @@ class Agent final : public SessionHandler {
   void TellOlder(const AttemptKey& key, Entry& entry);
   bool OlderTold(const Entry& entry);
   void DropOlder(const Entry& entry);
-  void SayRefused(const v1::StartAttempt& start, const absl::Status& why);
+  void SayRefused(const AttemptKey& key, const absl::Status& why);
   void Publish();
   bool AnyRuns() const;
+  bool HoldsAny() const;
   int UsedSlots() const;
   std::set<std::string> TakenGpus() const;
   bool Closed(const AttemptKey& key) const;
@@ -129,8 +143,10 @@ class Agent final : public SessionHandler {
 
   // The loop thread's own.
   std::map<AttemptKey, Entry> entries_;
-  std::deque<AttemptKey> closed_;  ///< the newest, so that a late command starts nothing twice
-  std::set<AttemptKey> refused_;   ///< said, not yet acknowledged
+  std::deque<AttemptKey> closed_;   ///< the newest, so that a late command starts nothing twice
+  std::set<AttemptKey> refused_;    ///< said, not yet acknowledged
+  std::set<AttemptKey> releasing_;  ///< reservations whose end is awaited
+  std::optional<absl::Duration> shutdown_at_;  ///< then reservations end, too
   std::map<std::int64_t, AttemptKey> end_statuses_, refused_statuses_;
   absl::Duration lease_written_;
   bool fenced_ = false;

@@ -13,6 +13,7 @@
 #include "worker/agent/gpus.h"
 #include "worker/agent/lease.h"
 #include "worker/agent/log_tail.h"
+#include "worker/rsh/peers_file.h"
 
 namespace saeloom::agent {
 namespace {
@@ -23,6 +24,20 @@ constexpr int kLinesForSigns = 100;
 /// For a trial that is to leave a gang which goes on.
 constexpr absl::Duration kLeaveGrace = absl::Seconds(20);
 constexpr absl::Duration kLookEvery = absl::Milliseconds(200);
+
+absl::Status WritePeers(const GangOptions& options, const GangSpec& spec,
+                        const std::string& token) {
+  rsh::PeersFile peers{.sweep = spec.key.sweep,
+                       .trial = spec.key.trial,
+                       .attempt = spec.key.attempt,
+                       .token = token,
+                       .addresses = {},
+                       .cert = options.cert,
+                       .key = options.key,
+                       .ca = options.ca};
+  for (const GangHost& host : spec.hosts) peers.addresses[host.mpi_host] = host.peer_address;
+  return rsh::WritePeersFile(PeersPath(options, spec), peers);
+}
 
 }  // namespace
 
@@ -40,10 +55,12 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
   GangSpec spec;
   spec.runs_id = context.runs->runs_id();
   spec.threads = context.threads;
+  std::string token;
   int trials = 0;
   for (const saeloom::v1::StartAttempt* start : starts) {
     auto attempt = std::unique_ptr<Attempt>(new Attempt(context, KeyOf(*start)));
-    attempt->record_.slots = start->slots();
+    attempt->record_.slots = start->hosts_size() > 0 ? start->hosts(0).slots() : start->slots();
+    attempt->record_.hosts = std::max(1, start->hosts_size());
     attempt->record_.progress_timeout_seconds = start->progress_timeout_seconds();
     const auto config = Admit(*context.env, *start, context.runs->directory());
     absl::Status status = config.status();
@@ -53,9 +70,14 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     if (status.ok() && trials == 0) {
       spec.key = attempt->key_;
       spec.ranks = static_cast<int>(config->ranks);
-      auto gpus = PickGpus(context.gpus, taken, context.gpus.empty() ? 0 : spec.ranks);
+      const int here = start->hosts_size() > 0 ? start->hosts(0).slots() : spec.ranks;
+      auto gpus = PickGpus(context.gpus, taken, context.gpus.empty() ? 0 : here);
       status = gpus.status();
       if (gpus.ok()) spec.gpus = *std::move(gpus);
+      auto hosts = HostsOf(*start, spec.ranks);
+      status.Update(hosts.status());
+      if (hosts.ok()) spec.hosts = *std::move(hosts);
+      token = start->token();
     }
     attempt->record_.gpus = spec.gpus;
     if (status.ok() && starts.size() > 1) attempt->record_.gang = spec.key.Text();
@@ -73,6 +95,7 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
   }
   if (trials == 0) return out;
   absl::Status launched = MakeScratch(*context.env, context.gang, spec.key, spec.runs_id);
+  if (launched.ok() && !spec.hosts.empty()) launched = WritePeers(context.gang, spec, token);
   std::shared_ptr<GangProcess> gang;
   if (launched.ok()) {
     auto started = GangProcess::Launch(context.gang, spec, trials);
@@ -256,9 +279,23 @@ void Attempt::WatchProgress() {
          now + context_.stop_grace);
 }
 
+void Attempt::WatchRendezvous() {
+  if (record_.hosts < 2 || met_ || gang_->ended()) return;
+  const absl::Duration now = context_.clock->SinceBoot();
+  if (!began_) began_ = now;
+  // Ranks open their logs when all have met.
+  met_ = context_.env->Exists(RankLog(directory(), 0));
+  if (met_ || now - *began_ < context_.gang.rendezvous_timeout) return;
+  Kill(StopCause::kRendezvous,
+       absl::StrCat("the ranks on ", record_.hosts, " hosts did not meet within ",
+                    absl::FormatDuration(context_.gang.rendezvous_timeout),
+                    ": can the hosts reach each other over MPI's interface (--mpi-interface)?"));
+}
+
 void Attempt::Tick() {
   if (ended()) return;
   gang_->Tick();
+  WatchRendezvous();
   WatchProgress();
   if (!gang_->killing() && !gang_->ended() && kill_at_ &&
       context_.clock->SinceBoot() >= *kill_at_) {

@@ -97,6 +97,8 @@ class Attempt {
   bool HasVerdict();
   /// Asks a gang without a new step within its trial's timeout to yield, and has it killed after.
   void WatchProgress();
+  /// Kills a gang over several hosts whose ranks do not meet in time.
+  void WatchRendezvous();
   void Stopping(StopCause cause, const std::string& reason);
   void Conclude();
   std::string LauncherOutput() const;
@@ -105,9 +107,11 @@ class Attempt {
   const Context& context_;
   AttemptKey key_;
   AttemptRecord record_;
-  std::shared_ptr<GangProcess> gang_;  ///< shared with the gang's other attempts
-  std::string gang_directory_;         ///< where launcher.log is
-  absl::Duration next_look_;           ///< at the events, for a verdict
+  std::shared_ptr<GangProcess> gang_;    ///< shared with the gang's other attempts
+  std::string gang_directory_;           ///< where launcher.log is
+  absl::Duration next_look_;             ///< at the events, for a verdict
+  std::optional<absl::Duration> began_;  ///< when it was first ticked
+  bool met_ = false;
   absl::Duration next_progress_look_;
   std::int64_t step_ = -1;                    ///< of the last event seen
   std::optional<absl::Duration> step_since_;  ///< when it was first seen

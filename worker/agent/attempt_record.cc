@@ -19,6 +19,7 @@ absl::Status WriteRecord(sae::Env& env, const std::string& directory, const Atte
                   {"boot_id", r.boot_id},
                   {"slots", r.slots},
                   {"ranks", r.ranks},
+                  {"hosts", r.hosts},
                   {"progress_timeout_seconds", r.progress_timeout_seconds},
                   {"pid", r.pid},
                   {"start_ticks", r.start_ticks},
@@ -44,6 +45,7 @@ absl::StatusOr<AttemptRecord> ReadRecord(sae::Env& env, const std::string& direc
     r.gpus = j.value("gpus", r.gpus);
     r.slots = j.value("slots", 1);
     r.ranks = j.value("ranks", 1);
+    r.hosts = j.value("hosts", 1);
     r.progress_timeout_seconds = j.value("progress_timeout_seconds", 0.0);
     j.at("worker_id").get_to(r.worker_id);
     j.at("incarnation").get_to(r.incarnation);

@@ -22,6 +22,7 @@ struct AttemptRecord {
   std::string boot_id;
   int slots = 1;                        ///< of its gang, on this machine
   int ranks = 1;                        ///< of its gang
+  int hosts = 1;                        ///< over which its gang is spread, this one included
   double progress_timeout_seconds = 0;  ///< without a new step; 0 = never
   std::int64_t pid = 0;                 ///< of mpirun; 0 = not started yet
   std::int64_t start_ticks = 0;         ///< of mpirun: with pid and boot_id it names the process

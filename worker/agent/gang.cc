@@ -8,6 +8,7 @@
 
 #include "sae/base/hash.h"
 #include "sae/base/procfs.h"
+#include "worker/rsh/peers_file.h"
 
 extern char** environ;
 
@@ -18,7 +19,35 @@ constexpr char kOwner[] = "/owner";
 
 std::string ScratchPrefix() { return absl::StrCat("saeloom.", ::getuid(), "."); }
 
-/// What an outer mpirun or srun would tell its own ranks: an inner one must not see it.
+std::string HostList(const std::vector<GangHost>& hosts) {
+  return absl::StrJoin(hosts, ",", [](std::string* out, const GangHost& host) {
+    absl::StrAppend(out, host.mpi_host, ":", host.slots);
+  });
+}
+
+/// How mpirun reaches its daemons on other hosts, and notices that one is gone.
+std::map<std::string, std::string> RemoteSettings(const GangOptions& options,
+                                                  const GangSpec& spec) {
+  std::map<std::string, std::string> out = {
+      {"OMPI_MCA_plm", "rsh"},
+      {"OMPI_MCA_plm_rsh_agent", options.rsh},
+      {"OMPI_MCA_plm_rsh_no_tree_spawn", "1"},
+      {"OMPI_MCA_orte_leave_session_attached", "1"},
+      {"OMPI_MCA_orte_keep_fqdn_hostnames", "1"},
+      {"OMPI_MCA_oob_tcp_keepalive_time", "2"},
+      {"OMPI_MCA_oob_tcp_keepalive_intvl", "1"},
+      {"OMPI_MCA_oob_tcp_keepalive_probes", "3"},
+      {"OMPI_MCA_rtc", "^hwloc"},  // two daemons that share a machine's topology crash now and then
+      {rsh::kPeersVariable, PeersPath(options, spec)}};
+  if (!options.mpi_interface.empty()) {
+    out["OMPI_MCA_btl_tcp_if_include"] = options.mpi_interface;
+    out["OMPI_MCA_oob_tcp_if_include"] = options.mpi_interface;
+  }
+  return out;
+}
+
+}  // namespace
+
 std::vector<std::string> LauncherVariables() {
   std::vector<std::string> out;
   for (char** e = environ; e != nullptr && *e != nullptr; ++e) {
@@ -34,13 +63,22 @@ std::vector<std::string> LauncherVariables() {
   return out;
 }
 
-}  // namespace
+std::string PeersPath(const GangOptions& options, const GangSpec& spec) {
+  return ScratchDirectory(options, spec.key, spec.runs_id) + "/peers.json";
+}
 
 sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, bool root) {
   sae::ProcessSpec command;
-  command.argv = {options.mpirun,  "-np",      absl::StrCat(spec.ranks),
-                  "--bind-to",     "none",     "--oversubscribe",
-                  options.trainer, "--config", spec.directory + "/run.json"};
+  command.argv = {options.mpirun, "-np",  absl::StrCat(spec.ranks),
+                  "--bind-to",    "none", "--oversubscribe"};
+  if (!spec.hosts.empty()) {
+    for (const std::string& word : {std::string("--host"), HostList(spec.hosts),
+                                    std::string("--map-by"), std::string("slot")})
+      command.argv.push_back(word);
+  }
+  for (const std::string& word :
+       {options.trainer, std::string("--config"), spec.directory + "/run.json"})
+    command.argv.push_back(word);
   for (const std::string& other : spec.others) {
     command.argv.emplace_back("--config");
     command.argv.push_back(other + "/run.json");
@@ -56,6 +94,10 @@ sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, b
                          {"OMPI_MCA_btl_vader_backing_directory", scratch},
                          {"SAELOOM_ATTEMPT", spec.key.Text()},
                          {"SAELOOM_RUNS_ID", spec.runs_id}};
+  if (!spec.hosts.empty()) {
+    for (const auto& [name, value] : RemoteSettings(options, spec))
+      command.environment[name] = value;
+  }
   if (!spec.gpus.empty())
     command.environment["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(spec.gpus, ",");
   if (root) {

@@ -1,9 +1,11 @@
 #pragma once
-// How a gang is launched: mpirun over the trainer's ranks on this machine. Pure.
+// How a gang is launched: mpirun over the trainer's ranks, on this machine or several. Pure.
 // Settings and what was measured: OpenMPI 4.1 binds ranks to cores in ways that starve neighbours
 // (--bind-to none), counts cores as slots (--oversubscribe), needs an ssh even for local ranks
 // unless plm=isolated, and leaves shared-memory files behind when it is killed (they go to a
-// scratch folder).
+// scratch folder). Over several hosts saeloom-rsh starts OpenMPI's daemons, all from here and
+// attached, so that each ends with its agent; a host that is cut off is given up after about seven
+// seconds (by default only after minutes).
 
 #include <map>
 #include <string>
@@ -17,21 +19,39 @@
 namespace saeloom::agent {
 
 struct GangOptions {
-  std::string mpirun;                              ///< path
-  std::string trainer;                             ///< path of saeloom-trainer
+  std::string mpirun;         ///< path
+  std::string trainer;        ///< path of saeloom-trainer
+  std::string rsh;            ///< path of saeloom-rsh
+  std::string cert, key, ca;  ///< PEM files by which workers know each other; empty = without TLS
+  absl::Duration rendezvous_timeout = absl::Minutes(2);  ///< for ranks on several hosts to meet
+  std::string mpi_interface;  ///< for MPI between hosts: names or CIDR, with commas; "" = all
   std::string scratch_root = "/dev/shm";           ///< for the scratch folders of gangs
   std::map<std::string, std::string> environment;  ///< added to every gang's
+};
+
+/// One of a gang over several.
+struct GangHost {
+  std::string mpi_host;      ///< name or address by which the others reach it
+  std::string peer_address;  ///< HOST:PORT of its PeerService
+  int slots = 1;
 };
 
 struct GangSpec {
   AttemptKey key;  ///< of the attempt; of several trials, the first one's
   std::string runs_id;
-  std::string directory;  ///< of the attempt; run.json is there, launcher.log will be
+  std::string directory;            ///< of the attempt; run.json is there, launcher.log will be
   std::vector<std::string> others;  ///< folders of the other trials' attempts
   int ranks = 1;
-  int threads = 1;  ///< of each rank
-  std::vector<std::string> gpus;  ///< all that its ranks see, one a rank; none: on CPUs
+  int threads = 1;                ///< of each rank
+  std::vector<std::string> gpus;  ///< all that its ranks here see, one a rank; none: on CPUs
+  std::vector<GangHost> hosts;    ///< this one first; empty: all ranks are here
 };
+
+/// What an outer mpirun or srun tells its own ranks: an inner one must not see it.
+std::vector<std::string> LauncherVariables();
+
+/// For saeloom-rsh: in the scratch directory of the gang.
+std::string PeersPath(const GangOptions& options, const GangSpec& spec);
 
 /// `root`: mpirun refuses to run as root unless told twice.
 sae::ProcessSpec GangCommand(const GangOptions& options, const GangSpec& spec, bool root);

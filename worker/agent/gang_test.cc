@@ -49,6 +49,32 @@ TEST(GangCommand, SeesItsGpusAlone) {
               Contains(Pair("CUDA_VISIBLE_DEVICES", "3,GPU-8932f937")));
 }
 
+TEST(GangCommand, OverSeveralHostsDaemonsStartThroughTheirWorkers) {
+  GangSpec spec = kSpec;
+  spec.hosts = {{"10.1.0.1", "10.1.0.1:7", 3}, {"b.lan", "b.lan:8", 1}};
+  const auto c = GangCommand({.mpirun = "/bin/mpirun",
+                              .trainer = "/bin/trainer",
+                              .rsh = "/bin/saeloom-rsh",
+                              .mpi_interface = "10.1.0.0/24",
+                              .scratch_root = "/shm"},
+                             spec, false);
+  EXPECT_THAT(c.argv,
+              ElementsAre("/bin/mpirun", "-np", "4", "--bind-to", "none", "--oversubscribe",
+                          "--host", "10.1.0.1:3,b.lan:1", "--map-by", "slot", "/bin/trainer",
+                          "--config", "/runs/demo/0003/attempts/2/run.json"));
+  for (const auto& [name, value] : std::map<std::string, std::string>{
+           {"OMPI_MCA_plm", "rsh"},
+           {"OMPI_MCA_plm_rsh_agent", "/bin/saeloom-rsh"},
+           {"OMPI_MCA_plm_rsh_no_tree_spawn", "1"},
+           {"OMPI_MCA_orte_leave_session_attached", "1"},
+           {"OMPI_MCA_oob_tcp_if_include", "10.1.0.0/24"},
+           {"OMPI_MCA_btl_tcp_if_include", "10.1.0.0/24"},
+           {"SAELOOM_PEERS",
+            ScratchDirectory({.scratch_root = "/shm"}, spec.key, "R") + "/peers.json"}}) {
+    EXPECT_THAT(c.environment, Contains(Pair(name, value)));
+  }
+}
+
 TEST(GangCommand, RootOnlyWhenRoot) {
   EXPECT_THAT(GangCommand({}, kSpec, false).environment,
               Not(Contains(Pair("OMPI_ALLOW_RUN_AS_ROOT", "1"))));

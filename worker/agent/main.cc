@@ -13,6 +13,7 @@
 
 #include "absl/strings/str_join.h"
 
+#include "proto/transport/credentials.h"
 #include "sae/base/ids.h"
 #include "sae/base/log.h"
 #include "sae/base/process.h"
@@ -20,6 +21,7 @@
 #include "sae/base/signals.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/gpus.h"
+#include "worker/agent/peer_service.h"
 
 namespace saeloom::agent {
 namespace {
@@ -38,6 +40,9 @@ struct Flags {
   double memory_gib = 0;
   double grace_seconds = 20;
   double stop_grace_seconds = 20;
+  std::string rack, peer_listen, mpi_host, mpi_interface, rsh;
+  bool insecure_bind_anywhere = false;
+  double rendezvous_seconds = 120;
 };
 
 constexpr const char* kFooter = R"(Examples:
@@ -68,7 +73,8 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
   app.add_option("--memory-gib", flags.memory_gib,
-                 "memory for gangs, by which trials are packed; 0 = 80% of this machine's; with GPUs: not known, so "
+                 "memory for gangs, by which trials are packed; 0 = 80% of this machine's; with "
+                 "GPUs: not known, so "
                  "that `auto` packs nothing")
       ->check(CLI::Range(0.0, 1048576.0))
       ->capture_default_str();
@@ -84,6 +90,24 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
                  "seconds for gangs to save when this worker is stopped")
       ->check(CLI::Range(0.0, 3600.0))
       ->capture_default_str();
+  app.add_option("--rack", flags.rack,
+                 "where this machine stands; same-rack gangs need equal ones");
+  app.add_option(
+      "--peer-listen", flags.peer_listen,
+      "HOST:PORT for other workers, by which gangs over several workers are started; port 0 = any "
+      "free; \"\" = takes part in none");
+  app.add_option("--mpi-host", flags.mpi_host,
+                 "name or address by which other hosts reach this one; default: the host's name");
+  app.add_option("--mpi-interface", flags.mpi_interface,
+                 "interfaces for MPI between hosts, names or CIDR, with commas; default: all");
+  app.add_option("--rendezvous-timeout", flags.rendezvous_seconds,
+                 "seconds for ranks on several hosts to meet")
+      ->check(CLI::Range(1.0, 3600.0))
+      ->capture_default_str();
+  app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
+               "allow --peer-listen beyond loopback without TLS: calls are neither encrypted nor "
+               "authenticated, but for the gang's token");
+  app.add_option("--rsh", flags.rsh, "saeloom-rsh; default: beside this program");
   app.add_option("--stop-grace", flags.stop_grace_seconds,
                  "seconds to save when the coordinator stops an attempt")
       ->check(CLI::Range(0.0, 3600.0))
@@ -128,6 +152,42 @@ absl::StatusOr<std::vector<std::string>> FindGpus(const Flags& flags) {
                         : "built without SAE_WITH_CUDA; use --device cuda if the trainer has it");
   }
   return gpus;
+}
+
+/// What other workers may start here, and how they reach it; null without --peer-listen.
+absl::StatusOr<std::unique_ptr<PeerService>> ListenToPeers(const Flags& flags,
+                                                           const RunsFolder& runs,
+                                                           Agent::Options& options) {
+  if (flags.peer_listen.empty()) return nullptr;
+  const sae::TlsFiles tls{
+      .cert = options.gang.cert, .key = options.gang.key, .ca = options.gang.ca};
+  if (tls.empty() && !flags.insecure_bind_anywhere && !sae::IsLoopbackTarget(flags.peer_listen)) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--peer-listen ", flags.peer_listen,
+                     " is not loopback and there is no TLS: anyone there could read a gang's token "
+                     "and start programs here; give "
+                     "certificates, or allow it with --insecure-bind-anywhere"));
+  }
+  SAE_ASSIGN_OR_RETURN(options.gang.rsh, sae::FindSibling(flags.rsh, "--rsh", "saeloom-rsh",
+                                                          sae::ExecutableDirectory()));
+  auto service =
+      std::make_unique<PeerService>(PeerService::Options{.clock = options.clock,
+                                                         .reservations = options.reservations,
+                                                         .gang = options.gang,
+                                                         .runs_id = runs.runs_id(),
+                                                         .worker_id = runs.worker_id(),
+                                                         .threads = options.slots.threads});
+  SAE_ASSIGN_OR_RETURN(const auto credentials,
+                       sae::MakeServerCredentials(tls, sae::ClientCertificates::kRequired));
+  SAE_ASSIGN_OR_RETURN(const int port, service->Start(flags.peer_listen, credentials));
+  options.rack = flags.rack;
+  options.mpi_host = flags.mpi_host.empty() ? HostName() : flags.mpi_host;
+  const std::string host = flags.peer_listen.substr(0, flags.peer_listen.rfind(':'));
+  const bool anywhere = host.empty() || host == "0.0.0.0" || host == "[::]";
+  options.peer_address = absl::StrCat(anywhere ? options.mpi_host : host, ":", port);
+  spdlog::info("for gangs over several workers: {} ({} to MPI)", options.peer_address,
+               options.mpi_host);
+  return service;
 }
 
 /// Until a signal, then until all gangs have ended or a second signal.
@@ -197,6 +257,11 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
                options.gpus.empty() ? "cpu" : "cuda " + absl::StrJoin(options.gpus, ","),
                runs->directory(), options.metrics_address);
   const std::string metrics_address = options.metrics_address;
+  Reservations reservations;
+  if (!flags.peer_listen.empty()) options.reservations = &reservations;
+  options.gang.mpi_interface = flags.mpi_interface;
+  options.gang.rendezvous_timeout = absl::Seconds(flags.rendezvous_seconds);
+  SAE_ASSIGN_OR_RETURN(const auto peers, ListenToPeers(flags, *runs, options));
   Agent agent(std::move(options));
   SAE_RETURN_IF_ERROR(agent.Start());
   if (!flags.port_file.empty()) {

@@ -67,6 +67,17 @@ void FakeCoordinator::Command(const v1::FetchLogs& logs) {
   Add(std::move(c));
 }
 
+void FakeCoordinator::Command(const v1::PrepareAttempt& prepare) {
+  v1::Command c;
+  *c.mutable_prepare() = prepare;
+  Add(std::move(c));
+}
+void FakeCoordinator::Command(const v1::ReleaseAttempt& release) {
+  v1::Command c;
+  *c.mutable_release() = release;
+  Add(std::move(c));
+}
+
 void FakeCoordinator::Forget(const AttemptKey& key) {
   sae::MutexLock lock(mu_);
   forgotten_.insert(key);
@@ -155,13 +166,17 @@ grpc::Status FakeCoordinator::Session(
         known.statuses[absl::StrCat(in.incarnation(), "/", 1'000'000 + status.status_id())] =
             status;
         if (!acknowledging_) continue;
-        if (status.state() != v1::AttemptStatus::STATE_STARTING) known.ended = true;
+        if (status.state() != v1::AttemptStatus::STATE_STARTING &&
+            status.state() != v1::AttemptStatus::STATE_PREPARED)
+          known.ended = true;
         out.add_status_acks(status.status_id());
       }
       for (const auto& c : commands_) {
         // Repeated until done: an attempt's until its end, a fetch for ever.
         const bool over = (c.has_start() && attempts_[KeyOf(c.start())].ended) ||
-                          (c.has_stop() && attempts_[KeyOf(c.stop())].ended);
+                          (c.has_stop() && attempts_[KeyOf(c.stop())].ended) ||
+                          (c.has_prepare() && attempts_[KeyOf(c.prepare())].ended) ||
+                          (c.has_release() && attempts_[KeyOf(c.release())].ended);
         if (!over) *out.add_commands() = c;
       }
     }

@@ -32,6 +32,8 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   void Command(const v1::StartAttempt& start);
   void Command(const v1::StopAttempt& stop);
   void Command(const v1::FetchLogs& logs);
+  void Command(const v1::PrepareAttempt& prepare);
+  void Command(const v1::ReleaseAttempt& release);
   /// Register's next answers say that this attempt is not wanted.
   void Forget(const AttemptKey& key);
   void set_acknowledging(bool yes);  ///< of statuses
