@@ -13,6 +13,8 @@
 #include "sae/base/env.h"
 #include "sae/base/log.h"
 #include "sae/base/signals.h"
+#include "server/app_security.h"
+#include "server/auth/bootstrap.h"
 #include "server/metrics/metrics.h"
 #include "server/service/event_logger.h"
 #include "server/service/server.h"
@@ -27,6 +29,8 @@ constexpr char kExamples[] =
   saeloom-coordinator --data runs/coordinator
   saeloom-coordinator --data DIR --listen 127.0.0.1:7411 --metrics-listen 127.0.0.1:7412
   saeloom-coordinator --data DIR --listen 127.0.0.1:0 --port-file DIR/ports.json   a free port, told in the file
+  saeloom-coordinator --data DIR --listen 0.0.0.0:7411 --tls-dir certs/coordinator   people show tokens; the first
+                                                                      is in DIR/admin.token
 
 DIR/coordinator.db is the event log; the same --data goes on with the same sweeps. SIGTERM and SIGINT stop
 it; workers and trials run on and come back to the next start.
@@ -42,6 +46,7 @@ struct Flags {
   std::string retry_delay = "1s";
   std::string log_level;
   bool insecure_bind_anywhere = false;
+  SecurityFlags security;
 };
 
 int ExitCodeOf(const absl::Status& status) {
@@ -105,11 +110,20 @@ absl::Status TellPorts(const Flags& flags, const std::string& listen, const std:
 
 absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
   SAE_ASSIGN_OR_RETURN(const CoreOptions core_options, ToCoreOptions(flags));
-  SAE_RETURN_IF_ERROR(CheckListenAddress(flags.listen, flags.insecure_bind_anywhere, "--listen"));
+  ServerOptions server_options;
+  server_options.listen = flags.listen;
+  server_options.insecure_bind_anywhere = flags.insecure_bind_anywhere;
+  SAE_RETURN_IF_ERROR(ApplySecurityFlags(flags.security, server_options));
+  SAE_RETURN_IF_ERROR(CheckTlsFiles(RealEnv(), server_options.tls, RealClock().Now()));
+  SAE_RETURN_IF_ERROR(CheckListenAddress(
+      flags.listen, flags.insecure_bind_anywhere || !server_options.tls.empty(), "--listen"));
   SAE_RETURN_IF_ERROR(
       CheckListenAddress(flags.metrics_listen, flags.insecure_bind_anywhere, "--metrics-listen"));
   SAE_RETURN_IF_ERROR(RealEnv().MakeDirectories(flags.data));
+  SAE_RETURN_IF_ERROR(MakePrivateFile(flags.data + "/coordinator.db"));  // it holds tokens' hashes
   SAE_ASSIGN_OR_RETURN(auto store, SqliteStore::Open(flags.data + "/coordinator.db"));
+  if (!flags.security.create_admin_token.empty())
+    return CreateAdminTokenOnly(*store, flags.security.create_admin_token, RealClock().Now());
   SAE_ASSIGN_OR_RETURN(const auto coordinator,
                        Coordinator::Start({core_options}, RealClock(), std::move(store)));
 
@@ -120,9 +134,9 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
     core.AddObserver(&metrics);
     core.AddObserver(&logger);
   });
-  ServerOptions server_options;
-  server_options.listen = flags.listen;
-  server_options.insecure_bind_anywhere = flags.insecure_bind_anywhere;
+  if (!server_options.tls.empty()) {
+    SAE_RETURN_IF_ERROR(EnsureAdminToken(*coordinator, flags.data));
+  }
   SAE_ASSIGN_OR_RETURN(const auto server, Server::Start(server_options, *coordinator, &metrics));
   coordinator->AddHook([&](Core& core) {
     metrics.Update(core, coordinator->store(), server->hubs().watch.stats(),
@@ -168,7 +182,9 @@ int CoordinatorMain(int argc, char** argv) {
   app.add_option("--log-level", flags.log_level,
                  "debug, info, warn or error; default $SAELOOM_LOG or info");
   app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
-               "Allow --listen beyond loopback: calls are neither encrypted nor authenticated");
+               "Allow --listen beyond loopback without TLS, where calls are neither encrypted nor "
+               "authenticated, and --metrics-listen, whose pages never are");
+  AddSecurityFlags(app, flags.security);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

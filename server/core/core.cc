@@ -92,6 +92,13 @@ void Core::Add(Transaction& transaction, const std::string& sweep, const std::st
 
 absl::Status Core::Flush() { return Commit({}); }
 
+absl::Status Core::StoreTokens(std::vector<TokenRecord> tokens, std::vector<UsedRequest> requests) {
+  Transaction transaction;
+  transaction.tokens = std::move(tokens);
+  transaction.requests = std::move(requests);
+  return Commit(std::move(transaction));
+}
+
 absl::Status Core::Commit(Transaction transaction) {
   // What waits goes first, so that a sweep's sequence has no holes and an attempt's lines keep
   // their order.
@@ -99,6 +106,7 @@ absl::Status Core::Commit(Transaction transaction) {
   Transaction& all = group.transaction;
   all.Append(std::move(transaction));
   if (all.empty()) return absl::OkStatus();
+  if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
 
   std::map<std::string, std::int64_t> heads;
   for (LogEvent& event : all.events) {

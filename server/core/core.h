@@ -101,6 +101,20 @@ class Core {
   /// Makes durable what waits for company.
   [[nodiscard]] absl::Status Flush();
 
+  // Who may call, and who did (server/auth decides it; here it only becomes durable).
+  /// The next transaction of a command takes the record with it; TakeAudit gives it back when there
+  /// was none.
+  void SetAudit(AuditRecord record) { audit_ = std::move(record); }
+  std::optional<AuditRecord> TakeAudit() { return std::exchange(audit_, std::nullopt); }
+  [[nodiscard]] absl::Status StoreTokens(std::vector<TokenRecord> tokens,
+                                         std::vector<UsedRequest> requests);
+  [[nodiscard]] absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) {
+    return store_.FindRequest(id);
+  }
+  [[nodiscard]] absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after, int limit) {
+    return store_.ReadAudit(after, limit);
+  }
+
   // Questions.
   const State& state() const { return state_; }
   const WorkerTable& workers() const { return workers_; }
@@ -185,6 +199,7 @@ class Core {
   std::map<AttemptKey, std::int64_t> acknowledged_;  ///< durable
   std::map<AttemptKey, std::int64_t> accepted_;  ///< waiting in group_; absent = as acknowledged_
   Group group_;
+  std::optional<AuditRecord> audit_;  ///< of the command that runs
   int refused_events_ = 0;
 
   WorkerTable workers_;

@@ -37,6 +37,7 @@ void SetState(SweepRecord& sweep, TrialRecord& trial, TrialState to) {
 absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord& sweep) {
   SAE_ASSIGN_OR_RETURN(sweep.spec, config::ParseSweepSpec(body.spec));
   sweep.name = event.sweep;
+  sweep.owner = body.owner;
   sweep.created = event.time;
   sweep.trials.resize(body.points.size());
   for (std::size_t i = 0; i < body.points.size(); ++i) {

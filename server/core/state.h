@@ -82,6 +82,7 @@ struct SweepRecord {
   config::SweepSpec spec;
   SweepState state = SweepState::kRunning;
   bool cancel_requested = false;
+  std::string owner;
   absl::Time created;
   absl::Time ended = absl::InfiniteFuture();
   std::vector<TrialRecord> trials;

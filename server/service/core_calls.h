@@ -1,33 +1,72 @@
 #pragma once
-// Unary calls that the core's thread answers: shared by the services on the callback API. Include
-// it only in files of the gRPC glue (server/CMakeLists.txt says which and why).
+// Unary calls that the core's thread answers: shared by the services on the callback API. Each
+// passes the gate first. Include it only in files of the gRPC glue (server/CMakeLists.txt says
+// which and why).
 
 #include <functional>
+#include <memory>
 #include <utility>
 
 #include <grpcpp/support/server_callback.h>
 
+#include "server/service/call_facts.h"
 #include "server/service/hubs.h"
 #include "server/service/unary_call.h"
 
 namespace sae::server {
 
+/// A call that has begun: `admitted` is null when it was refused, and then it is answered already.
+struct BegunCall {
+  UnaryCall* call = nullptr;
+  std::shared_ptr<const AdmittedCall> admitted;
+};
+inline BegunCall BeginCall(ServiceContext& context, const grpc::CallbackServerContext& rpc,
+                           const char* service, const char* method,
+                           const google::protobuf::Message& request) {
+  BegunCall begun;
+  begun.call = new UnaryCall({&context.rpcs, context.coordinator.clock(), service, method});
+  auto admitted = context.gate.Admit(FactsOf(rpc, service, method, &request, context.trust_domain));
+  if (admitted.ok()) {
+    begun.admitted = *std::move(admitted);
+  } else {
+    begun.call->Answer(admitted.status());
+  }
+  return begun;
+}
+
 /// Answers with what `handle` returns, from the core's thread. Thread-safe.
-inline grpc::ServerUnaryReactor* AnswerOnCore(ServiceContext& context, const char* service,
-                                              const char* method,
-                                              std::function<absl::Status(Core&)> handle) {
-  auto* call = new UnaryCall({&context.rpcs, context.coordinator.clock(), service, method});
-  context.coordinator.Post(
-      [call, handle = std::move(handle)](Core& core) { call->Answer(handle(core)); });
-  return call;
+inline grpc::ServerUnaryReactor* AnswerOnCore(
+    ServiceContext& context, const grpc::CallbackServerContext& rpc, const char* service,
+    const char* method, const google::protobuf::Message& request,
+    std::function<absl::Status(Core&, const Principal&)> handle) {
+  const BegunCall begun = BeginCall(context, rpc, service, method, request);
+  if (begun.admitted == nullptr) return begun.call;
+  context.coordinator.Post([&context, begun, handle = std::move(handle)](Core& core) {
+    begun.call->Answer(context.gate.Run(core, *begun.admitted,
+                                        [&] { return handle(core, begun.admitted->caller); }));
+  });
+  return begun.call;
+}
+
+/// Handle(), with the caller where it takes one.
+template <typename Request, typename Response>
+absl::Status HandleFor(Core& core, const Request& request, Response& response,
+                       const Principal& caller) {
+  if constexpr (requires { Handle(core, request, response, caller); }) {
+    return Handle(core, request, response, caller);
+  } else {
+    return Handle(core, request, response);
+  }
 }
 
 }  // namespace sae::server
 
-/// The method of a service whose handler is Handle(core, request, response).
-#define SAE_UNARY(Service, Method, Request, Response)                                    \
-  Service##Impl::Reactor* Service##Impl::Method(Context*, const saeloom::v1::Request* q, \
-                                                saeloom::v1::Response* r) {              \
-    return AnswerOnCore(context_, "saeloom.v1." #Service, #Method,                       \
-                        [=](Core& core) { return Handle(core, *q, *r); });               \
+/// The method of a service whose handler is Handle(core, request, response), or
+/// Handle(core, request, response, caller) where it wants to know who calls.
+#define SAE_UNARY(Service, Method, Request, Response)                                          \
+  Service##Impl::Reactor* Service##Impl::Method(Context* c, const saeloom::v1::Request* q,     \
+                                                saeloom::v1::Response* r) {                    \
+    return AnswerOnCore(                                                                       \
+        context_, *c, "saeloom.v1." #Service, #Method, *q,                                     \
+        [=](Core& core, const Principal& caller) { return HandleFor(core, *q, *r, caller); }); \
   }

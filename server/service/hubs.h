@@ -4,6 +4,7 @@
 #include <atomic>
 
 #include "server/runtime/coordinator.h"
+#include "server/service/gate.h"
 #include "server/service/log_broker.h"
 #include "server/service/rpc_observer.h"
 #include "server/service/session_hub.h"
@@ -23,6 +24,8 @@ struct ServiceContext {
   Coordinator& coordinator;
   Hubs& hubs;
   RpcObserver& rpcs;
+  Gate& gate;
+  std::string trust_domain;  ///< of workers' certificates
   std::atomic<std::int64_t> next_stream{1};
 };
 

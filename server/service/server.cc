@@ -1,6 +1,7 @@
 #include "server/service/server.h"
 
 #include <chrono>
+#include <future>
 
 #include "absl/strings/numbers.h"
 #include <grpc/support/time.h>
@@ -9,6 +10,8 @@
 #include <grpcpp/server_builder.h>
 
 #include "proto/convert/channel_options.h"
+#include "proto/transport/credentials.h"
+#include "server/service/auth_service.h"
 #include "server/service/fleet_service.h"
 #include "server/service/sweep_service.h"
 #include "server/service/telemetry_service.h"
@@ -20,6 +23,12 @@ namespace {
 
 bool OnLoopback(const std::string& host) {
   return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
+}
+
+GateOptions WithTls(const ServerOptions& options) {
+  GateOptions gate = options.gate;
+  gate.tls = !options.tls.empty();
+  return gate;
 }
 
 }  // namespace
@@ -41,12 +50,18 @@ absl::Status CheckListenAddress(const std::string& address, bool anywhere,
 }
 
 struct Server::Rpc {
-  explicit Rpc(ServiceContext& context)
-      : sweeps(context), trials(context), telemetry(context), fleet(context), workers(context) {}
+  Rpc(ServiceContext& context, const Entropy& entropy)
+      : sweeps(context),
+        trials(context),
+        telemetry(context),
+        fleet(context),
+        auth(context, entropy),
+        workers(context) {}
   SweepServiceImpl sweeps;
   TrialServiceImpl trials;
   TelemetryServiceImpl telemetry;
   FleetServiceImpl fleet;
+  AuthServiceImpl auth;
   WorkerServiceImpl workers;
   std::unique_ptr<grpc::Server> server;
 };
@@ -54,35 +69,47 @@ struct Server::Rpc {
 Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs)
     : coordinator_(coordinator),
       hubs_(options.watch_heartbeat),
-      context_{coordinator, hubs_, rpcs == nullptr ? silent_ : *rpcs},
-      rpc_(std::make_unique<Rpc>(context_)) {}
+      gate_(WithTls(options), coordinator.clock()),
+      context_{coordinator, hubs_, rpcs == nullptr ? silent_ : *rpcs, gate_, options.trust_domain},
+      rpc_(std::make_unique<Rpc>(context_, options.entropy)) {}
 
 Server::~Server() { Stop(absl::ZeroDuration()); }
 
 absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& options,
                                                       Coordinator& coordinator, RpcObserver* rpcs) {
-  SAE_RETURN_IF_ERROR(
-      CheckListenAddress(options.listen, options.insecure_bind_anywhere, "--listen"));
+  SAE_RETURN_IF_ERROR(CheckListenAddress(
+      options.listen, options.insecure_bind_anywhere || !options.tls.empty(), "--listen"));
+  SAE_ASSIGN_OR_RETURN(const auto credentials,
+                       MakeServerCredentials(options.tls, ClientCertificates::kVerifiedIfGiven));
   std::unique_ptr<Server> server(new Server(options, coordinator, rpcs));
   // Process-wide switches of gRPC, made before any server is built.
   grpc::EnableDefaultHealthCheckService(true);
-  grpc::reflection::InitProtoReflectionServerBuilderPlugin();
+  if (options.reflection) grpc::reflection::InitProtoReflectionServerBuilderPlugin();
   grpc::ServerBuilder builder;
   ApplyServerChannelOptions(builder);
   int port = 0;
-  builder.AddListeningPort(options.listen, grpc::InsecureServerCredentials(), &port);
+  builder.AddListeningPort(options.listen, credentials, &port);
   builder.RegisterService(&server->rpc_->sweeps);
   builder.RegisterService(&server->rpc_->trials);
   builder.RegisterService(&server->rpc_->telemetry);
   builder.RegisterService(&server->rpc_->fleet);
+  builder.RegisterService(&server->rpc_->auth);
   builder.RegisterService(&server->rpc_->workers);
 
   Server* raw = server.get();
-  coordinator.Post([raw](Core& core) { core.AddObserver(&raw->hubs_.sessions); });
+  // Before the first call could ask for one.
+  std::promise<absl::StatusOr<std::vector<TokenRecord>>> loaded;
+  coordinator.Post([raw, &loaded](Core& core) {
+    core.AddObserver(&raw->hubs_.sessions);
+    loaded.set_value(raw->coordinator_.store().Tokens());
+  });
+  SAE_ASSIGN_OR_RETURN(auto tokens, loaded.get_future().get());
+  raw->gate_.tokens().Load(std::move(tokens));
   coordinator.AddHook([raw](Core& core) {
     raw->hubs_.watch.Poll(core, raw->coordinator_.clock().SinceBoot());
     raw->hubs_.logs.Poll(core);
     raw->hubs_.sessions.Poll(core);
+    raw->gate_.Poll(raw->coordinator_.store());
   });
   server->rpc_->server = builder.BuildAndStart();
   if (server->rpc_->server == nullptr || port == 0) {
@@ -99,6 +126,7 @@ void Server::Stop(absl::Duration grace) {
   if (rpc_->server != nullptr) {
     if (auto* health = rpc_->server->GetHealthCheckService()) health->SetServingStatus(false);
     coordinator_.Post([this](Core&) {
+      gate_.Poll(coordinator_.store());
       hubs_.watch.Drain();
       hubs_.logs.Drain();
       hubs_.sessions.Drain();

@@ -9,22 +9,26 @@ namespace v1 = saeloom::v1;
 constexpr char kService[] = "saeloom.v1.SweepService";
 }  // namespace
 
-SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context*,
+SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* rpc,
                                                          const v1::CreateSweepRequest* request,
                                                          v1::Sweep* response) {
-  auto* call =
-      new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "CreateSweep"});
+  const BegunCall begun = BeginCall(context_, *rpc, kService, "CreateSweep", *request);
+  if (begun.admitted == nullptr) return begun.call;
   Coordinator& coordinator = context_.coordinator;
-  coordinator.PostSlow([&coordinator, request, response, call] {
+  Gate& gate = context_.gate;
+  coordinator.PostSlow([&coordinator, &gate, request, response, begun] {
     // Shared because std::function must be copyable; it may be large.
     auto prepared = std::make_shared<absl::StatusOr<PreparedSweep>>(
         PrepareCreate(*request, coordinator.options().core.max_trials));
-    if (!prepared->ok()) return call->Answer(prepared->status());
-    coordinator.Post([request, response, prepared, call](Core& core) {
-      call->Answer(HandleCreate(core, *request, **prepared, *response));
+    if (prepared->ok()) (*prepared)->event.owner = begun.admitted->caller.name;
+    coordinator.Post([&gate, request, prepared, response, begun](Core& core) {
+      begun.call->Answer(gate.Run(core, *begun.admitted, [&] {
+        return prepared->ok() ? HandleCreate(core, *request, **prepared, *response)
+                              : prepared->status();
+      }));
     });
   });
-  return call;
+  return begun.call;
 }
 
 SAE_UNARY(SweepService, GetSweep, GetSweepRequest, Sweep)

@@ -2,6 +2,7 @@
 
 #include "server/service/convert.h"
 #include "server/service/core_calls.h"
+#include "server/service/open_stream.h"
 #include "server/service/stream_writer.h"
 #include "server/service/sweep_handlers.h"
 
@@ -9,20 +10,38 @@ namespace sae::server {
 namespace {
 namespace v1 = saeloom::v1;
 constexpr char kService[] = "saeloom.v1.TelemetryService";
+
+/// Lets a stream through, or ends it. What `gone` holds lives as long as the stream.
+template <typename T>
+bool Open(ServiceContext& context, const grpc::CallbackServerContext& rpc, const char* method,
+          const google::protobuf::Message& request, const std::shared_ptr<StreamWriter<T>>& writer,
+          StreamTicket& ticket) {
+  const absl::Status status = OpenStream(
+      context, FactsOf(rpc, kService, method, &request, context.trust_domain),
+      [weak = std::weak_ptr<StreamWriter<T>>(writer)](const absl::Status& why) {
+        if (const auto out = weak.lock()) out->End(why);
+      },
+      ticket);
+  if (!status.ok()) writer->End(status);
+  return status.ok();
+}
 }  // namespace
 
 TelemetryServiceImpl::Stream<v1::SweepEvent>* TelemetryServiceImpl::WatchSweep(
-    Context*, const v1::WatchSweepRequest* request) {
+    Context* rpc, const v1::WatchSweepRequest* request) {
   Coordinator& coordinator = context_.coordinator;
   WatchHub& hub = context_.hubs.watch;
   const std::int64_t id = context_.next_stream++;
   const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "WatchSweep");
+  const auto ticket = std::make_shared<StreamTicket>();
   const auto writer = StreamWriter<v1::SweepEvent>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },
-      [&coordinator, &hub, id, call](grpc::StatusCode code) {
+      [&coordinator, &hub, id, call, ticket](grpc::StatusCode code) {
+        ticket->Close();
         call.Handled(static_cast<absl::StatusCode>(code));
         coordinator.Post([&hub, id](Core&) { hub.Remove(id); });
       });
+  if (!Open(context_, *rpc, "WatchSweep", *request, writer, *ticket)) return writer.get();
   coordinator.Post([&hub, id, writer, request = *request](Core& core) {
     const auto sweep = ParseSweepName(request.name(), "name");
     if (!sweep.ok()) return writer->End(sweep.status());
@@ -32,17 +51,20 @@ TelemetryServiceImpl::Stream<v1::SweepEvent>* TelemetryServiceImpl::WatchSweep(
 }
 
 TelemetryServiceImpl::Stream<v1::LogChunk>* TelemetryServiceImpl::TailLogs(
-    Context*, const v1::TailLogsRequest* request) {
+    Context* rpc, const v1::TailLogsRequest* request) {
   Coordinator& coordinator = context_.coordinator;
   LogBroker& hub = context_.hubs.logs;
   const std::int64_t id = context_.next_stream++;
   const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "TailLogs");
+  const auto ticket = std::make_shared<StreamTicket>();
   const auto writer = StreamWriter<v1::LogChunk>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },
-      [&coordinator, &hub, id, call](grpc::StatusCode code) {
+      [&coordinator, &hub, id, call, ticket](grpc::StatusCode code) {
+        ticket->Close();
         call.Handled(static_cast<absl::StatusCode>(code));
         coordinator.Post([&hub, id](Core& core) { hub.Remove(core, id); });
       });
+  if (!Open(context_, *rpc, "TailLogs", *request, writer, *ticket)) return writer.get();
   coordinator.Post(
       [&hub, id, writer, request = *request](Core& core) { hub.Add(core, id, request, writer); });
   return writer.get();

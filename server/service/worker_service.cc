@@ -3,7 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "server/service/convert.h"
-#include "server/service/unary_call.h"
+#include "server/service/core_calls.h"
 
 namespace sae::server {
 namespace {
@@ -14,16 +14,25 @@ constexpr char kService[] = "saeloom.v1.WorkerService";
 /// one write in flight; the next read begins when the message before it was handled.
 class SessionReactor final
     : public grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>,
-      public SessionLink {
+      public SessionLink,
+      public std::enable_shared_from_this<SessionReactor> {
  public:
   static grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* Make(
-      ServiceContext& context) {
+      ServiceContext& context, const grpc::CallbackServerContext& rpc) {
     std::shared_ptr<SessionReactor> reactor(new SessionReactor(context));
     {
       MutexLock lock(reactor->mu_);
       reactor->self_ = reactor;
     }
-    reactor->Read();
+    auto admitted =
+        context.gate.Admit(FactsOf(rpc, kService, "Session", nullptr, context.trust_domain));
+    if (admitted.ok()) {
+      reactor->admitted_ = *std::move(admitted);
+      reactor->EndWithItsToken();
+      reactor->Read();
+    } else {
+      reactor->End(admitted.status());
+    }
     return reactor.get();
   }
 
@@ -59,6 +68,8 @@ class SessionReactor final
       self = self_;
     }
     if (self == nullptr) return;
+    const absl::Status sender = context_.gate.CheckWorker(*admitted_, incoming_.worker_id());
+    if (!sender.ok()) return End(sender);
     context_.coordinator.Post([this, self, hubs = &context_.hubs](Core& core) {
       hubs->sessions.Receive(core, self, incoming_);
       Read();
@@ -88,6 +99,17 @@ class SessionReactor final
  private:
   explicit SessionReactor(ServiceContext& context)
       : context_(context), call_(&context.rpcs, context.coordinator.clock(), kService, "Session") {}
+
+  /// A worker that came with a token, not a certificate.
+  void EndWithItsToken() {
+    if (admitted_->caller.token_id.empty()) return;
+    const auto end = [weak = weak_from_this()](const absl::Status& why) {
+      if (const auto self = weak.lock()) self->End(why);
+    };
+    auto ticket = context_.gate.streams().Open(admitted_->caller, end);
+    if (!ticket.ok()) return End(ticket.status());
+    ticket_ = *std::move(ticket);
+  }
 
   void Read() {
     {
@@ -125,6 +147,8 @@ class SessionReactor final
 
   ServiceContext& context_;
   const RpcCall call_;
+  std::shared_ptr<const AdmittedCall> admitted_;  // set before the first read
+  std::shared_ptr<StreamRegistry::Ticket> ticket_;
   v1::WorkerMessage incoming_;       // gRPC's while a read is in flight, else the posted task's
   v1::CoordinatorMessage outgoing_;  // gRPC's while writing_
   Mutex mu_;
@@ -140,10 +164,30 @@ class SessionReactor final
 
 }  // namespace
 
-grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContext*,
+namespace {
+
+/// Past the gate, and in the name of its own worker; else it is answered.
+template <typename Request>
+BegunCall BeginWorkerCall(ServiceContext& context, const grpc::CallbackServerContext& rpc,
+                          const char* method, const Request& request) {
+  BegunCall begun = BeginCall(context, rpc, kService, method, request);
+  if (begun.admitted == nullptr) return begun;
+  const absl::Status status = context.gate.CheckWorker(*begun.admitted, request.worker_id());
+  if (!status.ok()) {
+    begun.admitted = nullptr;
+    begun.call->Answer(status);
+  }
+  return begun;
+}
+
+}  // namespace
+
+grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContext* rpc,
                                                       const v1::RegisterRequest* request,
                                                       v1::RegisterResponse* response) {
-  auto* call = new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "Register"});
+  const BegunCall begun = BeginWorkerCall(context_, *rpc, "Register", *request);
+  if (begun.admitted == nullptr) return begun.call;
+  UnaryCall* call = begun.call;
   context_.coordinator.Post([=](Core& core) {
     const auto reply = core.Register(FromProto(*request));
     if (reply.ok()) {
@@ -158,15 +202,16 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
 }
 
 grpc::ServerBidiReactor<v1::WorkerMessage, v1::CoordinatorMessage>* WorkerServiceImpl::Session(
-    grpc::CallbackServerContext*) {
-  return SessionReactor::Make(context_);
+    grpc::CallbackServerContext* rpc) {
+  return SessionReactor::Make(context_, *rpc);
 }
 
-grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerContext*,
+grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerContext* rpc,
                                                          const v1::ReportBatchRequest* request,
                                                          v1::ReportBatchResponse* response) {
-  auto* call =
-      new UnaryCall({&context_.rpcs, context_.coordinator.clock(), kService, "ReportBatch"});
+  const BegunCall begun = BeginWorkerCall(context_, *rpc, "ReportBatch", *request);
+  if (begun.admitted == nullptr) return begun.call;
+  UnaryCall* call = begun.call;
   context_.coordinator.Post([=, hubs = &context_.hubs](Core& core) {
     const auto finish = [=](const absl::StatusOr<std::int64_t>& acknowledged) {
       if (acknowledged.ok()) response->set_acknowledged_seq(*acknowledged);
