@@ -14,6 +14,8 @@
 #include <gtest/gtest.h>
 
 #include "proto/convert/sweep_convert.h"
+#include "proto/transport/credentials.h"
+#include "proto/transport/testing/test_ca.h"
 #include "sae/base/env.h"
 #include "sae/base/process.h"
 #include "saeloom/v1/sweep_service.grpc.pb.h"
@@ -168,6 +170,56 @@ TEST_F(BinaryTest, GoesOnAfterKill9) {
   get.set_name("s");
   ASSERT_TRUE(v1::SweepService::NewStub(channel)->GetSweep(&context, get, &sweep).ok());
   EXPECT_EQ(sweep.state(), v1::Sweep::STATE_SUCCEEDED);
+}
+
+TEST_F(BinaryTest, TheFirstStartWithTlsLeavesATokenForAnAdmin) {
+  sae::testing::TestCa ca;
+  ca.Write(folder_ + "/tls", ca.Issue());
+  Start({"--tls-dir", folder_ + "/tls", "--listen", "127.0.0.1:0"});
+  const std::string path = folder_ + "/data/admin.token";
+  const std::string first = RealEnv().Read(path).value();
+  for (const std::string& file : {path, folder_ + "/data/coordinator.db"}) {
+    EXPECT_EQ(std::filesystem::status(file).permissions(),
+              std::filesystem::perms::owner_read | std::filesystem::perms::owner_write)
+        << file;
+  }
+  ClientCredentialOptions options;
+  options.tls.ca = folder_ + "/tls/ca.pem";
+  const auto who = [&](const std::string& token_file) {
+    options.token_file = token_file;
+    const auto channel =
+        grpc::CreateCustomChannel(listen_, MakeClientCredentials(options, listen_).value(),
+                                  ClientChannelArguments(ChannelUse::kControl));
+    grpc::ClientContext context;
+    SetDeadline(context);
+    v1::WhoAmIResponse response;
+    const grpc::Status status =
+        v1::AuthService::NewStub(channel)->WhoAmI(&context, v1::WhoAmIRequest(), &response);
+    return status.ok() ? response.role() : status.error_message();
+  };
+  EXPECT_EQ(who(path), "admin");
+  EXPECT_THAT(who(""), HasSubstr("answers only callers that it knows"));
+  ASSERT_TRUE(process_->Signal(SIGKILL).ok());
+  ASSERT_TRUE(process_->Wait(absl::Seconds(40)).value().has_value());
+  EXPECT_EQ(Run({"--data", folder_ + "/data", "--create-admin-token", folder_ + "/second"}), 0);
+  EXPECT_EQ(Run({"--data", folder_ + "/data", "--create-admin-token", folder_ + "/second"}), 5);
+  EXPECT_THAT(Stderr(), HasSubstr("/second exists"));
+  Start({"--tls-dir", folder_ + "/tls", "--listen", listen_});
+  EXPECT_EQ(RealEnv().Read(path).value(), first) << "only the first time";
+  EXPECT_EQ(who(path), "admin");
+  EXPECT_EQ(who(folder_ + "/second"), "admin");
+}
+
+TEST_F(BinaryTest, BadCertificatesAreNamedAtTheStart) {
+  sae::testing::TestCa ca;
+  const TlsFiles files = ca.Write(folder_ + "/tls", ca.Issue());
+  EXPECT_EQ(Run({"--data", folder_ + "/data", "--tls-dir", folder_ + "/tls", "--tls-ca", "x"}), 2);
+  EXPECT_EQ(Run({"--data", folder_ + "/data", "--tls-cert", files.cert}), 2);
+  EXPECT_THAT(Stderr(), HasSubstr("give the key of " + files.cert));
+  ASSERT_TRUE(WriteFileAtomically(RealEnv(), files.key, ca.Issue().key).ok());
+  EXPECT_EQ(Run({"--data", folder_ + "/data", "--tls-dir", folder_ + "/tls"}), 5);
+  EXPECT_THAT(Stderr(), HasSubstr("is not the private key of " + files.cert));
+  EXPECT_FALSE(RealEnv().Exists(folder_ + "/data")) << "no partial output";
 }
 
 TEST_F(BinaryTest, ANewerDatabaseIsRefusedWithTheRemedy) {

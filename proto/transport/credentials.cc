@@ -145,19 +145,27 @@ std::optional<WorkerIdentity> WorkerOfPeer(const grpc::AuthContext& peer,
 
 std::string ConnectionAdvice(const ClientCredentialOptions& options, const std::string& message) {
   const std::string text = absl::AsciiStrToLower(message);
-  if (absl::StrContains(text, "handshake") || absl::StrContains(text, "ssl") ||
-      absl::StrContains(text, "certificate") || absl::StrContains(text, "verification check")) {
-    return absl::StrCat(
-        "the TLS handshake failed; check that --ca (",
-        options.tls.ca.empty() ? "the system's CAs" : options.tls.ca,
-        ") has signed the other side's certificate, that this certificate names the host you call",
-        options.tls.cert.empty()
-            ? ", and that it has not expired"
-            : absl::StrCat(", and that neither it nor ", options.tls.cert, " has expired"));
+  const auto says = [&text](const char* word) { return absl::StrContains(text, word); };
+  const bool closed = says("socket closed") || says("connection reset") || says("broken pipe") ||
+                      says("handshaker shutdown");
+  if (!options.UsesTls()) {
+    return closed ? "it closed the connection at once; if it uses TLS, give the file with its CA "
+                    "(--ca; of a worker --tls-ca)"
+                  : "";
   }
-  if (!options.UsesTls() &&
-      (absl::StrContains(text, "socket closed") || absl::StrContains(text, "connection reset"))) {
-    return "it closed the connection at once; if it uses TLS, give --ca and --token-file";
+  if (!options.tls.cert.empty() && closed) {
+    return absl::StrCat(
+        "it closed the connection, as one does that does not believe a certificate; "
+        "check that ",
+        options.tls.cert, " has not expired and is signed by a CA that the other side knows");
+  }
+  if (closed || says("handshake") || says("ssl") || says("certificate") ||
+      says("verification check")) {
+    return absl::StrCat(
+        "the TLS handshake failed; check that the CA file (",
+        options.tls.ca.empty() ? "of the system" : options.tls.ca,
+        ") has signed the other side's certificate, that this names the host you call, and that it "
+        "has not expired");
   }
   return "";
 }

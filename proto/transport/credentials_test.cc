@@ -171,7 +171,7 @@ TEST_F(CredentialsTest, AServerOfAnotherCaIsNotBelieved) {
   const grpc::Status status = Call(Believing(other));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(ConnectionAdvice(Believing(other), status.error_message()),
-              HasSubstr("check that --ca (" + other))
+              HasSubstr("check that the CA file (" + other))
       << status.error_message();
 }
 
@@ -193,13 +193,18 @@ TEST_F(CredentialsTest, AClientOfAnotherCaIsRefused) {
   ClientCredentialOptions options;
   options.tls = other.Write(folder_ + "/worker", other.IssueWorker("gpu-1"));
   options.tls.ca = server_files_.ca;
-  EXPECT_EQ(Call(options).error_code(), grpc::StatusCode::UNAVAILABLE);
+  const grpc::Status status = Call(options);
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(service_.worker(), "");
+  EXPECT_THAT(ConnectionAdvice(options, status.error_message()),
+              HasSubstr("signed by a CA that the other side knows"))
+      << status.error_message();
 }
 
 TEST_F(CredentialsTest, NoCertificateIsRefusedWhereOneIsRequired) {
   Serve(ClientCertificates::kRequired);
   EXPECT_EQ(Call(Believing(server_files_.ca)).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(ConnectionAdvice(Believing(server_files_.ca), "deadline"), "");
   ClientCredentialOptions options;
   options.tls = ca_.Write(folder_ + "/worker", ca_.IssueWorker("gpu-1"));
   EXPECT_TRUE(Call(options).ok());
@@ -209,7 +214,7 @@ TEST_F(CredentialsTest, AClientWithoutTlsIsToldSo) {
   Serve(ClientCertificates::kVerifiedIfGiven);
   const grpc::Status status = Call({});
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
-  EXPECT_THAT(ConnectionAdvice({}, status.error_message()), HasSubstr("give --ca"))
+  EXPECT_THAT(ConnectionAdvice({}, status.error_message()), HasSubstr("give the file with its CA"))
       << status.error_message();
 }
 

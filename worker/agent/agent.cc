@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "worker/agent/admission.h"
+#include "worker/agent/command_names.h"
 
 namespace saeloom::agent {
 namespace {
@@ -20,7 +21,8 @@ Agent::Agent(Options options)
       session_({.channel = options_.channel,
                 .address = options_.coordinator,
                 .clock = options_.clock,
-                .random = sae::Random(options_.random_seed)},
+                .random = sae::Random(options_.random_seed),
+                .advise = options_.advise},
                *this),
       reporter_([this](const auto& request,
                        auto* response) { return session_.Report(request, response); },
@@ -254,12 +256,25 @@ void Agent::Handle(const v1::RegisterResponse& response) {
 void Agent::Handle(const v1::CoordinatorMessage& message) {
   for (const std::int64_t id : message.status_acks()) Acknowledge(id);
   for (const auto& command : message.commands()) {
+    if (const absl::Status names = CheckNames(command); !names.ok()) {
+      spdlog::error("left out a command: {}", sae::Message(names));
+      if (command.has_start()) RefuseAll(command.start(), names);
+      continue;
+    }
     if (command.has_start()) Handle(command.start());
     if (command.has_stop()) Handle(command.stop());
     if (command.has_logs()) Handle(command.logs());
     if (command.has_prepare()) Handle(command.prepare());
     if (command.has_release()) Handle(command.release());
   }
+}
+
+void Agent::RefuseAll(const v1::StartAttempt& start, const absl::Status& why) {
+  const auto refuse = [&](const v1::StartAttempt& one) {
+    if (refused_.count(KeyOf(one)) == 0) SayRefused(KeyOf(one), why);
+  };
+  refuse(start);
+  for (const v1::StartAttempt& other : start.with()) refuse(other);
 }
 
 void Agent::Handle(const ShutdownRequest& request) {

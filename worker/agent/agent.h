@@ -48,6 +48,7 @@ class Agent final : public SessionHandler {
     std::string mpi_host;      ///< by which other hosts reach it
     std::shared_ptr<grpc::Channel> channel;
     std::string coordinator;  ///< its address, for messages
+    std::function<std::string(const std::string&)> advise;  ///< as Session's
     std::string boot_id;
     std::string incarnation;  ///< new for every process
     std::string version;
@@ -125,6 +126,8 @@ class Agent final : public SessionHandler {
   void TellOlder(const AttemptKey& key, Entry& entry);
   bool OlderTold(const Entry& entry);
   void DropOlder(const Entry& entry);
+  /// The start and what was to start along with it.
+  void RefuseAll(const v1::StartAttempt& start, const absl::Status& why);
   void SayRefused(const AttemptKey& key, const absl::Status& why);
   void Publish();
   bool AnyRuns() const;

@@ -22,6 +22,7 @@
 #include "worker/agent/agent.h"
 #include "worker/agent/gpus.h"
 #include "worker/agent/peer_service.h"
+#include "worker/agent/tls_flags.h"
 
 namespace saeloom::agent {
 namespace {
@@ -43,11 +44,13 @@ struct Flags {
   std::string rack, peer_listen, mpi_host, mpi_interface, rsh;
   bool insecure_bind_anywhere = false;
   double rendezvous_seconds = 120;
+  TlsFlags tls;
 };
 
 constexpr const char* kFooter = R"(Examples:
   saeloom-worker --coordinator 127.0.0.1:7070 --runs /data/runs
   saeloom-worker --coordinator head:7070 --runs /shared/runs --slots 4 --name gpu-box-1
+  saeloom-worker --coordinator head:7070 --runs /shared/runs --tls-dir certs/gpu-box-1
   CUDA_VISIBLE_DEVICES=2,3 saeloom-worker --coordinator head:7070 --runs /shared/runs --device cuda
 
 Gangs get GPUs of their own, of those in CUDA_VISIBLE_DEVICES where it is set. Workers do not know of each
@@ -107,6 +110,7 @@ int Parse(int argc, char** argv, Flags& flags, bool& done) {
   app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
                "allow --peer-listen beyond loopback without TLS: calls are neither encrypted nor "
                "authenticated, but for the gang's token");
+  AddTlsFlags(app, flags.tls);
   app.add_option("--rsh", flags.rsh, "saeloom-rsh; default: beside this program");
   app.add_option("--stop-grace", flags.stop_grace_seconds,
                  "seconds to save when the coordinator stops an attempt")
@@ -170,13 +174,14 @@ absl::StatusOr<std::unique_ptr<PeerService>> ListenToPeers(const Flags& flags,
   }
   SAE_ASSIGN_OR_RETURN(options.gang.rsh, sae::FindSibling(flags.rsh, "--rsh", "saeloom-rsh",
                                                           sae::ExecutableDirectory()));
-  auto service =
-      std::make_unique<PeerService>(PeerService::Options{.clock = options.clock,
-                                                         .reservations = options.reservations,
-                                                         .gang = options.gang,
-                                                         .runs_id = runs.runs_id(),
-                                                         .worker_id = runs.worker_id(),
-                                                         .threads = options.slots.threads});
+  auto service = std::make_unique<PeerService>(
+      PeerService::Options{.clock = options.clock,
+                           .reservations = options.reservations,
+                           .gang = options.gang,
+                           .runs_id = runs.runs_id(),
+                           .worker_id = runs.worker_id(),
+                           .threads = options.slots.threads,
+                           .trust_domain = tls.empty() ? "" : flags.tls.trust_domain});
   SAE_ASSIGN_OR_RETURN(const auto credentials,
                        sae::MakeServerCredentials(tls, sae::ClientCertificates::kRequired));
   SAE_ASSIGN_OR_RETURN(const int port, service->Start(flags.peer_listen, credentials));
@@ -210,9 +215,31 @@ void Serve(Agent& agent, sae::SignalWatcher& signals, sae::Clock& clock, absl::D
   agent.Stop();
 }
 
-absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
+std::string Variable(const std::string& name) {
+  const char* value = std::getenv(name.c_str());
+  return value == nullptr ? "" : value;
+}
+
+/// To the coordinator, and the same certificate for peers.
+absl::Status Connect(const Flags& flags, Agent::Options& options) {
+  const sae::ClientCredentialOptions& tls = flags.tls.credentials;
+  SAE_ASSIGN_OR_RETURN(const auto credentials, sae::MakeClientCredentials(tls, flags.coordinator));
+  options.channel = MakeChannel(flags.coordinator, credentials);
+  options.coordinator = flags.coordinator;
+  options.advise = [tls](const std::string& message) {
+    return sae::ConnectionAdvice(tls, message);
+  };
+  options.gang.cert = tls.tls.cert;
+  options.gang.key = tls.tls.key;
+  options.gang.ca = tls.tls.ca;
+  return absl::OkStatus();
+}
+
+absl::Status Run(Flags& flags, sae::SignalWatcher& signals) {
   sae::Env& env = sae::RealEnv();
   sae::Clock& clock = sae::RealClock();
+  SAE_RETURN_IF_ERROR(CompleteTlsFlags(Variable, clock.Now(), flags.tls));
+  SAE_ASSIGN_OR_RETURN(flags.name, NameOfWorker(flags.name, flags.tls));
   sae::Random random(sae::SeedFromMachine());
   Agent::Options options;
   SAE_ASSIGN_OR_RETURN(
@@ -246,8 +273,7 @@ absl::Status Run(const Flags& flags, sae::SignalWatcher& signals) {
   options.clock = &clock;
   options.runs = runs.get();
   options.metrics = &metrics;
-  options.channel = MakeChannel(flags.coordinator);
-  options.coordinator = flags.coordinator;
+  SAE_RETURN_IF_ERROR(Connect(flags, options));
   options.incarnation = sae::MakeUlid(clock.Now(), random);
   options.version = SAELOOM_VERSION;
   options.random_seed = random.Next();
@@ -277,6 +303,8 @@ int Main(int argc, char** argv) {
   bool done = false;
   const int parsed = Parse(argc, argv, flags, done);
   if (done) return parsed;
+  // gRPC's own log would print a second, unreadable error beside ours. Before any thread starts.
+  ::setenv("GRPC_VERBOSITY", "NONE", 0);  // NOLINT(concurrency-mt-unsafe)
   auto signals = sae::SignalWatcher::Create({SIGTERM, SIGINT, SIGHUP});
   sae::InitLogging("worker");
   absl::Status status = signals.ok() ? Run(flags, **signals) : signals.status();

@@ -9,6 +9,8 @@
 #include "absl/strings/str_join.h"
 #include <grpcpp/server_builder.h>
 
+#include "proto/transport/credentials.h"
+
 namespace saeloom::agent {
 namespace {
 
@@ -142,6 +144,12 @@ void PeerService::EndAll(const sae::ProcessQuery& query) const {
 }
 
 grpc::Status PeerService::Exec(grpc::ServerContext* context, Stream* stream) {
+  if (!options_.trust_domain.empty() &&
+      !sae::WorkerOfPeer(*context->auth_context(), options_.trust_domain)) {
+    spdlog::warn("refused {}, whose certificate names no worker", context->peer());
+    return {grpc::StatusCode::UNAUTHENTICATED,
+            "the certificate names no spiffe://" + options_.trust_domain + "/worker/NAME"};
+  }
   v1::ExecRequest request;
   if (!stream->Read(&request)) return {grpc::StatusCode::INVALID_ARGUMENT, "no command came"};
   const AttemptKey key = KeyOf(request);

@@ -29,6 +29,7 @@ class PeerService final : public v1::PeerService::Service {
     std::string runs_id;
     std::string worker_id;  ///< marks what runs here for others
     int threads = 1;        ///< of each rank
+    std::string trust_domain;  ///< of peers' certificates; "" = none are asked for
   };
   explicit PeerService(Options options) : options_(std::move(options)) {}
   ~PeerService() override { Stop(); }

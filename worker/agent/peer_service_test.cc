@@ -8,6 +8,8 @@
 #include <grpcpp/security/credentials.h>
 #include <gtest/gtest.h>
 
+#include "proto/transport/credentials.h"
+#include "proto/transport/testing/test_ca.h"
 #include "worker/agent/testing/world.h"
 #include "worker/rsh/peers_file.h"
 
@@ -44,6 +46,9 @@ class PeerServiceTest : public testing::Test {
         .token = token,
         .addresses = {{"b", absl::StrCat("127.0.0.1:", port_)}, {"nobody", "127.0.0.1:1"}},
         .connect_seconds = words[0] == "nobody" ? 0.2 : 60};
+    peers.cert = tls_.cert;
+    peers.key = tls_.key;
+    peers.ca = tls_.ca;
     const std::string path = world_.folder() / "peers.json";
     EXPECT_TRUE(rsh::WritePeersFile(path, peers).ok());
     sae::ProcessSpec spec;
@@ -74,6 +79,7 @@ class PeerServiceTest : public testing::Test {
   }
 
   World world_;
+  sae::TlsFiles tls_;  ///< of the caller
   Reservations reservations_;
   PeerService::Options options_;
   std::unique_ptr<PeerService> service_;
@@ -101,6 +107,24 @@ TEST_F(PeerServiceTest, AnotherTokenOrAttemptRunsNothing) {
   reservations_.End(kKey);
   EXPECT_EQ(CodeOf(*Rsh({"b", "touch", world_.folder() / "ran"})), 255);
   EXPECT_THAT(Errors(), HasSubstr("is not prepared on this worker"));
+  EXPECT_FALSE(sae::RealEnv().Exists(world_.folder() / "ran"));
+}
+
+TEST_F(PeerServiceTest, OverTlsOnlyWorkersAreHeard) {
+  sae::testing::TestCa ca;
+  const std::string folder = world_.folder().path();
+  options_.trust_domain = "saeloom";
+  service_ = std::make_unique<PeerService>(options_);
+  port_ = *service_->Start("127.0.0.1:0",
+                           *sae::MakeServerCredentials(ca.Write(folder + "/b", ca.IssueWorker("b")),
+                                                       sae::ClientCertificates::kRequired));
+  reservations_.TakeGone();  // ended with the service before
+  reservations_.Hold({kKey, "secret", 2, {"5", "6"}});
+  tls_ = ca.Write(folder + "/a", ca.IssueWorker("a"));
+  EXPECT_EQ(CodeOf(*Rsh({"b", "exit", "7"})), 7) << Errors();
+  tls_ = ca.Write(folder + "/c", ca.Issue());  // signed, but no worker's
+  EXPECT_EQ(CodeOf(*Rsh({"b", "touch", world_.folder() / "ran"})), 255);
+  EXPECT_THAT(Errors(), HasSubstr("names no spiffe://saeloom/worker/NAME"));
   EXPECT_FALSE(sae::RealEnv().Exists(world_.folder() / "ran"));
 }
 

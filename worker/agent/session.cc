@@ -6,6 +6,8 @@
 
 #include <grpcpp/create_channel.h>
 
+#include "proto/convert/channel_options.h"
+
 namespace saeloom::agent {
 namespace {
 
@@ -20,14 +22,19 @@ absl::Status FromGrpc(const grpc::Status& status) {
   return absl::Status(static_cast<absl::StatusCode>(status.error_code()), status.error_message());
 }
 
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address) {
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
   grpc::ChannelArguments arguments;
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
   // A restarted coordinator is another one: never share a connection that remembers the old.
   arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  return grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(), arguments);
+  arguments.SetMaxReceiveMessageSize(sae::kMaxMessageBytes);
+  arguments.SetMaxSendMessageSize(sae::kMaxMessageBytes);
+  return grpc::CreateCustomChannel(
+      address, credentials == nullptr ? grpc::InsecureChannelCredentials() : credentials,
+      arguments);
 }
 
 Session::Session(Options options, SessionHandler& handler)
@@ -94,7 +101,9 @@ void Session::Run() {
       if (!stopping())
         spdlog::warn("lost the session with {}: {}", options_.address, lost.ToString());
     } else if (const std::string text = registered.ToString(); text != said && !stopping()) {
-      spdlog::warn("cannot register with {}: {} (trying on)", options_.address, text);
+      const std::string advice = options_.advise ? options_.advise(text) : "";
+      spdlog::warn("cannot register with {}: {}{}{} (trying on)", options_.address, text,
+                   advice.empty() ? "" : ": ", advice);
       said = text;
     }
     BackOff(back_off);

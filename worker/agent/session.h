@@ -4,12 +4,14 @@
 // What is said and what it means is the handler's business. Owns one thread, and one more to read
 // while a stream is open. Thread-safe.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <thread>
 
 #include <grpcpp/channel.h>
 #include <grpcpp/client_context.h>
+#include <grpcpp/security/credentials.h>
 
 #include "sae/base/clock.h"
 #include "sae/base/mutex.h"
@@ -41,6 +43,8 @@ class Session {
     std::string address;  ///< of the coordinator, for messages
     sae::Clock* clock = nullptr;
     sae::Random random;  ///< jitter
+    /// What to check after gRPC's message of a failed call; "" = nothing to say. May be null.
+    std::function<std::string(const std::string&)> advise;
     absl::Duration rpc_deadline = absl::Seconds(5);
     absl::Duration longest_back_off = absl::Seconds(1);
   };
@@ -90,7 +94,10 @@ class Session {
 
 absl::Status FromGrpc(const grpc::Status& status);
 
-/// A channel that reconnects within a second: gRPC's own default is up to two minutes.
-std::shared_ptr<grpc::Channel> MakeChannel(const std::string& address);
+/// A channel that reconnects within a second: gRPC's own default is up to two minutes. Null
+/// credentials are none.
+std::shared_ptr<grpc::Channel> MakeChannel(
+    const std::string& address,
+    const std::shared_ptr<grpc::ChannelCredentials>& credentials = nullptr);
 
 }  // namespace saeloom::agent
