@@ -29,11 +29,12 @@ std::string Lower(std::string s) {
 }
 
 /// The content of `path`, after making it with `content` unless it is there: of many processes that
-/// do this at once one wins, and all read the same.
+/// do this at once one wins, and all read the same. `content` is unique: it names the temporary,
+/// for process numbers are not where machines or containers share the folder.
 absl::StatusOr<std::string> ReadOrCreate(sae::Env& env, const std::string& path,
                                          const std::string& content) {
   if (!env.Exists(path)) {
-    const std::string temporary = absl::StrCat(path, ".new.", ::getpid());
+    const std::string temporary = path + ".new." + content;
     SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, temporary, content + "\n"));
     const int rc = ::link(temporary.c_str(), path.c_str());
     const int error = errno;

@@ -1,5 +1,8 @@
 #include "worker/agent/runs_folder.h"
 
+#include <thread>
+#include <vector>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -28,6 +31,28 @@ TEST(RunsFolder, IdIsMadeOnceAndShared) {
   EXPECT_EQ((*a)->runs_id(), (*b)->runs_id());
   EXPECT_EQ((*a)->directory(), (*b)->directory());
   EXPECT_NE((*a)->worker_id(), (*b)->worker_id());
+}
+
+// On machines and in containers that share a folder, processes have the same numbers, as threads
+// do.
+TEST(RunsFolder, ManyThatBeginAtOnceUnderOneProcessNumberAgree) {
+  for (int round = 0; round < 20; ++round) {
+    TemporaryFolder folder;
+    constexpr int kMany = 6;
+    std::vector<std::string> ids(kMany);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < kMany; ++i) {
+      threads.emplace_back([&, i] {
+        const auto runs =
+            Open(folder / "runs", absl::StrCat("w", i), 100 + static_cast<std::uint64_t>(i));
+        ids[static_cast<std::size_t>(i)] =
+            runs.ok() ? (*runs)->runs_id() : runs.status().ToString();
+      });
+    }
+    for (std::thread& thread : threads) thread.join();
+    for (const std::string& id : ids) ASSERT_EQ(id, ids[0]);
+    ASSERT_EQ(ids[0].size(), 26U) << ids[0];
+  }
 }
 
 TEST(RunsFolder, IdentityIsStableAndNeverUsedTwiceAtOnce) {

@@ -17,13 +17,14 @@ void Set(absl::Duration d, google::protobuf::Duration* out) {
 
 }  // namespace
 
-FakeCoordinator::FakeCoordinator(absl::Duration heartbeat, absl::Duration lease)
-    : heartbeat_(heartbeat), lease_(lease) {
+FakeCoordinator::FakeCoordinator(absl::Duration heartbeat, absl::Duration lease,
+                                 const std::string& host)
+    : heartbeat_(heartbeat), lease_(lease), host_(host) {
   BringUp();
 }
 FakeCoordinator::~FakeCoordinator() { TakeDown(); }
 
-std::string FakeCoordinator::address() const { return absl::StrCat("127.0.0.1:", port_); }
+std::string FakeCoordinator::address() const { return absl::StrCat(host_, ":", port_); }
 
 void FakeCoordinator::TakeDown() {
   if (!server_) return;
@@ -39,7 +40,7 @@ void FakeCoordinator::BringUp() {
   }
   int port = 0;
   grpc::ServerBuilder builder;
-  builder.AddListeningPort(absl::StrCat("127.0.0.1:", port_), grpc::InsecureServerCredentials(),
+  builder.AddListeningPort(absl::StrCat(host_, ":", port_), grpc::InsecureServerCredentials(),
                            &port);
   builder.RegisterService(this);
   server_ = builder.BuildAndStart();

@@ -20,7 +20,9 @@ namespace saeloom::agent {
 
 class FakeCoordinator final : public v1::WorkerService::Service {
  public:
-  FakeCoordinator(absl::Duration heartbeat, absl::Duration lease);
+  /// `host`: the address to listen on.
+  FakeCoordinator(absl::Duration heartbeat, absl::Duration lease,
+                  const std::string& host = "127.0.0.1");
   ~FakeCoordinator() override;
 
   std::string address() const;
@@ -66,6 +68,7 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   void Add(v1::Command command);
 
   const absl::Duration heartbeat_, lease_;
+  const std::string host_;
   int port_ = 0;
   std::unique_ptr<grpc::Server> server_;
   mutable sae::Mutex mu_;
