@@ -49,11 +49,14 @@ absl::Status Core::Replay() {
   SAE_ASSIGN_OR_RETURN(const std::vector<server::Acknowledged> acknowledged,
                        store_.AllAcknowledged());
   for (const auto& a : acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
+  for (const std::string& name : state_.deleted()) Forget(name);
 
   const absl::Duration now = clock_.SinceBoot();
   for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
     for (const int index : sweep.live) {
+      if (sweep.trials[static_cast<std::size_t>(index)].state == TrialState::kCheckpointing)
+        stop_since_[{name, index}] = now;  // when it was told is not known: anew
       // Its last heartbeat may have been answered just before we went down: the lease runs from
       // now.
       const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
@@ -165,12 +168,17 @@ void Core::ApplyOne(const LogEvent& event) {
   if (const auto* e = std::get_if<AttemptEnded>(&event.body)) {
     unsent_.erase({event.sweep, event.trial, e->attempt});
     not_before_.erase(id);
+    stop_since_.erase(id);
     if (e->next == TrialState::kPending && e->delay > absl::ZeroDuration()) {
       not_before_[id] = clock_.SinceBoot() + e->delay;
     }
   }
   if (const auto* e = std::get_if<AttemptAllocated>(&event.body))
     unsent_.insert({event.sweep, event.trial, e->attempt});
+  if (std::holds_alternative<StopRequested>(event.body) && trial->state == TrialState::kCheckpointing)
+    stop_since_.try_emplace(id, clock_.SinceBoot());
+  if (std::holds_alternative<TrialPaused>(event.body)) not_before_.erase(id);
+  if (std::holds_alternative<SweepDeleted>(event.body)) Forget(event.sweep);
   if (!std::holds_alternative<Notice>(event.body) &&
       !std::holds_alternative<CheckpointSaved>(event.body))
     dirty_ = true;
@@ -179,7 +187,7 @@ void Core::ApplyOne(const LogEvent& event) {
 
 void Core::Observe(const LogEvent& event, TrialState before) {
   const SweepRecord* sweep = state_.sweep(event.sweep);
-  const TrialRecord* trial = sweep->trial(event.trial);
+  const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(event.trial);
   for (CoreObserver* o : observers_) o->OnLifecycle(event);
   if (const auto* e = std::get_if<SweepCreated>(&event.body)) {
     for (CoreObserver* o : observers_) o->OnPointsDrawn(sweep->spec.search, e->points.size());
@@ -193,6 +201,8 @@ void Core::Observe(const LogEvent& event, TrialState before) {
   }
   if (trial == nullptr) return;
   for (CoreObserver* o : observers_) {
+    if (std::holds_alternative<StopRequested>(event.body) && trial->live_attempt() != nullptr)
+      o->OnCommands(trial->attempts.back().worker);
     if (HasEnded(trial->state) && !HasEnded(before)) {
       o->OnTrialEnded(trial->state, trial->failure_class, event.time - sweep->created);
     }
@@ -215,6 +225,7 @@ void Core::Observe(const LogEvent& event, TrialState before) {
 void Core::EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
                       const Ending& ending) {
   AttemptEnded ended = Judge(options_.retry, trial, sweep.cancel_requested, ending);
+  if (ended.outcome == "preempted" && sweep.state == SweepState::kPaused) ended.outcome = "paused";
   if (ended.next == TrialState::kPending && ended.failure_class != FailureClass::kUnspecified) {
     ended.reason = absl::StrCat(
         "retry after ", ToString(ended.failure_class), " at ",
@@ -249,6 +260,9 @@ void Core::EndSweeps(Transaction& transaction) {
       count(tallies[event.sweep], e->next, 1);
     if (std::holds_alternative<TrialCancelled>(event.body))
       count(tallies[event.sweep], TrialState::kCancelled, 1);
+    if (std::holds_alternative<StopRequested>(event.body) &&
+        !IsLive(state_.sweep(event.sweep)->trial(event.trial)->state))
+      count(tallies[event.sweep], TrialState::kStoppedEarly, 1);
     if (std::holds_alternative<CancelRequested>(event.body)) cancelling.insert(event.sweep);
   }
   for (auto& [name, tally] : tallies) {

@@ -17,6 +17,7 @@
 #include "sae/base/clock.h"
 #include "server/core/messages.h"
 #include "server/core/observer.h"
+#include "server/core/request_key.h"
 #include "server/core/retry_policy.h"
 #include "server/core/scheduler.h"
 #include "server/core/state.h"
@@ -37,6 +38,8 @@ struct CoreOptions {
   /// A sweep none of whose trials can start says so to its watchers after this long.
   absl::Duration blocked_notice = absl::Seconds(5);
   std::size_t max_trials = 100'000;
+  /// Beyond the grace of a trial that was told to save and end, before it is told to end at once.
+  absl::Duration stop_margin = absl::Seconds(10);
 };
 
 /// A spec that was validated and whose points are drawn.
@@ -47,6 +50,16 @@ struct PreparedSweep {
 /// Pure and slow (it validates every point): any thread. INVALID_ARGUMENT lists every problem.
 [[nodiscard]] absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec,
                                                          std::size_t max_trials);
+
+/// What a person may ask of one trial (core_lifecycle.cc).
+enum class TrialVerb { kPause, kResume, kStop, kPromote };
+using TrialAssignments = std::vector<std::pair<std::string, std::string>>;
+struct AddedPoints {
+  std::vector<std::string> trials;  ///< bare names of the new ones
+  std::int64_t skipped = 0;         ///< they exist
+};
+/// Changes with what UpdateSweep can change.
+std::string EtagOf(const SweepRecord& sweep);
 
 /// Newest values of a trial's effective curve.
 struct Progress {
@@ -72,15 +85,35 @@ class Core {
   void AddObserver(CoreObserver* observer) { observers_.push_back(observer); }
 
   // For people.
-  [[nodiscard]] absl::Status CreateSweep(const PreparedSweep& sweep, const std::string& request_id);
-  [[nodiscard]] absl::Status CancelSweep(const std::string& sweep);
+  [[nodiscard]] absl::Status CreateSweep(const PreparedSweep& sweep, const RequestKey& request,
+                                         const std::string& owner = "");
   /// `trials` empty = all that failed. Returns those that are PENDING again.
   [[nodiscard]] absl::StatusOr<std::vector<std::string>> RetryTrials(
-      const std::string& sweep, const std::vector<std::string>& trials,
-      const std::string& request_id);
-  /// The sweep that `request_id` made, or nullopt.
-  [[nodiscard]] absl::StatusOr<std::optional<std::string>> SweepOfRequest(
-      const std::string& request_id);
+      const std::string& sweep, const std::vector<std::string>& trials, const RequestKey& request);
+  /// The sweep that `request` made, as a fork or not, or nullopt.
+  [[nodiscard]] absl::StatusOr<std::optional<std::string>> SweepOfRequest(const RequestKey& request,
+                                                                          bool fork = false);
+  /// What `request` was answered, or nullopt. `method` as "PauseSweep".
+  [[nodiscard]] absl::StatusOr<std::optional<std::string>> FirstAnswer(const RequestKey& request,
+                                                                       const std::string& method,
+                                                                       const std::string& sweep);
+  // core_lifecycle.cc; states that a verb does not fit are FAILED_PRECONDITION, with the remedy.
+  [[nodiscard]] absl::Status CancelSweep(const std::string& sweep, bool graceful = false,
+                                         const RequestKey& request = {});
+  /// Nothing new starts; what runs saves and waits.
+  [[nodiscard]] absl::Status PauseSweep(const std::string& sweep, const RequestKey& request);
+  [[nodiscard]] absl::Status ResumeSweep(const std::string& sweep, const RequestKey& request);
+  /// ABORTED when `etag` is given and is not EtagOf the sweep.
+  [[nodiscard]] absl::Status UpdateSweep(const std::string& sweep, const SweepUpdated& update,
+                                         const std::string& etag, const RequestKey& request);
+  /// One that has ended. Its events stay in the store, its name stays used.
+  [[nodiscard]] absl::Status DeleteSweep(const std::string& sweep, const RequestKey& request);
+  [[nodiscard]] absl::Status ChangeTrial(TrialVerb verb, const std::string& sweep,
+                                         const std::string& trial, const RequestKey& request);
+  /// Those of `points` that the sweep does not have, at most `most`, in their order.
+  [[nodiscard]] absl::StatusOr<AddedPoints> AddPoints(const std::string& sweep,
+                                                      const std::vector<TrialAssignments>& points,
+                                                      std::size_t most, const RequestKey& request);
 
   // For workers.
   [[nodiscard]] absl::StatusOr<RegisterReply> Register(const RegisterRequest& request);
@@ -166,6 +199,14 @@ class Core {
   void EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
                   const Ending& ending);
   void EndSweeps(Transaction& transaction);
+  // core_lifecycle.cc
+  /// Tells a live trial to save and end. One of which no worker has heard has ended with this.
+  void AskToStop(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
+                 StopWanted wanted, const std::string& reason);
+  /// What its worker is to be told of a trial that is to end; nullopt when it is not.
+  std::optional<StopCommand> StopFor(const SweepRecord& sweep, const TrialRecord& trial) const;
+  /// Of a sweep that was deleted.
+  void Forget(const std::string& sweep);
   // core_schedule.cc
   void RunSchedule();
   void FindBlocked();
@@ -205,6 +246,7 @@ class Core {
   WorkerTable workers_;
   std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
   std::map<TrialId, absl::Duration> not_before_;  ///< back-offs, SinceBoot
+  std::map<TrialId, absl::Duration> stop_since_;  ///< of CHECKPOINTING ones, SinceBoot
   std::map<TrialId, Wait> waits_;                 ///< of the last cycle
   std::map<WaitReason, std::int64_t> waiting_;
   std::map<TrialId, Progress> progress_;

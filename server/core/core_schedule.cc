@@ -27,7 +27,7 @@ bool DiedInAGang(const TrialRecord& trial) {
 std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecord& trial) {
   const std::int64_t need = trial.slots;
   const AttemptRecord* home = CheckpointHome(trial);
-  const std::string folder = home == nullptr ? "" : home->runs_directory;
+  const std::string folder = home != nullptr ? home->runs_directory : sweep.fork_runs_id;
   switch (wait.reason) {
     case WaitReason::kNone:
       break;
@@ -58,6 +58,7 @@ std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecor
 std::string Core::ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) const {
   if (trial.live_attempt() != nullptr && sweep.cancel_requested) return "cancelling";
   if (trial.state != TrialState::kPending) return trial.reason;
+  if (sweep.state == SweepState::kPaused) return "its sweep is paused";
   const auto it = waits_.find({sweep.name, trial.index});
   if (it == waits_.end()) return trial.reason.empty() ? "waiting to be scheduled" : trial.reason;
   return Explain(it->second, sweep, trial);
@@ -88,6 +89,7 @@ std::vector<SchedulableTrial> Core::Queue() const {
   std::vector<SchedulableTrial> queue;
   for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
+    if (sweep.state == SweepState::kPaused) continue;
     for (const int index : sweep.pending) {
       const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
       SchedulableTrial item;
@@ -97,6 +99,8 @@ std::vector<SchedulableTrial> Core::Queue() const {
       if (const AttemptRecord* home = CheckpointHome(trial)) {
         item.runs_id = home->runs_id;
         item.prefer = home->worker;
+      } else {
+        item.runs_id = sweep.fork_runs_id;
       }
       if (!trial.attempts.empty() &&
           trial.attempts.back().failure_class != FailureClass::kUnspecified) {

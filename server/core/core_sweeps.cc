@@ -12,13 +12,8 @@ namespace sae::server {
 namespace {
 
 constexpr char kCreate[] = "CreateSweep";
+constexpr char kFork[] = "ForkSweep";
 constexpr char kRetry[] = "RetryTrials";
-
-absl::Status OtherMethod(const UsedRequest& used, const char* method) {
-  return absl::InvalidArgumentError(absl::StrCat("request_id: \"", used.id, "\" was used for ",
-                                                 used.method, ", not for ", method,
-                                                 "; use a new id for a new request"));
-}
 
 absl::Status NoSweep(const std::string& sweep) {
   return absl::NotFoundError(absl::StrCat("no sweep \"", sweep, "\""));
@@ -26,67 +21,47 @@ absl::Status NoSweep(const std::string& sweep) {
 
 }  // namespace
 
-absl::StatusOr<std::optional<std::string>> Core::SweepOfRequest(const std::string& request_id) {
-  if (request_id.empty()) return std::nullopt;
-  SAE_ASSIGN_OR_RETURN(const std::optional<UsedRequest> used, store_.FindRequest(request_id));
+absl::StatusOr<std::optional<std::string>> Core::SweepOfRequest(const RequestKey& request,
+                                                                bool fork) {
+  SAE_ASSIGN_OR_RETURN(const std::optional<UsedRequest> used,
+                       FirstUse(store_, request, fork ? kFork : kCreate, ""));
   if (!used) return std::nullopt;
-  if (used->method != kCreate) return OtherMethod(*used, kCreate);
   return used->sweep;
 }
 
-absl::Status Core::CreateSweep(const PreparedSweep& prepared, const std::string& request_id) {
-  const std::string& name = prepared.spec.name;
-  SAE_ASSIGN_OR_RETURN(const std::optional<std::string> made, SweepOfRequest(request_id));
-  if (made) return absl::OkStatus();
-  if (state_.sweep(name) != nullptr) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        "name: a sweep \"", name, "\" exists; choose another name (names are never used twice)"));
-  }
-  Transaction transaction;
-  Add(transaction, name, "", prepared.event);
-  if (!request_id.empty()) transaction.requests.push_back({request_id, kCreate, name, ""});
-  return Commit(std::move(transaction));
+absl::StatusOr<std::optional<std::string>> Core::FirstAnswer(const RequestKey& request,
+                                                             const std::string& method,
+                                                             const std::string& sweep) {
+  return server::FirstAnswer(store_, request, method, sweep);
 }
 
-absl::Status Core::CancelSweep(const std::string& name) {
-  const SweepRecord* sweep = state_.sweep(name);
-  if (sweep == nullptr) return NoSweep(name);
-  if (sweep->state == SweepState::kCancelled || sweep->cancel_requested) return absl::OkStatus();
-  if (HasEnded(sweep->state)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("sweep \"", name, "\" has ended: ", ToString(sweep->state)));
+absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& request,
+                               const std::string& owner) {
+  const std::string& name = prepared.spec.name;
+  const bool fork = !prepared.event.forked_from.empty();
+  SAE_ASSIGN_OR_RETURN(const std::optional<std::string> made, SweepOfRequest(request, fork));
+  if (made) return absl::OkStatus();
+  const bool deleted = state_.deleted().contains(name);
+  if (deleted || state_.sweep(name) != nullptr) {
+    return absl::AlreadyExistsError(absl::StrCat(
+        "name: a sweep \"", name, deleted ? "\" was deleted, its files stay" : "\" exists",
+        "; choose another name (names are never used twice)"));
   }
   Transaction transaction;
-  Add(transaction, name, "", CancelRequested{});
-  for (const TrialRecord& trial : sweep->trials) {
-    const std::string trial_name = TrialNameOf(trial.index);
-    const AttemptRecord* live = trial.live_attempt();
-    if (live == nullptr && !HasEnded(trial.state))
-      Add(transaction, name, trial_name, TrialCancelled{});
-    if (live == nullptr || !unsent_.contains({name, trial_name, live->number})) continue;
-    // No worker has heard of this attempt.
-    AttemptEnded ended;
-    ended.attempt = live->number;
-    ended.outcome = "cancelled";
-    ended.reason = "cancelled";
-    ended.next = TrialState::kCancelled;
-    Add(transaction, name, trial_name, std::move(ended));
-  }
-  EndSweeps(transaction);
+  SweepCreated created = prepared.event;
+  created.owner = owner;
+  Add(transaction, name, "", std::move(created));
+  Remember(request, fork ? kFork : kCreate, name, "", transaction);
   return Commit(std::move(transaction));
 }
 
 absl::StatusOr<std::vector<std::string>> Core::RetryTrials(const std::string& name,
                                                            const std::vector<std::string>& wanted,
-                                                           const std::string& request_id) {
+                                                           const RequestKey& request) {
+  SAE_ASSIGN_OR_RETURN(const std::optional<std::string> answer, FirstAnswer(request, kRetry, name));
+  if (answer) return std::vector<std::string>(absl::StrSplit(*answer, ',', absl::SkipEmpty()));
   const SweepRecord* sweep = state_.sweep(name);
   if (sweep == nullptr) return NoSweep(name);
-  if (!request_id.empty()) {
-    SAE_ASSIGN_OR_RETURN(const std::optional<UsedRequest> used, store_.FindRequest(request_id));
-    if (used && (used->method != kRetry || used->sweep != name)) return OtherMethod(*used, kRetry);
-    if (used)
-      return std::vector<std::string>(absl::StrSplit(used->response, ',', absl::SkipEmpty()));
-  }
   if (sweep->cancel_requested && !HasEnded(sweep->state)) {
     return absl::FailedPreconditionError(
         absl::StrCat("sweep \"", name,
@@ -117,8 +92,7 @@ absl::StatusOr<std::vector<std::string>> Core::RetryTrials(const std::string& na
   if (!names.empty() && HasEnded(sweep->state))
     Add(transaction, name, "", SweepChanged{SweepState::kRunning});
   for (const std::string& trial : names) Add(transaction, name, trial, TrialRetried{});
-  if (!request_id.empty())
-    transaction.requests.push_back({request_id, kRetry, name, absl::StrJoin(names, ",")});
+  Remember(request, kRetry, name, absl::StrJoin(names, ","), transaction);
   SAE_RETURN_IF_ERROR(Commit(std::move(transaction)));
   return std::vector<std::string>(names.begin(), names.end());
 }

@@ -138,9 +138,10 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
     const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(known.key.trial);
     const AttemptRecord* attempt = trial == nullptr ? nullptr : trial->attempt(known.key.attempt);
     worker.draining[known.key] =
-        attempt == nullptr ? WorkerEntry::Draining{0, ToString(known.key)}
-                           : WorkerEntry::Draining{
-                                 attempt->slots, GangOf(known.key.sweep, known.key.trial, *attempt)};
+        attempt == nullptr
+            ? WorkerEntry::Draining{0, ToString(known.key)}
+            : WorkerEntry::Draining{attempt->slots,
+                                    GangOf(known.key.sweep, known.key.trial, *attempt)};
   }
   dirty_ = true;
   return reply;
@@ -212,17 +213,18 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
     unsent_.erase(key);
     if (trial->state == TrialState::kAllocated) {
-      StartCommand start{key,           sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash,
-                         attempt.slots, {}};
-      const auto [at, added] = first.emplace(GangOf(key.sweep, key.trial, attempt), commands.size());
+      StartCommand start{
+          key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash, attempt.slots, {}};
+      start.from_checkpoint = ForkFolder(*sweep, attempt);
+      const auto [at, added] =
+          first.emplace(GangOf(key.sweep, key.trial, attempt), commands.size());
       if (added) {
         commands.emplace_back(std::move(start));
       } else {
         std::get<StartCommand>(commands[at->second]).with.push_back(std::move(start));
       }
     }
-    if (sweep->cancel_requested)
-      commands.emplace_back(StopCommand{key, false, "the sweep was cancelled"});
+    if (auto stop = StopFor(*sweep, *trial)) commands.emplace_back(*std::move(stop));
   }
   return commands;
 }

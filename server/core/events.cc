@@ -59,6 +59,7 @@ json Write(const SweepCreated& e) {
   json j = {{"spec", json::parse(e.spec, nullptr, false)}, {"points", e.points}};
   if (!e.owner.empty()) j["owner"] = e.owner;
   if (!e.forked_from.empty()) j["forked_from"] = e.forked_from;
+  if (!e.fork_runs_id.empty()) j["fork_runs_id"] = e.fork_runs_id;
   return j;
 }
 json Write(const SweepChanged& e) { return {{"state", ToString(e.state)}}; }
@@ -157,6 +158,7 @@ void Read(const json& j, SweepCreated& e) {
   j.at("points").get_to(e.points);
   e.owner = j.value("owner", "");
   e.forked_from = j.value("forked_from", "");
+  e.fork_runs_id = j.value("fork_runs_id", "");
 }
 void Read(const json& j, SweepChanged& e) { e.state = ParseSweepState(j.at("state")).value(); }
 void Read(const json& j, CancelRequested& e) { e.graceful = j.value("graceful", false); }

@@ -26,6 +26,7 @@ struct SweepCreated {
   std::vector<std::vector<std::pair<std::string, std::string>>> points;
   std::string owner;        ///< principal that submitted it; "" = before there were any
   std::string forked_from;  ///< "SWEEP/TRIAL/CHECKPOINT" that its trials begin from; "" = none
+  std::string fork_runs_id;  ///< with it: of the runs folder where that is
 };
 struct SweepChanged {
   SweepState state = SweepState::kRunning;
@@ -117,7 +118,9 @@ struct SweepUpdated {
   std::optional<std::string> queue;
   std::optional<std::map<std::string, std::string>> labels;
 };
-/// A running trial is to save and end; TrialState CHECKPOINTING until it has.
+/// A running trial is to save and end; TrialState CHECKPOINTING until it has. Asked again, the last
+/// one counts. One that is PENDING or PAUSED can only be stopped early: it is so at once (attempt:
+/// the last one's number, or 0).
 struct StopRequested {
   int attempt = 0;
   StopWanted wanted = StopWanted::kNone;

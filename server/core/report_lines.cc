@@ -14,10 +14,11 @@ void Started(const TrialRecord& trial, const config::Event& event, TrialState& s
     out.push_back(Notice{attempt, absl::StrCat("started again at step ", event.from_step), {}});
     return;
   }
+  const bool stopping = state == TrialState::kCheckpointing;  // it is, until it has ended
   if (state == TrialState::kAllocated) out.push_back(AttemptStarting{attempt});
   out.push_back(AttemptRunning{attempt, event.from_step});
   if (attempt > 1) out.push_back(Rewound{attempt, event.from_step});
-  state = TrialState::kRunning;
+  if (!stopping) state = TrialState::kRunning;
 }
 
 bool CountsLate(const config::Event& event, std::int64_t effective_up_to) {

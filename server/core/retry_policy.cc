@@ -73,6 +73,33 @@ bool IsWorkersFault(FailureClass failure) {
          failure == FailureClass::kRendezvousTimeout;
 }
 
+AttemptEnded EndedAsAsked(int attempt, StopWanted wanted, const std::string& reason,
+                          const std::string& how) {
+  AttemptEnded out;
+  out.attempt = attempt;
+  out.reason = how.empty() ? reason : absl::StrCat(reason, " (", how, ")");
+  switch (wanted) {
+    case StopWanted::kNone:
+    case StopWanted::kPreempt:
+      out.outcome = "preempted";
+      out.next = TrialState::kPending;
+      break;
+    case StopWanted::kPause:
+      out.outcome = "paused";
+      out.next = TrialState::kPaused;
+      break;
+    case StopWanted::kStopEarly:
+      out.outcome = "stopped";
+      out.next = TrialState::kStoppedEarly;
+      break;
+    case StopWanted::kCancel:
+      out.outcome = "cancelled";
+      out.next = TrialState::kCancelled;
+      break;
+  }
+  return out;
+}
+
 AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
                    const Ending& ending) {
   const AttemptRecord& attempt = trial.attempts.back();
@@ -93,12 +120,22 @@ AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool can
     out.log_tail.clear();
     return out;
   }
+  cancelled = cancelled || attempt.stop_wanted == StopWanted::kCancel;
   if (verdict == "stopped" && !cancelled) {
     out.outcome = "stopped";
     out.next = TrialState::kStoppedEarly;
     out.reason = attempt.verdict_message;
     out.log_tail.clear();
     return out;
+  }
+  if (attempt.stop_wanted != StopWanted::kNone && !cancelled) {
+    const bool saved = verdict == "yielded";
+    const std::string how = ReasonOf(ending, verdict, attempt.verdict_message);
+    AttemptEnded asked =
+        EndedAsAsked(attempt.number, attempt.stop_wanted, attempt.stop_reason,
+                     saved ? "" : absl::StrCat("it went before it had saved: ", how));
+    if (!saved) asked.log_tail = std::move(out.log_tail);
+    return asked;
   }
   if (cancelled) {
     out.outcome = "cancelled";

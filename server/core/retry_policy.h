@@ -42,6 +42,11 @@ struct Ending {
 AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
                    const Ending& ending);
 
+/// The end of an attempt that was told to stop and did not finish first: one outcome for each way
+/// to stop, however it ended, and no charge. `how` = what else there is to say, "" = it saved.
+AttemptEnded EndedAsAsked(int attempt, StopWanted wanted, const std::string& reason,
+                          const std::string& how);
+
 /// NODE_LOST and the like: the machine's fault, not the trial's.
 bool IsWorkersFault(FailureClass failure);
 

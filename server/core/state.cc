@@ -6,60 +6,23 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
-#include "sae/config/mesh.h"
+#include "server/core/state_lifecycle.h"
 
 namespace sae::server {
 namespace {
 
 constexpr std::size_t kKeptCheckpoints = 2;
 
-absl::Status Bug(const LogEvent& event, const std::string& why) {
-  return absl::InternalError(absl::StrCat("event log: ", event.sweep, "/", event.trial, " seq ",
-                                          event.seq, ": ", KindOf(event.body), ": ", why));
-}
-
-void SetState(SweepRecord& sweep, TrialRecord& trial, TrialState to) {
-  --sweep.counts[static_cast<std::size_t>(trial.state)];
-  ++sweep.counts[static_cast<std::size_t>(to)];
-  trial.state = to;
-  if (to == TrialState::kPending) {
-    sweep.pending.insert(trial.index);
-  } else {
-    sweep.pending.erase(trial.index);
-  }
-  if (IsLive(to)) {
-    sweep.live.insert(trial.index);
-  } else {
-    sweep.live.erase(trial.index);
-  }
-}
-
 absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord& sweep) {
   SAE_ASSIGN_OR_RETURN(sweep.spec, config::ParseSweepSpec(body.spec));
   sweep.name = event.sweep;
   sweep.owner = body.owner;
   sweep.created = event.time;
-  sweep.trials.resize(body.points.size());
-  for (std::size_t i = 0; i < body.points.size(); ++i) {
-    TrialRecord& trial = sweep.trials[i];
-    trial.index = static_cast<int>(i);
-    trial.assignments = body.points[i];
-    const config::TrialConfig config = sweep.Config(trial);
-    trial.slots = static_cast<int>(config.ranks);
-    const config::TrainConfig& t = config.train;
-    trial.stream = absl::StrCat(config.ranks, " ", t.batch, " ", t.data_seed, " ", t.tokens, " ",
-                                t.replicas.value_or(config::AutoReplicas(config)), " ",
-                                config.sae.transcoder ? "targets" : "");
-    if (sweep.spec.store_d > 0) {
-      trial.memory = config.ranks * config::EstimateMemory(config, sweep.spec.store_d,
-                                                           sweep.spec.store_target_d)
-                                        .total();
-    }
-    trial.pending_since = event.time;
-    sweep.pending.insert(trial.index);
-  }
-  sweep.counts[static_cast<std::size_t>(TrialState::kPending)] =
-      static_cast<std::int64_t>(sweep.trials.size());
+  sweep.owner = body.owner;
+  sweep.forked_from = body.forked_from;
+  sweep.fork_runs_id = body.fork_runs_id;
+  sweep.trials.reserve(body.points.size());
+  for (const auto& point : body.points) AddTrial(sweep, point, event.time);
   return absl::OkStatus();
 }
 
@@ -79,17 +42,24 @@ void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& 
 
 void Run(const AttemptRunning& body, TrialRecord& trial) {
   trial.attempts.back().from_step = body.from_step;
-  std::erase_if(trial.checkpoints,
-                [&](const CheckpointRecord& c) { return c.step > body.from_step; });
+  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) {
+    return c.step > body.from_step && !c.is_protected && !c.kept;
+  });
 }
 
 void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial) {
   std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.name == body.name; });
   const auto later = std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
                                   [&](const CheckpointRecord& c) { return c.step > body.step; });
-  trial.checkpoints.insert(later, {body.attempt, body.name, body.step, body.tokens, event.time});
-  if (trial.checkpoints.size() > kKeptCheckpoints)
-    trial.checkpoints.erase(trial.checkpoints.begin());
+  trial.checkpoints.insert(
+      later, {body.attempt, body.name, body.step, body.tokens, event.time, false, false});
+  std::size_t replaceable = 0;
+  for (const CheckpointRecord& c : trial.checkpoints)
+    replaceable += c.is_protected || c.kept ? 0 : 1;
+  if (replaceable <= kKeptCheckpoints) return;
+  trial.checkpoints.erase(
+      std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
+                   [](const CheckpointRecord& c) { return !c.is_protected && !c.kept; }));
 }
 
 void End(const LogEvent& event, const AttemptEnded& body, TrialRecord& trial) {
@@ -175,7 +145,8 @@ const SweepRecord* State::sweep(const std::string& name) const {
 
 absl::Status State::Apply(const LogEvent& event) {
   if (const auto* created = std::get_if<SweepCreated>(&event.body)) {
-    if (sweeps_.contains(event.sweep)) return Bug(event, "the sweep exists");
+    if (sweeps_.contains(event.sweep)) return EventBug(event, "the sweep exists");
+    if (deleted_.contains(event.sweep)) return EventBug(event, "the name was used");
     SweepRecord sweep;
     SAE_RETURN_IF_ERROR(Create(event, *created, sweep));
     sweeps_.emplace(event.sweep, std::move(sweep));
@@ -183,7 +154,14 @@ absl::Status State::Apply(const LogEvent& event) {
     return absl::OkStatus();
   }
   const auto it = sweeps_.find(event.sweep);
-  if (it == sweeps_.end()) return Bug(event, "no such sweep");
+  if (it == sweeps_.end()) return EventBug(event, "no such sweep");
+  if (std::holds_alternative<SweepDeleted>(event.body)) {
+    if (!HasEnded(it->second.state)) return EventBug(event, "the sweep has not ended");
+    sweeps_.erase(it);
+    std::erase(order_, event.sweep);
+    deleted_.insert(event.sweep);
+    return absl::OkStatus();
+  }
   return ApplyTo(event, it->second);
 }
 
@@ -195,13 +173,10 @@ absl::Status State::ApplyTo(const LogEvent& event, SweepRecord& sweep) {
     if (changed->state == SweepState::kRunning) sweep.cancel_requested = false;
     return absl::OkStatus();
   }
-  if (std::holds_alternative<CancelRequested>(event.body)) {
-    sweep.cancel_requested = true;
-    return absl::OkStatus();
-  }
+  if (auto applied = ApplySweepVerb(event, sweep)) return *applied;
   const int index = TrialIndexOf(event.trial);
   if (index < 0 || index >= static_cast<int>(sweep.trials.size()))
-    return Bug(event, "no such trial");
+    return EventBug(event, "no such trial");
   return ApplyTrial(event, sweep, sweep.trials[static_cast<std::size_t>(index)]);
 }
 
@@ -209,14 +184,14 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
   const Body& body = event.body;
   const auto move_to = [&](TrialState to) -> absl::Status {
     if (!TransitionAllowed(trial.state, to)) {
-      return Bug(event, absl::StrCat("from ", ToString(trial.state), " to ", ToString(to)));
+      return EventBug(event, absl::StrCat("from ", ToString(trial.state), " to ", ToString(to)));
     }
     SetState(sweep, trial, to);
     return absl::OkStatus();
   };
   if (std::holds_alternative<TrialRetried>(body)) {
     if (trial.state != TrialState::kFailed && trial.state != TrialState::kCancelled) {
-      return Bug(event, absl::StrCat("from ", ToString(trial.state)));
+      return EventBug(event, absl::StrCat("from ", ToString(trial.state)));
     }
     SetState(sweep, trial, TrialState::kPending);
     trial.trial_faults = trial.lost_workers = 0;
@@ -227,14 +202,15 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     return absl::OkStatus();
   }
   if (std::holds_alternative<TrialCancelled>(body)) {
-    if (trial.live_attempt() != nullptr) return Bug(event, "an attempt is live");
+    if (trial.live_attempt() != nullptr) return EventBug(event, "an attempt is live");
     SAE_RETURN_IF_ERROR(move_to(TrialState::kCancelled));
     trial.reason = "cancelled";
     return absl::OkStatus();
   }
+  if (auto applied = ApplyTrialVerb(event, sweep, trial)) return *applied;
   if (const auto* e = std::get_if<AttemptAllocated>(&body)) {
     if (e->attempt != static_cast<int>(trial.attempts.size()) + 1)
-      return Bug(event, "not the next attempt");
+      return EventBug(event, "not the next attempt");
     SAE_RETURN_IF_ERROR(move_to(TrialState::kAllocated));
     Allocate(event, *e, trial);
     return absl::OkStatus();
@@ -242,16 +218,21 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
   if (const auto* saved = std::get_if<CheckpointSaved>(&body)) {
     // Also of an older attempt, whose last lines are reported by the worker that goes on with the
     // trial.
-    if (trial.attempt(saved->attempt) == nullptr) return Bug(event, "no such attempt");
+    if (trial.attempt(saved->attempt) == nullptr) return EventBug(event, "no such attempt");
     Save(event, *saved, trial);
     return absl::OkStatus();
   }
   if (trial.live_attempt() == nullptr || trial.live_attempt()->number != AttemptOf(body)) {
-    return Bug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
+    return EventBug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
   }
-  if (std::holds_alternative<AttemptStarting>(body)) return move_to(TrialState::kStarting);
+  // One that was told to stop before it had said so goes on to stop.
+  const bool stopping = trial.state == TrialState::kCheckpointing;
+  if (std::holds_alternative<AttemptStarting>(body))
+    return stopping ? absl::OkStatus() : move_to(TrialState::kStarting);
   if (const auto* running = std::get_if<AttemptRunning>(&body)) {
-    SAE_RETURN_IF_ERROR(move_to(TrialState::kRunning));
+    if (!stopping) {
+      SAE_RETURN_IF_ERROR(move_to(TrialState::kRunning));
+    }
     Run(*running, trial);
   }
   if (const auto* verdict = std::get_if<AttemptVerdict>(&body)) {
@@ -266,15 +247,18 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
 }
 
 std::string State::DebugString() const {
-  std::string out;
+  std::string out = absl::StrCat("deleted ", absl::StrJoin(deleted_, " "), "\n");
   for (const std::string& name : order_) {
     const SweepRecord& s = sweeps_.at(name);
-    absl::StrAppend(&out, "sweep ", name, " ", ToString(s.state), " cancel=", s.cancel_requested,
-                    " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
-                    " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
-                    " counts=", absl::StrJoin(s.counts, ","),
-                    " pending=", absl::StrJoin(s.pending, ","),
-                    " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n");
+    absl::StrAppend(
+        &out, "sweep ", name, " ", ToString(s.state), " cancel=", s.cancel_requested,
+        s.cancel_graceful ? " graceful" : "", " owner=", s.owner, " from=", s.forked_from, "@",
+        s.fork_runs_id, " etc=", s.spec.priority, ",", s.spec.max_concurrent, ",", s.spec.queue,
+        ",", absl::StrJoin(s.spec.labels, ",", absl::PairFormatter("=")),
+        " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
+        " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
+        " counts=", absl::StrJoin(s.counts, ","), " pending=", absl::StrJoin(s.pending, ","),
+        " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n");
     for (const TrialRecord& t : s.trials) {
       absl::StrAppend(
           &out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
@@ -286,14 +270,16 @@ std::string State::DebugString() const {
         absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ",
                         a.runs_directory);
         absl::StrAppend(
-            &out, " slots=", a.slots, " gang=", a.gang, " ", absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
+            &out, " slots=", a.slots, " gang=", a.gang, " ",
+            absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
             absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
             ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
-            a.verdict_message, "\"");
+            a.verdict_message, "\" stop=", ToString(a.stop_wanted), " \"", a.stop_reason, "\"");
       }
       for (const CheckpointRecord& c : t.checkpoints) {
         absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens,
-                        " ", absl::FormatTime(c.time, absl::UTCTimeZone()));
+                        " ", absl::FormatTime(c.time, absl::UTCTimeZone()),
+                        c.is_protected ? " protected" : "", c.kept ? " kept" : "");
       }
       out += '\n';
     }

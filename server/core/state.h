@@ -36,6 +36,8 @@ struct AttemptRecord {
   std::optional<std::int64_t> from_step;  ///< set once it trains
   std::string verdict;                    ///< the trainer's last word, "" = none yet
   std::string verdict_message;
+  StopWanted stop_wanted = StopWanted::kNone;  ///< once it was told to save and end
+  std::string stop_reason;
 };
 
 struct CheckpointRecord {
@@ -44,6 +46,8 @@ struct CheckpointRecord {
   std::int64_t step = 0;
   std::int64_t tokens = 0;
   absl::Time time;
+  bool is_protected = false;  ///< by a person, or because a fork begins from it
+  bool kept = false;          ///< by the sweep's policy
 };
 
 struct TrialRecord {
@@ -62,7 +66,7 @@ struct TrialRecord {
   absl::Time pending_since;
   absl::Duration delay;  ///< PENDING: not before pending_since + delay
   std::vector<CheckpointRecord>
-      checkpoints;                    ///< the newest two, oldest first: what the trainer keeps
+      checkpoints;  ///< oldest first: the newest two, which the trainer keeps, and marked ones
   std::vector<std::string> log_tail;  ///< of the last attempt that ended badly
 
   const AttemptRecord* attempt(int number) const {
@@ -82,7 +86,10 @@ struct SweepRecord {
   config::SweepSpec spec;
   SweepState state = SweepState::kRunning;
   bool cancel_requested = false;
+  bool cancel_graceful = false;  ///< its running trials save first
   std::string owner;
+  std::string forked_from;   ///< "SWEEP/TRIAL/CHECKPOINT" that its trials begin from; "" = none
+  std::string fork_runs_id;  ///< with it: of the runs folder where that is
   absl::Time created;
   absl::Time ended = absl::InfiniteFuture();
   std::vector<TrialRecord> trials;
@@ -98,7 +105,11 @@ struct SweepRecord {
 };
 
 /// Tells gangs apart: all attempts of one have the same, and no other has it.
-std::string GangOf(const std::string& sweep, const std::string& trial, const AttemptRecord& attempt);
+std::string GangOf(const std::string& sweep, const std::string& trial,
+                   const AttemptRecord& attempt);
+
+/// Where a forked sweep's trials begin, as the worker of `attempt` sees it; "" for any other sweep.
+std::string ForkFolder(const SweepRecord& sweep, const AttemptRecord& attempt);
 
 /// "0000", "0001", ...
 std::string TrialNameOf(int index);
@@ -112,6 +123,8 @@ class State {
   const SweepRecord* sweep(const std::string& name) const;
   /// In the order of creation.
   const std::vector<std::string>& sweep_order() const { return order_; }
+  /// Names of sweeps that were deleted: they are never used again, for their files stay.
+  const std::set<std::string>& deleted() const { return deleted_; }
   /// Every field as text: equal strings, equal states.
   std::string DebugString() const;
 
@@ -121,6 +134,7 @@ class State {
 
   std::map<std::string, SweepRecord> sweeps_;
   std::vector<std::string> order_;
+  std::set<std::string> deleted_;
 };
 
 }  // namespace sae::server

@@ -78,7 +78,7 @@ bool TransitionAllowed(TrialState from, TrialState to) {
   const bool verdict = to == S::kSucceeded || to == S::kStoppedEarly || to == S::kFailed;
   switch (from) {
     case S::kPending:
-      return to == S::kAllocated || to == S::kPaused;
+      return to == S::kAllocated || to == S::kPaused || to == S::kStoppedEarly;
     case S::kAllocated:
       return to == S::kStarting || to == S::kCheckpointing || to == S::kPending || verdict;
     case S::kStarting:
@@ -88,6 +88,7 @@ bool TransitionAllowed(TrialState from, TrialState to) {
     case S::kCheckpointing:
       return to == S::kPaused || to == S::kPreempted || to == S::kPending || verdict;
     case S::kPaused:
+      return to == S::kPending || to == S::kStoppedEarly;
     case S::kPreempted:
       return to == S::kPending;
     default:

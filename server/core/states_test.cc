@@ -23,6 +23,10 @@ TEST(TrialStates, TransitionsAreTheOnesOfTheDesign) {
       {S::kCheckpointing, S::kPreempted},
       {S::kPreempted, S::kPending},
       {S::kPaused, S::kPending},
+      {S::kPending, S::kPaused},
+      // stopped early while it waits
+      {S::kPending, S::kStoppedEarly},
+      {S::kPaused, S::kStoppedEarly},
       // retry after CLASS
       {S::kAllocated, S::kPending},
       {S::kStarting, S::kPending},

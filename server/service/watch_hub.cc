@@ -62,7 +62,8 @@ void WatchHub::Feed(Core& core, Reader& reader, absl::Duration now) {
     for (const LogEvent& event : *events) batch.push_back(EventToProto(event));
     if (!events->empty()) reader.cursor = events->back().seq;
     stats_.sent += static_cast<std::int64_t>(events->size());
-  } else if (HasEnded(core.state().sweep(reader.sweep)->state)) {
+  } else if (const SweepRecord* sweep = core.state().sweep(reader.sweep);
+             sweep == nullptr || HasEnded(sweep->state)) {  // or it was deleted
     reader.hungry = false;
     return reader.out->End(absl::OkStatus());
   } else if (now - reader.last_sent >= heartbeat_) {
