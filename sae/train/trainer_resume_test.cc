@@ -63,6 +63,30 @@ TEST(TrainerResume, AtTheLastStepItEvaluatesAgainAndFinishes) {
   EXPECT_EQ(events.back().kind, EventKind::kFinished);
 }
 
+// What a fork does: another trial's folder, which holds the checkpoint alone.
+TEST(TrainerResume, AForkOfAFinishedRunTrainsOnWithItsOwnSettings) {
+  TempDir dir;
+  ASSERT_TRUE(SixtySteps(dir / "checkpoints").Run(1, dir / "1.jsonl").ok());
+  std::filesystem::create_directories(std::string(dir / "fork"));
+  std::filesystem::copy(dir / "checkpoints/step-000000000060", dir / "fork/step-000000000060");
+  SixtySteps fork(dir / "fork");
+  fork.options.config.train.tokens = 400;
+  fork.options.config.train.lr = 0.5;
+  ASSERT_EQ(fork.Run(2, dir / "2.jsonl").value(), Outcome::kFinished);
+  const std::vector<Event> events = ReadEvents(dir / "2.jsonl");
+  EXPECT_EQ(events.front().from_step, 60);
+  const Steps steps = StepsOf(events, EventKind::kMetrics);
+  ASSERT_FALSE(steps.empty());
+  EXPECT_GT(steps.front(), 60);
+  EXPECT_EQ(steps.back(), 100);
+  std::string warnings;
+  for (const Event& e : events) {
+    if (e.kind == EventKind::kWarning) absl::StrAppend(&warnings, e.message, "\n");
+  }
+  EXPECT_NE(warnings.find("train.tokens was 240 in the checkpoint and is now 400"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("train.lr was"), std::string::npos) << warnings;
+}
+
 TEST(TrainerResume, ADamagedCheckpointIsAWarningAndThePreviousOneIsUsed) {
   TempDir dir;
   SixtySteps before(dir / "checkpoints");

@@ -205,6 +205,8 @@ class Core {
                  StopWanted wanted, const std::string& reason);
   /// What its worker is to be told of a trial that is to end; nullopt when it is not.
   std::optional<StopCommand> StopFor(const SweepRecord& sweep, const TrialRecord& trial) const;
+  /// Marks the checkpoint that a fork begins from, "SWEEP/TRIAL/CHECKPOINT", so that it stays.
+  void KeepForFork(Transaction& transaction, const std::string& source);
   /// Of a sweep that was deleted.
   void Forget(const std::string& sweep);
   // core_schedule.cc

@@ -179,6 +179,17 @@ std::optional<StopCommand> Core::StopFor(const SweepRecord& sweep, const TrialRe
   return StopCommand{key, true, attempt.stop_reason, grace};
 }
 
+void Core::KeepForFork(Transaction& transaction, const std::string& source) {
+  const std::vector<std::string> names = absl::StrSplit(source, '/');
+  const SweepRecord* sweep = names.size() == 3 ? state_.sweep(names[0]) : nullptr;
+  const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(names[1]);
+  if (trial == nullptr) return;
+  CheckpointMarked mark;
+  mark.name = names[2];
+  mark.is_protected = true;
+  Add(transaction, names[0], names[1], std::move(mark));
+}
+
 void Core::Forget(const std::string& sweep) {
   const auto of_sweep = [&](const auto& entry) { return entry.first.first == sweep; };
   heads_.erase(sweep);
@@ -314,8 +325,7 @@ absl::Status Core::ChangeTrial(TrialVerb verb, const std::string& name,
       Add(transaction, name, trial_name, TrialResumed{reason});
       break;
     case VerbPlan::Act::kStopNow:
-      Add(transaction, name, trial_name,
-          StopRequested{static_cast<int>(trial->attempts.size()), StopWanted::kStopEarly, reason});
+      Add(transaction, name, trial_name, StopRequested{0, StopWanted::kStopEarly, reason});
       EndSweeps(transaction);
       break;
     case VerbPlan::Act::kAsk:

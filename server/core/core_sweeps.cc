@@ -49,8 +49,9 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& 
   }
   Transaction transaction;
   SweepCreated created = prepared.event;
-  created.owner = owner;
+  if (!owner.empty()) created.owner = owner;
   Add(transaction, name, "", std::move(created));
+  if (fork) KeepForFork(transaction, prepared.event.forked_from);
   Remember(request, fork ? kFork : kCreate, name, "", transaction);
   return Commit(std::move(transaction));
 }

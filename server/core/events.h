@@ -119,8 +119,8 @@ struct SweepUpdated {
   std::optional<std::map<std::string, std::string>> labels;
 };
 /// A running trial is to save and end; TrialState CHECKPOINTING until it has. Asked again, the last
-/// one counts. One that is PENDING or PAUSED can only be stopped early: it is so at once (attempt:
-/// the last one's number, or 0).
+/// one counts. One that is PENDING or PAUSED can only be stopped early, and is so at once:
+/// its attempt here is 0.
 struct StopRequested {
   int attempt = 0;
   StopWanted wanted = StopWanted::kNone;

@@ -72,6 +72,22 @@ TEST_F(LifecycleTest, PromotionNeedsASearchThatPromotes) {
   }
 }
 
+TEST_F(LifecycleTest, APausedTrialOfASearchThatPromotesGoesOn) {
+  config::SweepSpec spec = MakeSpec("s", 2);
+  spec.search = "asha";
+  spec.max_trials = 2;
+  spec.asha.mode = "promote";
+  PreparedSweep prepared{spec,
+                         {config::ToJson(spec), {{{"sae.k", "4"}}, {{"sae.k", "5"}}}, "", "", ""}};
+  ASSERT_TRUE(core_->CreateSweep(prepared, "").ok());
+  Ask(TrialVerb::kPromote, absl::StatusCode::kFailedPrecondition);
+  Ask(TrialVerb::kPause);
+  Ask(TrialVerb::kPromote);
+  EXPECT_EQ(StateText(), "PENDING");
+  EXPECT_EQ(Trial(0).reason, "promoted by a person");
+  CheckReplay();
+}
+
 struct SweepRow {
   S situation;
   const char* pause;  ///< the sweep's state afterwards, or kRefused

@@ -16,7 +16,6 @@ constexpr std::size_t kKeptCheckpoints = 2;
 absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord& sweep) {
   SAE_ASSIGN_OR_RETURN(sweep.spec, config::ParseSweepSpec(body.spec));
   sweep.name = event.sweep;
-  sweep.owner = body.owner;
   sweep.created = event.time;
   sweep.owner = body.owner;
   sweep.forked_from = body.forked_from;

@@ -18,7 +18,7 @@ absl::Status Stop(const LogEvent& event, const StopRequested& body, SweepRecord&
                   TrialRecord& trial) {
   if (!IsLive(trial.state)) {
     const bool waits = trial.state == TrialState::kPending || trial.state == TrialState::kPaused;
-    if (body.wanted != StopWanted::kStopEarly || !waits) {
+    if (body.attempt != 0 || body.wanted != StopWanted::kStopEarly || !waits) {
       return EventBug(event, absl::StrCat("to ", ToString(body.wanted), " one that is ",
                                           ToString(trial.state)));
     }

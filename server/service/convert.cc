@@ -109,7 +109,8 @@ struct FillEvent {
     out.mutable_notice()->set_text("the sweep was updated");
   }
   void operator()(const StopRequested& e) const {
-    Change(TrialState::kCheckpointing, e.reason, e.attempt);
+    const bool waits = e.attempt == 0;
+    Change(waits ? TrialState::kStoppedEarly : TrialState::kCheckpointing, e.reason, e.attempt);
   }
   void operator()(const TrialResumed& e) const { Change(TrialState::kPending, e.reason, 0); }
   void operator()(const TrialPaused& e) const { Change(TrialState::kPaused, e.reason, 0); }
@@ -194,6 +195,11 @@ v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
     if (sweep.count(s) > 0) (*proto.mutable_trials())[ToString(s)] = sweep.count(s);
   }
   proto.set_head_seq(head);
+  proto.set_etag(EtagOf(sweep));
+  proto.set_owner(sweep.owner);
+  const std::vector<std::string> from = absl::StrSplit(sweep.forked_from, '/');
+  if (from.size() == 3)
+    proto.set_forked_from(absl::StrCat(TrialName(from[0], from[1]), "/checkpoints/", from[2]));
   return proto;
 }
 
@@ -213,6 +219,8 @@ v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial,
   proto.set_step(progress.step);
   proto.set_tokens(progress.tokens);
   proto.set_total_steps(config::TotalSteps(config));
+  if (const AttemptRecord* live = trial.live_attempt())
+    proto.set_stopping(ToString(live->stop_wanted));
   if (!trial.attempts.empty())
     proto.set_directory(TrialFolder(sweep, trial, trial.attempts.back()));
   if (!trial.checkpoints.empty()) {
@@ -248,6 +256,10 @@ v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& tr
   proto.set_tokens(checkpoint.tokens);
   proto.set_attempt(checkpoint.attempt);
   *proto.mutable_create_time() = ToTimestamp(checkpoint.time);
+  proto.set_protected_(checkpoint.is_protected);
+  proto.set_kept(checkpoint.kept);
+  proto.set_resource(absl::StrCat(TrialName(sweep.name, TrialNameOf(trial.index)), "/checkpoints/",
+                                  checkpoint.name));
   return proto;
 }
 

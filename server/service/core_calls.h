@@ -59,6 +59,52 @@ absl::Status HandleFor(Core& core, const Request& request, Response& response,
   }
 }
 
+/// The same in up to three steps: `look` (on the core's thread; may be null) fills a T, `prepare`
+/// (slow, on another thread) goes on with it, `handle` (on the core's thread again) answers. After
+/// an error the other steps are left out. Thread-safe.
+template <class T>
+struct CallSteps {
+  std::function<absl::Status(Core&, T&)> look;
+  std::function<absl::Status(T&)> prepare;
+  std::function<absl::Status(Core&, T&, const Principal&)> handle;
+};
+template <class T>
+grpc::ServerUnaryReactor* AnswerInSteps(ServiceContext& context,
+                                        const grpc::CallbackServerContext& rpc, const char* service,
+                                        const char* method,
+                                        const google::protobuf::Message& request,
+                                        CallSteps<T> steps) {
+  struct Work {
+    CallSteps<T> steps;
+    T value;
+    absl::Status status;
+  };
+  const BegunCall begun = BeginCall(context, rpc, service, method, request);
+  if (begun.admitted == nullptr) return begun.call;
+  // Goes from step to step; shared because std::function must be copyable.
+  auto work = std::make_shared<Work>(Work{std::move(steps), {}, {}});
+  const auto finish = [&context, begun, work](Core& core) {
+    begun.call->Answer(context.gate.Run(core, *begun.admitted, [&] {
+      return work->status.ok() ? work->steps.handle(core, work->value, begun.admitted->caller)
+                               : work->status;
+    }));
+  };
+  const auto slow = [&context, work, finish] {
+    work->status = work->steps.prepare(work->value);
+    context.coordinator.Post(finish);
+  };
+  if (work->steps.look == nullptr) {
+    context.coordinator.PostSlow(slow);
+    return begun.call;
+  }
+  context.coordinator.Post([&context, work, slow, finish](Core& core) {
+    work->status = work->steps.look(core, work->value);
+    if (!work->status.ok()) return finish(core);
+    context.coordinator.PostSlow(slow);
+  });
+  return begun.call;
+}
+
 }  // namespace sae::server
 
 /// The method of a service whose handler is Handle(core, request, response), or

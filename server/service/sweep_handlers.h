@@ -15,16 +15,8 @@ namespace sae::server {
                                         saeloom::v1::Sweep& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::GetSweepRequest& request,
                                   saeloom::v1::Sweep& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListSweepsRequest& request,
-                                  saeloom::v1::ListSweepsResponse& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::CancelSweepRequest& request,
-                                  saeloom::v1::Sweep& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::GetTrialRequest& request,
                                   saeloom::v1::Trial& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListTrialsRequest& request,
-                                  saeloom::v1::ListTrialsResponse& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::RetryTrialsRequest& request,
-                                  saeloom::v1::RetryTrialsResponse& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListCheckpointsRequest& request,
                                   saeloom::v1::ListCheckpointsResponse& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,

@@ -23,6 +23,19 @@ class SweepServiceImpl final : public saeloom::v1::SweepService::CallbackService
                       saeloom::v1::ListSweepsResponse*) override;
   Reactor* CancelSweep(Context*, const saeloom::v1::CancelSweepRequest*,
                        saeloom::v1::Sweep*) override;
+  Reactor* PreviewSweep(Context*, const saeloom::v1::PreviewSweepRequest*,
+                        saeloom::v1::SweepPlan*) override;
+  Reactor* UpdateSweep(Context*, const saeloom::v1::UpdateSweepRequest*,
+                       saeloom::v1::Sweep*) override;
+  Reactor* DeleteSweep(Context*, const saeloom::v1::DeleteSweepRequest*,
+                       google::protobuf::Empty*) override;
+  Reactor* PauseSweep(Context*, const saeloom::v1::PauseSweepRequest*,
+                      saeloom::v1::Sweep*) override;
+  Reactor* ResumeSweep(Context*, const saeloom::v1::ResumeSweepRequest*,
+                       saeloom::v1::Sweep*) override;
+  Reactor* ForkSweep(Context*, const saeloom::v1::ForkSweepRequest*, saeloom::v1::Sweep*) override;
+  Reactor* AddPoints(Context*, const saeloom::v1::AddPointsRequest*,
+                     saeloom::v1::AddPointsResponse*) override;
   Reactor* RetryTrials(Context*, const saeloom::v1::RetryTrialsRequest*,
                        saeloom::v1::RetryTrialsResponse*) override;
 

@@ -19,6 +19,17 @@ class TrialServiceImpl final : public saeloom::v1::TrialService::CallbackService
   Reactor* GetTrial(Context*, const saeloom::v1::GetTrialRequest*, saeloom::v1::Trial*) override;
   Reactor* ListTrials(Context*, const saeloom::v1::ListTrialsRequest*,
                       saeloom::v1::ListTrialsResponse*) override;
+  Reactor* PauseTrial(Context*, const saeloom::v1::PauseTrialRequest*,
+                      saeloom::v1::Trial*) override;
+  Reactor* ResumeTrial(Context*, const saeloom::v1::ResumeTrialRequest*,
+                       saeloom::v1::Trial*) override;
+  Reactor* StopTrial(Context*, const saeloom::v1::StopTrialRequest*, saeloom::v1::Trial*) override;
+  Reactor* PromoteTrial(Context*, const saeloom::v1::PromoteTrialRequest*,
+                        saeloom::v1::Trial*) override;
+  Reactor* ListAttempts(Context*, const saeloom::v1::ListAttemptsRequest*,
+                        saeloom::v1::ListAttemptsResponse*) override;
+  Reactor* GetPareto(Context*, const saeloom::v1::GetParetoRequest*,
+                     saeloom::v1::GetParetoResponse*) override;
   Reactor* ListCheckpoints(Context*, const saeloom::v1::ListCheckpointsRequest*,
                            saeloom::v1::ListCheckpointsResponse*) override;
 

@@ -5,6 +5,7 @@
 #include <grpcpp/support/server_callback.h>
 #include <grpcpp/support/status.h>
 
+#include "proto/convert/error_details.h"
 #include "sae/base/mutex.h"
 #include "server/service/rpc_observer.h"
 
@@ -13,7 +14,7 @@ namespace sae::server {
 /// absl's and gRPC's canonical codes have the same numbers.
 inline grpc::Status ToGrpc(const absl::Status& status) {
   if (status.ok()) return grpc::Status::OK;
-  return {static_cast<grpc::StatusCode>(status.code()), Message(status)};
+  return {static_cast<grpc::StatusCode>(status.code()), Message(status), ErrorDetailsOf(status)};
 }
 
 class UnaryCall final : public grpc::ServerUnaryReactor {

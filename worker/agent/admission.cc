@@ -99,6 +99,8 @@ saeloom::v1::FailureClass ClassOfRefusal(const absl::Status& status) {
     case absl::StatusCode::kFailedPrecondition:
     case absl::StatusCode::kNotFound:
       return saeloom::v1::INVALID_CONFIG;
+    case absl::StatusCode::kDataLoss:
+      return saeloom::v1::CHECKPOINT_UNREADABLE;
     default:
       return saeloom::v1::INTERNAL;
   }

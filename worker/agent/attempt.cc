@@ -9,6 +9,7 @@
 
 #include "sae/base/procfs.h"
 #include "worker/agent/admission.h"
+#include "worker/agent/begin_from.h"
 #include "worker/agent/event_log.h"
 #include "worker/agent/gpus.h"
 #include "worker/agent/lease.h"
@@ -154,6 +155,10 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   if (env.Exists(events_path())) {
     return absl::AlreadyExistsError(
         absl::StrCat("attempt ", key_.Text(), " has run before: ", events_path()));
+  }
+  if (!start.from_checkpoint().empty()) {
+    SAE_RETURN_IF_ERROR(
+        BeginFrom(env, start.from_checkpoint(), context_.runs->Checkpoints(key_)));
   }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(directory()));
   SAE_RETURN_IF_ERROR(env.MakeDirectories(context_.runs->Checkpoints(key_)));

@@ -1,0 +1,74 @@
+#include "worker/agent/begin_from.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <vector>
+
+namespace saeloom::agent {
+namespace {
+
+constexpr char kManifest[] = "/manifest.json";
+constexpr char kCheckpointPrefix[] = "step-";
+
+std::string Parent(const std::string& path) { return path.substr(0, path.rfind('/')); }
+std::string NameOf(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
+/// Where it lies now; "" when it is nowhere.
+std::string Find(sae::Env& env, const std::string& from) {
+  if (env.Exists(from + kManifest)) return from;
+  const std::string kept = Parent(Parent(from)) + "/kept/" + NameOf(from);
+  return env.Exists(kept + kManifest) ? kept : "";
+}
+
+absl::Status CopyFile(sae::Env& env, const std::string& from, const std::string& to) {
+  std::error_code error;
+  std::filesystem::copy_file(from, to, error);
+  if (error) return sae::ErrnoToStatus(error.value(), sae::ToAbsl("copy " + from + " to " + to));
+  SAE_ASSIGN_OR_RETURN(const auto file, env.OpenForAppend(to));
+  SAE_RETURN_IF_ERROR(file->Sync());
+  return file->Close();
+}
+
+absl::Status Fill(sae::Env& env, const std::string& from, const std::string& folder,
+                  const LinkFile& link) {
+  SAE_RETURN_IF_ERROR(env.RemoveAll(folder));  // of a worker that died here
+  SAE_RETURN_IF_ERROR(env.MakeDirectories(folder));
+  SAE_ASSIGN_OR_RETURN(const std::vector<std::string> names, env.List(from));
+  for (const std::string& name : names) {
+    const std::string source = from + "/" + name, target = folder + "/" + name;
+    if (link(source, target)) continue;
+    SAE_RETURN_IF_ERROR(CopyFile(env, source, target));
+  }
+  return env.SyncDirectory(folder);
+}
+
+}  // namespace
+
+bool HardLink(const std::string& from, const std::string& to) {
+  std::error_code error;
+  std::filesystem::create_hard_link(from, to, error);
+  return !error;
+}
+
+absl::Status BeginFrom(sae::Env& env, const std::string& from, const std::string& checkpoints,
+                       const LinkFile& link) {
+  SAE_RETURN_IF_ERROR(env.MakeDirectories(checkpoints));
+  SAE_ASSIGN_OR_RETURN(const std::vector<std::string> own, env.List(checkpoints));
+  const bool any = std::any_of(own.begin(), own.end(), [](const std::string& name) {
+    return name.rfind(kCheckpointPrefix, 0) == 0;
+  });
+  if (any) return absl::OkStatus();
+  const std::string source = Find(env, from);
+  if (source.empty()) {
+    return absl::DataLossError(absl::StrCat("the checkpoint to begin from is gone: ", from,
+                                            ": fork from one that is still there"));
+  }
+  const std::string beside = absl::StrCat(Parent(checkpoints), "/.begin-", NameOf(from));
+  absl::Status status = Fill(env, source, beside, link);
+  if (status.ok()) status = env.Rename(beside, checkpoints + "/" + NameOf(from));
+  if (status.ok()) return env.SyncDirectory(checkpoints);
+  env.RemoveAll(beside).IgnoreError();
+  return sae::Annotate(status, sae::ToAbsl("cannot begin from checkpoint " + source));
+}
+
+}  // namespace saeloom::agent
