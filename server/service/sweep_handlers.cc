@@ -23,9 +23,11 @@ absl::StatusOr<PreparedSweep> PrepareCreate(const saeloom::v1::CreateSweepReques
 absl::Status HandleCreate(Core& core, const saeloom::v1::CreateSweepRequest& request,
                           const PreparedSweep& prepared, saeloom::v1::Sweep& response) {
   if (request.validate_only()) {
-    if (core.state().sweep(prepared.spec.name) != nullptr) {
+    const std::string& name = prepared.spec.name;
+    if (core.state().sweep(name) != nullptr || core.state().deleted().contains(name)) {
       return absl::AlreadyExistsError(
-          absl::StrCat("name: a sweep \"", prepared.spec.name, "\" exists"));
+          absl::StrCat("name: a sweep \"", name,
+                       "\" exists, or did; choose another name (names are never used twice)"));
     }
     State scratch;
     SAE_RETURN_IF_ERROR(scratch.Apply({prepared.spec.name, 1, core.Now(), "", prepared.event}));

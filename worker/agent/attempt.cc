@@ -157,8 +157,8 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
         absl::StrCat("attempt ", key_.Text(), " has run before: ", events_path()));
   }
   if (!start.from_checkpoint().empty()) {
-    SAE_RETURN_IF_ERROR(
-        BeginFrom(env, start.from_checkpoint(), context_.runs->Checkpoints(key_)));
+    SAE_RETURN_IF_ERROR(BeginFrom(env, context_.runs->directory(), start.from_checkpoint(),
+                                  context_.runs->Checkpoints(key_)));
   }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(directory()));
   SAE_RETURN_IF_ERROR(env.MakeDirectories(context_.runs->Checkpoints(key_)));

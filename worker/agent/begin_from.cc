@@ -50,8 +50,13 @@ bool HardLink(const std::string& from, const std::string& to) {
   return !error;
 }
 
-absl::Status BeginFrom(sae::Env& env, const std::string& from, const std::string& checkpoints,
-                       const LinkFile& link) {
+absl::Status BeginFrom(sae::Env& env, const std::string& runs, const std::string& from,
+                       const std::string& checkpoints, const LinkFile& link) {
+  if (from.rfind(runs + "/", 0) != 0 || (from + "/").find("/../") != std::string::npos) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("from_checkpoint: ", from, " is not in this worker's runs folder ", runs,
+                     ": workers that share a runs folder must see it under the same path"));
+  }
   SAE_RETURN_IF_ERROR(env.MakeDirectories(checkpoints));
   SAE_ASSIGN_OR_RETURN(const std::vector<std::string> own, env.List(checkpoints));
   const bool any = std::any_of(own.begin(), own.end(), [](const std::string& name) {

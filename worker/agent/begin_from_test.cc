@@ -36,6 +36,7 @@ class BeginFromTest : public testing::Test {
     ASSERT_TRUE(env_.MakeDirectories(folder).ok());
     ASSERT_TRUE(sae::WriteFileAtomically(env_, folder + "/" + name, content).ok());
   }
+  std::string Runs() const { return runs_->directory(); }
   std::string Own() const { return runs_->directory() + "/demo/0000/checkpoints"; }
   std::string Weights() { return *env_.Read(Own() + "/" + kName + "/latents-0.safetensors"); }
 
@@ -47,7 +48,7 @@ class BeginFromTest : public testing::Test {
 
 TEST_F(BeginFromTest, LinksEveryFile) {
   const std::string from = MakeSource("checkpoints");
-  ASSERT_TRUE(BeginFrom(env_, from, Own()).ok());
+  ASSERT_TRUE(BeginFrom(env_, Runs(), from, Own()).ok());
   EXPECT_THAT(*env_.List(Own()), ElementsAre(kName));
   EXPECT_EQ(Weights(), "weights");
   EXPECT_EQ(std::filesystem::hard_link_count(from + "/latents-0.safetensors"), 2U);
@@ -58,29 +59,39 @@ TEST_F(BeginFromTest, LinksEveryFile) {
 TEST_F(BeginFromTest, CopiesWhereLinksFail) {
   const std::string from = MakeSource("checkpoints");
   const auto never = [](const std::string&, const std::string&) { return false; };
-  ASSERT_TRUE(BeginFrom(env_, from, Own(), never).ok());
+  ASSERT_TRUE(BeginFrom(env_, Runs(), from, Own(), never).ok());
   EXPECT_EQ(Weights(), "weights");
   EXPECT_EQ(std::filesystem::hard_link_count(from + "/latents-0.safetensors"), 1U);
 }
 
 TEST_F(BeginFromTest, TakesTheKeptOneWhenItWasReplaced) {
-  ASSERT_TRUE(BeginFrom(env_, MakeSource("kept"), Own()).ok());
+  ASSERT_TRUE(BeginFrom(env_, Runs(), MakeSource("kept"), Own()).ok());
   EXPECT_EQ(Weights(), "weights");
 }
 
 TEST_F(BeginFromTest, ATrialGoesOnFromItsOwn) {
   const std::string from = MakeSource("checkpoints");
   Write(Own() + "/step-000000000060", "manifest.json", "{}");
-  ASSERT_TRUE(BeginFrom(env_, from, Own()).ok());
+  ASSERT_TRUE(BeginFrom(env_, Runs(), from, Own()).ok());
   EXPECT_THAT(*env_.List(Own()), ElementsAre("step-000000000060"));
 }
 
 TEST_F(BeginFromTest, WhatADeadWorkerLeftIsReplaced) {
   const std::string from = MakeSource("checkpoints");
   Write(runs_->directory() + "/demo/0000/.begin-" + kName, "latents-0.safetensors", "half");
-  ASSERT_TRUE(BeginFrom(env_, from, Own()).ok());
+  ASSERT_TRUE(BeginFrom(env_, Runs(), from, Own()).ok());
   EXPECT_EQ(Weights(), "weights");
   EXPECT_THAT(*env_.List(runs_->directory() + "/demo/0000"), ElementsAre("checkpoints"));
+}
+
+TEST_F(BeginFromTest, NothingOutsideTheRunsFolderIsTouched) {
+  const std::string from = MakeSource("checkpoints");
+  for (const std::string& bad : {std::string("/etc"), Runs() + "/../store",
+                                 Runs() + "-other/s/0/checkpoints/step-1", Runs() + "/.."}) {
+    EXPECT_EQ(BeginFrom(env_, Runs(), bad, Own()).code(), absl::StatusCode::kInvalidArgument)
+        << bad;
+  }
+  EXPECT_FALSE(env_.Exists(Own()));
 }
 
 TEST_F(BeginFromTest, AnAttemptBeginsThereBeforeItsGangStarts) {
