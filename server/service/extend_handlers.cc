@@ -16,6 +16,7 @@ namespace v1 = saeloom::v1;
 
 constexpr int kDefaultPoints = 10;
 constexpr std::size_t kMostDuplicates = 20;
+constexpr std::int64_t kMoreDraws = 64;
 
 std::string TextOf(const TrialAssignments& point) { return config::ToText({point, {}}); }
 
@@ -35,6 +36,19 @@ std::string WhyNothingStarts(const Core& core, std::int64_t need) {
   if (need > free)
     return absl::StrCat("waiting for ", need, need == 1 ? " free slot" : " free slots");
   return "";
+}
+
+/// The next `count` draws that are valid, for those before them that the sweep has already.
+absl::Status DrawMore(config::SweepSpec spec, std::int64_t count,
+                      std::vector<TrialAssignments>& points) {
+  const auto first = static_cast<std::size_t>(spec.max_trials);
+  spec.max_trials += count;
+  SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> all, config::ExpandTrials(spec));
+  for (std::size_t i = first; i < all.size(); ++i) {
+    if (config::Validate(all[i].config, spec.store_d, spec.store_target_d).ok())
+      points.push_back(std::move(all[i].assignments));
+  }
+  return absl::OkStatus();
 }
 
 }  // namespace
@@ -75,9 +89,8 @@ absl::Status PreparePoints(const v1::AddPointsRequest& request, std::size_t max_
       return absl::InvalidArgumentError(
           absl::StrCat("draws: ", request.draws(), ", must be 1 to ", max_trials));
     }
-    // A few more, for those that the sweep has already.
     addition.most = static_cast<std::size_t>(request.draws());
-    spec.max_trials = static_cast<std::int64_t>(addition.trials) + 2 * request.draws() + 64;
+    spec.max_trials = static_cast<std::int64_t>(addition.trials) + request.draws();
   }
   const std::size_t limit = grid ? max_trials : static_cast<std::size_t>(spec.max_trials);
   SAE_ASSIGN_OR_RETURN(PreparedSweep prepared, PrepareSweep(spec, limit));
@@ -85,6 +98,7 @@ absl::Status PreparePoints(const v1::AddPointsRequest& request, std::size_t max_
   if (!grid) {
     points.erase(points.begin(), points.begin() + static_cast<std::ptrdiff_t>(
                                                       std::min(addition.trials, points.size())));
+    SAE_RETURN_IF_ERROR(DrawMore(spec, request.draws() + kMoreDraws, points));
   }
   addition.points = std::move(points);
   return absl::OkStatus();

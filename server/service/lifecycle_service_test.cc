@@ -149,6 +149,30 @@ TEST_F(RpcTest, PointsAreAdded) {
       << "the draws that a larger sweep would have had";
 }
 
+TEST_F(RpcTest, DrawsThatTheSweepHasAreMadeUpFor) {
+  auto spec = MakeSpec("r", 5);  // five values of k
+  spec.search = "random";
+  spec.max_trials = 3;
+  Create(spec);
+  v1::AddPointsRequest add;
+  add.set_parent("r");
+  add.set_draws(2);
+  add.set_request_id("id");
+  const v1::AddPointsResponse added = Good(&Sweeps::AddPoints, add);
+  ASSERT_GE(added.trials_size(), 1);
+  std::set<double> ks, fresh;
+  for (int i = 0; i < 3; ++i)
+    ks.insert(GetTrial("r/" + TrialNameOf(i)).parameters().at("sae.k").number_value());
+  for (const std::string& name : added.trials()) {
+    const double k = GetTrial("r/" + name).parameters().at("sae.k").number_value();
+    EXPECT_FALSE(ks.contains(k)) << k;
+    EXPECT_TRUE(fresh.insert(k).second);
+  }
+  // 64 draws and more leave out none of five values.
+  EXPECT_EQ(added.trials_size(), std::min(2, 5 - static_cast<int>(ks.size())));
+  EXPECT_EQ(Good(&Sweeps::AddPoints, add).skipped(), added.skipped());
+}
+
 TEST_F(RpcTest, ListsFilterOrderAndPage) {
   for (const char* name : {"alpha", "beta", "gamma"}) {
     auto spec = MakeSpec(name, 1);
@@ -164,8 +188,7 @@ TEST_F(RpcTest, ListsFilterOrderAndPage) {
   const auto names = [&](const v1::ListSweepsRequest& request) {
     std::vector<std::string> out;
     const v1::ListSweepsResponse response = Good(&Sweeps::ListSweeps, request);
-    for (const auto& s : response.sweeps())
-      out.push_back(BareName(s.name()));
+    for (const auto& s : response.sweeps()) out.push_back(BareName(s.name()));
     return out;
   };
   v1::ListSweepsRequest list;
