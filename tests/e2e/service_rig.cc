@@ -17,7 +17,6 @@ namespace {
 
 constexpr char kMark[] = "SAELOOM_E2E";
 constexpr int kLatents = 256;
-constexpr int kBatch = 128;
 constexpr absl::Duration kPoll = absl::Milliseconds(20);
 constexpr absl::Duration kHang = absl::Seconds(120);
 

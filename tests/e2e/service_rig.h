@@ -26,6 +26,7 @@ struct RigOptions {
 class ServiceRig {
  public:
   static constexpr int kWidth = 32;  ///< of the store's rows
+  static constexpr std::int64_t kBatch = 128;  ///< tokens of a step
 
   explicit ServiceRig(const RigOptions& options);
   ~ServiceRig();
@@ -46,6 +47,9 @@ class ServiceRig {
   void Submit(int trials, int steps, int pack = 1);
   /// Of the workers: runs/demo/TRIAL/...
   std::string runs() const { return folder_ / "runs"; }
+
+  v1::SweepService::Stub& sweeps() { return *stub_; }
+  v1::TrialService::Stub& trials() { return *trials_; }
 
   v1::Sweep GetSweep();
   std::vector<v1::Trial> GetTrials();  ///< with their attempts
