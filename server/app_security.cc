@@ -1,11 +1,11 @@
 #include "server/app_security.h"
 
 #include <CLI/CLI.hpp>
-#include <future>
 #include <iostream>
 #include <spdlog/spdlog.h>
 
 #include "server/auth/bootstrap.h"
+#include "server/runtime/run_on_core.h"
 
 namespace sae::server {
 
@@ -60,19 +60,16 @@ absl::Status ApplySecurityFlags(const SecurityFlags& flags, ServerOptions& optio
 
 absl::Status EnsureAdminToken(Coordinator& coordinator, const std::string& data) {
   const std::string path = data + "/admin.token";
-  std::promise<absl::StatusOr<bool>> made;
-  coordinator.Post([&](Core& core) {
-    made.set_value([&]() -> absl::StatusOr<bool> {
-      SAE_ASSIGN_OR_RETURN(auto records, coordinator.store().Tokens());
-      TokenTable known;
-      known.Load(std::move(records));
-      if (known.HasAdmin(core.Now())) return false;
-      SAE_RETURN_IF_ERROR(
-          CreateAdminToken(coordinator.store(), path, true, core.Now(), MachineEntropy).status());
-      return true;
-    }());
-  });
-  SAE_ASSIGN_OR_RETURN(const bool is_new, made.get_future().get());
+  const auto ensure = [&](Core& core) -> absl::StatusOr<bool> {
+    SAE_ASSIGN_OR_RETURN(auto records, coordinator.store().Tokens());
+    TokenTable known;
+    known.Load(std::move(records));
+    if (known.HasAdmin(core.Now())) return false;
+    SAE_RETURN_IF_ERROR(
+        CreateAdminToken(coordinator.store(), path, true, core.Now(), MachineEntropy).status());
+    return true;
+  };
+  SAE_ASSIGN_OR_RETURN(const bool is_new, RunOnCore<absl::StatusOr<bool>>(coordinator, ensure));
   if (is_new) spdlog::info("no admin had a token: one is in {}, for --token-file", path);
   return absl::OkStatus();
 }

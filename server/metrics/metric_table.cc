@@ -54,6 +54,8 @@ const std::vector<MetricSpec>& MetricTable() {
        "Events sent on WatchSweep streams."},
       {M::kLeaderEpoch, "saeloom_leader_epoch", "gauge", "",
        "This coordinator's epoch: one more at every start."},
+      {M::kAudit, "saeloom_audit_events_total", "counter", "action, result",
+       "Calls that change something, by method and code, and all calls that were refused."},
       {M::kRpcStarted, "grpc_server_started_total", "counter", "grpc_service, grpc_method",
        "RPCs that began."},
       {M::kRpcHandled, "grpc_server_handled_total", "counter",

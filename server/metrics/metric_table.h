@@ -35,6 +35,7 @@ enum class Metric {
   kWatchLag,
   kWatchSent,
   kLeaderEpoch,
+  kAudit,
   kRpcStarted,
   kRpcHandled,
   kRpcSeconds,

@@ -161,4 +161,9 @@ void Metrics::OnHandled(const std::string& service, const std::string& method,
   Observe(Metric::kRpcSeconds, took, {{"grpc_service", service}, {"grpc_method", method}});
 }
 
+void Metrics::OnAudited(const std::string& method, absl::StatusCode code) {
+  Counter(Metric::kAudit, {{"action", method}, {"result", absl::StatusCodeToString(code)}})
+      .Increment();
+}
+
 }  // namespace sae::server

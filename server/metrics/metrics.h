@@ -37,6 +37,7 @@ class Metrics final : public CoreObserver, public RpcObserver {
   void OnStarted(const std::string& service, const std::string& method) override;
   void OnHandled(const std::string& service, const std::string& method, absl::StatusCode code,
                  absl::Duration took) override;
+  void OnAudited(const std::string& method, absl::StatusCode code) override;
 
  private:
   using Labels = std::map<std::string, std::string>;

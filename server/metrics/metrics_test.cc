@@ -40,6 +40,7 @@ class MetricsTest : public CoreTest {
     metrics_.OnStarted("saeloom.v1.SweepService", "GetSweep");
     metrics_.OnHandled("saeloom.v1.SweepService", "GetSweep", absl::StatusCode::kNotFound,
                        absl::Milliseconds(3));
+    metrics_.OnAudited("CancelSweep", absl::StatusCode::kPermissionDenied);
   }
   prometheus::Registry registry_;
   Metrics metrics_;
@@ -56,6 +57,7 @@ TEST_F(MetricsTest, ValuesFollowTheCore) {
         "saeloom_slots{state=\"free\"} 0", "saeloom_slots{state=\"allocated\"} 1",
         "saeloom_fenced_messages_total{kind=\"epoch\"} 1",
         "saeloom_gang_start_duration_seconds_count 1", "saeloom_leader_epoch 1",
+        "saeloom_audit_events_total{action=\"CancelSweep\",result=\"PERMISSION_DENIED\"} 1",
         "saeloom_watch_streams 2", "saeloom_watch_sent_events_total 7", "version=\"1.2.3\"} 1",
         "grpc_server_handled_total{grpc_code=\"NOT_FOUND\",grpc_method=\"GetSweep\","
         "grpc_service=\"saeloom.v1.SweepService\"} 1",

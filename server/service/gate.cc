@@ -68,7 +68,7 @@ absl::StatusOr<std::shared_ptr<const AdmittedCall>> Gate::Admit(CallFacts facts)
   }
   if (status.ok()) status = CheckSize(*call);
   if (!status.ok()) {
-    audit_.AddRefused(RecordOf(call->facts, call->caller, status));
+    Refused(call->facts, call->caller, status);
     return status;
   }
   return call;
@@ -80,7 +80,7 @@ absl::Status Gate::CheckWorker(const AdmittedCall& call, const std::string& work
   const absl::Status status = absl::PermissionDeniedError(absl::StrCat(
       "worker_id: \"", worker_id, "\", but the certificate is for worker \"", name,
       "\"; start the worker with --name ", name, ", or with a certificate of its own"));
-  audit_.AddRefused(RecordOf(call.facts, call.caller, status));
+  Refused(call.facts, call.caller, status);
   return status;
 }
 
@@ -98,6 +98,11 @@ AuditRecord Gate::RecordOf(const CallFacts& facts, const Principal& caller,
   return record;
 }
 
+void Gate::Refused(const CallFacts& facts, const Principal& caller, const absl::Status& status) {
+  if (observer_ != nullptr) observer_->OnAudited(facts.method, status.code());
+  audit_.AddRefused(RecordOf(facts, caller, status));
+}
+
 absl::Status Gate::Run(Core& core, const AdmittedCall& call,
                        const std::function<absl::Status()>& handle) {
   if (call.access->own) {
@@ -108,7 +113,7 @@ absl::Status Gate::Run(Core& core, const AdmittedCall& call,
                                     ? absl::OkStatus()
                                     : AuthorizeOwner(call.caller, *call.access, name, sweep->owner);
     if (!status.ok()) {
-      audit_.AddRefused(RecordOf(call.facts, call.caller, status));
+      Refused(call.facts, call.caller, status);
       return status;
     }
   }
@@ -116,6 +121,7 @@ absl::Status Gate::Run(Core& core, const AdmittedCall& call,
   core.SetAudit(RecordOf(call.facts, call.caller, absl::OkStatus()));
   const absl::Status status = handle();
   const bool stored = !core.TakeAudit().has_value();
+  if (observer_ != nullptr) observer_->OnAudited(call.facts.method, status.code());
   // Nothing was changed, or something was and then it failed: a record of its own.
   if (!stored || !status.ok()) audit_.Add(RecordOf(call.facts, call.caller, status));
   return status;

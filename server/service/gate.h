@@ -13,6 +13,7 @@
 #include "server/auth/audit_queue.h"
 #include "server/auth/token_table.h"
 #include "server/core/core.h"
+#include "server/service/rpc_observer.h"
 #include "server/service/stream_registry.h"
 
 namespace sae::server {
@@ -47,10 +48,11 @@ struct AdmittedCall {
 
 class Gate {
  public:
-  /// `clock` outlives it.
-  Gate(const GateOptions& options, Clock& clock)
+  /// `clock` and `observer`, which may be null, outlive it.
+  Gate(const GateOptions& options, Clock& clock, RpcObserver* observer = nullptr)
       : options_(options),
         clock_(clock),
+        observer_(observer),
         audit_(clock, options.audit),
         streams_(options.max_streams_per_principal) {}
 
@@ -77,9 +79,11 @@ class Gate {
   absl::Status CheckSize(const AdmittedCall& call) const;
   AuditRecord RecordOf(const CallFacts& facts, const Principal& caller,
                        const absl::Status& status) const;
+  void Refused(const CallFacts& facts, const Principal& caller, const absl::Status& status);
 
   const GateOptions options_;
   Clock& clock_;
+  RpcObserver* const observer_;
   TokenTable tokens_;
   AuditQueue audit_;
   StreamRegistry streams_;

@@ -150,6 +150,25 @@ TEST_F(GateTest, AStormOfRefusalsDoesNotFillTheStore) {
   EXPECT_THAT(audit.back().resource, HasSubstr("9900 more refused calls"));
 }
 
+TEST_F(GateTest, AllRefusalsAreCountedAlsoThoseThatAreNotRecorded) {
+  class Counter final : public RpcObserver {
+   public:
+    void OnAudited(const std::string& method, absl::StatusCode code) override {
+      ++counts[absl::StrCat(method, " ", absl::StatusCodeToString(code))];
+    }
+    std::map<std::string, int> counts;
+  } counter;
+  GateOptions options;
+  options.tls = true;
+  gate_ = std::make_unique<Gate>(options, clock_, &counter);
+  for (int i = 0; i < 500; ++i) EXPECT_FALSE(gate_->Admit(Call("GetSweep", "")).ok());
+  const std::string ann = Token("ann", Role::kSubmitter);
+  EXPECT_TRUE(Run(Call("CreateSweep", ann, "s"), Ok).ok());
+  EXPECT_TRUE(Run(Call("GetSweep", ann, "s"), Ok).ok());
+  EXPECT_EQ(counter.counts,
+            (std::map<std::string, int>{{"GetSweep UNAUTHENTICATED", 500}, {"CreateSweep OK", 1}}));
+}
+
 TEST_F(GateTest, TheSweepOfAnotherIsNotTouched) {
   auto prepared = PrepareSweep(MakeSpec("s", 1), 1000).value();
   prepared.event.owner = "ann";

@@ -16,6 +16,8 @@ class RpcObserver {
   virtual void OnStarted(const std::string& /*service*/, const std::string& /*method*/) {}
   virtual void OnHandled(const std::string& /*service*/, const std::string& /*method*/,
                          absl::StatusCode /*code*/, absl::Duration /*took*/) {}
+  /// A call that changes something, or that was refused.
+  virtual void OnAudited(const std::string& /*method*/, absl::StatusCode /*code*/) {}
 };
 
 /// One call, counted from here to Handled().

@@ -1,7 +1,6 @@
 #include "server/service/server.h"
 
 #include <chrono>
-#include <future>
 
 #include "absl/strings/numbers.h"
 #include <grpc/support/time.h>
@@ -11,6 +10,7 @@
 
 #include "proto/convert/channel_options.h"
 #include "proto/transport/credentials.h"
+#include "server/runtime/run_on_core.h"
 #include "server/service/auth_service.h"
 #include "server/service/fleet_service.h"
 #include "server/service/sweep_service.h"
@@ -69,7 +69,7 @@ struct Server::Rpc {
 Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs)
     : coordinator_(coordinator),
       hubs_(options.watch_heartbeat),
-      gate_(WithTls(options), coordinator.clock()),
+      gate_(WithTls(options), coordinator.clock(), rpcs),
       context_{coordinator, hubs_, rpcs == nullptr ? silent_ : *rpcs, gate_, options.trust_domain},
       rpc_(std::make_unique<Rpc>(context_, options.entropy)) {}
 
@@ -98,12 +98,11 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
 
   Server* raw = server.get();
   // Before the first call could ask for one.
-  std::promise<absl::StatusOr<std::vector<TokenRecord>>> loaded;
-  coordinator.Post([raw, &loaded](Core& core) {
-    core.AddObserver(&raw->hubs_.sessions);
-    loaded.set_value(raw->coordinator_.store().Tokens());
-  });
-  SAE_ASSIGN_OR_RETURN(auto tokens, loaded.get_future().get());
+  SAE_ASSIGN_OR_RETURN(auto tokens, (RunOnCore<absl::StatusOr<std::vector<TokenRecord>>>(
+                                        coordinator, [raw](Core& core) {
+                                          core.AddObserver(&raw->hubs_.sessions);
+                                          return raw->coordinator_.store().Tokens();
+                                        })));
   raw->gate_.tokens().Load(std::move(tokens));
   coordinator.AddHook([raw](Core& core) {
     raw->hubs_.watch.Poll(core, raw->coordinator_.clock().SinceBoot());
