@@ -3,14 +3,10 @@
 #include <algorithm>
 #include <spdlog/spdlog.h>
 
-#include "sae/config/search_rungs.h"
-
 namespace sae::server {
 
 absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
   SAE_RETURN_IF_ERROR(config::Validate(spec));
-  if (config::IsSearching(spec))
-    return absl::UnimplementedError("search: asha, hyperband and medianStop are not run yet");
   SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
   if (points.size() > max_trials) {
     return absl::InvalidArgumentError(
@@ -110,6 +106,7 @@ absl::Status Core::Commit(Transaction transaction) {
   all.Append(std::move(transaction));
   if (all.empty()) return absl::OkStatus();
   if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
+  AddSearchEvents(all);
 
   std::map<std::string, std::int64_t> heads;
   for (LogEvent& event : all.events) {
@@ -127,6 +124,7 @@ absl::Status Core::Commit(Transaction transaction) {
   } else {
     spdlog::error("cannot write the event log: {}", Message(status));
   }
+  CheckSearches();
   for (const auto& done : group.done) done(status);
   return status;
 }
@@ -191,6 +189,9 @@ void Core::Observe(const LogEvent& event, TrialState before) {
   for (CoreObserver* o : observers_) o->OnLifecycle(event);
   if (const auto* e = std::get_if<SweepCreated>(&event.body)) {
     for (CoreObserver* o : observers_) o->OnPointsDrawn(sweep->spec.search, e->points.size());
+  }
+  if (const auto* e = std::get_if<SearchDecided>(&event.body)) {
+    for (CoreObserver* o : observers_) o->OnSearchDecided(sweep->spec.search, e->decision);
   }
   if (std::holds_alternative<CancelRequested>(event.body)) {
     for (const int index : sweep->live) {

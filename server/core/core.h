@@ -170,6 +170,8 @@ class Core {
       int max_points, bool all);
   [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep,
                                                            std::int64_t after, int limit);
+  /// The state of a sweep's searcher, "" when it has none now: for tests.
+  std::string SearchDebugString(const std::string& sweep) const;
   /// Events that the state refused: a bug when not 0.
   int refused_events() const { return refused_events_; }
 
@@ -209,6 +211,32 @@ class Core {
   void KeepForFork(Transaction& transaction, const std::string& source);
   /// Of a sweep that was deleted.
   void Forget(const std::string& sweep);
+  // core_search.cc
+  struct Search;
+  struct SearchPass;
+  struct SearchTable {
+    SearchTable();
+    ~SearchTable();
+    std::map<std::string, std::unique_ptr<Search>> of;  ///< by sweep, made when needed
+    std::set<std::string> touched;                      ///< by the commit under way
+  };
+  /// Null when nothing is searched. The sweep has not been deleted.
+  Search* SearchOf(const SweepRecord& sweep);
+  static void TellSearch(const SweepRecord& sweep, Search& search, const LogEvent& event,
+                         std::vector<search::Decision>& decisions);
+  /// Puts behind each event what the searches make of it.
+  void AddSearchEvents(Transaction& all);
+  void LookAtPoint(const SweepRecord& sweep, const LogEvent& event, SearchPass& pass);
+  std::optional<SearchReport> LastObjective(const SweepRecord& sweep, const TrialRecord& trial,
+                                            const SearchPass& pass);
+  /// After a commit, good or bad: drops searchers that are not as the state says.
+  void CheckSearches();
+  /// Before a cycle of the scheduler: what was decided and not done, promotions, the end. False
+  /// when it could not be stored.
+  bool RunSearches();
+  void Settle(Transaction& transaction, const SweepRecord& sweep, Search& search);
+  void Promote(Transaction& transaction, const SweepRecord& sweep, Search& search);
+  void GiveUpWaiting(Transaction& transaction, const SweepRecord& sweep, Search& search);
   // core_schedule.cc
   void RunSchedule();
   void FindBlocked();
@@ -245,6 +273,7 @@ class Core {
   std::optional<AuditRecord> audit_;  ///< of the command that runs
   int refused_events_ = 0;
 
+  SearchTable searches_;
   WorkerTable workers_;
   std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
   std::map<TrialId, absl::Duration> not_before_;  ///< back-offs, SinceBoot

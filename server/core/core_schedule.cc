@@ -1,4 +1,7 @@
 // Placing trials on workers, and saying why one waits.
+#include <algorithm>
+
+#include "sae/config/search_rungs.h"
 #include "server/core/core.h"
 
 namespace sae::server {
@@ -90,7 +93,13 @@ std::vector<SchedulableTrial> Core::Queue() const {
   for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
     if (sweep.state == SweepState::kPaused) continue;
-    for (const int index : sweep.pending) {
+    // Those that have come further in the search go first.
+    std::vector<int> order(sweep.pending.begin(), sweep.pending.end());
+    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
+      return sweep.trials[static_cast<std::size_t>(a)].rung >
+             sweep.trials[static_cast<std::size_t>(b)].rung;
+    });
+    for (const int index : order) {
       const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
       SchedulableTrial item;
       item.sweep = name;
@@ -108,7 +117,7 @@ std::vector<SchedulableTrial> Core::Queue() const {
       }
       item.delayed = Delayed({name, index});
       item.memory = trial.memory;
-      item.pack = DiedInAGang(trial) ? 1 : sweep.spec.pack;
+      item.pack = DiedInAGang(trial) || config::IsSearching(sweep.spec) ? 1 : sweep.spec.pack;
       item.stream = trial.stream;
       queue.push_back(std::move(item));
     }
@@ -117,7 +126,8 @@ std::vector<SchedulableTrial> Core::Queue() const {
 }
 
 void Core::RunSchedule() {
-  dirty_ = false;
+  const bool settled = RunSearches();
+  dirty_ = !settled;
   const absl::Duration start = clock_.SinceBoot();
   const std::vector<SchedulableTrial> queue = Queue();
   const std::vector<SchedulableWorker> ready = ReadyWorkers();
@@ -159,7 +169,7 @@ void Core::RunSchedule() {
   }
   if (!transaction.empty()) {
     // Failing, it is tried again: nothing was allocated.
-    dirty_ = !Commit(std::move(transaction)).ok();
+    dirty_ = !Commit(std::move(transaction)).ok() || !settled;
   }
   FindBlocked();
   for (CoreObserver* o : observers_) {

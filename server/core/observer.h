@@ -33,6 +33,8 @@ class CoreObserver {
   virtual void OnScheduled(absl::Duration /*took*/, std::size_t /*placed*/,
                            std::size_t /*waiting*/) {}
   virtual void OnPointsDrawn(const std::string& /*algorithm*/, std::size_t /*points*/) {}
+  /// `decision`: continue, stop, pause, promote.
+  virtual void OnSearchDecided(const std::string& /*algorithm*/, const std::string& /*decision*/) {}
   virtual void OnFenced(const std::string& /*kind: epoch, incarnation, attempt*/) {}
   virtual void OnLeaseExpired(const std::string& /*worker*/) {}
   virtual void OnReconnect(const std::string& /*worker*/) {}

@@ -6,7 +6,9 @@
 #include "absl/strings/str_format.h"
 #include "absl/strings/str_join.h"
 
+#include "sae/config/search_rungs.h"
 #include "server/core/state_lifecycle.h"
+#include "server/core/state_search.h"
 
 namespace sae::server {
 namespace {
@@ -116,6 +118,7 @@ config::TrialConfig SweepRecord::Config(const TrialRecord& trial) const {
     // The values were validated at submit; one that this version refuses leaves the sweep's value.
     config::SetField(config, path, value).IgnoreError();
   }
+  config::FillForSearch(spec, config);
   return config;
 }
 
@@ -161,7 +164,9 @@ absl::Status State::Apply(const LogEvent& event) {
     deleted_.insert(event.sweep);
     return absl::OkStatus();
   }
-  return ApplyTo(event, it->second);
+  const absl::Status status = ApplyTo(event, it->second);
+  if (status.ok()) FollowSearch(event, it->second);
+  return status;
 }
 
 absl::Status State::ApplyTo(const LogEvent& event, SweepRecord& sweep) {
@@ -207,6 +212,7 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     return absl::OkStatus();
   }
   if (auto applied = ApplyTrialVerb(event, sweep, trial)) return *applied;
+  if (auto applied = ApplySearch(event, trial)) return *applied;
   if (const auto* e = std::get_if<AttemptAllocated>(&body)) {
     if (e->attempt != static_cast<int>(trial.attempts.size()) + 1)
       return EventBug(event, "not the next attempt");
@@ -257,13 +263,15 @@ std::string State::DebugString() const {
         " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
         " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
         " counts=", absl::StrJoin(s.counts, ","), " pending=", absl::StrJoin(s.pending, ","),
-        " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n");
+        " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n",
+        SearchDebugString(s));
     for (const TrialRecord& t : s.trials) {
       absl::StrAppend(
           &out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
           ToString(t.failure_class), " faults=", t.trial_faults, " lost=", t.lost_workers,
           " since=", absl::FormatTime(t.pending_since, absl::UTCTimeZone()),
           " delay=", absl::FormatDuration(t.delay), " log=", absl::StrJoin(t.log_tail, "|"));
+      out += SearchDebugString(t);
       for (const auto& [path, value] : t.assignments) absl::StrAppend(&out, " ", path, "=", value);
       for (const AttemptRecord& a : t.attempts) {
         absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ",

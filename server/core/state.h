@@ -18,6 +18,7 @@
 #include "sae/base/status.h"
 #include "sae/config/sweep_spec.h"
 #include "server/core/events.h"
+#include "server/search/searcher.h"
 
 namespace sae::server {
 
@@ -50,6 +51,13 @@ struct CheckpointRecord {
   bool kept = false;          ///< by the sweep's policy
 };
 
+/// A measurement of the objective.
+struct ObjectiveRecord {
+  double value = 0;  ///< may be NaN
+  bool feasible = true;
+  std::int64_t step = 0;
+};
+
 struct TrialRecord {
   int index = 0;
   int slots = 1;  ///< its ranks
@@ -68,6 +76,10 @@ struct TrialRecord {
   std::vector<CheckpointRecord>
       checkpoints;  ///< oldest first: the newest two, which the trainer keeps, and marked ones
   std::vector<std::string> log_tail;  ///< of the last attempt that ended badly
+  int rung = 0;                       ///< newest that the search saw it reach, from 1; 0 = none
+  search::Action search_said = search::Action::kContinue;  ///< its last word that still stands
+  /// Newest that the search saw, or its last one once it has ended well.
+  std::optional<ObjectiveRecord> objective;
 
   const AttemptRecord* attempt(int number) const {
     return number >= 1 && number <= static_cast<int>(attempts.size())
@@ -96,6 +108,8 @@ struct SweepRecord {
   std::set<int> pending;                  ///< indices
   std::set<int> live;                     ///< indices
   std::array<std::int64_t, 12> counts{};  ///< by TrialState
+  /// All that the search was told, in its order: told again, a searcher is as it was.
+  std::vector<search::Input> search_inputs;
 
   std::int64_t count(TrialState s) const { return counts[static_cast<std::size_t>(s)]; }
   bool AllEnded() const;

@@ -39,7 +39,7 @@ const std::vector<MetricSpec>& MetricTable() {
       {M::kSchedulerDecisions, "saeloom_scheduler_decisions_total", "counter", "decision",
        "Scheduling decisions: placed or waiting."},
       {M::kSearcherDecisions, "saeloom_searcher_decisions_total", "counter", "algorithm, decision",
-       "Decisions of searches: points that were drawn."},
+       "Decisions of searches: points drawn; trials to continue, stop, pause, promote."},
       {M::kCommitSeconds, "saeloom_store_commit_seconds", "histogram", "",
        "Time of one commit of the event log."},
       {M::kCommits, "saeloom_store_commits_total", "counter", "result",

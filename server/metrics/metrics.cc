@@ -140,6 +140,11 @@ void Metrics::OnScheduled(absl::Duration took, std::size_t placed, std::size_t w
   Counter(Metric::kSchedulerDecisions, {{"decision", "waiting"}})
       .Increment(static_cast<double>(waiting));
 }
+void Metrics::OnSearchDecided(const std::string& algorithm, const std::string& decision) {
+  Counter(Metric::kSearcherDecisions, {{"algorithm", algorithm}, {"decision", decision}})
+      .Increment();
+}
+
 void Metrics::OnPointsDrawn(const std::string& algorithm, std::size_t points) {
   Counter(Metric::kSearcherDecisions, {{"algorithm", algorithm}, {"decision", "draw"}})
       .Increment(static_cast<double>(points));

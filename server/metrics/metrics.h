@@ -31,6 +31,7 @@ class Metrics final : public CoreObserver, public RpcObserver {
   void OnTrialEnded(TrialState state, FailureClass failure, absl::Duration since_created) override;
   void OnScheduled(absl::Duration took, std::size_t placed, std::size_t waiting) override;
   void OnPointsDrawn(const std::string& algorithm, std::size_t points) override;
+  void OnSearchDecided(const std::string& algorithm, const std::string& decision) override;
   void OnFenced(const std::string& kind) override;
   void OnLeaseExpired(const std::string& worker) override;
   void OnReconnect(const std::string& worker) override;

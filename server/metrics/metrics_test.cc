@@ -66,6 +66,14 @@ TEST_F(MetricsTest, ValuesFollowTheCore) {
   }
 }
 
+TEST_F(MetricsTest, DecisionsOfSearchesAreCounted) {
+  static_cast<CoreObserver&>(metrics_).OnSearchDecided("asha", "stop");
+  static_cast<CoreObserver&>(metrics_).OnSearchDecided("asha", "stop");
+  EXPECT_THAT(
+      Text(),
+      HasSubstr("saeloom_searcher_decisions_total{algorithm=\"asha\",decision=\"stop\"} 2"));
+}
+
 TEST_F(MetricsTest, EveryFamilyHasHelpAndNoneATrial) {
   SomeLife();
   const std::string text = Text();

@@ -4,6 +4,7 @@
 
 #include "proto/convert/sweep_convert.h"
 #include "sae/config/run_config.h"
+#include "server/core/state_search.h"
 
 namespace sae::server {
 namespace {
@@ -195,6 +196,8 @@ v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
     if (sweep.count(s) > 0) (*proto.mutable_trials())[ToString(s)] = sweep.count(s);
   }
   proto.set_head_seq(head);
+  if (const TrialRecord* best = BestTrial(sweep))
+    proto.set_best_trial(TrialName(sweep.name, TrialNameOf(best->index)));
   proto.set_etag(EtagOf(sweep));
   proto.set_owner(sweep.owner);
   const std::vector<std::string> from = absl::StrSplit(sweep.forked_from, '/');
@@ -219,6 +222,7 @@ v1::Trial TrialToProto(const SweepRecord& sweep, const TrialRecord& trial,
   proto.set_step(progress.step);
   proto.set_tokens(progress.tokens);
   proto.set_total_steps(config::TotalSteps(config));
+  proto.set_rung(trial.rung);
   if (const AttemptRecord* live = trial.live_attempt())
     proto.set_stopping(ToString(live->stop_wanted));
   if (!trial.attempts.empty())

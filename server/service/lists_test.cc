@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include "sae/base/random.h"
+#include "server/service/convert.h"
 #include "server/service/list_filter.h"
 #include "server/service/list_page.h"
 #include "server/service/pareto.h"
@@ -141,6 +142,22 @@ TEST(Pareto, NonFiniteMeetsNoConstraint) {
   EXPECT_FALSE(MeetsAll({{"heldout.l0", "<", 60}}, progress));
   EXPECT_FALSE(MeetsAll({{"heldout.fvu", "<=", 1}}, progress));
   EXPECT_FALSE(MeetsAll({{"heldout.dead_fraction", ">=", 0}}, progress)) << "missing";
+}
+
+TEST(Convert, ASweepNamesItsBestTrialAndATrialItsRung) {
+  SweepRecord sweep;
+  sweep.name = "s";
+  sweep.trials.resize(3);
+  for (int i = 0; i < 3; ++i) sweep.trials[static_cast<std::size_t>(i)].index = i;
+  EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "");
+  sweep.trials[0].objective = ObjectiveRecord{0.1, false, 10};
+  sweep.trials[1].objective = ObjectiveRecord{0.4, true, 10};
+  sweep.trials[2].objective = ObjectiveRecord{0.3, true, 10};
+  sweep.trials[2].rung = 2;
+  EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "projects/default/sweeps/s/trials/0002");
+  EXPECT_EQ(TrialToProto(sweep, sweep.trials[2], "", Progress{}).rung(), 2);
+  sweep.spec.minimize = false;
+  EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "projects/default/sweeps/s/trials/0001");
 }
 
 }  // namespace
