@@ -11,6 +11,7 @@
 #include <prometheus/exposer.h>
 
 #include "sae/base/env.h"
+#include "sae/base/exit_code.h"
 #include "sae/base/log.h"
 #include "sae/base/signals.h"
 #include "server/app_security.h"
@@ -34,7 +35,7 @@ constexpr char kExamples[] =
 
 DIR/coordinator.db is the event log; the same --data goes on with the same sweeps. SIGTERM and SIGINT stop
 it; workers and trials run on and come back to the next start.
-Exit codes: 0 ok, 2 usage, 4 permission, 5 in use, or a database that is not ours or newer, 1 all else.)";
+Exit codes: 0 ok, 2 usage, 3 not found, 4 permission, 5 in use, or a database that is not ours or newer, 1 all else.)";
 
 struct Flags {
   std::string listen = "127.0.0.1:0";
@@ -48,22 +49,6 @@ struct Flags {
   bool insecure_bind_anywhere = false;
   SecurityFlags security;
 };
-
-int ExitCodeOf(const absl::Status& status) {
-  switch (status.code()) {
-    case absl::StatusCode::kOk:
-      return 0;
-    case absl::StatusCode::kInvalidArgument:
-      return 2;
-    case absl::StatusCode::kPermissionDenied:
-      return 4;
-    case absl::StatusCode::kFailedPrecondition:
-    case absl::StatusCode::kAlreadyExists:
-      return 5;
-    default:
-      return 1;
-  }
-}
 
 absl::StatusOr<absl::Duration> ParsePositive(const std::string& text, const std::string& flag) {
   absl::Duration value;
@@ -198,7 +183,7 @@ int CoordinatorMain(int argc, char** argv) {
   absl::Status status = signals.status();
   if (status.ok()) status = Serve(flags, **signals);
   if (!status.ok()) std::cerr << "saeloom-coordinator: " << Message(status) << "\n";
-  return ExitCodeOf(status);
+  return ExitCode(status);
 }
 
 }  // namespace sae::server

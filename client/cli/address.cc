@@ -7,9 +7,8 @@
 #include "absl/strings/numbers.h"
 
 namespace sae::cli {
-namespace {
 
-absl::StatusOr<Address> Checked(const std::string& text, const std::string& origin) {
+absl::StatusOr<Address> CheckAddress(const std::string& text, const std::string& origin) {
   const std::string target(absl::StripAsciiWhitespace(text));
   const std::size_t colon = target.rfind(':');
   int port = 0;
@@ -21,21 +20,15 @@ absl::StatusOr<Address> Checked(const std::string& text, const std::string& orig
   return Address{target, origin};
 }
 
-}  // namespace
-
-absl::StatusOr<Address> FindAddress(const std::string& flag, const World& world) {
-  if (!flag.empty()) return Checked(flag, "--server");
-  if (const std::string v = world.variable("SAELOOM_ADDR"); !v.empty())
-    return Checked(v, "$SAELOOM_ADDR");
+absl::StatusOr<Address> FindAddressFile(const World& world) {
   for (std::filesystem::path at = world.directory;; at = at.parent_path()) {
     const std::string file = (at / ".saeloom" / "address").string();
-    if (auto text = world.env.Read(file); text.ok()) return Checked(*text, file);
+    if (auto text = world.env.Read(file); text.ok()) return CheckAddress(*text, file);
     if (at == at.parent_path()) break;
   }
   return absl::UnavailableError(
       "no coordinator is known: start one with `saeloom up` in this folder, or name one with "
-      "--server HOST:PORT or "
-      "$SAELOOM_ADDR");
+      "--server HOST:PORT, $SAELOOM_ADDR or `saeloom context set`");
 }
 
 }  // namespace sae::cli

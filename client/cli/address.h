@@ -1,6 +1,7 @@
 #pragma once
-// Where the coordinator is: --server, then $SAELOOM_ADDR, then the file .saeloom/address in this
-// folder or in a parent. Pure but for reading files.
+// A coordinator's address, and the one that `saeloom up` left in a file. Pure but for reading
+// files. connection.h says which address counts. Errors: INVALID_ARGUMENT when it is not HOST:PORT,
+// naming where it was said.
 
 #include <string>
 
@@ -14,7 +15,10 @@ struct Address {
   std::string origin;  ///< for messages: "--server", "$SAELOOM_ADDR", a file
 };
 
-/// UNAVAILABLE, with the remedy, when nothing names one; INVALID_ARGUMENT when it is not HOST:PORT.
-[[nodiscard]] absl::StatusOr<Address> FindAddress(const std::string& flag, const World& world);
+[[nodiscard]] absl::StatusOr<Address> CheckAddress(const std::string& text,
+                                                   const std::string& origin);
+/// From .saeloom/address in this folder or a parent. UNAVAILABLE, with the remedy, where there is
+/// none.
+[[nodiscard]] absl::StatusOr<Address> FindAddressFile(const World& world);
 
 }  // namespace sae::cli

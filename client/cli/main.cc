@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client/cli/cli.h"
+#include "sae/base/ids.h"
 #include "sae/base/process.h"
 
 namespace {
@@ -51,6 +52,12 @@ int main(int argc, char** argv) {
                         .watch_signals = []() -> std::unique_ptr<sae::SignalWatcher> {
                           auto watcher = sae::SignalWatcher::Create({SIGINT, SIGTERM});
                           return watcher.ok() ? *std::move(watcher) : nullptr;
-                        }};
+                        },
+                        .new_request_id =
+                            [random = sae::Random(sae::SeedFromMachine())]() mutable {
+                              return sae::MakeUlid(sae::RealClock().Now(), random);
+                            }};
+  // gRPC's own log would print a second, unreadable error beside ours. Before any thread starts.
+  ::setenv("GRPC_VERBOSITY", "NONE", 0);  // NOLINT(concurrency-mt-unsafe)
   return sae::cli::RunCli({argv + 1, argv + argc}, world);
 }

@@ -5,7 +5,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "client/cli/address.h"
 #include "client/cli/testing/world.h"
 #include "sae/base/hash.h"
 
@@ -45,22 +44,6 @@ TEST(LoadSpec, MissingFileAndBadKeysNameTheFile) {
   t.Write("s.yaml", std::string(kSweep) + "objektive: {}\n");
   EXPECT_EQ(Message(LoadSpec("s.yaml", t.world).status()),
             "s.yaml: unknown key objektive, did you mean objective?");
-}
-
-TEST(FindAddress, FlagThenVariableThenFileInAParent) {
-  TestWorld t;
-  EXPECT_EQ(FindAddress("", t.world).status().code(), absl::StatusCode::kUnavailable);
-  EXPECT_THAT(Message(FindAddress("", t.world).status()), HasSubstr("saeloom up"));
-  t.Write(".saeloom/address", "127.0.0.1:7001\n");
-  t.world.directory = t.directory + "/a/b";
-  EXPECT_EQ(FindAddress("", t.world)->target, "127.0.0.1:7001");
-  EXPECT_EQ(FindAddress("", t.world)->origin, t.directory + "/.saeloom/address");
-  t.variables["SAELOOM_ADDR"] = "host:7002";
-  EXPECT_EQ(FindAddress("", t.world)->target, "host:7002");
-  EXPECT_EQ(FindAddress("other:7003", t.world)->target, "other:7003");
-  for (const char* bad : {"host", "host:", ":7", "host:0", "host:70000", "host:x"}) {
-    EXPECT_EQ(FindAddress(bad, t.world).status().code(), absl::StatusCode::kInvalidArgument) << bad;
-  }
 }
 
 }  // namespace

@@ -2,9 +2,9 @@
 #include <algorithm>
 #include <filesystem>
 #include <memory>
-#include <ostream>
 
 #include "client/cli/figure.h"
+#include "client/cli/print.h"
 #include "client/cli/results.h"
 #include "client/cli/verb.h"
 
@@ -32,9 +32,18 @@ absl::Status Best(const std::string& sweep_name, const std::string& svg, Session
     const std::string path = (std::filesystem::path(session.world.directory) / svg).string();
     SAE_RETURN_IF_ERROR(WriteFileAtomically(session.world.env, path, ParetoSvg(results)));
   }
-  session.world.out << (session.json() ? ResultsJson(results) : ResultsText(results));
-  if (!svg.empty() && !session.json()) session.world.out << "figure: " << svg << '\n';
-  session.world.out.flush();
+  if (session.json()) {
+    Print(session, MachineText(session, ResultsJson(results)));
+  } else if (session.names()) {
+    if (results.best >= 0) {
+      Print(session,
+            absl::StrCat(results.sweep, "/",
+                         results.rows[static_cast<std::size_t>(results.best)].trial, "\n"));
+    }
+  } else {
+    Print(session, ResultsText(results));
+    if (!svg.empty()) Print(session, absl::StrCat("figure: ", svg, "\n"));
+  }
   return absl::OkStatus();
 }
 
@@ -46,13 +55,12 @@ void AddBest(CLI::App& app, Session& session) {
     std::string svg;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "best", "the result table: Pareto front, best trial, architectures at equal L0");
+  CLI::App* verb = AddVerb(
+      app, session, "best", "the result table: Pareto front, best trial, architectures at equal L0",
+      {"% demo", "% demo --svg pareto.svg", "% demo -o name"}, {.names = true});
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   verb->add_option("--svg", options->svg, "also write the figure FVU against L0 to this file");
-  verb->footer("Examples:\n  saeloom best demo\n  saeloom best demo --svg pareto.svg");
-  verb->callback(
-      [options, &session] { session.status = Best(options->sweep, options->svg, session); });
+  OnRun(verb, session, [options, &session] { return Best(options->sweep, options->svg, session); });
 }
 
 }  // namespace sae::cli

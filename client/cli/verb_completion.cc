@@ -1,108 +1,127 @@
+// completion, and what its scripts call: the hidden verb __complete.
+
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <memory>
-#include <ostream>
 
-#include "absl/strings/str_join.h"
-#include "absl/strings/str_replace.h"
-
+#include "client/cli/completion.h"
+#include "client/cli/context_file.h"
+#include "client/cli/names.h"
+#include "client/cli/print.h"
 #include "client/cli/verb.h"
+#include "proto/convert/sweep_convert.h"
 
 namespace sae::cli {
 namespace {
 
-struct VerbWords {
-  std::string name;
-  std::string help;
-  std::vector<std::string> flags;
-};
+/// A shell waits for the answer at every Tab.
+constexpr double kPatienceSeconds = 0.5;
+constexpr int kMost = 200;
 
-std::vector<std::string> Flags(const CLI::App& app) {
+using Names = absl::StatusOr<std::vector<std::string>>;
+
+template <class Rows, class Name>
+std::vector<std::string> NamesOf(const Rows& rows, Name name) {
   std::vector<std::string> out;
-  for (const CLI::Option* option : app.get_options()) {
-    for (const std::string& name : option->get_lnames()) out.push_back("--" + name);
-    for (const std::string& name : option->get_snames()) out.push_back("-" + name);
-  }
+  for (const auto& row : rows) out.push_back(name(row));
   return out;
 }
 
-std::vector<VerbWords> Verbs(const CLI::App& app) {
-  std::vector<VerbWords> out;
-  const std::vector<std::string> global = Flags(app);
-  for (const CLI::App* verb : app.get_subcommands({})) {
-    VerbWords words{verb->get_name(), verb->get_description(), Flags(*verb)};
-    words.flags.insert(words.flags.end(), global.begin(), global.end());
-    out.push_back(std::move(words));
-  }
-  for (const auto& [name, help] : OfflineVerbs()) out.push_back({name, help, {"--help"}});
-  return out;
+Names SweepNames(Api& api, const std::string& suffix) {
+  SAE_ASSIGN_OR_RETURN(const auto sweeps, api.ListSweeps("", kMost));
+  return NamesOf(sweeps, [&](const auto& s) { return BareName(s.name()) + suffix; });
 }
 
-std::string Names(const std::vector<VerbWords>& verbs) {
-  return absl::StrJoin(verbs, " ", [](std::string* out, const VerbWords& v) { *out += v.name; });
+/// "demo/" -> its trials; before the slash, sweeps with one.
+Names TrialNames(Api& api, const std::string& word) {
+  const std::size_t slash = word.find('/');
+  if (slash == std::string::npos) return SweepNames(api, "/");
+  SAE_ASSIGN_OR_RETURN(const auto trials, api.ListTrials(word.substr(0, slash), "", kMost));
+  return NamesOf(trials, [](const auto& t) { return ShortName(t.name()); });
 }
 
-std::string Bash(const std::vector<VerbWords>& verbs) {
-  std::string out =
-      "# eval \"$(saeloom completion bash)\"\n_saeloom() {\n  local "
-      "word=\"${COMP_WORDS[COMP_CWORD]}\" verb=\"${COMP_WORDS[1]}\"\n"
-      "  if [ \"$COMP_CWORD\" -eq 1 ]; then COMPREPLY=($(compgen -W \"" +
-      Names(verbs) +
-      "\" -- \"$word\")); return; fi\n"
-      "  local flags=\"\"\n  case \"$verb\" in\n";
-  for (const VerbWords& v : verbs)
-    out += "    " + v.name + ") flags=\"" + absl::StrJoin(v.flags, " ") + "\" ;;\n";
-  return out +
-         "  esac\n  case \"$word\" in\n    -*) COMPREPLY=($(compgen -W \"$flags\" -- \"$word\")) "
-         ";;\n"
-         "    *) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n  esac\n}\ncomplete -o filenames -F "
-         "_saeloom saeloom\n";
-}
-
-std::string Zsh(const std::vector<VerbWords>& verbs) {
-  std::string out =
-      "#compdef saeloom\n# saeloom completion zsh > \"${fpath[1]}/_saeloom\"\n_saeloom() {\n  "
-      "local -a verbs\n  verbs=(\n";
-  for (const VerbWords& v : verbs)
-    out += "    '" + v.name + ":" + absl::StrReplaceAll(v.help, {{"'", ""}, {":", " -"}}) + "'\n";
-  out +=
-      "  )\n  if (( CURRENT == 2 )); then _describe 'verb' verbs; return; fi\n  case "
-      "\"${words[2]}\" in\n";
-  for (const VerbWords& v : verbs)
-    out += "    " + v.name + ") compadd -- " + absl::StrJoin(v.flags, " ") + " ;;\n";
-  return out + "  esac\n  _files\n}\n_saeloom \"$@\"\n";
-}
-
-std::string Fish(const std::vector<VerbWords>& verbs) {
-  std::string out = "# saeloom completion fish | source\n";
-  for (const VerbWords& v : verbs) {
-    out += "complete -c saeloom -n __fish_use_subcommand -a " + v.name + " -d '" +
-           absl::StrReplaceAll(v.help, {{"'", ""}}) + "'\n";
-    for (const std::string& flag : v.flags) {
-      const bool is_long = flag.rfind("--", 0) == 0;
-      out += "complete -c saeloom -n '__fish_seen_subcommand_from " + v.name + "' " +
-             (is_long ? "-l " + flag.substr(2) : "-s " + flag.substr(1)) + "\n";
+Names CheckpointNames(Api& api, const std::string& word) {
+  const std::size_t first = word.find('/');
+  const std::size_t second = first == std::string::npos ? first : word.find('/', first + 1);
+  if (second == std::string::npos) {
+    SAE_ASSIGN_OR_RETURN(auto names, TrialNames(api, word));
+    if (first != std::string::npos) {
+      for (std::string& n : names) n += "/";
     }
+    return names;
   }
-  return out;
+  const std::string trial = word.substr(first + 1, second - first - 1);
+  SAE_ASSIGN_OR_RETURN(const auto rows, api.ListCheckpoints(word.substr(0, first), trial));
+  return NamesOf(rows, [](const auto& c) { return ShortName(c.resource()); });
+}
+
+Names NamesFor(const std::string& kind, const std::string& word, Session& session) {
+  using saeloom::v1::AuthService;
+  using saeloom::v1::FleetService;
+  if (kind == "context") {
+    SAE_ASSIGN_OR_RETURN(const ContextFile file, LoadContexts(session.world));
+    return NamesOf(file.contexts, [](const Context& c) { return c.name; });
+  }
+  SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
+  if (kind == "sweep") return SweepNames(*api, "");
+  if (kind == "trial") return TrialNames(*api, word);
+  if (kind == "checkpoint") return CheckpointNames(*api, word);
+  if (kind == "worker") {
+    SAE_ASSIGN_OR_RETURN(const auto workers, api->ListWorkers(kMost));
+    return NamesOf(workers, [](const auto& w) { return w.id(); });
+  }
+  if (kind == "queue") {
+    SAE_ASSIGN_OR_RETURN(const auto response, api->Call(&FleetService::StubInterface::ListQueues,
+                                                        saeloom::v1::ListQueuesRequest()));
+    return NamesOf(response.queues(), [](const auto& q) { return q.name(); });
+  }
+  if (kind == "token") {
+    SAE_ASSIGN_OR_RETURN(const auto response, api->Call(&AuthService::StubInterface::ListTokens,
+                                                        saeloom::v1::ListTokensRequest()));
+    return NamesOf(response.tokens(), [](const auto& t) { return t.id(); });
+  }
+  return std::vector<std::string>();
+}
+
+void AddComplete(CLI::App& app, Session& session) {
+  struct Options {
+    std::string kind, word;
+  };
+  auto options = std::make_shared<Options>();
+  CLI::App* verb = app.add_subcommand("__complete", "names for a shell's completion");
+  verb->group("");  // hidden
+  verb->add_option("kind", options->kind, "sweep, trial, ...")->required();
+  verb->add_option("word", options->word, "what has been typed of it");
+  OnRun(verb, session, [options, &session]() -> absl::Status {
+    session.timeout_seconds = std::min(session.timeout_seconds, kPatienceSeconds);
+    const Names names = NamesFor(options->kind, options->word, session);
+    if (!names.ok()) return absl::OkStatus();  // a shell at its prompt is no place for errors
+    std::string text;
+    for (const std::string& name : *names) {
+      if (name.rfind(options->word, 0) == 0) text += name + "\n";
+    }
+    Print(session, text);
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace
 
 void AddCompletion(CLI::App& app, Session& session) {
   auto shell = std::make_shared<std::string>();
-  CLI::App* verb =
-      app.add_subcommand("completion", "a script that completes verbs and flags in a shell");
+  CLI::App* verb = AddVerb(app, session, "completion",
+                           "a script that completes verbs, flags and names in a shell",
+                           {"% bash > ~/.local/share/bash-completion/completions/saeloom",
+                            "% zsh > _saeloom", "% fish > ~/.config/fish/completions/saeloom.fish"},
+                           {}, "For this shell alone: eval \"$(saeloom completion bash)\"");
   verb->add_option("shell", *shell, "bash, zsh or fish")
       ->required()
       ->check(CLI::IsMember({"bash", "zsh", "fish"}));
-  verb->footer("Example:\n  eval \"$(saeloom completion bash)\"");
-  verb->callback([shell, &app, &session] {
-    const std::vector<VerbWords> verbs = Verbs(app);
-    session.world.out << (*shell == "bash"  ? Bash(verbs)
-                          : *shell == "zsh" ? Zsh(verbs)
-                                            : Fish(verbs))
-                      << std::flush;
+  OnRun(verb, session, [shell, &app, &session]() -> absl::Status {
+    Print(session, CompletionScript(app, *shell));
+    return absl::OkStatus();
   });
+  AddComplete(app, session);
 }
 
 }  // namespace sae::cli

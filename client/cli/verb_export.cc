@@ -1,7 +1,6 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <memory>
-#include <ostream>
 
 #include "client/cli/results.h"
 #include "client/cli/verb.h"
@@ -56,8 +55,8 @@ absl::Status Export(const Options& options, Session& session) {
         absl::StrCat("the checkpoint of ", options.sweep, "/", trial, " is at ", checkpoint,
                      " on its worker, which cannot be seen from here: run this there"));
   }
-  session.world.err << "exporting " << BareName(options.sweep) << "/" << trial << " from "
-                    << checkpoint << std::endl;
+  session.Note(
+      absl::StrCat("exporting ", BareName(options.sweep), "/", trial, " from ", checkpoint));
   std::vector<std::string> args = {"export",       "--checkpoint", checkpoint, "--format",
                                    options.format, "--out",        options.out};
   if (!options.golden.empty()) args.insert(args.end(), {"--golden", options.golden});
@@ -69,9 +68,18 @@ absl::Status Export(const Options& options, Session& session) {
 
 void AddExport(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "export",
-      "a trial's SAE (or, with --checkpoint DIR, any checkpoint) in another tool's format");
+  const bool alone = app.get_parent() == nullptr;
+  std::vector<std::string> examples = {"% demo --best --format saelens --out sae",
+                                       "% demo --trial 0003 --golden 256 --out sae"};
+  if (alone) {
+    examples.push_back(
+        "% --checkpoint runs/demo/0003/checkpoints/step-000000000244 --format saelens --out sae");
+  }
+  CLI::App* verb = AddVerb(
+      app, session, "export",
+      alone ? "a trial's SAE (or, with --checkpoint DIR, any checkpoint) in another tool's format"
+            : "a trial's SAE in another tool's format",
+      examples);
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   CLI::Option* trial = verb->add_option("--trial", options->trial, "this trial");
   verb->add_flag("--best", options->best, "the best one by the sweep's objective")->excludes(trial);
@@ -79,11 +87,7 @@ void AddExport(CLI::App& app, Session& session) {
   verb->add_option("--out", options->out, "folder to write")->required();
   verb->add_option("--golden", options->golden,
                    "also write x, f and x_hat of so many held-out rows");
-  verb->footer(
-      "Examples:\n  saeloom export demo --best --format saelens --out sae\n"
-      "  saeloom export --checkpoint runs/demo/0003/checkpoints/step-000000000244 --format saelens "
-      "--out sae");
-  verb->callback([options, &session] { session.status = Export(*options, session); });
+  OnRun(verb, session, [options, &session] { return Export(*options, session); });
 }
 
 }  // namespace sae::cli

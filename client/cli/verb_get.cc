@@ -1,12 +1,14 @@
 #include <CLI/CLI.hpp>
 #include <cmath>
+#include <map>
 #include <memory>
-#include <ostream>
 
+#include "absl/strings/str_format.h"
+#include "absl/strings/str_join.h"
 #include <google/protobuf/util/time_util.h>
 
-#include "client/cli/json_view.h"
-#include "client/cli/table.h"
+#include "client/cli/kinds.h"
+#include "client/cli/names.h"
 #include "client/cli/trial_view.h"
 #include "client/cli/verb.h"
 #include "proto/convert/sweep_convert.h"
@@ -16,28 +18,29 @@ namespace {
 using saeloom::v1::Trial;
 using A = Table::Align;
 
-std::string SweepText(const saeloom::v1::Sweep& sweep, const std::vector<Trial>& trials) {
-  std::string out =
-      absl::StrCat("sweep   ", BareName(sweep.name()), "\nstate   ", StateText(sweep.state()),
-                   "\ntrials  ", CountsText(sweep), "\nstore   ", sweep.spec().store(), "\n\n");
-  Table table({{"TRIAL"},
-               {"PARAMETERS"},
-               {"STATE"},
-               {"ATTEMPT", A::kRight},
-               {"STEP", A::kRight},
-               {"FVU", A::kRight},
-               {"L0", A::kRight},
-               {"DEAD", A::kRight},
-               {"REASON"}});
-  for (const Trial& t : trials) {
-    table.Add({BareName(t.name()), ParameterText(t), StateText(t.state()),
-               absl::StrCat(t.attempt()),
-               t.total_steps() > 0 ? absl::StrCat(t.step(), "/", t.total_steps())
-                                   : absl::StrCat(t.step()),
-               Number(MetricOf(t, "heldout.fvu")), Number(MetricOf(t, "heldout.l0")),
-               Percent(MetricOf(t, "heldout.dead_fraction")), t.reason()});
-  }
-  return absl::StrCat(out, table.Text(),
+void Line(std::string& out, const char* title, const std::string& text) {
+  if (!text.empty()) absl::StrAppend(&out, absl::StrFormat("%-10s", title), text, "\n");
+}
+
+std::string SweepText(const Session& session, const saeloom::v1::Sweep& sweep,
+                      const std::vector<Trial>& trials) {
+  const saeloom::v1::SweepSpec& spec = sweep.spec();
+  const std::map<std::string, std::string> labels(spec.labels().begin(), spec.labels().end());
+  std::string out;
+  Line(out, "sweep", BareName(sweep.name()));
+  Line(out, "state", StateText(sweep.state()));
+  Line(out, "trials", CountsText(sweep));
+  Line(out, "store", spec.store());
+  Line(out, "owner", sweep.owner());
+  Line(out, "queue", spec.queue());
+  if (spec.priority() > 0) Line(out, "priority", absl::StrCat(spec.priority()));
+  if (spec.max_concurrent() > 0) Line(out, "at once", absl::StrCat(spec.max_concurrent()));
+  Line(out, "labels", absl::StrJoin(labels, ",", absl::PairFormatter("=")));
+  Line(out, "from", ShortName(sweep.forked_from()));
+  Line(out, "best", BareName(sweep.best_trial()));
+  const std::string table =
+      trials.empty() ? "no trials\n" : TableText(session, TrialKind(), trials);
+  return absl::StrCat(out, "\n", table,
                       "\nFVU, L0 and DEAD are of the newest held-out evaluation\n");
 }
 
@@ -90,35 +93,43 @@ std::string TrialText(const std::string& sweep, const Trial& t) {
   return out;
 }
 
-absl::Status Get(const std::string& name, Session& session) {
-  SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-  std::ostream& out = session.world.out;
+absl::StatusOr<std::string> Describe(Session& session, Api& api, const std::string& name) {
   if (ParseTrialReference(name).ok()) {
     SAE_ASSIGN_OR_RETURN(const TrialReference ref, ParseTrialReference(name));
-    SAE_ASSIGN_OR_RETURN(const Trial trial, api->GetTrial(ref.sweep, ref.trial));
-    out << (session.json() ? JsonText(trial) + "\n" : TrialText(ref.sweep, trial)) << std::flush;
-    return absl::OkStatus();
+    SAE_ASSIGN_OR_RETURN(const Trial trial, api.GetTrial(ref.sweep, ref.trial));
+    if (session.json()) return MachineText(session, JsonText(trial));
+    return session.names() ? ShortName(trial.name()) + "\n" : TrialText(ref.sweep, trial);
   }
-  SAE_ASSIGN_OR_RETURN(const auto sweep, api->GetSweep(name));
-  SAE_ASSIGN_OR_RETURN(const auto trials, api->ListTrials(name));
-  if (session.json()) {
-    out << "{\"sweep\": " << JsonText(sweep) << ",\n\"trials\": " << JsonArrayText(trials) << "}"
-        << std::endl;
-  } else {
-    out << SweepText(sweep, trials) << std::flush;
-  }
-  return absl::OkStatus();
+  SAE_ASSIGN_OR_RETURN(const auto sweep, api.GetSweep(name));
+  if (session.names()) return BareName(sweep.name()) + "\n";
+  SAE_ASSIGN_OR_RETURN(const auto trials, api.ListTrials(name));
+  if (!session.json()) return SweepText(session, sweep, trials);
+  return MachineText(session, absl::StrCat("{\"sweep\": ", JsonText(sweep),
+                                           ",\n\"trials\": ", JsonArrayText(trials), "}"));
 }
 
 }  // namespace
 
-void AddGet(CLI::App& app, Session& session) {
-  auto name = std::make_shared<std::string>();
-  CLI::App* verb = app.add_subcommand(
-      "get", "one sweep and its trials, or one trial: attempts, folder, checkpoint, log");
-  verb->add_option("name", *name, "SWEEP or SWEEP/TRIAL")->required();
-  verb->footer("Examples:\n  saeloom get demo\n  saeloom get demo/0003");
-  verb->callback([name, &session] { session.status = Get(*name, session); });
+void AddGet(CLI::App& app, Session& session, const std::string& name) {
+  auto what = std::make_shared<std::string>();
+  const bool alone = app.get_parent() == nullptr;
+  const bool trials = !alone && app.get_name() == "trial";
+  std::vector<std::string> examples = {"% demo/0003", "% demo/0003 -o yaml"};
+  if (!trials) examples.insert(examples.begin(), {"% demo", "% demo --watch"});
+  CLI::App* verb =
+      AddVerb(app, session, name,
+              trials ? "all that is known of one trial: attempts, folder, checkpoint, log"
+                     : "one sweep and its trials, or one trial: attempts, folder, checkpoint, log",
+              examples, {.watch = true, .names = true});
+  verb->add_option(trials ? "trial" : "sweep", *what,
+                   trials ? "SWEEP/TRIAL" : "SWEEP or SWEEP/TRIAL")
+      ->required();
+  OnRun(verb, session, [what, trials, &session]() -> absl::Status {
+    if (trials) {
+      SAE_RETURN_IF_ERROR(ParseTrialReference(*what).status());
+    }
+    return Show(session, [what, &session](Api& api) { return Describe(session, api, *what); });
+  });
 }
 
 }  // namespace sae::cli

@@ -5,7 +5,8 @@
 
 #include "client/cli/event_stream.h"
 #include "client/cli/exit_code.h"
-#include "client/cli/json_view.h"
+#include "client/cli/names.h"
+#include "client/cli/print.h"
 #include "client/cli/verb.h"
 #include "proto/convert/sweep_convert.h"
 
@@ -18,6 +19,8 @@ struct Options {
   int attempt = 0;
   int lines = 0;
   bool follow = false;
+  std::string since;
+  std::string grep;
 };
 
 /// Puts "[rank R] " in front of each line; a line may come in several chunks.
@@ -49,6 +52,16 @@ class LinePrinter {
   std::map<int, std::string> pending_;
 };
 
+absl::StatusOr<absl::Time> ParseSince(const std::string& text, absl::Time now) {
+  absl::Duration ago;
+  if (absl::ParseDuration(text, &ago) && ago >= absl::ZeroDuration()) return now - ago;
+  absl::Time time;
+  std::string error;
+  if (absl::ParseTime(absl::RFC3339_full, text, &time, &error)) return time;
+  return absl::InvalidArgumentError(absl::StrCat(
+      "--since: '", text, "' is neither a span as 10m nor a time as 2026-01-31T08:00:00Z"));
+}
+
 absl::Status Run(const Options& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const TrialReference ref, ParseTrialReference(options.trial));
   session.CatchSignals();
@@ -59,17 +72,23 @@ absl::Status Run(const Options& options, Session& session) {
   request.set_lines(options.lines);
   request.set_follow(options.follow);
   for (const int r : options.ranks) request.add_ranks(r);
+  request.set_grep(options.grep);
+  if (!options.since.empty()) {
+    SAE_ASSIGN_OR_RETURN(const absl::Time since,
+                         ParseSince(options.since, session.world.clock.Now()));
+    request.mutable_since()->set_seconds(absl::ToUnixSeconds(since));
+  }
   EventStream<saeloom::v1::LogChunk> stream(
       [&](grpc::ClientContext& c) { return api->TailLogs(c, request); });
   LinePrinter printer(session.world.out, options.ranks.size() != 1);
   for (;;) {
     auto item = stream.Next(absl::Milliseconds(100));
-    if (session.signals && session.signals->Wait(absl::ZeroDuration())) {
+    if (session.Interrupted(absl::ZeroDuration())) {
       session.exit_code = kExitInterrupted;
       return absl::OkStatus();
     }
     if (item.message && session.json())
-      session.world.out << JsonText(*item.message, -1) << std::endl;
+      Print(session, StreamText(session, JsonText(*item.message, -1)));
     if (item.message && !session.json()) printer.Add(item.message->rank(), item.message->text());
     if (!item.end) continue;
     if (!session.json()) printer.Finish();
@@ -81,14 +100,20 @@ absl::Status Run(const Options& options, Session& session) {
 
 void AddLogs(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("logs", "the log of a trial's ranks");
+  CLI::App* verb =
+      AddVerb(app, session, "logs", "the log of a trial's ranks",
+              {"% demo/0003", "% demo/0003 --rank 0 --follow",
+               "% demo/0003 --since 10m --grep loss", "% demo/0003 --attempt 1 --lines 100"});
   verb->add_option("trial", options->trial, "SWEEP/TRIAL")->required();
-  verb->add_option("--rank", options->ranks, "this rank only; may be given several times");
+  verb->add_option("--rank", options->ranks, "this rank only; may be given several times")
+      ->allow_extra_args(false);
   verb->add_option("--attempt", options->attempt, "this attempt instead of the newest");
   verb->add_option("--lines", options->lines, "so many last lines of each rank (20)");
   verb->add_flag("--follow", options->follow, "go on as lines are written");
-  verb->footer("Examples:\n  saeloom logs demo/0003\n  saeloom logs demo/0003 --rank 0 --follow");
-  verb->callback([options, &session] { session.status = Run(*options, session); });
+  verb->add_option("--since", options->since,
+                   "only lines written since then: 10m ago, or a time as 2026-01-31T08:00:00Z");
+  verb->add_option("--grep", options->grep, "only lines that match this RE2 expression");
+  OnRun(verb, session, [options, &session] { return Run(*options, session); });
 }
 
 }  // namespace sae::cli

@@ -19,8 +19,9 @@ const std::vector<std::pair<std::string, std::string>>& OfflineVerbs() {
 }
 
 bool IsOffline(const std::vector<std::string>& args) {
-  static const std::vector<std::string> with_value = {"--server", "-o", "--output", "--timeout",
-                                                      "--offline"};
+  static const std::vector<std::string> with_value = {
+      "--server", "--context", "--ca",      "--cert",  "--key",    "--token-file", "-o",
+      "--output", "--timeout", "--offline", "--limit", "--filter", "--request-id"};
   std::size_t verb = 0;
   while (verb < args.size() && !args[verb].empty() && args[verb][0] == '-') {
     verb += std::find(with_value.begin(), with_value.end(), args[verb]) == with_value.end() ? 1 : 2;

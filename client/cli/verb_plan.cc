@@ -2,9 +2,12 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <ostream>
+#include <optional>
 
+#include "client/cli/exit_code.h"
 #include "client/cli/plan_cluster.h"
+#include "client/cli/plan_server.h"
+#include "client/cli/print.h"
 #include "client/cli/spec_file.h"
 #include "client/cli/table.h"
 #include "client/cli/verb.h"
@@ -20,6 +23,7 @@ struct Options {
   bool all = false;
   std::string gpus;        ///< "512xH100"; "" = no cluster
   std::int64_t width = 0;  ///< 0 = the store's
+  bool exit_code = false;
 };
 
 struct Plan {
@@ -112,7 +116,7 @@ std::string PlanText(const Plan& plan, bool all) {
   return out;
 }
 
-std::string PlanJson(const Plan& plan) {
+json PlanJson(const Plan& plan) {
   const Totals t = Sum(plan);
   json out = {{"name", plan.spec.name},
               {"store", plan.spec.store},
@@ -139,30 +143,50 @@ std::string PlanJson(const Plan& plan) {
     if (plan.spec.store_d > 0) trial["memory_per_rank"] = RankBytes(plan, p.config);
     out["trials"].push_back(std::move(trial));
   }
-  return out.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+  return out;
 }
 
 absl::Status ShowCluster(const Options& options, const Plan& plan, Session& session) {
   SAE_ASSIGN_OR_RETURN(const config::Cluster cluster, config::ParseCluster(options.gpus));
   const std::int64_t d = plan.spec.store_d > 0 ? plan.spec.store_d : options.width;
   if (d < 1) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "the width of the activations is not known (", plan.note, "): give --width"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("the width of the activations is not known (", plan.note, "): give --width"));
   }
   SAE_ASSIGN_OR_RETURN(const std::vector<ClusterTrial> trials,
                        PlanOnCluster(plan.points, d, cluster));
-  session.world.out << (session.json() ? ClusterJson(trials, d, cluster)
-                                       : ClusterText(trials, d, cluster))
-                    << std::flush;
+  Print(session, session.json() ? MachineText(session, ClusterJson(trials, d, cluster))
+                                : ClusterText(trials, d, cluster));
   return absl::OkStatus();
 }
 
 absl::Status ShowPlan(const Options& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
   if (!options.gpus.empty()) return ShowCluster(options, plan, session);
-  session.world.out << (session.json() ? PlanJson(plan) : PlanText(plan, options.all))
-                    << std::flush;
+  std::optional<ServerPlan> server;
+  std::string address;
+  if (options.exit_code || !session.connection.server.empty() ||
+      !session.connection.context.empty()) {
+    SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
+    SAE_ASSIGN_OR_RETURN(server, AskServer(*api, plan.spec));
+    address = api->address().target;
+  }
+  if (session.json()) {
+    json out = PlanJson(plan);
+    if (server) out["coordinator"] = json::parse(ServerPlanJson(*server, address));
+    Print(session, MachineText(session, out.dump(2, ' ', false, json::error_handler_t::replace)));
+  } else {
+    Print(session, PlanText(plan, options.all) + (server ? ServerPlanText(*server, address) : ""));
+  }
+  if (options.exit_code) session.exit_code = server->exists ? 0 : kExitWouldChange;
   return absl::OkStatus();
+}
+
+/// With --exit-code 1 says "would create", so that no error may.
+absl::Status ShowPlanOrFail(const Options& options, Session& session) {
+  const absl::Status status = ShowPlan(options, session);
+  if (!status.ok() && options.exit_code) session.exit_code = kExitPlanFailed;
+  return status;
 }
 
 absl::Status ShowValid(const Options& options, Session& session) {
@@ -170,12 +194,12 @@ absl::Status ShowValid(const Options& options, Session& session) {
   if (session.json()) {
     json out = {{"valid", true}, {"name", plan.spec.name}, {"trials", plan.points.size()}};
     if (!plan.note.empty()) out["note"] = plan.note;
-    session.world.out << out.dump(2) << std::endl;
+    Print(session, MachineText(session, out.dump(2)));
     return absl::OkStatus();
   }
-  session.world.out << options.file << ": valid, " << plan.points.size() << " trials\n";
-  if (!plan.note.empty()) session.world.out << "note: " << plan.note << '\n';
-  session.world.out.flush();
+  std::string text = absl::StrCat(options.file, ": valid, ", plan.points.size(), " trials\n");
+  if (!plan.note.empty()) absl::StrAppend(&text, "note: ", plan.note, "\n");
+  Print(session, text);
   return absl::OkStatus();
 }
 
@@ -183,26 +207,29 @@ absl::Status ShowValid(const Options& options, Session& session) {
 
 void AddPlan(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "plan", "what a sweep would run: trials, slots, memory (no coordinator needed)");
+  CLI::App* verb = AddVerb(
+      app, session, "plan", "what a sweep would run: trials, slots, memory (no coordinator needed)",
+      {"% examples/demo.yaml", "% examples/scale.yaml --gpus 512xH100 --width 4096",
+       "% examples/demo.yaml --server 127.0.0.1:7411", "% examples/demo.yaml --exit-code -o json"},
+      {}, "With --server or --context also what the coordinator would do with it now.");
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
   verb->add_flag("--all", options->all, "every trial, not the first 40");
   verb->add_option("--gpus", options->gpus,
                    "what a step would cost on so many devices, such as 512xH100");
   verb->add_option("--width", options->width, "of the activations, where there is no store yet");
-  verb->footer(
-      "Examples:\n  saeloom plan examples/demo.yaml\n"
-      "  saeloom plan examples/scale.yaml --gpus 512xH100 --width 4096");
-  verb->callback([options, &session] { session.status = ShowPlan(*options, session); });
+  verb->add_flag("--exit-code", options->exit_code,
+                 "ask the coordinator, and end with 0: it has this very sweep, 1: it would be "
+                 "created, 255: an error");
+  OnRun(verb, session, [options, &session] { return ShowPlanOrFail(*options, session); });
 }
 
 void AddValidate(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand(
-      "validate", "check a sweep's file, every problem at once (no coordinator needed)");
+  CLI::App* verb = AddVerb(app, session, "validate",
+                           "check a sweep's file, every problem at once (no coordinator needed)",
+                           {"% examples/demo.yaml", "% -f examples/demo.yaml -o json"});
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
-  verb->footer("Example:\n  saeloom validate examples/demo.yaml");
-  verb->callback([options, &session] { session.status = ShowValid(*options, session); });
+  OnRun(verb, session, [options, &session] { return ShowValid(*options, session); });
 }
 
 }  // namespace sae::cli

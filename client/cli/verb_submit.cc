@@ -1,9 +1,9 @@
 #include <CLI/CLI.hpp>
 #include <memory>
-#include <ostream>
 
 #include "client/cli/exit_code.h"
-#include "client/cli/json_view.h"
+#include "client/cli/names.h"
+#include "client/cli/print.h"
 #include "client/cli/spec_file.h"
 #include "client/cli/verb.h"
 #include "client/cli/watcher.h"
@@ -15,8 +15,9 @@ namespace {
 struct Options {
   std::string file;
   std::string name;
-  std::string request_id;
-  bool wait = false;
+  std::string queue;
+  std::optional<std::int64_t> priority;
+  std::vector<std::string> labels;
   bool follow = false;
   bool dry_run = false;
 };
@@ -31,62 +32,86 @@ absl::StatusOr<config::SweepSpec> Prepare(const Options& options, const World& w
   return spec;
 }
 
-absl::Status Submit(const Options& options, Session& session) {
-  World& world = session.world;
-  SAE_ASSIGN_OR_RETURN(const config::SweepSpec spec, Prepare(options, world));
-  SAE_ASSIGN_OR_RETURN(const auto points, config::ExpandTrials(spec));
-  if (options.wait || options.follow) session.CatchSignals();
-  SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
+absl::StatusOr<saeloom::v1::CreateSweepRequest> MakeRequest(const Options& options,
+                                                            const config::SweepSpec& spec) {
   saeloom::v1::CreateSweepRequest request;
   request.set_parent("projects/default");
   *request.mutable_spec() = ToProto(spec);
-  request.set_request_id(options.request_id);
   request.set_validate_only(options.dry_run);
-  SAE_ASSIGN_OR_RETURN(const saeloom::v1::Sweep sweep, api->CreateSweep(request));
-  const std::string name = sweep.name().empty() ? spec.name : BareName(sweep.name());
-  if (session.json()) {
-    if (!options.follow && !options.wait) world.out << JsonText(sweep) << '\n';
+  SAE_ASSIGN_OR_RETURN(const auto labels, ParsePairs(options.labels, "--label"));
+  for (const auto& [key, value] : labels) (*request.mutable_spec()->mutable_labels())[key] = value;
+  if (!options.queue.empty()) request.mutable_spec()->set_queue(options.queue);
+  if (options.priority) request.mutable_spec()->set_priority(*options.priority);
+  return request;
+}
+
+void PrintSubmitted(const Options& options, const saeloom::v1::Sweep& sweep,
+                    const std::string& name, std::size_t trials, bool waits, Session& session) {
+  if (session.names()) {
+    Print(session, name + "\n");
+  } else if (session.json()) {
+    if (!waits) Print(session, MachineText(session, JsonText(sweep)));
   } else if (options.dry_run) {
-    world.out << "sweep " << name << ": valid, " << points.size()
-              << " trials; nothing was submitted\n";
-  } else {
-    world.out << "sweep " << name << ": submitted, " << points.size() << " trials\n";
-    if (!options.follow && !options.wait)
-      world.out << "watch it with: saeloom watch " << name << '\n';
+    Print(session,
+          absl::StrCat("sweep ", name, ": valid, ", trials, " trials; nothing was submitted\n"));
+  } else if (!session.quiet) {
+    Print(session, absl::StrCat("sweep ", name, ": submitted, ", trials, " trials\n"));
+    if (!waits) Print(session, absl::StrCat("watch it with: saeloom watch ", name, "\n"));
   }
-  world.out.flush();
-  if (options.dry_run || !(options.follow || options.wait)) return absl::OkStatus();
+}
+
+absl::Status FollowIt(const Options& options, const std::string& name, Api& api, Session& session) {
   WatchOptions watch;
-  watch.show = session.json() && options.follow ? WatchOptions::Show::kJson
-               : options.follow                 ? WatchOptions::Show::kTrials
-               : session.json()                 ? WatchOptions::Show::kNothing
-                                                : WatchOptions::Show::kSummary;
+  watch.yaml = session.output == "yaml";
+  watch.show = session.json() && options.follow                     ? WatchOptions::Show::kJson
+               : session.names() || session.quiet || session.json() ? WatchOptions::Show::kNothing
+               : options.follow                                     ? WatchOptions::Show::kTrials
+                                                                    : WatchOptions::Show::kSummary;
   SAE_ASSIGN_OR_RETURN(const WatchResult result,
-                       Watch(*api, world, name, watch, session.signals.get()));
+                       Watch(api, session.world, name, watch, session.signals.get()));
   session.exit_code = result.interrupted ? kExitInterrupted : SweepExitCode(result.sweep);
-  if (session.json() && !result.interrupted)
-    world.out << JsonText(result.sweep, options.follow ? -1 : 2) << '\n';
+  if (session.json() && !result.interrupted) {
+    Print(session, options.follow ? StreamText(session, JsonText(result.sweep, -1))
+                                  : MachineText(session, JsonText(result.sweep)));
+  }
   return absl::OkStatus();
+}
+
+absl::Status Submit(const Options& options, Session& session) {
+  SAE_ASSIGN_OR_RETURN(const config::SweepSpec spec, Prepare(options, session.world));
+  SAE_ASSIGN_OR_RETURN(const auto points, config::ExpandTrials(spec));
+  SAE_ASSIGN_OR_RETURN(const auto request, MakeRequest(options, spec));
+  const bool waits = !options.dry_run && (session.wait || options.follow);
+  if (waits) session.CatchSignals();
+  SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
+  SAE_ASSIGN_OR_RETURN(
+      const saeloom::v1::Sweep sweep,
+      api->Mutate(&saeloom::v1::SweepService::StubInterface::CreateSweep, request));
+  const std::string name = sweep.name().empty() ? spec.name : BareName(sweep.name());
+  PrintSubmitted(options, sweep, name, points.size(), waits, session);
+  return waits ? FollowIt(options, name, *api, session) : absl::OkStatus();
 }
 
 }  // namespace
 
 void AddSubmit(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb = app.add_subcommand("submit", "submit a sweep");
+  CLI::App* verb =
+      AddVerb(app, session, "submit", "submit a sweep",
+              {"% examples/demo.yaml", "% examples/demo.yaml --name demo-2 --follow",
+               "% -f examples/demo.yaml --label model=gpt2 --queue research --priority 50",
+               "% examples/demo.yaml --dry-run", "% examples/demo.yaml --wait -o json"},
+              {.change = true, .names = true}, "Ctrl-C stops the waiting, never the sweep.");
   verb->add_option("spec,-f,--file", options->file, "the sweep's YAML file")->required();
   verb->add_option("--name", options->name, "instead of the file's name");
-  verb->add_option("--request-id", options->request_id,
-                   "submitting twice with the same one makes one sweep");
-  verb->add_flag("--wait", options->wait,
+  AddRepeated(verb, "--label", options->labels, "KEY=VALUE, beside the file's; several times");
+  verb->add_option("--priority", options->priority, "0 to 100, higher runs first");
+  verb->add_option("--queue", options->queue, "instead of the file's queue");
+  verb->add_flag("--wait", session.wait,
                  "until it has ended; the exit code tells how: 0, 10 or 11");
   verb->add_flag("--follow", options->follow, "the same, and show every trial as `watch` does");
   verb->add_flag("--dry-run", options->dry_run, "let the coordinator check it, but submit nothing");
-  verb->footer(
-      "Examples:\n  saeloom submit examples/demo.yaml\n  saeloom submit examples/demo.yaml --name "
-      "demo-2 --follow\n"
-      "Ctrl-C stops the waiting, never the sweep.");
-  verb->callback([options, &session] { session.status = Submit(*options, session); });
+  OnRun(verb, session, [options, &session] { return Submit(*options, session); });
 }
 
 }  // namespace sae::cli

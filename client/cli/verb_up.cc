@@ -40,8 +40,12 @@ absl::Status Run(const Options& options, Session& session) {
 
 void AddUp(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("up", "a coordinator and workers on this machine, until Ctrl-C");
+  CLI::App* verb = AddVerb(
+      app, session, "up", "a coordinator and workers on this machine, until Ctrl-C",
+      {"%", "% --dir runs/service --workers 2 --slots 2"}, {},
+      "Prints SAELOOM_ADDR=HOST:PORT first and writes HOST:PORT to DIR/address. The first Ctrl-C "
+      "lets running trials save a\n"
+      "checkpoint, the second ends all at once; sweeps stay and go on at the next `saeloom up`.");
   verb->add_option("--dir", options->dir, "folder of its state: sweeps, runs, ports, logs")
       ->capture_default_str();
   verb->add_option(
@@ -57,12 +61,7 @@ void AddUp(CLI::App& app, Session& session) {
   verb->add_option("--coordinator-binary", options->coordinator,
                    "path of saeloom-coordinator; else it is looked up beside this program");
   verb->add_option("--worker-binary", options->worker, "path of saeloom-worker; likewise");
-  verb->footer(
-      "Examples:\n  saeloom up\n  saeloom up --dir runs/service --workers 2 --slots 2\n"
-      "Prints SAELOOM_ADDR=HOST:PORT first and writes HOST:PORT to DIR/address. The first Ctrl-C "
-      "lets running trials save a\n"
-      "checkpoint, the second ends all at once; sweeps stay and go on at the next `saeloom up`.");
-  verb->callback([options, &session] { session.status = Run(*options, session); });
+  OnRun(verb, session, [options, &session] { return Run(*options, session); });
 }
 
 }  // namespace sae::cli

@@ -13,7 +13,6 @@ namespace {
 struct Options {
   std::string sweep;
   double interval = 5;
-  bool wait = false;
 };
 
 absl::Status Run(const Options& options, Session& session) {
@@ -23,12 +22,13 @@ absl::Status Run(const Options& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
   WatchOptions watch;
   watch.show = session.json() ? WatchOptions::Show::kJson : WatchOptions::Show::kTrials;
+  watch.yaml = session.output == "yaml";
   watch.line_every = absl::Seconds(options.interval);
   SAE_ASSIGN_OR_RETURN(const WatchResult result,
                        Watch(*api, session.world, options.sweep, watch, session.signals.get()));
   if (result.interrupted) {
     session.exit_code = kExitInterrupted;
-  } else if (options.wait) {
+  } else if (session.wait) {
     session.exit_code = SweepExitCode(result.sweep);
   }
   return absl::OkStatus();
@@ -38,19 +38,17 @@ absl::Status Run(const Options& options, Session& session) {
 
 void AddWatch(CLI::App& app, Session& session) {
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      app.add_subcommand("watch", "live loss, FVU, L0, dead fraction and tokens/s of every trial");
+  CLI::App* verb = AddVerb(
+      app, session, "watch", "live loss, FVU, L0, dead fraction and tokens/s of every trial",
+      {"% demo", "% demo --wait -o jsonl"}, {},
+      "Shows training values; ends when the sweep has ended. Ctrl-C stops the watching, never the "
+      "sweep.\nWith a machine form: one event a line.");
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   verb->add_option("--interval", options->interval,
                    "without a terminal: seconds between two lines of one trial")
       ->capture_default_str();
-  verb->add_flag("--wait", options->wait,
-                 "let the exit code tell how the sweep ended: 0, 10 or 11");
-  verb->footer(
-      "Example:\n  saeloom watch demo\nShows training values; ends when the sweep has ended. "
-      "Ctrl-C stops the watching, never the sweep.\n"
-      "With -o json: one event a line.");
-  verb->callback([options, &session] { session.status = Run(*options, session); });
+  verb->add_flag("--wait", session.wait, "let the exit code tell how the sweep ended: 0, 10 or 11");
+  OnRun(verb, session, [options, &session] { return Run(*options, session); });
 }
 
 }  // namespace sae::cli

@@ -6,6 +6,7 @@
 #include "client/cli/exit_code.h"
 #include "client/cli/json_view.h"
 #include "client/cli/screen.h"
+#include "client/cli/yaml_text.h"
 #include "proto/convert/sweep_convert.h"
 
 namespace sae::cli {
@@ -76,7 +77,11 @@ class Watcher {
     said_lost_ = false;
     const std::vector<std::string> lines = model_.Apply(event, world_.clock.Now());
     if (options_.show == WatchOptions::Show::kJson) {
-      if (!event.has_heartbeat()) world_.out << JsonText(event, -1) << std::endl;
+      if (!event.has_heartbeat()) {
+        world_.out << (options_.yaml ? "---\n" + YamlFromJson(JsonText(event, -1))
+                                     : JsonText(event, -1) + "\n")
+                   << std::flush;
+      }
     } else if (options_.show == WatchOptions::Show::kNothing) {
       if (event.has_notice()) Say(lines, true);
     } else if (options_.show == WatchOptions::Show::kTrials || event.has_notice() ||

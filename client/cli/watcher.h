@@ -13,6 +13,7 @@ namespace sae::cli {
 struct WatchOptions {
   enum class Show { kTrials, kSummary, kJson, kNothing };
   Show show = Show::kTrials;
+  bool yaml = false;  ///< kJson: documents instead of lines
   absl::Duration line_every = absl::Seconds(5);
   absl::Duration reconnect_for = absl::Seconds(60);  ///< how long a lost coordinator is waited for
 };

@@ -30,6 +30,8 @@ struct World {
   std::function<absl::Status(const std::vector<std::string>& argv)> exec;
   /// Catches Ctrl-C from now on; null in tests.
   std::function<std::unique_ptr<SignalWatcher>()> watch_signals;
+  /// A new one each time, for calls that change something.
+  std::function<std::string()> new_request_id;
 };
 
 }  // namespace sae::cli

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "client/offline/verb.h"
+#include "sae/base/exit_code.h"
 #include "sae/base/log.h"
 
 namespace {
@@ -54,5 +55,5 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "saeloom: %s: %s\n", ChosenVerb(app).c_str(),
                  sae::Message(invocation.status).c_str());
   }
-  return sae::client::ExitCode(invocation.status);
+  return sae::ExitCode(invocation.status);
 }

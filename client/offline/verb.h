@@ -26,7 +26,4 @@ void AddExport(CLI::App& app, Invocation& invocation);    // --checkpoint form
 void AddImport(CLI::App& app, Invocation& invocation);
 void AddBench(CLI::App& app, Invocation& invocation);     // bench recovery
 
-/// Exit code of a status: 0 ok, 2 INVALID_ARGUMENT, 3 NOT_FOUND, 4 auth, 5 precondition, 6 unavailable, 1 else.
-int ExitCode(const absl::Status& status);
-
 }  // namespace sae::client

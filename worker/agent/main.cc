@@ -14,6 +14,7 @@
 #include "absl/strings/str_join.h"
 
 #include "proto/transport/credentials.h"
+#include "sae/base/exit_code.h"
 #include "sae/base/ids.h"
 #include "sae/base/log.h"
 #include "sae/base/process.h"
@@ -28,7 +29,6 @@ namespace saeloom::agent {
 namespace {
 
 constexpr int kExitUsage = 2;
-constexpr int kExitFailure = 1;
 constexpr absl::Duration kPoll = absl::Milliseconds(50);
 /// For the last reports after the gangs are gone; a coordinator that is away must not hold the exit
 /// up.
@@ -310,7 +310,7 @@ int Main(int argc, char** argv) {
   absl::Status status = signals.ok() ? Run(flags, **signals) : signals.status();
   if (status.ok()) return 0;
   std::cerr << "saeloom-worker: " << status.message() << "\n";
-  return absl::IsInvalidArgument(status) ? kExitUsage : kExitFailure;
+  return sae::ExitCode(status);
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ struct TestWorld {
     world.variable = [this](const std::string& name) {
       return variables.count(name) ? variables[name] : "";
     };
+    world.new_request_id = [this] { return "r" + std::to_string(++request_ids); };
     world.exec = [this](const std::vector<std::string>& argv) {
       executed = argv;
       return absl::OkStatus();
@@ -42,6 +43,7 @@ struct TestWorld {
   std::string directory;
   std::map<std::string, std::string> variables;
   std::vector<std::string> executed;
+  int request_ids = 0;  ///< given out
   std::ostringstream out, err;
   FakeClock clock;
   World world{.out = out, .err = err, .clock = clock, .env = RealEnv()};

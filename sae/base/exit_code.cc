@@ -1,6 +1,6 @@
-#include "client/offline/verb.h"
+#include "sae/base/exit_code.h"
 
-namespace sae::client {
+namespace sae {
 
 int ExitCode(const absl::Status& status) {
   switch (status.code()) {
@@ -25,4 +25,4 @@ int ExitCode(const absl::Status& status) {
   }
 }
 
-}  // namespace sae::client
+}  // namespace sae
