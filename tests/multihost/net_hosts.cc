@@ -53,7 +53,10 @@ absl::Status EnterOwnNetwork() {
 NetHosts::NetHosts(int count, std::map<std::string, std::string> marks) : marks_(std::move(marks)) {
   for (int host = 1; host <= count; ++host) {
     sae::ProcessSpec spec;
-    spec.argv = {"/usr/bin/unshare",
+    spec.argv = {"/usr/bin/setpriv",
+                 "--pdeathsig",
+                 "KILL",
+                 "/usr/bin/unshare",
                  "--net",
                  "--uts",
                  "--pid",
@@ -132,11 +135,15 @@ void NetHosts::Unblock(int host, const std::string& address) {
   ASSERT_TRUE(status.ok()) << status;
 }
 
-std::vector<pid_t> NetHosts::Find(int host, const std::string& name) const {
-  std::vector<pid_t> out;
+sae::ProcessQuery NetHosts::On(int host) const {
   sae::ProcessQuery query{.marks = {"SAELOOM_HOST=" + Name(host)}};
   for (const auto& [key, value] : marks_) query.marks.push_back(key + "=" + value);
-  for (const auto& p : sae::FindProcesses(query)) {
+  return query;
+}
+
+std::vector<pid_t> NetHosts::Find(int host, const std::string& name) const {
+  std::vector<pid_t> out;
+  for (const auto& p : sae::FindProcesses(On(host))) {
     if (p.name == name) out.push_back(p.pid);
   }
   return out;
@@ -157,8 +164,7 @@ void NetHosts::Kill(int host, const std::string& name) {
 
 void NetHosts::PowerOff(int host) {
   ::kill(inits_.at(host), SIGKILL);
-  ASSERT_TRUE(WaitFor(
-      [&] { return sae::FindProcesses({.marks = {"SAELOOM_HOST=" + Name(host)}}).empty(); }));
+  ASSERT_TRUE(WaitFor([&] { return sae::FindProcesses(On(host)).empty(); }));
 }
 
 }  // namespace saeloom::multihost

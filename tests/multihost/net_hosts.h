@@ -52,6 +52,7 @@ class NetHosts {
   void PowerOff(int host);
 
  private:
+  sae::ProcessQuery On(int host) const;
   std::vector<std::string> Enter(int host, const std::vector<std::string>& argv) const;
 
   std::map<std::string, std::string> marks_;
