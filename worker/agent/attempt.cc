@@ -331,7 +331,9 @@ void Attempt::Conclude() {
     facts.stop_cause = StopCause::kShutdown;
     facts.stop_reason = "its gang was ended because of another trial";
   }
-  facts.out_of_memory = sae::OutOfMemoryKills() > record_.oom_kills;
+  // The gang's own count where there is one: another's loss is not its own.
+  facts.out_of_memory = gang_->memory_kills() ? *gang_->memory_kills() > 0
+                                              : sae::OutOfMemoryKills() > record_.oom_kills;
   facts.adopted = gang_->adopted();
   facts.launcher_output = LauncherOutput();
   for (const int rank : RanksWithLogs(directory())) {

@@ -37,9 +37,10 @@ std::unique_ptr<Attempt> Attempt::Adopt(const Context& context, const AttemptKey
   const bool same_boot = record.boot_id == context.boot_id;
   std::shared_ptr<GangProcess>& gang = gangs[name];
   if (gang == nullptr) {
-    gang = GangProcess::Adopt(name, context.runs->runs_id(),
-                              same_boot ? GangProcess::Launcher{record.pid, record.start_ticks}
-                                        : GangProcess::Launcher{});
+    gang = GangProcess::Adopt(
+        name, context.runs->runs_id(),
+        same_boot ? GangProcess::Launcher{record.pid, record.start_ticks} : GangProcess::Launcher{},
+        context.gang.cgroup_root);
   } else {
     gang->AddTrial();
   }

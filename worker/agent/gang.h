@@ -25,6 +25,7 @@ struct GangOptions {
   std::string cert, key, ca;  ///< PEM files by which workers know each other; empty = without TLS
   absl::Duration rendezvous_timeout = absl::Minutes(2);  ///< for ranks on several hosts to meet
   std::string mpi_interface;  ///< for MPI between hosts: names or CIDR, with commas; "" = all
+  std::string cgroup_root;  ///< where gangs get control groups; "" = nowhere
   std::string scratch_root = "/dev/shm";           ///< for the scratch folders of gangs
   std::map<std::string, std::string> environment;  ///< added to every gang's
 };

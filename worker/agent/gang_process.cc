@@ -4,6 +4,8 @@
 #include <poll.h>
 #include <unistd.h>
 
+#include "worker/agent/control_group.h"
+
 namespace saeloom::agent {
 
 absl::StatusOr<std::shared_ptr<GangProcess>> GangProcess::Launch(const GangOptions& options,
@@ -11,15 +13,19 @@ absl::StatusOr<std::shared_ptr<GangProcess>> GangProcess::Launch(const GangOptio
   auto gang = std::make_shared<GangProcess>();
   gang->marks_ = GangMarks(spec.key, spec.runs_id);
   gang->trials_ = trials;
-  SAE_ASSIGN_OR_RETURN(gang->launcher_,
-                       sae::Process::Spawn(GangCommand(options, spec, ::geteuid() == 0)));
+  sae::ProcessSpec command = GangCommand(options, spec, ::geteuid() == 0);
+  gang->group_ = ControlGroupOf(options.cgroup_root, spec.key.Text(), spec.runs_id);
+  if (!gang->group_.empty() && MakeControlGroup(gang->group_)) BeginIn(gang->group_, command);
+  SAE_ASSIGN_OR_RETURN(gang->launcher_, sae::Process::Spawn(command));
   return gang;
 }
 
 std::shared_ptr<GangProcess> GangProcess::Adopt(const std::string& name, const std::string& runs_id,
-                                                const Launcher& launcher) {
+                                                const Launcher& launcher,
+                                                const std::string& cgroup_root) {
   auto gang = std::make_shared<GangProcess>();
   gang->marks_ = GangMarks(name, runs_id);
+  gang->group_ = ControlGroupOf(cgroup_root, name, runs_id);
   const auto pid = static_cast<pid_t>(launcher.pid);
   gang->pidfd_ = pid > 0 ? sae::PidfdOpen(pid) : -1;
   // Asked after the descriptor is there: the answer is of the process that it holds.
@@ -75,10 +81,12 @@ void GangProcess::Tick() {
   if (gone_) return;
   Look();
   if (!killing_ && !ended_) return;
+  if (!group_.empty()) KillControlGroup(group_);
   sae::SignalProcesses(Members(), SIGKILL);
   Look();
   if (!ended_) return;
-  gone_ = sae::FindProcesses(Members()).empty();
+  if (!group_.empty() && !memory_kills_) memory_kills_ = MemoryKills(sae::RealEnv(), group_);
+  gone_ = sae::FindProcesses(Members()).empty() && (group_.empty() || RemoveControlGroup(group_));
 }
 
 }  // namespace saeloom::agent

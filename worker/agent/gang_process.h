@@ -29,7 +29,8 @@ class GangProcess {
   /// that process it goes on; else what is left of it is killed. For one attempt; AddTrial for each
   /// other one.
   static std::shared_ptr<GangProcess> Adopt(const std::string& name, const std::string& runs_id,
-                                            const Launcher& launcher);
+                                            const Launcher& launcher,
+                                            const std::string& cgroup_root = "");
   ~GangProcess();
 
   std::int64_t pid() const { return launcher_ ? launcher_->pid() : 0; }
@@ -44,6 +45,9 @@ class GangProcess {
   bool adopted() const { return pidfd_ >= 0; }
   /// mpirun has.
   bool ended() const { return ended_; }
+  /// How many of it the kernel killed for lack of memory, once it has ended; nullopt where nobody
+  /// counts that.
+  const std::optional<std::int64_t>& memory_kills() const { return memory_kills_; }
   bool killing() const { return killing_; }
   bool gone() const { return gone_; }
 
@@ -59,6 +63,8 @@ class GangProcess {
   void Look();
 
   std::vector<std::string> marks_;
+  std::optional<std::int64_t> memory_kills_;
+  std::string group_;                       ///< its control group; "" = it has none
   std::unique_ptr<sae::Process> launcher_;  ///< null when adopted
   int pidfd_ = -1;                          ///< of an adopted mpirun that lived
   std::optional<sae::ExitStatus> exit_;

@@ -21,6 +21,7 @@
 #include "sae/base/procfs.h"
 #include "sae/base/signals.h"
 #include "worker/agent/agent.h"
+#include "worker/agent/control_group.h"
 #include "worker/agent/gpus.h"
 #include "worker/agent/peer_service.h"
 #include "worker/agent/tls_flags.h"
@@ -285,6 +286,7 @@ absl::Status Run(Flags& flags, sae::SignalWatcher& signals) {
   const std::string metrics_address = options.metrics_address;
   Reservations reservations;
   if (!flags.peer_listen.empty()) options.reservations = &reservations;
+  options.gang.cgroup_root = OwnControlGroup(env);
   options.gang.mpi_interface = flags.mpi_interface;
   options.gang.rendezvous_timeout = absl::Seconds(flags.rendezvous_seconds);
   SAE_ASSIGN_OR_RETURN(const auto peers, ListenToPeers(flags, *runs, options));
