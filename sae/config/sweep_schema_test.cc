@@ -143,7 +143,10 @@ std::string Read(const std::filesystem::path& path) {
 void ExpectGood(const std::string& yaml, const std::string& name) {
   const auto text = YamlToJson(yaml, name);
   ASSERT_TRUE(text.ok()) << text.status();
-  EXPECT_TRUE(ParseSweepSpec(*text).ok()) << name << ": " << ParseSweepSpec(*text).status();
+  auto spec = ParseSweepSpec(*text);
+  ASSERT_TRUE(spec.ok()) << name << ": " << spec.status();
+  spec->store = "/as/the/cli/sends/it";
+  EXPECT_TRUE(Validate(*spec).ok()) << name << ": " << Validate(*spec);
   EXPECT_EQ(Checker(Schema()).Check(json::parse(*text)), "") << name;
 }
 

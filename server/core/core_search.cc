@@ -281,9 +281,14 @@ void Core::GiveUpWaiting(Transaction& transaction, const SweepRecord& sweep, Sea
 }
 
 bool Core::RunSearches() {
-  for (const std::string& name : std::vector<std::string>(state_.sweep_order())) {
+  std::vector<std::string> names;  // a commit below may change the order of all
+  for (const std::string& name : state_.sweep_order()) {
     const SweepRecord& sweep = *state_.sweep(name);
-    if (HasEnded(sweep.state) || sweep.cancel_requested) continue;
+    if (!HasEnded(sweep.state) && !sweep.cancel_requested && config::IsSearching(sweep.spec))
+      names.push_back(name);
+  }
+  for (const std::string& name : names) {
+    const SweepRecord& sweep = *state_.sweep(name);
     Search* search = SearchOf(sweep);
     if (search == nullptr) continue;
     Transaction transaction;
