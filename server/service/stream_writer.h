@@ -85,7 +85,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
 
   void Pump() {
     const T* message = nullptr;
-    bool last = false, finish = false;
+    bool finish = false;
     grpc::Status status;
     {
       MutexLock lock(mu_);
@@ -98,15 +98,14 @@ class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
         // A message must not move while it is written, and Give may grow the vector meanwhile.
         current_ = std::move(batch_[next_++]);
         message = &current_;
-        last = next_ == batch_.size();
         writing_ = true;
       }
     }
     // Without the lock: gRPC may run a reaction inside the call.
     if (message != nullptr) {
-      grpc::WriteOptions options;
-      if (!last) options.set_buffer_hint();
-      this->StartWrite(message, options);
+      // Without a buffer hint: gRPC reports such a write done when a later one is flushed, and that
+      // one would wait for this report.
+      this->StartWrite(message);
     } else if (finish) {
       this->Finish(status);
     }
