@@ -238,8 +238,7 @@ TEST(SweepSchema, HasTheKeysThatTheParserKnows) {
   for (const auto& [key, value] : PropertiesOf("trial").items()) {
     if (!value.contains("properties")) fields.insert(key);
     const json group = value.value("properties", json::object());
-    for (const auto& [inner, unused] : group.items())
-      fields.insert(absl::StrCat(key, ".", inner));
+    for (const auto& [inner, unused] : group.items()) fields.insert(absl::StrCat(key, ".", inner));
   }
   const auto& paths = internal::TrialPaths();
   EXPECT_EQ(fields, std::set<std::string>(paths.begin(), paths.end()));

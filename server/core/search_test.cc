@@ -228,6 +228,13 @@ TEST_F(SearchSettleTest, AWaitingTrialIsNotRetriedBeforeItIsPromoted) {
   EXPECT_TRUE(HeldBySearch(Trial(1)));
 }
 
+TEST(RetryRules, KnowTheFailureClassesOfTheCoordinator) {
+  std::vector<std::string> words;
+  for (int i = 1; i <= static_cast<int>(FailureClass::kInternal); ++i)
+    words.push_back(ToString(static_cast<FailureClass>(i)));
+  EXPECT_EQ(config::FailureClassNames(), words);
+}
+
 /// Every decision of `log`, made again from the state after each prefix: the search is told what
 /// the log says next, and says the same.
 void CheckDecisionsFromEveryEvent(const std::vector<LogEvent>& log, std::size_t stride) {
