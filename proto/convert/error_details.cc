@@ -9,7 +9,6 @@
 namespace sae {
 namespace {
 
-constexpr char kReasonPayload[] = "saeloom/reason";
 /// gRPC's limit of all metadata is 8 KiB; the trailer may travel in base64.
 constexpr std::size_t kMostMetadata = 6000;
 
@@ -45,11 +44,6 @@ bool NamesFields(absl::StatusCode code) {
 }
 
 }  // namespace
-
-absl::Status WithReason(absl::Status status, const std::string& reason) {
-  status.SetPayload(kReasonPayload, absl::Cord(reason));
-  return status;
-}
 
 std::vector<FieldViolation> ViolationsOf(const std::string& message) {
   std::vector<FieldViolation> out;

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "proto/convert/error_reason.h"
 #include "sae/base/status.h"
 
 namespace sae {
@@ -22,9 +23,6 @@ struct ErrorDetails {
   std::string reason;  ///< one word in capitals, "" = none was sent
   std::vector<FieldViolation> violations;
 };
-
-/// Gives an error a reason of its own; one without has its code's name: "NOT_FOUND".
-absl::Status WithReason(absl::Status status, const std::string& reason);
 
 /// The fields that a message of ours names; a part without a path belongs to the one before it.
 std::vector<FieldViolation> ViolationsOf(const std::string& message);

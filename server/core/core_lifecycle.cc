@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "proto/convert/error_reason.h"
 #include "sae/base/hash.h"
 #include "server/core/core.h"
 #include "server/core/point_keys.h"
@@ -24,14 +25,18 @@ absl::Status NoSweep(const std::string& sweep) {
 }
 
 absl::Status HasEndedError(const SweepRecord& sweep, const std::string& remedy) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("sweep \"", sweep.name, "\" has ended: ", ToString(sweep.state), "; ", remedy));
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          "sweep \"", sweep.name, "\" has ended: ", ToString(sweep.state), "; ", remedy)),
+      "SWEEP_HAS_ENDED");
 }
 
 absl::Status CancellingError(const SweepRecord& sweep) {
-  return absl::FailedPreconditionError(
-      absl::StrCat("sweep \"", sweep.name,
-                   "\" is being cancelled; wait until it is CANCELLED, then ", "retry its trials"));
+  return WithReason(
+      absl::FailedPreconditionError(absl::StrCat(
+          "sweep \"", sweep.name, "\" is being cancelled; wait until it is CANCELLED, then ",
+          "retry its trials")),
+      "SWEEP_IS_BEING_CANCELLED");
 }
 
 const char* WordOf(TrialVerb verb) {
@@ -273,9 +278,11 @@ absl::Status Core::UpdateSweep(const std::string& name, const SweepUpdated& upda
   const SweepRecord* sweep = state_.sweep(name);
   if (sweep == nullptr) return NoSweep(name);
   if (!etag.empty() && etag != EtagOf(*sweep)) {
-    return absl::AbortedError(absl::StrCat("etag: \"", etag, "\" is old, sweep \"", name,
-                                           "\" was changed since and has \"", EtagOf(*sweep),
-                                           "\"; get it again, then update it"));
+    return WithReason(
+        absl::AbortedError(absl::StrCat("etag: \"", etag, "\" is old, sweep \"", name,
+                                        "\" was changed since and has \"", EtagOf(*sweep),
+                                        "\"; get it again, then update it")),
+        "ETAG_IS_OLD");
   }
   Transaction transaction;
   Remember(request, "UpdateSweep", name, "", transaction);
@@ -289,9 +296,11 @@ absl::Status Core::DeleteSweep(const std::string& name, const RequestKey& reques
   const SweepRecord* sweep = state_.sweep(name);
   if (sweep == nullptr) return NoSweep(name);
   if (!HasEnded(sweep->state)) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("sweep \"", name, "\" is ", ToString(sweep->state),
-                     ", and only one that has ended can be deleted; cancel it first, or wait"));
+    return WithReason(
+        absl::FailedPreconditionError(
+            absl::StrCat("sweep \"", name, "\" is ", ToString(sweep->state),
+                         ", and only one that has ended can be deleted; cancel it first, or wait")),
+        "SWEEP_HAS_NOT_ENDED");
   }
   Transaction transaction;
   Remember(request, "DeleteSweep", name, "", transaction);
@@ -333,9 +342,10 @@ absl::Status Core::ChangeTrial(TrialVerb verb, const std::string& name,
       EndSweeps(transaction);
       break;
     case VerbPlan::Act::kRefuse:
-      return absl::FailedPreconditionError(
-          absl::StrCat("cannot ", WordOf(verb), " trial ", trial_name, " of sweep \"", name,
-                       "\": it is ", ToString(trial->state), "; ", plan.remedy));
+      return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                            "cannot ", WordOf(verb), " trial ", trial_name, " of sweep \"", name,
+                            "\": it is ", ToString(trial->state), "; ", plan.remedy)),
+                        "TRIAL_STATE");
   }
   return Commit(std::move(transaction));
 }

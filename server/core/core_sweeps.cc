@@ -5,6 +5,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "proto/convert/error_reason.h"
 #include "sae/base/ids.h"
 #include "server/core/core.h"
 
@@ -43,9 +44,11 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& 
   if (made) return absl::OkStatus();
   const bool deleted = state_.deleted().contains(name);
   if (deleted || state_.sweep(name) != nullptr) {
-    return absl::AlreadyExistsError(absl::StrCat(
-        "name: a sweep \"", name, deleted ? "\" was deleted, its files stay" : "\" exists",
-        "; choose another name (names are never used twice)"));
+    return WithReason(
+        absl::AlreadyExistsError(absl::StrCat(
+            "name: a sweep \"", name, deleted ? "\" was deleted, its files stay" : "\" exists",
+            "; choose another name (names are never used twice)")),
+        "NAME_WAS_USED");
   }
   Transaction transaction;
   SweepCreated created = prepared.event;

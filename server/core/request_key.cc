@@ -1,5 +1,7 @@
 #include "server/core/request_key.h"
 
+#include "proto/convert/error_reason.h"
+
 namespace sae::server {
 namespace {
 
@@ -27,15 +29,18 @@ absl::StatusOr<std::optional<UsedRequest>> FirstUse(EventStore& store, const Req
   std::string body;
   Unpack(*used, body);
   if (used->method != method) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id: \"", used->id, "\" was used for ", used->method, " of sweep \"",
-                     used->sweep, "\", not for ", method, "; use a new id for a new request"));
+    return WithReason(
+        absl::InvalidArgumentError(absl::StrCat(
+            "request_id: \"", used->id, "\" was used for ", used->method, " of sweep \"",
+            used->sweep, "\", not for ", method, "; use a new id for a new request")),
+        "REQUEST_ID_WAS_USED");
   }
   const bool other_sweep = !sweep.empty() && used->sweep != sweep;
   if (other_sweep || (!body.empty() && !request.body.empty() && body != request.body)) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("request_id: \"", used->id, "\" was used for another ", used->method,
-                     " of sweep \"", used->sweep, "\"; use a new id for a new request"));
+    return WithReason(absl::InvalidArgumentError(absl::StrCat(
+                          "request_id: \"", used->id, "\" was used for another ", used->method,
+                          " of sweep \"", used->sweep, "\"; use a new id for a new request")),
+                      "REQUEST_ID_WAS_USED");
   }
   return used;
 }

@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "proto/convert/error_reason.h"
 #include "proto/convert/sweep_convert.h"
 #include "server/service/lookup.h"
 
@@ -112,9 +113,10 @@ absl::StatusOr<ForkSource> LookUpFork(const Core& core, const std::string& sourc
     if (wanted.empty() || c.name == wanted) checkpoint = &c;
   }
   if (names.empty()) {
-    return absl::FailedPreconditionError(
-        absl::StrCat("source: trial ", out.trial, " of sweep \"", out.sweep,
-                     "\" has no checkpoint yet; wait for one, or stop it: it saves one"));
+    return WithReason(absl::FailedPreconditionError(absl::StrCat(
+                          "source: trial ", out.trial, " of sweep \"", out.sweep,
+                          "\" has no checkpoint yet; wait for one, or stop it: it saves one")),
+                      "NO_CHECKPOINT");
   }
   if (checkpoint == nullptr) {
     return absl::NotFoundError(absl::StrCat("source: no checkpoint \"", wanted, "\" of trial ",

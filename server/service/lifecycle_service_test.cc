@@ -86,6 +86,22 @@ TEST_F(RpcTest, ErrorsNameEveryFieldInTheirDetails) {
   std::set<std::string> fields;
   for (const FieldViolation& v : details.violations) fields.insert(v.field);
   EXPECT_THAT(fields, ElementsAre("spec.maxConcurrent", "spec.priority", "update_mask"));
+  const auto reason = [](const grpc::Status& bad) {
+    return ParseErrorDetails(bad.error_details()).reason;
+  };
+  update.mutable_sweep()->mutable_spec()->set_priority(1);
+  update.mutable_update_mask()->clear_paths();
+  update.mutable_update_mask()->add_paths("spec.priority");
+  update.mutable_sweep()->set_etag("old");
+  EXPECT_EQ(reason(Bad(&Sweeps::UpdateSweep, update)), "ETAG_IS_OLD");
+  EXPECT_EQ(reason(Bad(&Sweeps::DeleteSweep, Named<v1::DeleteSweepRequest>("s"))),
+            "SWEEP_HAS_NOT_ENDED");
+  EXPECT_EQ(reason(Bad(&Trials::PromoteTrial, Named<v1::PromoteTrialRequest>("s/0000"))),
+            "TRIAL_STATE");
+  Good(&Sweeps::CancelSweep, Named<v1::CancelSweepRequest>("s", "id"));
+  EXPECT_EQ(reason(Bad(&Sweeps::PauseSweep, Named<v1::PauseSweepRequest>("s"))), "SWEEP_HAS_ENDED");
+  EXPECT_EQ(reason(Bad(&Sweeps::PauseSweep, Named<v1::PauseSweepRequest>("s", "id"))),
+            "REQUEST_ID_WAS_USED");
   const grpc::Status missing = Bad(&Sweeps::PauseSweep, Named<v1::PauseSweepRequest>("none"));
   EXPECT_EQ(ParseErrorDetails(missing.error_details()).reason, "NOT_FOUND");
 }
