@@ -62,6 +62,7 @@ absl::StatusOr<absl::Duration> ParsePositive(const std::string& text, const std:
 
 absl::StatusOr<CoreOptions> ToCoreOptions(const Flags& flags) {
   CoreOptions options;
+  options.version = kVersion;
   SAE_ASSIGN_OR_RETURN(options.lease, ParsePositive(flags.lease, "--lease"));
   SAE_ASSIGN_OR_RETURN(options.heartbeat, ParsePositive(flags.heartbeat, "--heartbeat"));
   SAE_ASSIGN_OR_RETURN(options.retry.first_delay,

@@ -30,6 +30,7 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Cl
 absl::Status Core::Replay() {
   SAE_RETURN_IF_ERROR(store_.Replay([this](const LogEvent& event) -> absl::Status {
     const absl::Status status = state_.Apply(event);
+    if (status.ok()) ObserveHealth(event);
     if (status.ok()) return status;
     // A sweep that cannot be read would vanish: refuse. Any other event was refused when it was
     // live, too.
@@ -56,21 +57,30 @@ absl::Status Core::Replay() {
       // Its last heartbeat may have been answered just before we went down: the lease runs from
       // now.
       const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
-      WorkerEntry& worker = workers_[attempt.worker];
-      worker.id = attempt.worker;
-      worker.runs_id = attempt.runs_id;
-      worker.runs_directory = attempt.runs_directory;
-      worker.lease_open = true;
-      worker.lease_until = now + options_.lease + options_.lease_margin;
+      std::vector<HostShare> hosts = attempt.hosts;
+      if (hosts.empty()) hosts = {{attempt.worker, attempt.slots}};
+      for (const HostShare& host : hosts) {
+        WorkerEntry& worker = workers_[host.worker];
+        worker.id = host.worker;
+        worker.runs_id = attempt.runs_id;
+        worker.runs_directory = attempt.runs_directory;
+        worker.lease_open = true;
+        worker.lease_until = now + options_.lease + options_.lease_margin;
+      }
+      if (!attempt.hosts.empty() && !attempt.prepared) {
+        preparing_[{name, TrialNameOf(index), attempt.number}].until =
+            now + options_.prepare_timeout;
+      }
     }
     for (const int index : sweep.pending) {
       const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
       if (trial.delay <= absl::ZeroDuration()) continue;
       // The wall clock may have jumped while we were down: never longer than the whole delay.
       const absl::Duration left = trial.pending_since + trial.delay - clock_.Now();
-      not_before_[{name, index}] = now + std::clamp(left, absl::ZeroDuration(), trial.delay);
+      not_before_.Set({name, index}, now + std::clamp(left, absl::ZeroDuration(), trial.delay));
     }
   }
+  RebuildIndexes();
   return absl::OkStatus();
 }
 
@@ -165,21 +175,37 @@ void Core::ApplyOne(const LogEvent& event) {
   if (std::holds_alternative<AttemptRunning>(event.body)) progress_.erase(id);
   if (const auto* e = std::get_if<AttemptEnded>(&event.body)) {
     unsent_.erase({event.sweep, event.trial, e->attempt});
-    not_before_.erase(id);
+    not_before_.Erase(id);
+    const AttemptRecord& ended = trial->attempts.back();
+    const auto told = stop_since_.find(id);
+    if (told != stop_since_.end() && ended.stop_wanted == StopWanted::kPreempt) {
+      const absl::Duration took = clock_.SinceBoot() - told->second;
+      for (CoreObserver* o : observers_) o->OnPreempted(e->reason == ended.stop_reason, took);
+    }
     stop_since_.erase(id);
     if (e->next == TrialState::kPending && e->delay > absl::ZeroDuration()) {
-      not_before_[id] = clock_.SinceBoot() + e->delay;
+      not_before_.Set(id, clock_.SinceBoot() + e->delay);
     }
+    preparing_.erase({event.sweep, event.trial, e->attempt});
+    HoldHosts({event.sweep, event.trial, e->attempt}, trial->attempts.back());
   }
-  if (const auto* e = std::get_if<AttemptAllocated>(&event.body))
-    unsent_.insert({event.sweep, event.trial, e->attempt});
-  if (std::holds_alternative<StopRequested>(event.body) && trial->state == TrialState::kCheckpointing)
+  if (const auto* e = std::get_if<AttemptAllocated>(&event.body)) {
+    const AttemptKey key{event.sweep, event.trial, e->attempt};
+    unsent_.insert(key);
+    if (!e->hosts.empty()) preparing_[key].until = clock_.SinceBoot() + options_.prepare_timeout;
+  }
+  if (const auto* e = std::get_if<AttemptPrepared>(&event.body))
+    preparing_.erase({event.sweep, event.trial, e->attempt});
+  if (std::holds_alternative<StopRequested>(event.body) &&
+      trial->state == TrialState::kCheckpointing)
     stop_since_.try_emplace(id, clock_.SinceBoot());
-  if (std::holds_alternative<TrialPaused>(event.body)) not_before_.erase(id);
+  if (std::holds_alternative<TrialPaused>(event.body)) not_before_.Erase(id);
   if (std::holds_alternative<SweepDeleted>(event.body)) Forget(event.sweep);
   if (!std::holds_alternative<Notice>(event.body) &&
       !std::holds_alternative<CheckpointSaved>(event.body))
     dirty_ = true;
+  ObserveHealth(event);
+  SyncIndexes(event);
   Observe(event, before);
 }
 
@@ -201,6 +227,9 @@ void Core::Observe(const LogEvent& event, TrialState before) {
     }
   }
   if (trial == nullptr) return;
+  if (std::holds_alternative<AttemptPrepared>(event.body) ||
+      (std::holds_alternative<AttemptEnded>(event.body) && !trial->attempts.back().hosts.empty()))
+    TellHosts(trial->attempts.back());
   for (CoreObserver* o : observers_) {
     if (std::holds_alternative<StopRequested>(event.body) && trial->live_attempt() != nullptr)
       o->OnCommands(trial->attempts.back().worker);
@@ -215,7 +244,7 @@ void Core::Observe(const LogEvent& event, TrialState before) {
                                                                : ToString(last.failure_class);
       }
       o->OnAllocated(why, event.time - trial->pending_since);
-      o->OnCommands(trial->attempts.back().worker);
+      TellHosts(trial->attempts.back());
     }
     if (trial->state == TrialState::kRunning && before != TrialState::kRunning) {
       o->OnGangRunning(event.time - trial->attempts.back().start);
@@ -225,7 +254,9 @@ void Core::Observe(const LogEvent& event, TrialState before) {
 
 void Core::EndAttempt(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
                       const Ending& ending) {
-  AttemptEnded ended = Judge(options_.retry, trial, sweep.cancel_requested, ending);
+  AttemptEnded ended =
+      Judge(options_.retry, trial, sweep.cancel_requested, ending, sweep.spec.retry);
+  if (ended.failure_class != FailureClass::kUnspecified) ended.suspects = ending.suspects;
   if (ended.outcome == "preempted" && sweep.state == SweepState::kPaused) ended.outcome = "paused";
   if (ended.next == TrialState::kPending && ended.failure_class != FailureClass::kUnspecified) {
     ended.reason = absl::StrCat(
@@ -282,14 +313,13 @@ void Core::Tick() {
   const absl::Duration now = clock_.SinceBoot();
   if (now >= group_.due) Flush().IgnoreError();  // those who wait were told
   ExpireLeases();
-  for (auto it = not_before_.begin(); it != not_before_.end();) {
-    if (it->second <= now) {
-      it = not_before_.erase(it);
-      dirty_ = true;
-    } else {
-      ++it;
-    }
+  ExpirePreparations();
+  for (const TrialId& id : not_before_.TakeDue(now)) {
+    dirty_ = true;
+    const SweepRecord* sweep = state_.sweep(id.first);
+    if (sweep != nullptr) SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
   }
+  if (health_changed_) CordonBadWorkers();
   if (dirty_) RunSchedule();
   TellBlocked();
 }
@@ -299,7 +329,8 @@ absl::Duration Core::NextDeadline() const {
   for (const auto& [id, worker] : workers_) {
     if (worker.lease_open) next = std::min(next, worker.lease_until);
   }
-  for (const auto& [id, at] : not_before_) next = std::min(next, at);
+  next = std::min(next, not_before_.next());
+  for (const auto& [key, preparing] : preparing_) next = std::min(next, preparing.until);
   for (const auto& [sweep, blocked] : blocked_) {
     if (!blocked.told) next = std::min(next, blocked.since + options_.blocked_notice);
   }

@@ -15,12 +15,17 @@
 #include <vector>
 
 #include "sae/base/clock.h"
+#include "sae/base/ids.h"
+#include "server/core/back_offs.h"
+#include "server/core/live_index.h"
 #include "server/core/messages.h"
 #include "server/core/observer.h"
+#include "server/core/pending_queue.h"
 #include "server/core/request_key.h"
 #include "server/core/retry_policy.h"
 #include "server/core/scheduler.h"
 #include "server/core/state.h"
+#include "server/core/worker_health.h"
 #include "server/core/worker_table.h"
 #include "server/store/event_store.h"
 
@@ -38,6 +43,13 @@ struct CoreOptions {
   /// A sweep none of whose trials can start says so to its watchers after this long.
   absl::Duration blocked_notice = absl::Seconds(5);
   std::size_t max_trials = 100'000;
+  std::string version;  ///< of this program, for people
+  /// All hosts of a gang over several workers must have reserved their slots after this long.
+  absl::Duration prepare_timeout = absl::Seconds(30);
+  /// Workers that fail again and again are cordoned, unless no other is left.
+  bool cordon_bad_workers = true;
+  /// 64 random bits, of which tokens are made: secrets, so by default the machine's.
+  std::function<std::uint64_t()> entropy = SeedFromMachine;
   /// Beyond the grace of a trial that was told to save and end, before it is told to end at once.
   absl::Duration stop_margin = absl::Seconds(10);
 };
@@ -60,6 +72,10 @@ struct AddedPoints {
 };
 /// Changes with what UpdateSweep can change.
 std::string EtagOf(const SweepRecord& sweep);
+
+class Core;
+/// "ready", "cordoned", "draining" (cordoned, and something still runs there), "lost".
+std::string WorkerStateOf(const Core& core, const WorkerEntry& worker);
 
 /// Newest values of a trial's effective curve.
 struct Progress {
@@ -115,6 +131,17 @@ class Core {
                                                       const std::vector<TrialAssignments>& points,
                                                       std::size_t most, const RequestKey& request);
 
+  // Of the fleet (core_fleet.cc).
+  /// INVALID_ARGUMENT naming the queues there are, when `queue` ("" = default) is none of them.
+  [[nodiscard]] absl::Status CheckQueue(const std::string& queue) const;
+  /// Makes it when there is none.
+  [[nodiscard]] absl::Status UpdateQueue(const std::string& name, const QueueRecord& queue,
+                                         const RequestKey& request);
+  /// Nothing starts there any more; `drain`: what runs saves and goes elsewhere.
+  [[nodiscard]] absl::Status CordonWorker(const std::string& worker, const std::string& reason,
+                                          bool drain, const RequestKey& request);
+  [[nodiscard]] absl::Status UncordonWorker(const std::string& worker, const RequestKey& request);
+
   // For workers.
   [[nodiscard]] absl::StatusOr<RegisterReply> Register(const RegisterRequest& request);
   [[nodiscard]] absl::StatusOr<HeartbeatReply> Heartbeat(const HeartbeatRequest& request);
@@ -159,8 +186,17 @@ class Core {
   int FreeSlots(const WorkerEntry& worker) const;
   /// Why a trial is where it is, now; of a PENDING one what it waits for.
   std::string ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) const;
-  /// Trials by what they wait for.
-  const std::map<WaitReason, std::int64_t>& waiting() const { return waiting_; }
+  /// Pending trials by queue and by what they wait for.
+  const std::map<std::pair<std::string, WaitReason>, std::int64_t>& waiting() const {
+    return waiting_;
+  }
+  const LiveIndex& live() const { return live_; }
+  const WorkerHealth& health() const { return health_; }
+  /// Slots in use by the sweeps of each queue.
+  std::map<std::string, QueueTerms> QueuesInUse() const;
+  /// Commands that workers have not shown done.
+  std::int64_t OutboxDepth() const;
+  std::int64_t StoreBytes() const { return store_.SizeBytes(); }
   [[nodiscard]] absl::StatusOr<Progress> ProgressOf(const SweepRecord& sweep,
                                                     const TrialRecord& trial);
   /// `metrics` empty = all; thinned evenly to `max_points` a metric when > 0; `all` = superseded
@@ -176,7 +212,6 @@ class Core {
   int refused_events() const { return refused_events_; }
 
  private:
-  using TrialId = std::pair<std::string, int>;
   struct Group {
     Transaction transaction;
     std::vector<std::function<void(const absl::Status&)>> done;
@@ -237,17 +272,42 @@ class Core {
   void Settle(Transaction& transaction, const SweepRecord& sweep, Search& search);
   void Promote(Transaction& transaction, const SweepRecord& sweep, Search& search);
   void GiveUpWaiting(Transaction& transaction, const SweepRecord& sweep, Search& search);
+  // core_index.cc
+  /// Brings what is derived from the state up to it, after `event` was applied to it.
+  void SyncIndexes(const LogEvent& event);
+  void SyncTrial(const SweepRecord& sweep, const TrialRecord& trial);
+  void RebuildIndexes();
+  SchedulableTrial SchedulableOf(const SweepRecord& sweep, const TrialRecord& trial) const;
+  void ObserveHealth(const LogEvent& event);
   // core_schedule.cc
   void RunSchedule();
+  ScheduleInput MakeScheduleInput() const;
+  std::vector<SchedulableWorker> ReadyWorkers() const;
+  std::vector<RunningGang> RunningGangs(const std::vector<SchedulableWorker>& workers) const;
+  AttemptAllocated Allocation(const ScheduleInput& input, const Placement& placement);
+  void KeepWaits(const ScheduleInput& input, const Schedule& schedule);
   void FindBlocked();
   void TellBlocked();
-  std::vector<SchedulableTrial> Queue() const;
-  std::vector<SchedulableWorker> ReadyWorkers() const;
-  bool Delayed(const TrialId& id) const;
+  // core_gangs.cc: gangs over several workers
+  /// No process of the attempt can ever have been started.
+  bool NeverStarted(const AttemptKey& key, const AttemptRecord& attempt) const;
+  absl::Status HostPrepared(const SweepRecord& sweep, const TrialRecord& trial,
+                            const std::string& worker);
+  void ExpirePreparations();
+  void HoldHosts(const AttemptKey& key, const AttemptRecord& attempt);
+  void GangCommands(const std::string& worker, const SweepRecord& sweep, const TrialRecord& trial,
+                    std::vector<Command>& commands) const;
+  bool AddHosts(const AttemptRecord& attempt, StartCommand& start) const;
+  void TellHosts(const AttemptRecord& attempt) const;
+  // core_fleet.cc
+  void CordonBadWorkers();
+  void Drain(const std::string& worker, const std::string& reason, Transaction& transaction);
   // core_workers.cc
   void ExpireLeases();
   absl::Status ReconcileAttempts(const RegisterRequest& request);
   absl::Status ApplyStatus(WorkerEntry& worker, const AttemptStatus& status);
+  /// It has reserved slots for an attempt that is over.
+  void ReleaseStale(WorkerEntry& worker, const AttemptKey& key);
   std::vector<std::pair<const SweepRecord*, const TrialRecord*>> LiveOn(
       const std::string& worker) const;
   /// The trial for whose attempt `key` this worker may report: its live one, or an older one in the
@@ -276,10 +336,20 @@ class Core {
   SearchTable searches_;
   WorkerTable workers_;
   std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
-  std::map<TrialId, absl::Duration> not_before_;  ///< back-offs, SinceBoot
+  struct Preparing {
+    std::set<std::string> prepared;  ///< hosts that have said so
+    absl::Duration until;            ///< SinceBoot
+  };
+  std::map<AttemptKey, Preparing> preparing_;  ///< live ones whose hosts have not all said so
+  BackOffs not_before_;
+  PendingQueue pending_;
+  LiveIndex live_;
+  WorkerHealth health_;
+  bool health_changed_ = true;
+  std::map<std::string, std::int64_t> submitted_;  ///< sweeps by the order of submission
   std::map<TrialId, absl::Duration> stop_since_;  ///< of CHECKPOINTING ones, SinceBoot
-  std::map<TrialId, Wait> waits_;                 ///< of the last cycle
-  std::map<WaitReason, std::int64_t> waiting_;
+  std::map<std::string, std::map<Shape, Wait>> waits_;  ///< of the last cycle, by sweep
+  std::map<std::pair<std::string, WaitReason>, std::int64_t> waiting_;
   std::map<TrialId, Progress> progress_;
   std::map<std::string, Blocked> blocked_;
   bool dirty_ = true;  ///< something that scheduling depends on has changed

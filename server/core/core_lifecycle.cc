@@ -164,7 +164,8 @@ void Core::AskToStop(Transaction& transaction, const SweepRecord& sweep, const T
   const std::string name = TrialNameOf(trial.index);
   const int attempt = trial.attempts.back().number;
   Add(transaction, sweep.name, name, StopRequested{attempt, wanted, reason});
-  if (trial.state == TrialState::kAllocated && unsent_.contains({sweep.name, name, attempt}))
+  if (trial.state == TrialState::kAllocated &&
+      NeverStarted({sweep.name, name, attempt}, trial.attempts.back()))
     Add(transaction, sweep.name, name, EndedAsAsked(attempt, wanted, reason, ""));
 }
 
@@ -199,8 +200,7 @@ void Core::Forget(const std::string& sweep) {
   const auto of_sweep = [&](const auto& entry) { return entry.first.first == sweep; };
   heads_.erase(sweep);
   std::erase_if(acknowledged_, [&](const auto& entry) { return entry.first.sweep == sweep; });
-  std::erase_if(not_before_, of_sweep);
-  std::erase_if(waits_, of_sweep);
+  waits_.erase(sweep);
   std::erase_if(progress_, of_sweep);
   blocked_.erase(sweep);
 }
@@ -223,7 +223,7 @@ absl::Status Core::CancelSweep(const std::string& name, bool graceful, const Req
     if (live == nullptr && !HasEnded(trial.state))
       Add(transaction, name, trial_name, TrialCancelled{});
     if (live == nullptr) continue;
-    const bool unheard = unsent_.contains({name, trial_name, live->number});
+    const bool unheard = NeverStarted({name, trial_name, live->number}, *live);
     if (graceful) {
       AskToStop(transaction, *sweep, trial, StopWanted::kCancel, kCancelled);
     } else if (unheard) {
@@ -283,6 +283,9 @@ absl::Status Core::UpdateSweep(const std::string& name, const SweepUpdated& upda
                                         "\" was changed since and has \"", EtagOf(*sweep),
                                         "\"; get it again, then update it")),
         "ETAG_IS_OLD");
+  }
+  if (update.queue) {
+    SAE_RETURN_IF_ERROR(CheckQueue(*update.queue));
   }
   Transaction transaction;
   Remember(request, "UpdateSweep", name, "", transaction);

@@ -1,200 +1,196 @@
-// Placing trials on workers, and saying why one waits.
+// Placing trials on workers, making room for those of higher priority, and saying why one waits.
 #include <algorithm>
 
-#include "sae/config/search_rungs.h"
+#include "absl/strings/str_format.h"
+
 #include "server/core/core.h"
 
 namespace sae::server {
-namespace {
-
-bool NothingCanRun(WaitReason reason) {
-  return reason == WaitReason::kNoWorker || reason == WaitReason::kTooLarge ||
-         reason == WaitReason::kCheckpoint || reason == WaitReason::kCheckpointSlots;
-}
-
-std::string Slots(std::int64_t n) { return absl::StrCat(n, n == 1 ? " slot" : " slots"); }
-
-/// The runs folder that holds the trial's checkpoint; null when it has none.
-const AttemptRecord* CheckpointHome(const TrialRecord& trial) {
-  return trial.checkpoints.empty() ? nullptr : trial.attempt(trial.checkpoints.back().attempt);
-}
-
-/// Its gang ended badly and it may be why: the next attempt shows it, without harm to others.
-bool DiedInAGang(const TrialRecord& trial) {
-  if (trial.attempts.empty()) return false;
-  const AttemptRecord& last = trial.attempts.back();
-  return !last.gang.empty() && last.failure_class != FailureClass::kUnspecified &&
-         !IsWorkersFault(last.failure_class);
-}
-
-std::string Explain(const Wait& wait, const SweepRecord& sweep, const TrialRecord& trial) {
-  const std::int64_t need = trial.slots;
-  const AttemptRecord* home = CheckpointHome(trial);
-  const std::string folder = home != nullptr ? home->runs_directory : sweep.fork_runs_id;
-  switch (wait.reason) {
-    case WaitReason::kNone:
-      break;
-    case WaitReason::kNoWorker:
-      return "no worker is registered";
-    case WaitReason::kTooLarge:
-      return absl::StrCat("needs ", Slots(need), "; the largest worker has ", wait.largest);
-    case WaitReason::kSlotsBusy:
-      return absl::StrCat(
-          "waiting for ", need == 1 ? "a free slot" : absl::StrCat(need, " free slots"),
-          folder.empty() ? "" : absl::StrCat(" where its checkpoint is, in runs folder ", folder));
-    case WaitReason::kCheckpoint:
-      return absl::StrCat("its checkpoint is in runs folder ", folder, ", no worker shares it");
-    case WaitReason::kCheckpointSlots:
-      return absl::StrCat("needs ", Slots(need), "; its checkpoint is in runs folder ", folder,
-                          ", whose largest worker has ", wait.largest);
-    case WaitReason::kConcurrency:
-      return absl::StrCat("waiting: maxConcurrent = ", sweep.spec.max_concurrent,
-                          " of its sweep are running");
-    case WaitReason::kBackOff:
-      return trial.reason;
-  }
-  return "waiting to be scheduled";
-}
-
-}  // namespace
 
 std::string Core::ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) const {
   if (trial.live_attempt() != nullptr && sweep.cancel_requested) return "cancelling";
   if (trial.state != TrialState::kPending) return trial.reason;
   if (sweep.state == SweepState::kPaused) return "its sweep is paused";
-  const auto it = waits_.find({sweep.name, trial.index});
-  if (it == waits_.end()) return trial.reason.empty() ? "waiting to be scheduled" : trial.reason;
-  return Explain(it->second, sweep, trial);
+  const Shape* shape = pending_.ShapeOf(sweep.name, trial.index);
+  const auto waits = waits_.find(sweep.name);
+  if (shape != nullptr && waits != waits_.end()) {
+    if (const auto it = waits->second.find(*shape); it != waits->second.end())
+      return it->second.text;
+  }
+  return trial.reason.empty() ? "waiting to be scheduled" : trial.reason;
 }
 
-bool Core::Delayed(const TrialId& id) const { return not_before_.contains(id); }
-
 int Core::FreeSlots(const WorkerEntry& worker) const {
-  int used = 0;
-  std::set<std::string> gangs;
-  for (const auto& [sweep, trial] : LiveOn(worker.id)) {
-    const AttemptRecord& attempt = trial->attempts.back();
-    used += gangs.insert(GangOf(sweep->name, TrialNameOf(trial->index), attempt)).second ? attempt.slots : 0;
-  }
-  return std::max(0, worker.slots - used - worker.DrainingSlots());
+  return std::max(0, worker.slots - live_.host(worker.id).slots - worker.DrainingSlots());
 }
 
 std::vector<SchedulableWorker> Core::ReadyWorkers() const {
   std::vector<SchedulableWorker> ready;
   for (const auto& [id, worker] : workers_) {
-    if (worker.ready)
-      ready.push_back({id, worker.runs_id, worker.slots, FreeSlots(worker), worker.memory_bytes});
+    if (!worker.ready) continue;
+    const LiveIndex::Host& host = live_.host(id);
+    SchedulableWorker out{id, worker.runs_id, worker.slots, FreeSlots(worker), worker.memory_bytes};
+    out.memory_used = host.memory;
+    out.coming = host.ending_slots + worker.DrainingSlots();
+    out.rack = worker.rack;
+    out.peers = !worker.peer_address.empty() && !worker.mpi_host.empty();
+    const auto cordon = state_.fleet().cordons.find(id);
+    if (cordon != state_.fleet().cordons.end()) out.cordon = cordon->second.reason;
+    ready.push_back(std::move(out));
   }
   return ready;
 }
 
-std::vector<SchedulableTrial> Core::Queue() const {
-  std::vector<SchedulableTrial> queue;
-  for (const std::string& name : state_.sweep_order()) {
+std::map<std::string, QueueTerms> Core::QueuesInUse() const {
+  std::map<std::string, QueueTerms> queues;
+  for (const auto& [name, queue] : state_.fleet().queues)
+    queues[name] = {queue.quota_slots, queue.weight, 0, {}};
+  for (const auto& [name, slots] : live_.sweeps()) {
     const SweepRecord& sweep = *state_.sweep(name);
-    if (sweep.state == SweepState::kPaused) continue;
-    // Those that have come further in the search go first.
-    std::vector<int> order(sweep.pending.begin(), sweep.pending.end());
-    std::stable_sort(order.begin(), order.end(), [&](int a, int b) {
-      return sweep.trials[static_cast<std::size_t>(a)].rung >
-             sweep.trials[static_cast<std::size_t>(b)].rung;
-    });
-    for (const int index : order) {
-      const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
-      SchedulableTrial item;
-      item.sweep = name;
-      item.index = index;
-      item.slots = trial.slots;
-      if (const AttemptRecord* home = CheckpointHome(trial)) {
-        item.runs_id = home->runs_id;
-        item.prefer = home->worker;
-      } else {
-        item.runs_id = sweep.fork_runs_id;
-      }
-      if (!trial.attempts.empty() &&
-          trial.attempts.back().failure_class != FailureClass::kUnspecified) {
-        item.avoid = trial.attempts.back().worker;
-      }
-      item.delayed = Delayed({name, index});
-      item.memory = trial.memory;
-      item.pack = DiedInAGang(trial) || config::IsSearching(sweep.spec) ? 1 : sweep.spec.pack;
-      item.stream = trial.stream;
-      queue.push_back(std::move(item));
-    }
+    QueueTerms& queue = queues[QueueNameOf(sweep.spec.queue)];
+    queue.used += slots;
+    queue.owners[sweep.owner] += slots;
   }
-  return queue;
+  return queues;
+}
+
+std::vector<RunningGang> Core::RunningGangs(const std::vector<SchedulableWorker>& workers) const {
+  std::map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < workers.size(); ++i) places[workers[i].id] = i;
+  std::vector<RunningGang> out;
+  for (const auto& [key, gang] : live_.gangs()) {
+    if (gang.ending()) continue;
+    RunningGang running;
+    running.sweep = gang.sweep;
+    running.trials.assign(gang.trials.begin(), gang.trials.end());
+    running.priority = state_.sweep(gang.sweep)->spec.priority;
+    running.start = gang.start;
+    for (const HostShare& host : gang.hosts) {
+      const auto at = places.find(host.worker);
+      if (at != places.end()) running.takes.push_back({at->second, host.slots});
+    }
+    if (!running.takes.empty()) out.push_back(std::move(running));
+  }
+  return out;
+}
+
+ScheduleInput Core::MakeScheduleInput() const {
+  ScheduleInput input{pending_, {}, QueuesInUse(), ReadyWorkers(), {}};
+  std::int64_t highest = std::numeric_limits<std::int64_t>::min(), lowest = kNoLimit;
+  for (const auto& [name, pending] : pending_.sweeps()) {
+    const SweepRecord& sweep = *state_.sweep(name);
+    SweepTerms terms;
+    terms.name = name;
+    terms.priority = sweep.spec.priority;
+    terms.queue = QueueNameOf(sweep.spec.queue);
+    terms.owner = sweep.owner;
+    terms.topology = sweep.spec.pack > 1 ? Topology::kSameNode : ParseTopology(sweep.spec.topology);
+    terms.max_concurrent = sweep.spec.max_concurrent;
+    if (terms.max_concurrent > 0)
+      terms.room = terms.max_concurrent - static_cast<std::int64_t>(sweep.live.size());
+    terms.paused = sweep.state == SweepState::kPaused;
+    if (!terms.paused) highest = std::max(highest, terms.priority);
+    input.sweeps.push_back(std::move(terms));
+  }
+  std::sort(input.sweeps.begin(), input.sweeps.end(), [&](const auto& a, const auto& b) {
+    return submitted_.at(a.name) < submitted_.at(b.name);
+  });
+  for (const auto& [name, slots] : live_.sweeps())
+    lowest = std::min(lowest, state_.sweep(name)->spec.priority);
+  if (highest > lowest) input.running = RunningGangs(input.workers);
+  return input;
+}
+
+AttemptAllocated Core::Allocation(const ScheduleInput& input, const Placement& placement) {
+  const SweepRecord& sweep = *state_.sweep(input.sweeps[placement.sweep].name);
+  const auto trial_of = [&](int index) -> const TrialRecord& {
+    return sweep.trials[static_cast<std::size_t>(index)];
+  };
+  const WorkerEntry& head = workers_.at(input.workers[placement.takes[0].worker].id);
+  AttemptAllocated allocated;
+  allocated.attempt = static_cast<int>(trial_of(placement.trial).attempts.size()) + 1;
+  allocated.worker = head.id;
+  allocated.runs_id = head.runs_id;
+  allocated.runs_directory = head.runs_directory;
+  allocated.slots = trial_of(placement.trial).slots;
+  if (placement.shared) {
+    allocated.gang = absl::StrCat(TrialNameOf(placement.leader), "/",
+                                  trial_of(placement.leader).attempts.size() + 1);
+  }
+  if (placement.takes.size() > 1) {
+    for (const Places::Take& take : placement.takes)
+      allocated.hosts.push_back({input.workers[take.worker].id, take.slots});
+    allocated.token = absl::StrFormat("%016x%016x", options_.entropy(), options_.entropy());
+  }
+  return allocated;
+}
+
+void Core::KeepWaits(const ScheduleInput& input, const Schedule& schedule) {
+  waits_.clear();
+  waiting_.clear();
+  for (const BatchWait& wait : schedule.waits) {
+    const SweepTerms& terms = input.sweeps[wait.sweep];
+    waits_[terms.name][wait.shape] = wait.wait;
+    waiting_[{terms.queue, wait.wait.reason}] += wait.trials;
+  }
+  for (const auto& [name, n] : not_before_.counts()) {
+    const SweepRecord* sweep = state_.sweep(name);
+    if (sweep != nullptr) waiting_[{QueueNameOf(sweep->spec.queue), WaitReason::kBackOff}] += n;
+  }
 }
 
 void Core::RunSchedule() {
   const bool settled = RunSearches();
   dirty_ = !settled;
   const absl::Duration start = clock_.SinceBoot();
-  const std::vector<SchedulableTrial> queue = Queue();
-  const std::vector<SchedulableWorker> ready = ReadyWorkers();
-  std::map<std::string, std::int64_t> rooms;
-  for (const std::string& name : state_.sweep_order()) {
-    const SweepRecord& sweep = *state_.sweep(name);
-    if (sweep.spec.max_concurrent > 0) {
-      rooms[name] = sweep.spec.max_concurrent - static_cast<std::int64_t>(sweep.live.size());
-    }
-  }
-  const Schedule schedule = Plan(queue, ready, std::move(rooms));
-  waits_.clear();
-  waiting_.clear();
-  for (const Wait& wait : schedule.waits) {
-    waits_[{queue[wait.trial].sweep, queue[wait.trial].index}] = wait;
-    ++waiting_[wait.reason];
-  }
+  const ScheduleInput input = MakeScheduleInput();
+  const Schedule schedule = Plan(input);
+  KeepWaits(input, schedule);
   Transaction transaction;
-  std::map<std::size_t, int> gangs;
-  for (const Placement& placement : schedule.placements) ++gangs[placement.gang];
   for (const Placement& placement : schedule.placements) {
-    const SchedulableTrial& item = queue[placement.trial];
-    const WorkerEntry& worker = workers_.at(ready[placement.worker].id);
-    const TrialRecord& trial =
-        state_.sweep(item.sweep)->trials[static_cast<std::size_t>(item.index)];
-    AttemptAllocated allocated;
-    allocated.attempt = static_cast<int>(trial.attempts.size()) + 1;
-    allocated.worker = worker.id;
-    allocated.runs_id = worker.runs_id;
-    allocated.runs_directory = worker.runs_directory;
-    allocated.slots = item.slots;
-    if (gangs[placement.gang] > 1) {
-      const SchedulableTrial& first = queue[placement.gang];
-      const TrialRecord& leader =
-          state_.sweep(first.sweep)->trials[static_cast<std::size_t>(first.index)];
-      allocated.gang = absl::StrCat(TrialNameOf(first.index), "/", leader.attempts.size() + 1);
+    Add(transaction, input.sweeps[placement.sweep].name, TrialNameOf(placement.trial),
+        Allocation(input, placement));
+  }
+  for (const Eviction& eviction : schedule.evictions) {
+    const RunningGang& gang = input.running[eviction.gang];
+    const SweepTerms& winner = input.sweeps[eviction.sweep];
+    const SweepRecord& sweep = *state_.sweep(gang.sweep);
+    for (const int index : gang.trials) {
+      const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
+      if (trial.attempts.back().stop_wanted != StopWanted::kNone) continue;
+      AskToStop(transaction, sweep, trial, StopWanted::kPreempt,
+                absl::StrCat("makes room for trial ", TrialNameOf(eviction.trial), " of sweep ",
+                             winner.name, ", priority ", winner.priority));
     }
-    Add(transaction, item.sweep, TrialNameOf(item.index), std::move(allocated));
   }
   if (!transaction.empty()) {
-    // Failing, it is tried again: nothing was allocated.
-    dirty_ = !Commit(std::move(transaction)).ok() || !settled;
+    // Failing, it is tried again: nothing was allocated. What gave way at once left room.
+    dirty_ = !Commit(std::move(transaction)).ok() || !schedule.evictions.empty() || !settled;
   }
   FindBlocked();
-  for (CoreObserver* o : observers_) {
-    o->OnScheduled(clock_.SinceBoot() - start, schedule.placements.size(), schedule.waits.size());
-  }
+  std::size_t waiting = 0;
+  for (const BatchWait& wait : schedule.waits) waiting += static_cast<std::size_t>(wait.trials);
+  for (CoreObserver* o : observers_)
+    o->OnScheduled(clock_.SinceBoot() - start, schedule.placements.size(), waiting);
 }
 
 void Core::FindBlocked() {
   const absl::Duration now = clock_.SinceBoot();
-  for (const std::string& name : state_.sweep_order()) {
-    const SweepRecord& sweep = *state_.sweep(name);
-    bool blocked = sweep.live.empty() && !sweep.pending.empty();
-    for (auto it = sweep.pending.begin(); blocked && it != sweep.pending.end(); ++it) {
-      const auto wait = waits_.find({name, *it});
-      blocked = wait != waits_.end() && NothingCanRun(wait->second.reason);
-    }
-    if (!blocked) {
-      blocked_.erase(name);
-      continue;
-    }
-    const TrialRecord& first = sweep.trials[static_cast<std::size_t>(*sweep.pending.begin())];
-    const std::string text =
-        absl::StrCat(sweep.pending.size(), " trials wait, none can run: ", ReasonOf(sweep, first));
-    Blocked& entry = blocked_[name];
-    if (entry.text != text) entry = {text, now, false};
+  std::map<std::string, Blocked> before = std::exchange(blocked_, {});
+  for (const auto& [name, waits] : waits_) {
+    const SweepRecord* sweep = state_.sweep(name);
+    if (sweep == nullptr || !sweep->live.empty() || not_before_.counts().contains(name)) continue;
+    const bool none = std::all_of(waits.begin(), waits.end(), [](const auto& entry) {
+      return NothingCanRun(entry.second.reason);
+    });
+    if (!none || sweep->pending.empty()) continue;
+    const TrialRecord& first = sweep->trials[static_cast<std::size_t>(*sweep->pending.begin())];
+    const std::string text = absl::StrCat(sweep->pending.size(),
+                                          " trials wait, none can run: ", ReasonOf(*sweep, first));
+    const auto known = before.find(name);
+    blocked_[name] = known != before.end() && known->second.text == text
+                         ? known->second
+                         : Blocked{text, now, false};
   }
 }
 

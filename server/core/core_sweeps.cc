@@ -50,6 +50,7 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& 
             "; choose another name (names are never used twice)")),
         "NAME_WAS_USED");
   }
+  SAE_RETURN_IF_ERROR(CheckQueue(prepared.spec.queue));
   Transaction transaction;
   SweepCreated created = prepared.event;
   if (!owner.empty()) created.owner = owner;

@@ -69,7 +69,7 @@ TEST_F(CoreTest, EveryPendingTrialSaysWhy) {
   EXPECT_EQ(Reason(0), "needs 4 slots; the largest worker has 2");
   Register(Registration("w", 4));
   EXPECT_EQ(StateOf(0), TrialState::kAllocated);
-  EXPECT_EQ(Reason(1), "waiting for 4 free slots");
+  EXPECT_EQ(Reason(1), "needs 4 slots on one worker; the largest free is 0");
   ASSERT_TRUE(Beat("w", {Ended("0000", 1, 1, "failed")}).ok());
   EXPECT_EQ(StateOf(0), TrialState::kPending);
   EXPECT_THAT(Reason(0), HasSubstr("retry after USER_ERROR at 2023-11-14T22:13:30Z"));

@@ -32,12 +32,9 @@ absl::Status CheckRegistration(const RegisterRequest& request) {
 std::vector<std::pair<const SweepRecord*, const TrialRecord*>> Core::LiveOn(
     const std::string& worker) const {
   std::vector<std::pair<const SweepRecord*, const TrialRecord*>> out;
-  for (const std::string& name : state_.sweep_order()) {
-    const SweepRecord& sweep = *state_.sweep(name);
-    for (const int index : sweep.live) {
-      const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
-      if (trial.attempts.back().worker == worker) out.emplace_back(&sweep, &trial);
-    }
+  for (const auto& [name, index] : live_.On(worker)) {
+    const SweepRecord* sweep = state_.sweep(name);
+    out.emplace_back(sweep, &sweep->trials[static_cast<std::size_t>(index)]);
   }
   return out;
 }
@@ -47,7 +44,7 @@ std::pair<const SweepRecord*, const TrialRecord*> Core::FindLive(const AttemptKe
   const SweepRecord* sweep = state_.sweep(key.sweep);
   const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
   const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
-  if (live == nullptr || live->number != key.attempt || live->worker != worker)
+  if (live == nullptr || live->number != key.attempt || ShareOf(*live, worker) == 0)
     return {nullptr, nullptr};
   return {sweep, trial};
 }
@@ -89,14 +86,22 @@ absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
     const bool known = std::any_of(request.attempts.begin(), request.attempts.end(),
                                    [&](const KnownAttempt& k) { return k.key == key; });
-    slots += gangs.insert(GangOf(key.sweep, key.trial, attempt)).second ? attempt.slots : 0;
+    slots += gangs.insert(GangOf(key.sweep, key.trial, attempt)).second
+                 ? ShareOf(attempt, request.worker_id)
+                 : 0;
     // One that never started is sent again under the same number: at most one of it can ever run.
+    // Of a gang over several workers, the head may have started it once all had prepared.
+    const bool head = attempt.worker == request.worker_id;
     const bool can_start = trial->state == TrialState::kAllocated && slots <= request.slots &&
-                           attempt.runs_id == request.runs_id;
+                           attempt.runs_id == request.runs_id && (head || !attempt.prepared);
+    if (const auto it = preparing_.find(key); it != preparing_.end())
+      it->second.prepared.erase(request.worker_id);  // it says so again
     if (known || can_start) continue;
     Ending ending;
     ending.how = Ending::How::kLost;
-    ending.reason = absl::StrCat("worker ", request.worker_id, " came back without it");
+    ending.reason = absl::StrCat("worker ", request.worker_id, " came back without ",
+                                 attempt.hosts.empty() ? "it" : "its part of it");
+    ending.suspects = {request.worker_id};
     EndAttempt(transaction, *sweep, *trial, ending);
   }
   if (transaction.empty()) return absl::OkStatus();
@@ -121,6 +126,10 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   worker.slots = request.slots;
   worker.memory_bytes = request.memory_bytes;
   worker.gpus = request.gpus;
+  worker.rack = request.rack;
+  worker.peer_address = request.peer_address;
+  worker.mpi_host = request.mpi_host;
+  worker.version = request.version;
   worker.ready = true;
   worker.lease_open = true;
   worker.lease_until = clock_.SinceBoot() + options_.lease + options_.lease_margin;
@@ -133,6 +142,11 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
     const bool wanted = FindLive(known.key, request.worker_id).second != nullptr;
     reply.attempts.push_back({known.key, acknowledged(known.key), wanted});
     if (wanted) unsent_.erase(known.key);
+    if (wanted && known.running && preparing_.contains(known.key)) {
+      // Nothing of it can run yet: what it has is its reservation.
+      const auto [sweep, trial] = FindLive(known.key, request.worker_id);
+      SAE_RETURN_IF_ERROR(HostPrepared(*sweep, *trial, request.worker_id));
+    }
     if (wanted || !known.running) continue;
     const SweepRecord* sweep = state_.sweep(known.key.sweep);
     const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(known.key.trial);
@@ -140,10 +154,15 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
     worker.draining[known.key] =
         attempt == nullptr
             ? WorkerEntry::Draining{0, ToString(known.key)}
-            : WorkerEntry::Draining{attempt->slots,
-                                    GangOf(known.key.sweep, known.key.trial, *attempt)};
+            : WorkerEntry::Draining{ShareOf(*attempt, request.worker_id),
+                                    GangOf(known.key.sweep, known.key.trial, *attempt),
+                                    !attempt->hosts.empty()};
   }
-  dirty_ = true;
+  for (const auto& [sweep, trial] : LiveOn(request.worker_id)) {
+    // Its head can start once all hosts are there.
+    if (!trial->attempts.back().hosts.empty()) TellHosts(trial->attempts.back());
+  }
+  dirty_ = health_changed_ = true;
   return reply;
 }
 
@@ -159,39 +178,61 @@ absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) 
     // One that cannot be stored now is not acknowledged: it comes again.
     if (ApplyStatus(worker, status).ok()) reply.status_acks.push_back(status.status_id);
   }
+  for (auto& [key, held] : worker.draining) ++held.beats;
   if (!worker.draining.empty() &&
       request.free_slots >= FreeSlots(worker) + worker.DrainingSlots()) {
-    worker.draining.clear();
-    dirty_ = true;
+    // One that was told to let go since this heartbeat was sent may still have to.
+    const auto gone = std::erase_if(worker.draining, [&](const auto& entry) {
+      return !entry.second.release || entry.second.beats >= 2;
+    });
+    dirty_ = dirty_ || gone > 0;
   }
   reply.heartbeat = worker.heartbeat;
   return reply;
 }
 
+void Core::ReleaseStale(WorkerEntry& worker, const AttemptKey& key) {
+  const SweepRecord* sweep = state_.sweep(key.sweep);
+  const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
+  const AttemptRecord* attempt = trial == nullptr ? nullptr : trial->attempt(key.attempt);
+  const int slots = attempt == nullptr ? 0 : ShareOf(*attempt, worker.id);
+  worker.draining[key] = {
+      slots, attempt == nullptr ? ToString(key) : GangOf(key.sweep, key.trial, *attempt), true,
+      false};
+  dirty_ = true;
+}
+
 absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status) {
+  using Kind = AttemptStatus::State;
   const auto [sweep, trial] = FindLive(status.key, worker.id);
-  if (status.state != AttemptStatus::State::kStarting && worker.draining.erase(status.key) > 0)
-    dirty_ = true;
+  const bool gone = status.state == Kind::kEnded || status.state == Kind::kRefused;
+  if (gone && worker.draining.erase(status.key) > 0) dirty_ = true;
   if (trial == nullptr) {
     for (CoreObserver* o : observers_) o->OnFenced("attempt");
+    if (status.state == Kind::kPrepared) ReleaseStale(worker, status.key);
     return absl::OkStatus();  // acknowledged, so that it is not sent for ever
   }
+  const AttemptRecord& attempt = trial->attempts.back();
+  const bool head = attempt.worker == worker.id;
+  if (status.state == Kind::kPrepared) return HostPrepared(*sweep, *trial, worker.id);
+  // Of what the head started, the head's word counts: it waits for all of it.
+  if (!head && attempt.prepared && status.state != Kind::kRefused) return absl::OkStatus();
   unsent_.erase(status.key);
   Transaction transaction;
   Ending ending;
   switch (status.state) {
-    case AttemptStatus::State::kUnspecified:
-    case AttemptStatus::State::kPrepared:
+    case Kind::kUnspecified:
+    case Kind::kPrepared:
       return absl::OkStatus();
-    case AttemptStatus::State::kStarting:
+    case Kind::kStarting:
       if (trial->state != TrialState::kAllocated)
         return absl::OkStatus();  // its events were faster
       Add(transaction, sweep->name, status.key.trial, AttemptStarting{status.key.attempt});
       return Commit(std::move(transaction));
-    case AttemptStatus::State::kEnded:
+    case Kind::kEnded:
       ending.how = Ending::How::kExited;
       break;
-    case AttemptStatus::State::kRefused:
+    case Kind::kRefused:
       ending.how = Ending::How::kRefused;
       break;
   }
@@ -200,9 +241,19 @@ absl::Status Core::ApplyStatus(WorkerEntry& worker, const AttemptStatus& status)
   ending.reason = status.reason;
   ending.failure_class = status.failure_class;
   ending.log_tail = status.log_tail;
+  if (!attempt.hosts.empty() && (!head || !attempt.prepared)) {
+    // It gave its part up before the gang could start.
+    ending.how = Ending::How::kRefused;
+    ending.suspects = {worker.id};
+    ending.reason = absl::StrCat("worker ", worker.id, " refused its part: ", status.reason);
+    if (ending.failure_class == FailureClass::kUnspecified)
+      ending.failure_class = FailureClass::kRendezvousTimeout;
+  }
   EndAttempt(transaction, *sweep, *trial, ending);
   EndSweeps(transaction);
-  return Commit(std::move(transaction));
+  SAE_RETURN_IF_ERROR(Commit(std::move(transaction)));
+  worker.draining.erase(status.key);  // it has said that nothing is left here
+  return absl::OkStatus();
 }
 
 std::vector<Command> Core::CommandsFor(const std::string& worker) {
@@ -211,11 +262,16 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
   for (const auto& [sweep, trial] : LiveOn(worker)) {
     const AttemptRecord& attempt = trial->attempts.back();
     const AttemptKey key{sweep->name, TrialNameOf(trial->index), attempt.number};
+    const bool several = !attempt.hosts.empty();
+    if (several) GangCommands(worker, *sweep, *trial, commands);
+    if (several && (!attempt.prepared || attempt.worker != worker)) continue;
     unsent_.erase(key);
     if (trial->state == TrialState::kAllocated) {
       StartCommand start{
           key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash, attempt.slots, {}};
       start.from_checkpoint = ForkFolder(*sweep, attempt);
+      start.progress_timeout = absl::Seconds(sweep->spec.progress_timeout_seconds);
+      if (several && !AddHosts(attempt, start)) continue;  // one of them has still to register
       const auto [at, added] =
           first.emplace(GangOf(key.sweep, key.trial, attempt), commands.size());
       if (added) {
@@ -225,6 +281,13 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
       }
     }
     if (auto stop = StopFor(*sweep, *trial)) commands.emplace_back(*std::move(stop));
+  }
+  const auto entry = workers_.find(worker);
+  if (entry == workers_.end()) return commands;
+  for (const auto& [key, held] : entry->second.draining) {
+    if (!held.release) continue;
+    if (held.stop) commands.emplace_back(StopCommand{key, false, "its gang is over", {}});
+    commands.emplace_back(ReleaseCommand{key});
   }
   return commands;
 }
@@ -285,6 +348,7 @@ void Core::ExpireLeases() {
     for (const auto& [sweep, trial] : LiveOn(id)) {
       Ending ending;
       ending.how = Ending::How::kLost;
+      ending.suspects = {id};
       ending.reason = absl::StrCat("worker ", id, " was not heard of for its lease of ",
                                    absl::FormatDuration(options_.lease));
       EndAttempt(transaction, *sweep, *trial, ending);
@@ -295,7 +359,7 @@ void Core::ExpireLeases() {
     worker.ready = false;
     worker.lease_open = false;
     worker.draining.clear();
-    dirty_ = true;
+    dirty_ = health_changed_ = true;
     for (CoreObserver* o : observers_) o->OnLeaseExpired(id);
   }
 }

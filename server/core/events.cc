@@ -90,7 +90,7 @@ json Write(const AttemptVerdict& e) {
   return {{"attempt", e.attempt}, {"verdict", e.verdict}, {"message", e.message}, {"step", e.step}};
 }
 json Write(const AttemptEnded& e) {
-  return {{"attempt", e.attempt},
+  json j = {{"attempt", e.attempt},
           {"outcome", e.outcome},
           {"reason", e.reason},
           {"failure_class", ToString(e.failure_class)},
@@ -98,6 +98,8 @@ json Write(const AttemptEnded& e) {
           {"next", ToString(e.next)},
           {"delay_seconds", absl::ToDoubleSeconds(e.delay)},
           {"log_tail", e.log_tail}};
+  if (!e.suspects.empty()) j["suspects"] = e.suspects;
+  return j;
 }
 json Write(const Notice& e) {
   return {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}};
@@ -209,6 +211,7 @@ void Read(const json& j, AttemptEnded& e) {
   e.next = ParseTrialState(j.at("next")).value();
   e.delay = absl::Seconds(j.at("delay_seconds").get<double>());
   j.at("log_tail").get_to(e.log_tail);
+  if (j.contains("suspects")) j.at("suspects").get_to(e.suspects);
 }
 void Read(const json& j, Notice& e) {
   e.attempt = j.at("attempt");

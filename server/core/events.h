@@ -95,6 +95,7 @@ struct AttemptEnded {
   TrialState next = TrialState::kPending;
   absl::Duration delay;               ///< kPending: not before this long after `time`
   std::vector<std::string> log_tail;  ///< at most 100 lines
+  std::vector<std::string> suspects;  ///< workers that may be why; none = the attempt's own
 };
 /// Something to tell watchers: a trainer's warning, the last log lines of a failed attempt.
 struct Notice {

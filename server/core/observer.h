@@ -28,6 +28,8 @@ class CoreObserver {
   virtual void OnAllocated(const std::string& /*why*/, absl::Duration /*waited*/) {}
   /// From allocation to the trainer's first word.
   virtual void OnGangRunning(absl::Duration /*took*/) {}
+  /// One that was told to give up its slots has. `saved`: it went as it was asked to.
+  virtual void OnPreempted(bool /*saved*/, absl::Duration /*took*/) {}
   virtual void OnTrialEnded(TrialState /*state*/, FailureClass /*failure*/,
                             absl::Duration /*since_created*/) {}
   virtual void OnScheduled(absl::Duration /*took*/, std::size_t /*placed*/,

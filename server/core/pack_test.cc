@@ -1,5 +1,6 @@
 // Trials of a sweep in gangs on one stream: who is put together, and what becomes of each.
 #include "server/testing/core_fixture.h"
+#include "server/testing/plan_fixture.h"
 
 namespace sae::server::testing {
 namespace {
@@ -22,17 +23,22 @@ std::vector<SchedulableTrial> Trials(int n, std::int64_t pack = 0) {
   return out;
 }
 SchedulableWorker Worker(const std::string& id, int slots, std::int64_t gibibytes = 64) {
-  return {id, "r", slots, slots, gibibytes << 30};
+  SchedulableWorker worker = MakeWorker(id, slots, slots);
+  worker.memory = gibibytes << 30;
+  return worker;
 }
 /// Gangs as "worker: trials".
 std::vector<std::string> Gangs(const std::vector<SchedulableTrial>& trials,
                                const std::vector<SchedulableWorker>& workers,
-                               std::map<std::string, std::int64_t> rooms = {}) {
-  std::map<std::size_t, std::string> gangs;
-  for (const Placement& p : Plan(trials, workers, std::move(rooms)).placements) {
-    std::string& text = gangs[p.gang];
-    if (text.empty()) text = workers[p.worker].id + ":";
-    text += " " + std::to_string(trials[p.trial].index);
+                               std::int64_t room = kNoLimit) {
+  World world{trials, workers, {MakeTerms("s"), MakeTerms("t")}};
+  world.sweeps[0].room = room;
+  std::map<int, std::string> gangs;
+  for (const Placement& p : PlanOf(world).placements) {
+    if (p.sweep != 0) continue;
+    std::string& text = gangs[p.leader];
+    if (text.empty()) text = workers[p.takes[0].worker].id + ":";
+    text += " " + std::to_string(p.trial);
   }
   std::vector<std::string> out;
   for (const auto& [first, text] : gangs) out.push_back(text);
@@ -65,13 +71,14 @@ TEST(Pack, OffAndNumbers) {
 TEST(Pack, OnlyWhatCanShareAStreamAndMayStartThere) {
   std::vector<SchedulableTrial> trials = Trials(6, 6);
   trials[1].stream = "y";
-  trials[2].delayed = true;
+  trials.erase(trials.begin() + 2);  // waits for its back-off
+  trials.insert(trials.begin() + 2, Trial(7, "y", 6));
   trials[3].sweep = "t";
   trials[4].runs_id = "elsewhere";
   EXPECT_THAT(Gangs(trials, {Worker("a", 1)}), ElementsAre("a: 0 5"));
-  trials[5].avoid = "a";
+  trials[5].avoid = {"a"};
   EXPECT_THAT(Gangs(trials, {Worker("a", 1)}), ElementsAre("a: 0"));
-  EXPECT_THAT(Gangs(Trials(6, 6), {Worker("a", 2)}, {{"s", 3}}), ElementsAre("a: 0 1 2"));
+  EXPECT_THAT(Gangs(Trials(6, 6), {Worker("a", 2)}, 3), ElementsAre("a: 0 1 2"));
 }
 
 class PackTest : public CoreTest {

@@ -45,28 +45,74 @@ std::string ReasonOf(const Ending& ending, const std::string& verdict,
                       verdict.empty() ? ", and its events hold no verdict" : "");
 }
 
+/// How many attempts a failure may take, and how many it has taken.
+struct Budget {
+  std::int64_t used = 1;   ///< with the one that has just ended
+  std::int64_t limit = 0;  ///< -1 = without
+  const char* of = " attempts";
+};
+
+/// Ended attempts since the last retry by a person, of a class for which `counts` holds; and this
+/// one.
+template <typename Predicate>
+std::int64_t Count(const TrialRecord& trial, int after, Predicate counts) {
+  std::int64_t n = 1;
+  for (const AttemptRecord& a : trial.attempts) {
+    const bool ended = a.number < trial.attempts.back().number;
+    n += ended && a.number > std::max(after, trial.fresh_from) && counts(a.failure_class) ? 1 : 0;
+  }
+  return n;
+}
+
+Budget BudgetOf(const RetryPolicy& policy, const TrialRecord& trial,
+                const std::vector<config::RetryRule>& rules, FailureClass failure) {
+  if (const config::RetryRule* rule = RuleFor(rules, failure)) {
+    const std::int64_t used =
+        Count(trial, 0, [&](FailureClass f) { return RuleFor({*rule}, f) != nullptr; });
+    return {used, rule->limit < 0 ? -1 : rule->limit + 1};
+  }
+  if (failure == FailureClass::kNoProgress) {
+    int saved = 0;  // the newest attempt with a checkpoint
+    for (const CheckpointRecord& c : trial.checkpoints) saved = std::max(saved, c.attempt);
+    if (saved == trial.attempts.back().number) return {1, policy.stalled_attempts};
+    return {Count(trial, saved, [](FailureClass f) { return f == FailureClass::kNoProgress; }),
+            policy.stalled_attempts, " attempts without a new checkpoint"};
+  }
+  const bool memory = failure == FailureClass::kOomGpu || failure == FailureClass::kOomHost;
+  // In a gang with others memory may suffice for each alone; alone it will not do next time either.
+  if (memory && trial.attempts.back().gang.empty()) return {1, 1};
+  if (IsWorkersFault(failure)) return {1 + trial.lost_workers, policy.worker_attempts};
+  return {1 + trial.trial_faults, policy.trial_attempts};
+}
+
 /// Fills next, charge and delay of an attempt that failed.
 void RetryOrFail(const RetryPolicy& policy, const TrialRecord& trial, const Ending& ending,
-                 AttemptEnded& out) {
+                 const std::vector<config::RetryRule>& rules, AttemptEnded& out) {
   if (NeverRetried(ending, out.failure_class)) {
     out.charge = Charge::kTrial;
     out.next = TrialState::kFailed;
     return;
   }
-  const bool workers = IsWorkersFault(out.failure_class);
-  const int charges = 1 + (workers ? trial.lost_workers : trial.trial_faults);
-  const int limit = workers ? policy.worker_attempts : policy.trial_attempts;
-  out.charge = workers ? Charge::kWorker : Charge::kTrial;
-  if (charges >= limit) {
+  out.charge = IsWorkersFault(out.failure_class) ? Charge::kWorker : Charge::kTrial;
+  const Budget budget = BudgetOf(policy, trial, rules, out.failure_class);
+  if (budget.limit >= 0 && budget.used >= budget.limit) {
     out.next = TrialState::kFailed;
-    out.reason = absl::StrCat(out.reason, " (", charges, " of ", limit, " attempts)");
+    out.reason = absl::StrCat(out.reason, " (", budget.used, " of ", budget.limit, budget.of, ")");
     return;
   }
   out.next = TrialState::kPending;
-  out.delay = Backoff(policy, charges);
+  out.delay = Backoff(policy, static_cast<int>(std::min<std::int64_t>(budget.used, 64)));
 }
 
 }  // namespace
+
+const config::RetryRule* RuleFor(const std::vector<config::RetryRule>& rules,
+                                 FailureClass failure) {
+  for (const config::RetryRule& rule : rules) {
+    if (std::find(rule.on.begin(), rule.on.end(), ToString(failure)) != rule.on.end()) return &rule;
+  }
+  return nullptr;
+}
 
 bool IsWorkersFault(FailureClass failure) {
   return failure == FailureClass::kNodeLost || failure == FailureClass::kGpuFault ||
@@ -101,7 +147,7 @@ AttemptEnded EndedAsAsked(int attempt, StopWanted wanted, const std::string& rea
 }
 
 AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
-                   const Ending& ending) {
+                   const Ending& ending, const std::vector<config::RetryRule>& rules) {
   const AttemptRecord& attempt = trial.attempts.back();
   AttemptEnded out;
   out.attempt = attempt.number;
@@ -163,7 +209,7 @@ AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool can
                                                       : "failed";
   out.failure_class = ClassOf(ending);
   out.reason = ReasonOf(ending, verdict, attempt.verdict_message);
-  RetryOrFail(policy, trial, ending, out);
+  RetryOrFail(policy, trial, ending, rules, out);
   return out;
 }
 

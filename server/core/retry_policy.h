@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "sae/config/sweep_spec.h"
 #include "server/core/state.h"
 
 namespace sae::server {
@@ -15,8 +16,9 @@ inline constexpr int kExitDoNotRestart = 93;
 inline constexpr std::size_t kLogTailLines = 100;
 
 struct RetryPolicy {
-  int trial_attempts = 3;                         ///< attempts when the trial is at fault
-  int worker_attempts = 10;                       ///< attempts when workers are lost
+  int trial_attempts = 3;    ///< attempts when the trial is at fault
+  int worker_attempts = 10;  ///< attempts when workers are lost
+  int stalled_attempts = 3;  ///< NO_PROGRESS attempts in a row without a new checkpoint
   absl::Duration first_delay = absl::Seconds(1);  ///< doubles with each charge of the same kind
   absl::Duration longest_delay = absl::Minutes(1);
 };
@@ -35,17 +37,21 @@ struct Ending {
   std::string reason;
   FailureClass failure_class = FailureClass::kUnspecified;
   std::vector<std::string> log_tail;
+  std::vector<std::string> suspects;  ///< workers that may be why; none = the attempt's own
 };
 
 /// The event that records the end of the trial's live attempt. `cancelled`: its sweep is being
 /// cancelled.
 AttemptEnded Judge(const RetryPolicy& policy, const TrialRecord& trial, bool cancelled,
-                   const Ending& ending);
+                   const Ending& ending, const std::vector<config::RetryRule>& rules = {});
 
 /// The end of an attempt that was told to stop and did not finish first: one outcome for each way
 /// to stop, however it ended, and no charge. `how` = what else there is to say, "" = it saved.
 AttemptEnded EndedAsAsked(int attempt, StopWanted wanted, const std::string& reason,
                           const std::string& how);
+
+/// The first rule that names the class; null = the coordinator's own rules hold.
+const config::RetryRule* RuleFor(const std::vector<config::RetryRule>& rules, FailureClass failure);
 
 /// NODE_LOST and the like: the machine's fault, not the trial's.
 bool IsWorkersFault(FailureClass failure);

@@ -51,7 +51,7 @@ TEST(RetryPolicy, EveryEndingHasItsState) {
        Charge::kTrial},
       {"failed", How::kExited, 1, "failed", F::kUnspecified, S::kPending, F::kUserError,
        Charge::kTrial},
-      {"out of memory", How::kExited, 137, "", F::kOomHost, S::kPending, F::kOomHost,
+      {"out of memory", How::kExited, 137, "", F::kOomHost, S::kFailed, F::kOomHost,
        Charge::kTrial},
       {"0 without a verdict", How::kExited, 0, "", F::kUnspecified, S::kPending, F::kInternal,
        Charge::kTrial},
@@ -102,6 +102,62 @@ TEST(RetryPolicy, ThreeAttemptsForTheTrialTenForWorkers) {
     EXPECT_EQ(Judge({}, trial, false, lost).next, before + 1 < 10 ? S::kPending : S::kFailed)
         << before;
   }
+}
+
+/// Ends attempts of `classes` one after the other; the last one's judgement.
+AttemptEnded JudgeLast(const std::vector<F>& classes, const std::vector<config::RetryRule>& rules,
+                       const std::vector<int>& saved_in = {}, int fresh_from = 0) {
+  TrialRecord trial;
+  trial.state = S::kRunning;
+  trial.fresh_from = fresh_from;
+  for (std::size_t i = 0; i < classes.size(); ++i) {
+    trial.attempts.emplace_back();
+    trial.attempts.back().number = static_cast<int>(i) + 1;
+    if (i + 1 < classes.size()) trial.attempts.back().failure_class = classes[i];
+  }
+  for (const int attempt : saved_in)
+    trial.checkpoints.push_back({attempt, "step-" + std::to_string(attempt), attempt, 0, {}});
+  Ending ending;
+  ending.how = How::kExited;
+  ending.exit_code = 1;
+  ending.failure_class = classes.back();
+  return Judge({}, trial, false, ending, rules);
+}
+
+TEST(RetryPolicy, ARuleLimitsItsClassesAndCountsOnlyThem) {
+  const std::vector<config::RetryRule> rules = {{{"OOM_GPU", "HANG"}, 1, false},
+                                                {{"NODE_LOST"}, -1, true}};
+  EXPECT_EQ(JudgeLast({F::kOomGpu}, rules).next, S::kPending);
+  EXPECT_EQ(JudgeLast({F::kUserError, F::kOomGpu}, rules).next, S::kPending);
+  EXPECT_EQ(JudgeLast({F::kHang, F::kUserError, F::kOomGpu}, rules).next, S::kFailed);
+  EXPECT_EQ(JudgeLast({F::kHang, F::kUserError, F::kOomGpu}, rules, {}, 1).next, S::kPending)
+      << "a person asked for it again";
+  std::vector<F> lost(40, F::kNodeLost);
+  const AttemptEnded out = JudgeLast(lost, rules);
+  EXPECT_EQ(out.next, S::kPending) << "without limit";
+  EXPECT_EQ(out.delay, absl::Minutes(1)) << "with back-off";
+}
+
+TEST(RetryPolicy, OutOfMemoryIsRetriedOnlyWhereOthersTookTheirShare) {
+  for (const F failure : {F::kOomGpu, F::kOomHost})
+    EXPECT_EQ(JudgeLast({failure}, {}).next, S::kFailed);
+  TrialRecord trial = LiveTrial();
+  trial.attempts[0].gang = "0000/1";
+  Ending ending;
+  ending.exit_code = 1;
+  ending.failure_class = F::kOomGpu;
+  EXPECT_EQ(Judge({}, trial, false, ending).next, S::kPending);
+}
+
+TEST(RetryPolicy, NoProgressStopsAfterThreeAttemptsWithoutANewCheckpoint) {
+  const F stalled = F::kNoProgress;
+  EXPECT_EQ(JudgeLast({stalled, stalled}, {}).next, S::kPending);
+  const AttemptEnded third = JudgeLast({stalled, stalled, stalled}, {});
+  EXPECT_EQ(third.next, S::kFailed);
+  EXPECT_NE(third.reason.find("(3 of 3 attempts without a new checkpoint)"), std::string::npos);
+  EXPECT_EQ(JudgeLast({stalled, stalled, stalled}, {}, {2}).next, S::kPending);
+  EXPECT_EQ(JudgeLast({stalled, stalled, stalled, stalled, stalled}, {}, {2}).next, S::kFailed);
+  EXPECT_EQ(JudgeLast({stalled, stalled, stalled}, {}, {3}).next, S::kPending);
 }
 
 TEST(RetryPolicy, DelayDoublesUpToItsLimit) {

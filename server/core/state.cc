@@ -35,6 +35,8 @@ void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& 
   attempt.runs_directory = body.runs_directory;
   attempt.slots = body.slots;
   attempt.gang = body.gang;
+  attempt.hosts = body.hosts;
+  attempt.token = body.token;
   attempt.start = event.time;
   trial.attempts.push_back(std::move(attempt));
   trial.reason.clear();
@@ -69,6 +71,7 @@ void End(const LogEvent& event, const AttemptEnded& body, TrialRecord& trial) {
   attempt.outcome = body.outcome;
   attempt.reason = body.reason;
   attempt.failure_class = body.failure_class;
+  attempt.suspects = body.suspects;
   if (body.charge == Charge::kTrial) ++trial.trial_faults;
   if (body.charge == Charge::kWorker) ++trial.lost_workers;
   trial.reason = body.reason;
@@ -122,6 +125,14 @@ config::TrialConfig SweepRecord::Config(const TrialRecord& trial) const {
   return config;
 }
 
+int ShareOf(const AttemptRecord& attempt, const std::string& worker) {
+  if (attempt.hosts.empty()) return attempt.worker == worker ? attempt.slots : 0;
+  for (const HostShare& share : attempt.hosts) {
+    if (share.worker == worker) return share.slots;
+  }
+  return 0;
+}
+
 std::string GangOf(const std::string& sweep, const std::string& trial,
                    const AttemptRecord& attempt) {
   if (!attempt.gang.empty()) return absl::StrCat(sweep, "/", attempt.gang);
@@ -146,6 +157,7 @@ const SweepRecord* State::sweep(const std::string& name) const {
 }
 
 absl::Status State::Apply(const LogEvent& event) {
+  if (event.sweep.empty()) return fleet_.Apply(event);
   if (const auto* created = std::get_if<SweepCreated>(&event.body)) {
     if (sweeps_.contains(event.sweep)) return EventBug(event, "the sweep exists");
     if (deleted_.contains(event.sweep)) return EventBug(event, "the name was used");
@@ -199,6 +211,7 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     }
     SetState(sweep, trial, TrialState::kPending);
     trial.trial_faults = trial.lost_workers = 0;
+    trial.fresh_from = static_cast<int>(trial.attempts.size());
     trial.failure_class = FailureClass::kUnspecified;
     trial.reason = "retry asked for";
     trial.pending_since = event.time;
@@ -244,6 +257,7 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     trial.attempts.back().verdict = verdict->verdict;
     trial.attempts.back().verdict_message = verdict->message;
   }
+  if (std::holds_alternative<AttemptPrepared>(body)) trial.attempts.back().prepared = true;
   if (const auto* ended = std::get_if<AttemptEnded>(&body)) {
     SAE_RETURN_IF_ERROR(move_to(ended->next));
     End(event, *ended, trial);
@@ -252,7 +266,8 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
 }
 
 std::string State::DebugString() const {
-  std::string out = absl::StrCat("deleted ", absl::StrJoin(deleted_, " "), "\n");
+  std::string out =
+      absl::StrCat("deleted ", absl::StrJoin(deleted_, " "), "\n", fleet_.DebugString());
   for (const std::string& name : order_) {
     const SweepRecord& s = sweeps_.at(name);
     absl::StrAppend(
@@ -266,22 +281,27 @@ std::string State::DebugString() const {
         " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n",
         SearchDebugString(s));
     for (const TrialRecord& t : s.trials) {
-      absl::StrAppend(
-          &out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
-          ToString(t.failure_class), " faults=", t.trial_faults, " lost=", t.lost_workers,
-          " since=", absl::FormatTime(t.pending_since, absl::UTCTimeZone()),
-          " delay=", absl::FormatDuration(t.delay), " log=", absl::StrJoin(t.log_tail, "|"));
+      absl::StrAppend(&out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
+                      ToString(t.failure_class), " faults=", t.trial_faults,
+                      " lost=", t.lost_workers, " fresh=", t.fresh_from,
+                      " since=", absl::FormatTime(t.pending_since, absl::UTCTimeZone()),
+                      " delay=", absl::FormatDuration(t.delay),
+                      " log=", absl::StrJoin(t.log_tail, "|"));
       out += SearchDebugString(t);
       for (const auto& [path, value] : t.assignments) absl::StrAppend(&out, " ", path, "=", value);
       for (const AttemptRecord& a : t.attempts) {
         absl::StrAppend(&out, "\n  attempt ", a.number, " ", a.worker, " ", a.runs_id, " ",
                         a.runs_directory);
-        absl::StrAppend(
-            &out, " slots=", a.slots, " gang=", a.gang, " ",
-            absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
-            absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"", a.reason, "\" ",
-            ToString(a.failure_class), " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
-            a.verdict_message, "\" stop=", ToString(a.stop_wanted), " \"", a.stop_reason, "\"");
+        absl::StrAppend(&out, " slots=", a.slots, " gang=", a.gang, " ",
+                        absl::FormatTime(a.start, absl::UTCTimeZone()), " ",
+                        absl::FormatTime(a.end, absl::UTCTimeZone()), " ", a.outcome, " \"",
+                        a.reason, "\" ", ToString(a.failure_class),
+                        " from=", a.from_step.value_or(-1), " ", a.verdict, " \"",
+                        a.verdict_message, "\" stop=", ToString(a.stop_wanted), " \"",
+                        a.stop_reason, "\" suspects=", absl::StrJoin(a.suspects, ","));
+        if (!a.hosts.empty())
+          absl::StrAppend(&out, " token=", a.token, " prepared=", a.prepared, " hosts=");
+        for (const HostShare& h : a.hosts) absl::StrAppend(&out, h.worker, ":", h.slots, " ");
       }
       for (const CheckpointRecord& c : t.checkpoints) {
         absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens,

@@ -18,6 +18,7 @@
 #include "sae/base/status.h"
 #include "sae/config/sweep_spec.h"
 #include "server/core/events.h"
+#include "server/core/fleet.h"
 #include "server/search/searcher.h"
 
 namespace sae::server {
@@ -27,8 +28,12 @@ struct AttemptRecord {
   std::string worker;
   std::string runs_id;
   std::string runs_directory;
-  int slots = 0;     ///< of its gang
-  std::string gang;  ///< as in AttemptAllocated
+  int slots = 0;                 ///< of its gang
+  std::string gang;              ///< as in AttemptAllocated
+  std::vector<HostShare> hosts;  ///< of a gang over several workers, the head first; else empty
+  std::string token;             ///< with hosts
+  bool prepared = false;         ///< all hosts have reserved their slots
+  std::vector<std::string> suspects;  ///< as in AttemptEnded
   absl::Time start;
   absl::Time end = absl::InfiniteFuture();
   std::string outcome = "running";
@@ -71,6 +76,7 @@ struct TrialRecord {
   std::vector<AttemptRecord> attempts;  ///< attempts[i].number == i + 1
   int trial_faults = 0;                 ///< since the last retry by a person
   int lost_workers = 0;
+  int fresh_from = 0;  ///< so many attempts were before the last retry by a person
   absl::Time pending_since;
   absl::Duration delay;  ///< PENDING: not before pending_since + delay
   std::vector<CheckpointRecord>
@@ -118,6 +124,9 @@ struct SweepRecord {
   config::TrialConfig Config(const TrialRecord& trial) const;
 };
 
+/// Slots that the attempt holds on `worker`; 0 = it is not one of its workers.
+int ShareOf(const AttemptRecord& attempt, const std::string& worker);
+
 /// Tells gangs apart: all attempts of one have the same, and no other has it.
 std::string GangOf(const std::string& sweep, const std::string& trial,
                    const AttemptRecord& attempt);
@@ -139,6 +148,7 @@ class State {
   const std::vector<std::string>& sweep_order() const { return order_; }
   /// Names of sweeps that were deleted: they are never used again, for their files stay.
   const std::set<std::string>& deleted() const { return deleted_; }
+  const Fleet& fleet() const { return fleet_; }
   /// Every field as text: equal strings, equal states.
   std::string DebugString() const;
 
@@ -148,6 +158,7 @@ class State {
 
   std::map<std::string, SweepRecord> sweeps_;
   std::vector<std::string> order_;
+  Fleet fleet_;
   std::set<std::string> deleted_;
 };
 

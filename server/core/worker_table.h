@@ -19,6 +19,10 @@ struct WorkerEntry {
   int slots = 0;
   int gpus = 0;
   std::int64_t memory_bytes = 0;  ///< 0 = unknown
+  std::string rack;               ///< "" = unknown
+  std::string peer_address;       ///< "" = in no gang over several workers
+  std::string mpi_host;
+  std::string version;
   /// Registered with this coordinator and within its lease.
   bool ready = false;
   /// Its lease ends then; after it its attempts count as ended. Set also for a worker that the log
@@ -30,7 +34,10 @@ struct WorkerEntry {
   /// Attempts it was told to end: slots are still theirs until it says they are gone.
   struct Draining {
     int slots = 0;
-    std::string gang;  ///< as GangOf
+    std::string gang;        ///< as GangOf
+    bool release = false;    ///< its part of a gang over several workers: Release is sent
+    bool stop = false;       ///< it may have been started here: Stop is sent, too
+    int beats = 0;         ///< heartbeats that came since
   };
   std::map<AttemptKey, Draining> draining;
   int reported_free = 0;

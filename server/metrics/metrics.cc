@@ -15,7 +15,7 @@ const std::vector<double>& Buckets(Metric metric) {
   static const std::vector<double> slow = {0.1, 0.5, 1,   2.5,  5,     10,   30,
                                            60,  300, 900, 3600, 14400, 86400};
   const bool is_slow = metric == Metric::kTrialDuration || metric == Metric::kTrialPending ||
-                       metric == Metric::kGangStart;
+                       metric == Metric::kGangStart || metric == Metric::kPreemptionAck;
   return is_slow ? slow : fast;
 }
 
@@ -48,6 +48,11 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
   Gauge(Metric::kBuildInfo, {{"version", version}, {"grpc", grpc_version_string()}}).Set(1);
   for (const char* kind : {"epoch", "incarnation", "attempt"})
     Counter(Metric::kFenced, {{"kind", kind}});
+  for (const char* result : {"acked", "timeout"})
+    Counter(Metric::kPreemptions, {{"result", result}});
+  for (const char* reason : {"refused", "failed"})
+    Counter(Metric::kRendezvousFailures, {{"reason", reason}});
+  for (const char* by : {"person", "coordinator"}) Counter(Metric::kWorkerCordons, {{"by", by}});
 }
 
 prometheus::Gauge& Metrics::Gauge(Metric metric, const Labels& labels) {
@@ -66,6 +71,9 @@ void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats&
   next_update_ = now + absl::Milliseconds(500);
   UpdateSweeps(core);
   UpdateWorkers(core);
+  UpdateQueues(core);
+  UpdateGpus(core);
+  Gauge(Metric::kOutboxDepth).Set(static_cast<double>(core.OutboxDepth()));
   Gauge(Metric::kStoreSize).Set(static_cast<double>(store.SizeBytes()));
   Gauge(Metric::kLeaderEpoch).Set(static_cast<double>(core.epoch()));
   Gauge(Metric::kWatchStreams).Set(static_cast<double>(watch.streams));
@@ -91,19 +99,15 @@ void Metrics::UpdateSweeps(const Core& core) {
   for (const TrialState s : AllTrialStates()) {
     Gauge(Metric::kTrials, {{"state", Lower(ToString(s))}}).Set(static_cast<double>(trials[s]));
   }
-  for (int i = 1; i <= static_cast<int>(WaitReason::kBackOff); ++i) {
-    const auto reason = static_cast<WaitReason>(i);
-    const auto it = core.waiting().find(reason);
-    const std::int64_t n = it == core.waiting().end() ? 0 : it->second;
-    Gauge(Metric::kPendingTrials, {{"reason", ToString(reason)}}).Set(static_cast<double>(n));
-  }
   Gauge(Metric::kLogHead).Set(static_cast<double>(head));
 }
 
 void Metrics::UpdateWorkers(const Core& core) {
-  std::int64_t ready = 0, lost = 0, free = 0, slots = 0;
+  std::int64_t free = 0, slots = 0;
+  std::map<std::string, std::int64_t> states = {
+      {"ready", 0}, {"cordoned", 0}, {"draining", 0}, {"lost", 0}};
   for (const auto& [id, worker] : core.workers()) {
-    ++(worker.ready ? ready : lost);
+    ++states[WorkerStateOf(core, worker)];
     if (worker.ready) {
       slots += worker.slots;
       free += core.FreeSlots(worker);
@@ -112,12 +116,65 @@ void Metrics::UpdateWorkers(const Core& core) {
     Gauge(Metric::kWorkerHeartbeat, {{"node", id}})
         .Set(absl::ToDoubleSeconds(worker.last_heartbeat - absl::UnixEpoch()));
   }
-  Gauge(Metric::kWorkers, {{"state", "ready"}}).Set(static_cast<double>(ready));
-  Gauge(Metric::kWorkers, {{"state", "lost"}}).Set(static_cast<double>(lost));
+  for (const auto& [state, n] : states)
+    Gauge(Metric::kWorkers, {{"state", state}}).Set(static_cast<double>(n));
   Gauge(Metric::kSlots, {{"state", "free"}}).Set(static_cast<double>(free));
   Gauge(Metric::kSlots, {{"state", "allocated"}}).Set(static_cast<double>(slots - free));
 }
 
+void Metrics::UpdateQueues(const Core& core) {
+  for (const auto& [name, queue] : core.QueuesInUse()) {
+    Gauge(Metric::kQueueQuota, {{"queue", name}}).Set(static_cast<double>(queue.quota));
+    Gauge(Metric::kQueueUsed, {{"queue", name}}).Set(static_cast<double>(queue.used));
+    for (int i = 1; i <= static_cast<int>(WaitReason::kVacating); ++i) {
+      const auto reason = static_cast<WaitReason>(i);
+      const auto it = core.waiting().find({name, reason});
+      const std::int64_t n = it == core.waiting().end() ? 0 : it->second;
+      Gauge(Metric::kPendingTrials, {{"queue", name}, {"reason", ToString(reason)}})
+          .Set(static_cast<double>(n));
+    }
+  }
+}
+
+void Metrics::UpdateGpus(const Core& core) {
+  std::map<std::pair<std::string, std::string>, std::int64_t> gpus = {
+      {{"", "free"}, 0}, {{"", "draining"}, 0}, {{"", "cordoned"}, 0}, {{"", "faulty"}, 0}};
+  for (const auto& [name, queue] : core.state().fleet().queues) gpus[{name, "allocated"}] = 0;
+  for (const auto& [id, worker] : core.workers()) {
+    if (!worker.ready || worker.gpus == 0) continue;  // a slot is a GPU, or none has one
+    for (const std::string& key : core.live().host(id).gangs) {
+      const LiveIndex::Gang& gang = core.live().gangs().at(key);
+      const std::string queue = QueueNameOf(core.state().sweep(gang.sweep)->spec.queue);
+      for (const HostShare& host : gang.hosts)
+        gpus[{queue, "allocated"}] += host.worker == id ? host.slots : 0;
+    }
+    gpus[{"", "draining"}] += worker.DrainingSlots();
+    const auto cordon = core.state().fleet().cordons.find(id);
+    std::string state = "free";
+    if (cordon != core.state().fleet().cordons.end()) {
+      const bool faulty = cordon->second.reason.find("GPU_FAULT") != std::string::npos;
+      state = faulty ? "faulty" : "cordoned";
+    }
+    gpus[{"", state}] += core.FreeSlots(worker);
+  }
+  for (const auto& [key, n] : gpus) {
+    Gauge(Metric::kGpus, {{"queue", key.first}, {"state", key.second}}).Set(static_cast<double>(n));
+  }
+}
+
+void Metrics::OnLifecycle(const LogEvent& event) {
+  if (const auto* cordoned = std::get_if<WorkerCordoned>(&event.body)) {
+    Counter(Metric::kWorkerCordons, {{"by", cordoned->by_person ? "person" : "coordinator"}})
+        .Increment();
+  }
+  const auto* ended = std::get_if<AttemptEnded>(&event.body);
+  if (ended != nullptr && ended->failure_class == FailureClass::kRendezvousTimeout)
+    Counter(Metric::kRendezvousFailures, {{"reason", ended->outcome}}).Increment();
+}
+void Metrics::OnPreempted(bool saved, absl::Duration took) {
+  Counter(Metric::kPreemptions, {{"result", saved ? "acked" : "timeout"}}).Increment();
+  Observe(Metric::kPreemptionAck, took);
+}
 void Metrics::OnCommit(absl::Duration took, const absl::Status& status) {
   Observe(Metric::kCommitSeconds, took);
   Counter(Metric::kCommits, {{"result", status.ok() ? "ok" : "error"}}).Increment();

@@ -28,6 +28,8 @@ class Metrics final : public CoreObserver, public RpcObserver {
   void OnCommit(absl::Duration took, const absl::Status& status) override;
   void OnAllocated(const std::string& why, absl::Duration waited) override;
   void OnGangRunning(absl::Duration took) override;
+  void OnLifecycle(const LogEvent& event) override;
+  void OnPreempted(bool saved, absl::Duration took) override;
   void OnTrialEnded(TrialState state, FailureClass failure, absl::Duration since_created) override;
   void OnScheduled(absl::Duration took, std::size_t placed, std::size_t waiting) override;
   void OnPointsDrawn(const std::string& algorithm, std::size_t points) override;
@@ -47,6 +49,8 @@ class Metrics final : public CoreObserver, public RpcObserver {
   void Observe(Metric metric, absl::Duration value, const Labels& labels = {});
   void UpdateSweeps(const Core& core);
   void UpdateWorkers(const Core& core);
+  void UpdateQueues(const Core& core);
+  void UpdateGpus(const Core& core);
 
   std::map<Metric, prometheus::Family<prometheus::Gauge>*> gauges_;
   std::map<Metric, prometheus::Family<prometheus::Counter>*> counters_;

@@ -244,6 +244,7 @@ void AddDetails(const TrialRecord& trial, v1::Trial& proto) {
     out->set_reason(attempt.reason);
     out->set_from_step(attempt.from_step.value_or(0));
     out->set_failure_class(ToProto(attempt.failure_class));
+    for (const HostShare& host : attempt.hosts) out->add_hosts(host.worker);
   }
   for (const std::string& line : trial.log_tail) proto.add_log_tail(line);
 }

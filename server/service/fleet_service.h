@@ -18,6 +18,19 @@ class FleetServiceImpl final : public saeloom::v1::FleetService::CallbackService
 
   Reactor* ListWorkers(Context*, const saeloom::v1::ListWorkersRequest*,
                        saeloom::v1::ListWorkersResponse*) override;
+  Reactor* GetWorker(Context*, const saeloom::v1::GetWorkerRequest*, saeloom::v1::Worker*) override;
+  Reactor* CordonWorker(Context*, const saeloom::v1::CordonWorkerRequest*,
+                        saeloom::v1::Worker*) override;
+  Reactor* UncordonWorker(Context*, const saeloom::v1::UncordonWorkerRequest*,
+                          saeloom::v1::Worker*) override;
+  Reactor* ListQueues(Context*, const saeloom::v1::ListQueuesRequest*,
+                      saeloom::v1::ListQueuesResponse*) override;
+  Reactor* UpdateQueue(Context*, const saeloom::v1::UpdateQueueRequest*,
+                       saeloom::v1::Queue*) override;
+  Reactor* GetAllocation(Context*, const saeloom::v1::GetAllocationRequest*,
+                         saeloom::v1::Allocation*) override;
+  Reactor* GetDebugInfo(Context*, const saeloom::v1::GetDebugInfoRequest*,
+                        saeloom::v1::DebugInfo*) override;
 
  private:
   ServiceContext& context_;

@@ -23,6 +23,7 @@ absl::StatusOr<PreparedSweep> PrepareCreate(const saeloom::v1::CreateSweepReques
 absl::Status HandleCreate(Core& core, const saeloom::v1::CreateSweepRequest& request,
                           const PreparedSweep& prepared, saeloom::v1::Sweep& response) {
   if (request.validate_only()) {
+    SAE_RETURN_IF_ERROR(core.CheckQueue(prepared.spec.queue));
     const std::string& name = prepared.spec.name;
     if (core.state().sweep(name) != nullptr || core.state().deleted().contains(name)) {
       return absl::AlreadyExistsError(
@@ -79,22 +80,6 @@ absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
                        core.QueryMetrics(*found.first, *found.second, metrics, request.max_points(),
                                          request.all_attempts()));
   response = SeriesToProto(series);
-  return absl::OkStatus();
-}
-
-absl::Status Handle(Core& core, const saeloom::v1::ListWorkersRequest&,
-                    saeloom::v1::ListWorkersResponse& response) {
-  for (const auto& [id, worker] : core.workers()) {
-    auto* out = response.add_workers();
-    out->set_id(id);
-    out->set_address(worker.address);
-    out->set_slots(worker.slots);
-    out->set_free_slots(worker.ready ? core.FreeSlots(worker) : 0);
-    out->set_runs_id(worker.runs_id);
-    out->set_state(worker.ready ? "ready" : "lost");
-    if (worker.last_heartbeat != absl::Time())
-      *out->mutable_last_heartbeat() = ToTimestamp(worker.last_heartbeat);
-  }
   return absl::OkStatus();
 }
 

@@ -21,7 +21,5 @@ namespace sae::server {
                                   saeloom::v1::ListCheckpointsResponse& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
                                   saeloom::v1::QueryMetricsResponse& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListWorkersRequest& request,
-                                  saeloom::v1::ListWorkersResponse& response);
 
 }  // namespace sae::server
