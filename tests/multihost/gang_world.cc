@@ -38,12 +38,16 @@ void GangWorld::TearDown() {
   hosts_.reset();
 }
 
-void GangWorld::StartHosts(int count, absl::Duration lease) {
+void GangWorld::MakeHosts(int count) {
   count_ = count;
   // MPI's ranks must not starve each other where there are fewer cores than ranks.
   hosts_ = std::make_unique<NetHosts>(
       count, std::map<std::string, std::string>{{"SAELOOM_E2E", folder_.path()},
                                                 {"OMPI_MCA_mpi_yield_when_idle", "1"}});
+}
+
+void GangWorld::StartHosts(int count, absl::Duration lease) {
+  MakeHosts(count);
   for (int host = 1; host <= count; ++host) {
     coordinators_.push_back(
         std::make_unique<agent::FakeCoordinator>(absl::Milliseconds(200), lease, kOwnAddress));
@@ -57,7 +61,7 @@ void GangWorld::StartHosts(int count, absl::Duration lease) {
 void GangWorld::StartWorker(int host, const std::vector<std::string>& more) {
   std::vector<std::string> argv = {Binary("saeloom-worker"),
                                    "--coordinator",
-                                   coordinator(host).address(),
+                                   CoordinatorOf(host),
                                    "--runs",
                                    folder_ / "runs",
                                    "--name",

@@ -23,8 +23,10 @@ class GangWorld : public testing::Test {
   void SetUp() override;
   void TearDown() override;
 
+  void MakeHosts(int count);
   void StartHosts(int count, absl::Duration lease = absl::Seconds(60));
   void StartWorker(int host, const std::vector<std::string>& more = {});
+  virtual std::string CoordinatorOf(int host) { return coordinator(host).address(); }
   /// Both phases, for `steps` steps. `progress_timeout` in seconds; 0 = never.
   void StartGang(int steps, int attempt = 1, double progress_timeout = 0);
   void Release(int host, int attempt = 1);
