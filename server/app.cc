@@ -6,6 +6,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <prometheus/exposer.h>
@@ -20,6 +21,9 @@
 #include "server/service/event_logger.h"
 #include "server/service/server.h"
 #include "server/store/sqlite_store.h"
+#ifdef SAE_FAULTY_STORE
+#include "server/testing/faulty_vfs.h"
+#endif
 
 namespace sae::server {
 namespace {
@@ -35,7 +39,7 @@ constexpr char kExamples[] =
 
 DIR/coordinator.db is the event log; the same --data goes on with the same sweeps. SIGTERM and SIGINT stop
 it; workers and trials run on and come back to the next start.
-Exit codes: 0 ok, 2 usage, 3 not found, 4 permission, 5 in use, or a database that is not ours or newer, 1 all else.)";
+Exit codes: 0 ok, 2 usage, 3 not found, 4 permission, 5 in use, taken over, or a database that is not ours or newer, 1 all else.)";
 
 struct Flags {
   std::string listen = "127.0.0.1:0";
@@ -45,6 +49,7 @@ struct Flags {
   std::string lease = "15s";
   std::string heartbeat = "3s";
   std::string retry_delay = "1s";
+  std::string keep_telemetry;
   std::string log_level;
   bool insecure_bind_anywhere = false;
   SecurityFlags security;
@@ -73,6 +78,12 @@ absl::StatusOr<CoreOptions> ToCoreOptions(const Flags& flags) {
                                                    "; two lost heartbeats would end every trial"));
   }
   options.lease_margin = options.lease / 5;
+  if (!flags.keep_telemetry.empty() &&
+      (!absl::ParseDuration(flags.keep_telemetry, &options.keep_telemetry) ||
+       options.keep_telemetry < absl::ZeroDuration())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("--keep-telemetry: \"", flags.keep_telemetry, "\" is not a time, as 720h"));
+  }
   return options;
 }
 
@@ -94,6 +105,15 @@ absl::Status TellPorts(const Flags& flags, const std::string& listen, const std:
   return WriteFileAtomically(RealEnv(), flags.port_file, ports.dump() + "\n");
 }
 
+/// A connection a reader: as many as the machine lets us have.
+void RaiseFileLimit() {
+  rlimit files{};
+  if (::getrlimit(RLIMIT_NOFILE, &files) != 0) return;
+  files.rlim_cur = files.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &files) != 0)
+    spdlog::warn("cannot raise the limit of open files: readers beyond it are refused");
+}
+
 absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
   SAE_ASSIGN_OR_RETURN(const CoreOptions core_options, ToCoreOptions(flags));
   ServerOptions server_options;
@@ -107,11 +127,27 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
       CheckListenAddress(flags.metrics_listen, flags.insecure_bind_anywhere, "--metrics-listen"));
   SAE_RETURN_IF_ERROR(RealEnv().MakeDirectories(flags.data));
   SAE_RETURN_IF_ERROR(MakePrivateFile(flags.data + "/coordinator.db"));  // it holds tokens' hashes
-  SAE_ASSIGN_OR_RETURN(auto store, SqliteStore::Open(flags.data + "/coordinator.db"));
+  std::string vfs;
+#ifdef SAE_FAULTY_STORE
+  // For tests of whole processes: the file says how the disk fails.
+  std::unique_ptr<testing::FaultyVfs> faulty;
+  if (const char* control = std::getenv("SAELOOM_STORE_FAULTS"); control != nullptr) {
+    faulty = std::make_unique<testing::FaultyVfs>("faulty");
+    faulty->FollowFile(control);
+    vfs = faulty->name();
+  }
+#endif
+  SAE_ASSIGN_OR_RETURN(auto store, SqliteStore::Open(flags.data + "/coordinator.db", vfs));
   if (!flags.security.create_admin_token.empty())
     return CreateAdminTokenOnly(*store, flags.security.create_admin_token, RealClock().Now());
+  Coordinator::Options options{core_options};
+  absl::Status taken_over;  // written before the signal that ends the wait below
+  options.on_taken_over = [&taken_over](const absl::Status& status) {
+    taken_over = status;
+    ::kill(::getpid(), SIGTERM);
+  };
   SAE_ASSIGN_OR_RETURN(const auto coordinator,
-                       Coordinator::Start({core_options}, RealClock(), std::move(store)));
+                       Coordinator::Start(options, RealClock(), std::move(store)));
 
   const auto registry = std::make_shared<prometheus::Registry>();  // the exposer holds it weakly
   Metrics metrics(*registry, kVersion);
@@ -141,7 +177,7 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
   const std::optional<int> signal = signals.Wait(absl::InfiniteDuration());
   spdlog::info("stopping on signal {}", signal.value_or(0));
   server->Stop(absl::Seconds(5));
-  return absl::OkStatus();
+  return taken_over;  // its thread has ended
 }
 
 }  // namespace
@@ -165,6 +201,9 @@ int CoordinatorMain(int argc, char** argv) {
   app.add_option("--heartbeat", flags.heartbeat, "How often workers report")->capture_default_str();
   app.add_option("--retry-delay", flags.retry_delay, "Wait before the second attempt; doubles")
       ->capture_default_str();
+  app.add_option("--keep-telemetry", flags.keep_telemetry,
+                 "Delete points of sweeps that ended longer ago, as 720h, but each trial's newest; "
+                 "default: keep all");
   app.add_option("--log-level", flags.log_level,
                  "debug, info, warn or error; default $SAELOOM_LOG or info");
   app.add_flag("--insecure-bind-anywhere", flags.insecure_bind_anywhere,
@@ -181,6 +220,7 @@ int CoordinatorMain(int argc, char** argv) {
   InitLogging("coordinator", flags.log_level);
   // Before any thread starts, so that all inherit the mask.
   const auto signals = SignalWatcher::Create({SIGTERM, SIGINT});
+  RaiseFileLimit();
   absl::Status status = signals.status();
   if (status.ok()) status = Serve(flags, **signals);
   if (!status.ok()) std::cerr << "saeloom-coordinator: " << Message(status) << "\n";

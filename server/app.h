@@ -3,7 +3,7 @@
 
 namespace sae::server {
 
-/// Returns the exit code: 0 ok; 2 usage; 4 permission; 5 in use, newer or foreign; 1 all else.
+/// Returns the exit code: 0 ok; 2 usage; 4 permission; 5 in use, taken over, newer or foreign; 1 all else.
 int CoordinatorMain(int argc, char** argv);
 
 }  // namespace sae::server

@@ -28,7 +28,11 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Cl
 }
 
 absl::Status Core::Replay() {
-  SAE_RETURN_IF_ERROR(store_.Replay([this](const LogEvent& event) -> absl::Status {
+  StateSnapshot::Index parts;
+  const std::int64_t cut = Snapshotter::Restore(store_, state_, parts, &health_);
+  snapshots_.Begin(std::move(parts));
+  SAE_RETURN_IF_ERROR(store_.ReplayAfter(cut, [this](const LogEvent& event) -> absl::Status {
+    snapshots_.Before(event);
     const absl::Status status = state_.Apply(event);
     if (status.ok()) ObserveHealth(event);
     if (status.ok()) return status;
@@ -47,6 +51,7 @@ absl::Status Core::Replay() {
                        store_.AllAcknowledged());
   for (const auto& a : acknowledged) acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
   for (const std::string& name : state_.deleted()) Forget(name);
+  SAE_ASSIGN_OR_RETURN(trimmed_, store_.Trimmed());
 
   const absl::Duration now = clock_.SinceBoot();
   for (const std::string& name : state_.sweep_order()) {
@@ -61,6 +66,7 @@ absl::Status Core::Replay() {
       if (hosts.empty()) hosts = {{attempt.worker, attempt.slots}};
       for (const HostShare& host : hosts) {
         WorkerEntry& worker = workers_[host.worker];
+        if (worker.ready) continue;  // it was registered before a Reload
         worker.id = host.worker;
         worker.runs_id = attempt.runs_id;
         worker.runs_directory = attempt.runs_directory;
@@ -115,6 +121,12 @@ absl::Status Core::Commit(Transaction transaction) {
   Transaction& all = group.transaction;
   all.Append(std::move(transaction));
   if (all.empty()) return absl::OkStatus();
+  accepted_.clear();
+  if (absl::IsUnavailable(disk_) || absl::IsAborted(disk_)) {
+    const absl::Status status = disk_;  // nothing is written before Reload
+    for (const auto& done : group.done) done(status);
+    return status;
+  }
   if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
   AddSearchEvents(all);
 
@@ -125,9 +137,8 @@ absl::Status Core::Commit(Transaction transaction) {
     event.seq = ++it->second;
   }
   const absl::Duration before = clock_.SinceBoot();
-  const absl::Status status = store_.Commit(all);
+  const absl::Status status = disk_ = store_.Commit(all);
   for (CoreObserver* o : observers_) o->OnCommit(clock_.SinceBoot() - before, status);
-  accepted_.clear();
   if (status.ok()) {
     for (const auto& [sweep, seq] : heads) heads_[sweep] = seq;
     Committed(all);
@@ -144,6 +155,7 @@ void Core::Committed(const Transaction& transaction) {
   for (const LogEvent& event : transaction.events) {
     ApplyOne(event);
     sweeps.insert(event.sweep);
+    for (CoreObserver* o : observers_) o->OnEvent(event);
   }
   for (const auto& a : transaction.acknowledged)
     acknowledged_[{a.sweep, a.trial, a.attempt}] = a.seq;
@@ -164,6 +176,7 @@ void Core::ApplyOne(const LogEvent& event) {
     }
     return;
   }
+  snapshots_.Before(event);
   const SweepRecord* sweep = state_.sweep(event.sweep);
   const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(event.trial);
   const TrialState before = trial == nullptr ? TrialState::kUnspecified : trial->state;
@@ -310,6 +323,7 @@ void Core::EndSweeps(Transaction& transaction) {
 }
 
 void Core::Tick() {
+  if (!StoreReady()) return;
   const absl::Duration now = clock_.SinceBoot();
   if (now >= group_.due) Flush().IgnoreError();  // those who wait were told
   ExpireLeases();
@@ -320,12 +334,15 @@ void Core::Tick() {
     if (sweep != nullptr) SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
   }
   if (health_changed_) CordonBadWorkers();
-  if (dirty_) RunSchedule();
+  // With a full disk, not more often than it is tried.
+  if (dirty_ && (disk_.ok() || now >= next_try_)) RunSchedule();
   TellBlocked();
+  MaintainStore();
 }
 
 absl::Duration Core::NextDeadline() const {
-  absl::Duration next = group_.due;
+  if (absl::IsUnavailable(disk_) || absl::IsAborted(disk_)) return next_try_;
+  absl::Duration next = std::min(group_.due, NextMaintenance());
   for (const auto& [id, worker] : workers_) {
     if (worker.lease_open) next = std::min(next, worker.lease_until);
   }
@@ -334,7 +351,7 @@ absl::Duration Core::NextDeadline() const {
   for (const auto& [sweep, blocked] : blocked_) {
     if (!blocked.told) next = std::min(next, blocked.since + options_.blocked_notice);
   }
-  return dirty_ ? absl::ZeroDuration() : next;
+  return dirty_ && disk_.ok() ? absl::ZeroDuration() : next;
 }
 
 }  // namespace sae::server

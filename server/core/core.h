@@ -24,6 +24,7 @@
 #include "server/core/request_key.h"
 #include "server/core/retry_policy.h"
 #include "server/core/scheduler.h"
+#include "server/core/snapshotter.h"
 #include "server/core/state.h"
 #include "server/core/worker_health.h"
 #include "server/core/worker_table.h"
@@ -52,6 +53,10 @@ struct CoreOptions {
   std::function<std::uint64_t()> entropy = SeedFromMachine;
   /// Beyond the grace of a trial that was told to save and end, before it is told to end at once.
   absl::Duration stop_margin = absl::Seconds(10);
+  /// A snapshot of the state after so many lifecycle events; 0 = never.
+  std::int64_t snapshot_events = 20'000;
+  /// Points of sweeps that ended longer ago are deleted, but for each trial's newest.
+  absl::Duration keep_telemetry = absl::InfiniteDuration();
 };
 
 /// A spec that was validated and whose points are drawn.
@@ -160,6 +165,8 @@ class Core {
   absl::Duration NextDeadline() const;
   /// Makes durable what waits for company.
   [[nodiscard]] absl::Status Flush();
+  /// At a clean stop: Flush, and a snapshot, so that the next start is fast.
+  [[nodiscard]] absl::Status Close();
 
   // Who may call, and who did (server/auth decides it; here it only becomes durable).
   /// The next transaction of a command takes the record with it; TakeAudit gives it back when there
@@ -208,6 +215,17 @@ class Core {
                                                            std::int64_t after, int limit);
   /// The state of a sweep's searcher, "" when it has none now: for tests.
   std::string SearchDebugString(const std::string& sweep) const;
+  /// Events with seq > after in order, at most `limit` of each trial: of these trials and about the
+  /// sweep, of all when `trials` is empty; lifecycle events, points or both. `upto` is lowered to
+  /// where the answer ends.
+  [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> ReadFiltered(
+      const std::string& sweep, const std::vector<int>& trials, std::int64_t after, int limit,
+      bool lifecycle, bool points, std::int64_t& upto);
+  /// What the last write to the store met. ABORTED: another coordinator took over, this one must
+  /// end. Any other error: nothing new is taken until writes work again, which Tick tries.
+  const absl::Status& disk() const { return disk_; }
+  /// The first seq from which on every point is still there.
+  std::int64_t oldest_kept(const std::string& sweep) const;
   /// Events that the state refused: a bug when not 0.
   int refused_events() const { return refused_events_; }
 
@@ -224,7 +242,10 @@ class Core {
   };
 
   Core(const CoreOptions& options, Clock& clock, EventStore& store)
-      : options_(options), clock_(clock), store_(store) {}
+      : options_(options),
+        clock_(clock),
+        store_(store),
+        snapshots_(store, state_, options.snapshot_events, &health_) {}
 
   // core.cc
   absl::Status Replay();
@@ -266,6 +287,7 @@ class Core {
                                             const SearchPass& pass);
   /// After a commit, good or bad: drops searchers that are not as the state says.
   void CheckSearches();
+  void ForgetSearches();
   /// Before a cycle of the scheduler: what was decided and not done, promotions, the end. False
   /// when it could not be stored.
   bool RunSearches();
@@ -279,6 +301,15 @@ class Core {
   void RebuildIndexes();
   SchedulableTrial SchedulableOf(const SweepRecord& sweep, const TrialRecord& trial) const;
   void ObserveHealth(const LogEvent& event);
+  // core_store.cc
+  /// False while the store does not work.
+  bool StoreReady();
+  /// The outcome of a commit was unknown: forgets all that was read or derived and reads it again.
+  absl::Status Reload();
+  void ForgetMemory();
+  void MaintainStore();
+  void Trim();
+  absl::Duration NextMaintenance() const;
   // core_schedule.cc
   void RunSchedule();
   ScheduleInput MakeScheduleInput() const;
@@ -332,6 +363,17 @@ class Core {
   Group group_;
   std::optional<AuditRecord> audit_;  ///< of the command that runs
   int refused_events_ = 0;
+  Snapshotter snapshots_;
+  std::map<std::string, std::int64_t> trimmed_;
+  struct Trimming {
+    std::string sweep;  ///< "" = none
+    std::int64_t after = 0;
+    std::int64_t upto = 0;
+  };
+  Trimming trimming_;
+  absl::Duration next_trim_;
+  absl::Status disk_;
+  absl::Duration next_try_;  ///< of a store that does not work
 
   SearchTable searches_;
   WorkerTable workers_;

@@ -88,6 +88,11 @@ void Core::TellSearch(const SweepRecord& sweep, Search& search, const LogEvent& 
   ++search.told;
 }
 
+void Core::ForgetSearches() {
+  searches_.of.clear();
+  searches_.touched.clear();
+}
+
 void Core::LookAtPoint(const SweepRecord& sweep, const LogEvent& event, SearchPass& pass) {
   const auto& point = std::get<Point>(event.body);
   const TrialRecord* trial = sweep.trial(event.trial);

@@ -16,6 +16,8 @@ class CoreObserver {
   virtual ~CoreObserver() = default;
   /// Events up to `head` of this sweep can be read.
   virtual void OnHead(const std::string& /*sweep*/, std::int64_t /*head*/) {}
+  /// Every event, points too, before OnHead tells of it.
+  virtual void OnEvent(const LogEvent& /*event*/) {}
   /// CommandsFor(worker) has something new.
   virtual void OnCommands(const std::string& /*worker*/) {}
 

@@ -153,6 +153,7 @@ class State {
   std::string DebugString() const;
 
  private:
+  friend class StateSnapshot;
   absl::Status ApplyTo(const LogEvent& event, SweepRecord& sweep);
   absl::Status ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialRecord& trial);
 

@@ -35,6 +35,7 @@ class WorkerHealth {
   std::vector<std::string> Bad() const;
 
  private:
+  friend class StateSnapshot;
   struct End {
     FailureClass failure;
     absl::Time time;

@@ -41,6 +41,8 @@ enum class Metric {
   kOutboxDepth,
   kWatchStreams,
   kWatchLag,
+  kWatchResyncs,
+  kWatchBytes,
   kWatchSent,
   kLeaderEpoch,
   kAudit,

@@ -80,6 +80,9 @@ void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats&
   Gauge(Metric::kWatchLag).Set(static_cast<double>(watch.largest_lag));
   Counter(Metric::kWatchSent).Increment(static_cast<double>(watch.sent - sent_));
   sent_ = watch.sent;
+  Gauge(Metric::kWatchBytes).Set(static_cast<double>(watch.bytes));
+  Counter(Metric::kWatchResyncs).Increment(static_cast<double>(watch.resyncs - resyncs_));
+  resyncs_ = watch.resyncs;
 }
 
 void Metrics::UpdateSweeps(const Core& core) {

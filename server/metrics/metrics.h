@@ -57,6 +57,7 @@ class Metrics final : public CoreObserver, public RpcObserver {
   std::map<Metric, prometheus::Family<prometheus::Histogram>*> histograms_;
   absl::Duration next_update_;
   std::int64_t sent_ = 0;
+  std::int64_t resyncs_ = 0;
 };
 
 }  // namespace sae::server

@@ -1,6 +1,8 @@
 #include "server/runtime/coordinator.h"
 
+#include <algorithm>
 #include <spdlog/spdlog.h>
+#include <utility>
 
 namespace sae::server {
 
@@ -28,17 +30,28 @@ void Coordinator::AddHook(Hook hook) {
   Post([this, hook = std::move(hook)](Core&) mutable { hooks_.push_back(std::move(hook)); });
 }
 
+void Coordinator::AddTimedHook(TimedHook hook) {
+  Post([this, hook = std::move(hook)](Core&) mutable { timed_hooks_.push_back(std::move(hook)); });
+}
+
 absl::Duration Coordinator::Idle() {
   core_->Tick();
+  if (absl::IsAborted(core_->disk()) && !std::exchange(taken_over_, true)) {
+    spdlog::error("{}", Message(core_->disk()));
+    if (options_.on_taken_over) options_.on_taken_over(core_->disk());
+  }
   for (const Hook& hook : hooks_) hook(*core_);
-  return core_->NextDeadline() - clock_.SinceBoot();
+  absl::Duration next = core_->NextDeadline();
+  for (const TimedHook& hook : timed_hooks_) next = std::min(next, hook(*core_));
+  return next - clock_.SinceBoot();
 }
 
 void Coordinator::Stop() {
   slow_.Stop();
   queue_.Post([this] {
     hooks_.clear();
-    if (const absl::Status status = core_->Flush(); !status.ok())
+    timed_hooks_.clear();
+    if (const absl::Status status = core_->Close(); !status.ok())
       spdlog::error("at stop: {}", Message(status));
   });
   queue_.Stop();

@@ -18,9 +18,14 @@ class Coordinator {
     CoreOptions core;
     /// How long the core's thread sleeps at most: how late it sees an injected clock move.
     absl::Duration longest_wait = absl::Seconds(1);
+    /// Called once, on the core's thread, when another coordinator has taken the store over: the
+    /// process must end with this status. May be empty.
+    std::function<void(const absl::Status&)> on_taken_over = nullptr;
   };
   /// Called on the core's thread after each burst of work.
   using Hook = std::function<void(Core&)>;
+  /// As Hook; returns when it wants to be called again at the latest (SinceBoot).
+  using TimedHook = std::function<absl::Duration(Core&)>;
 
   /// Replays the log; `clock` outlives it.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<Coordinator>> Start(
@@ -32,7 +37,9 @@ class Coordinator {
   /// Runs `task` on the thread for slow work.
   void PostSlow(std::function<void()> task) { slow_.Post(std::move(task)); }
   void AddHook(Hook hook);
-  /// Runs what was posted, makes durable what waits, ends the threads. Idempotent.
+  void AddTimedHook(TimedHook hook);
+  /// Runs what was posted, makes durable what waits, takes a snapshot, ends the threads.
+  /// Idempotent.
   void Stop();
 
   const Options& options() const { return options_; }
@@ -48,7 +55,9 @@ class Coordinator {
   Clock& clock_;
   std::unique_ptr<EventStore> store_;
   std::unique_ptr<Core> core_;
-  std::vector<Hook> hooks_;  // of the core's thread
+  std::vector<Hook> hooks_;             // of the core's thread
+  std::vector<TimedHook> timed_hooks_;  // likewise
+  bool taken_over_ = false;             // likewise
   TaskQueue slow_;
   TaskQueue queue_;  // last: its thread uses all above
 };

@@ -13,7 +13,7 @@
 namespace sae::server {
 
 struct Hubs {
-  explicit Hubs(absl::Duration watch_heartbeat) : watch(watch_heartbeat), logs(sessions) {}
+  explicit Hubs(WatchHub::Options options) : watch(options), logs(sessions) {}
   WatchHub watch;
   SessionHub sessions;
   LogBroker logs;

@@ -1,5 +1,8 @@
 #include "server/service/log_broker.h"
 
+#include <algorithm>
+#include <re2/re2.h>
+
 #include "server/service/convert.h"
 
 namespace sae::server {
@@ -15,6 +18,17 @@ const WorkerEntry* Holder(const Core& core, const AttemptRecord& attempt) {
     if (worker.ready && worker.runs_id == attempt.runs_id) return &worker;
   }
   return nullptr;
+}
+
+/// The worker filters; here only so that a mistake is told at once.
+absl::Status CheckGrep(const std::string& pattern) {
+  if (pattern.size() > 1000)
+    return absl::InvalidArgumentError("grep: longer than 1000 characters; give a shorter pattern");
+  const re2::RE2 expression(pattern, re2::RE2::Quiet);
+  if (expression.ok()) return absl::OkStatus();
+  return absl::InvalidArgumentError(absl::StrCat("grep: \"", pattern,
+                                                 "\" is no RE2 pattern: ", expression.error(),
+                                                 "; write \\ before characters meant as they are"));
 }
 
 absl::StatusOr<std::pair<const TrialRecord*, const AttemptRecord*>> Find(const Core& core,
@@ -44,6 +58,7 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   if (draining_) return out->End(absl::UnavailableError("the coordinator is stopping"));
   const auto name = ParseTrialName(request.trial(), "trial");
   if (!name.ok()) return out->End(name.status());
+  if (const absl::Status grep = CheckGrep(request.grep()); !grep.ok()) return out->End(grep);
   const auto found = Find(core, name->first, name->second, request.attempt());
   if (!found.ok()) return out->End(found.status());
   const AttemptRecord& attempt = *found->second;
@@ -56,6 +71,11 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   *fetch.mutable_ranks() = request.ranks();
   fetch.set_lines(request.lines() <= 0 ? 20 : request.lines());
   fetch.set_follow(request.follow());
+  if (request.has_since()) {
+    fetch.set_since_unix_ns(std::max<std::int64_t>(
+        1, request.since().seconds() * 1'000'000'000 + request.since().nanos()));
+  }
+  fetch.set_grep(request.grep());
   const WorkerEntry* worker = Holder(core, attempt);
   if (worker == nullptr || !sessions_.SendLogRequest(core, worker->id, fetch)) {
     return out->End(absl::UnavailableError(

@@ -13,6 +13,7 @@
 #include "server/runtime/run_on_core.h"
 #include "server/service/auth_service.h"
 #include "server/service/fleet_service.h"
+#include "server/service/health_switch.h"
 #include "server/service/sweep_service.h"
 #include "server/service/telemetry_service.h"
 #include "server/service/trial_service.h"
@@ -63,12 +64,13 @@ struct Server::Rpc {
   FleetServiceImpl fleet;
   AuthServiceImpl auth;
   WorkerServiceImpl workers;
+  HealthSwitch health;
   std::unique_ptr<grpc::Server> server;
 };
 
 Server::Server(const ServerOptions& options, Coordinator& coordinator, RpcObserver* rpcs)
     : coordinator_(coordinator),
-      hubs_(options.watch_heartbeat),
+      hubs_({options.watch_heartbeat, options.watch_most_lag}),
       gate_(WithTls(options), coordinator.clock(), rpcs),
       context_{coordinator, hubs_, rpcs == nullptr ? silent_ : *rpcs, gate_, options.trust_domain},
       rpc_(std::make_unique<Rpc>(context_, options.entropy)) {}
@@ -101,14 +103,18 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   SAE_ASSIGN_OR_RETURN(auto tokens, (RunOnCore<absl::StatusOr<std::vector<TokenRecord>>>(
                                         coordinator, [raw](Core& core) {
                                           core.AddObserver(&raw->hubs_.sessions);
+                                          core.AddObserver(&raw->hubs_.watch);
                                           return raw->coordinator_.store().Tokens();
                                         })));
   raw->gate_.tokens().Load(std::move(tokens));
+  coordinator.AddTimedHook([raw](Core& core) {
+    return raw->hubs_.watch.Poll(core, raw->coordinator_.clock().SinceBoot());
+  });
   coordinator.AddHook([raw](Core& core) {
-    raw->hubs_.watch.Poll(core, raw->coordinator_.clock().SinceBoot());
     raw->hubs_.logs.Poll(core);
     raw->hubs_.sessions.Poll(core);
     raw->gate_.Poll(raw->coordinator_.store());
+    raw->rpc_->health.Set(core.disk().ok());
   });
   server->rpc_->server = builder.BuildAndStart();
   if (server->rpc_->server == nullptr || port == 0) {
@@ -117,13 +123,14 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
                      ": the address is in use, or not one of this machine; give "
                      "another port, or :0 for a free one"));
   }
+  server->rpc_->health.Bind(server->rpc_->server->GetHealthCheckService());
   server->address_ = absl::StrCat(options.listen.substr(0, options.listen.rfind(':')), ":", port);
   return server;
 }
 
 void Server::Stop(absl::Duration grace) {
   if (rpc_->server != nullptr) {
-    if (auto* health = rpc_->server->GetHealthCheckService()) health->SetServingStatus(false);
+    rpc_->health.Unbind();
     coordinator_.Post([this](Core&) {
       gate_.Poll(coordinator_.store());
       hubs_.watch.Drain();

@@ -17,6 +17,8 @@ struct ServerOptions {
   std::string listen = "127.0.0.1:0";  ///< host:port; port 0 = any free one
   bool insecure_bind_anywhere = false;
   absl::Duration watch_heartbeat = absl::Seconds(5);
+  /// A reader that is this many points behind gets the newest ones in place of all.
+  std::int64_t watch_most_lag = 10'000;
   TlsFiles tls;  ///< empty = none: everybody who reaches the port may do everything
   std::string trust_domain = "saeloom";  ///< of workers' certificates: spiffe://THIS/worker/NAME
   bool reflection = true;                ///< tells everybody what can be called

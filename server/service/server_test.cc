@@ -183,6 +183,19 @@ TEST_F(ServerTest, AWatchResumesAcrossARestartWithoutGapOrDuplicate) {
   EXPECT_EQ(events.back().sweep_change().state(), v1::Sweep::STATE_SUCCEEDED);
 }
 
+TEST_F(ServerTest, AFirstBatchOfManyEventsArrivesAsOneOfOneDoes) {
+  v1::Sweep sweep;
+  ASSERT_TRUE(Create(MakeSpec("s", 1), &sweep).ok());
+  RpcWorker worker(channel_, "w", 1);
+  worker.WaitForCommand();
+  ASSERT_EQ(worker.Report("s", "0000", 1, 1, {Line(1, EventKind::kStarted)}), 1);
+  std::vector<v1::SweepEvent> events;
+  Watch("s", 0, events, [](const v1::SweepEvent& e) {
+    return e.trial_change().state() == v1::Trial::STATE_RUNNING;
+  });
+  EXPECT_GE(events.size(), 3u);
+}
+
 TEST_F(ServerTest, IdleStreamsGetHeartbeats) {
   v1::Sweep sweep;
   ASSERT_TRUE(Create(MakeSpec("s", 1), &sweep).ok());

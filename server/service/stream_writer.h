@@ -5,10 +5,13 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
+#include <grpcpp/support/byte_buffer.h>
 #include <grpcpp/support/server_callback.h>
+#include <grpcpp/support/slice.h>
 
 #include "sae/base/mutex.h"
 #include "server/service/sink.h"
@@ -16,8 +19,24 @@
 
 namespace sae::server {
 
+/// What goes on the wire of what a sink is given.
 template <typename T>
-class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
+T ToWire(T message) {
+  return message;
+}
+/// Bytes that other streams share: not copied, kept as long as gRPC needs them.
+inline grpc::ByteBuffer ToWire(std::shared_ptr<const std::string> bytes) {
+  using Kept = std::shared_ptr<const std::string>;
+  auto* kept = new Kept(std::move(bytes));
+  const grpc::Slice slice(
+      const_cast<char*>((*kept)->data()), (*kept)->size(),  // gRPC reads it only
+      [](void* user) { delete static_cast<Kept*>(user); }, kept);
+  return grpc::ByteBuffer(&slice, 1);
+}
+
+/// T: what it is given; Wire: what gRPC writes.
+template <typename T, typename Wire = T>
+class StreamWriter final : public grpc::ServerWriteReactor<Wire>, public Sink<T> {
  public:
   /// `hungry` is called when all that was given is written; `gone` once, at the end. Both from
   /// gRPC's threads, without locks held: they must only post.
@@ -84,7 +103,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
       : hungry_(std::move(hungry)), gone_(std::move(gone)) {}
 
   void Pump() {
-    const T* message = nullptr;
+    const Wire* message = nullptr;
     bool finish = false;
     grpc::Status status;
     {
@@ -96,7 +115,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
             cancelled_ ? grpc::Status(grpc::StatusCode::CANCELLED, "the reader has gone") : status_;
       } else if (next_ < batch_.size()) {
         // A message must not move while it is written, and Give may grow the vector meanwhile.
-        current_ = std::move(batch_[next_++]);
+        current_ = ToWire(std::move(batch_[next_++]));
         message = &current_;
         writing_ = true;
       }
@@ -117,7 +136,7 @@ class StreamWriter final : public grpc::ServerWriteReactor<T>, public Sink<T> {
   Mutex mu_;
   std::vector<T> batch_ ABSL_GUARDED_BY(mu_);
   std::size_t next_ ABSL_GUARDED_BY(mu_) = 0;
-  T current_;  // written by Pump under mu_, read by gRPC while writing_
+  Wire current_;  // written by Pump under mu_, read by gRPC while writing_
   bool writing_ ABSL_GUARDED_BY(mu_) = false;
   bool ended_ ABSL_GUARDED_BY(mu_) = false;
   bool cancelled_ ABSL_GUARDED_BY(mu_) = false;

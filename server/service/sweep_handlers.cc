@@ -9,6 +9,7 @@
 #include "sae/base/hash.h"
 #include "server/service/convert.h"
 #include "server/service/lookup.h"
+#include "server/service/sampling.h"
 
 namespace sae::server {
 
@@ -76,9 +77,17 @@ absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
         absl::StrCat("max_points: ", request.max_points(), ", must be >= 0"));
   }
   const std::vector<std::string> metrics(request.metrics().begin(), request.metrics().end());
-  SAE_ASSIGN_OR_RETURN(const std::vector<MetricSeries> series,
-                       core.QueryMetrics(*found.first, *found.second, metrics, request.max_points(),
-                                         request.all_attempts()));
+  if (!saeloom::v1::QueryMetricsRequest::Sampling_IsValid(request.sampling())) {
+    return absl::InvalidArgumentError(
+        absl::StrCat("sampling: ", request.sampling(), " is unknown"));
+  }
+  SAE_ASSIGN_OR_RETURN(
+      std::vector<MetricSeries> series,
+      core.QueryMetrics(*found.first, *found.second, metrics, 0, request.all_attempts()));
+  for (MetricSeries& s : series) {
+    if (request.after_step() > 0) s = AfterStep(s, request.after_step());
+    s = Sample(s, request.max_points(), request.sampling());
+  }
   response = SeriesToProto(series);
   return absl::OkStatus();
 }

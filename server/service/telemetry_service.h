@@ -9,7 +9,13 @@
 
 namespace sae::server {
 
-class TelemetryServiceImpl final : public saeloom::v1::TelemetryService::CallbackService {
+/// WatchSweep in bytes: its events are serialised once for all streams.
+using TelemetryCallbacks = saeloom::v1::TelemetryService::WithRawCallbackMethod_WatchSweep<
+    saeloom::v1::TelemetryService::WithCallbackMethod_QueryMetrics<
+        saeloom::v1::TelemetryService::WithCallbackMethod_TailLogs<
+            saeloom::v1::TelemetryService::Service>>>;
+
+class TelemetryServiceImpl final : public TelemetryCallbacks {
  public:
   explicit TelemetryServiceImpl(ServiceContext& context) : context_(context) {}
 
@@ -18,8 +24,7 @@ class TelemetryServiceImpl final : public saeloom::v1::TelemetryService::Callbac
   template <typename T>
   using Stream = grpc::ServerWriteReactor<T>;
 
-  Stream<saeloom::v1::SweepEvent>* WatchSweep(Context*,
-                                              const saeloom::v1::WatchSweepRequest*) override;
+  Stream<grpc::ByteBuffer>* WatchSweep(Context*, const grpc::ByteBuffer*) override;
   Stream<saeloom::v1::LogChunk>* TailLogs(Context*, const saeloom::v1::TailLogsRequest*) override;
   Reactor* QueryMetrics(Context*, const saeloom::v1::QueryMetricsRequest*,
                         saeloom::v1::QueryMetricsResponse*) override;

@@ -3,9 +3,9 @@
 // of attempts, used request ids, tokens and the audit: all of it is durable when Commit returns OK,
 // none of it otherwise. Every write checks in its own transaction that the epoch is still the one
 // this store began. Used from one thread at a time. Errors: RESOURCE_EXHAUSTED (no space),
-// UNAVAILABLE (try again), DATA_LOSS (corrupt), FAILED_PRECONDITION (locked, or written by a newer
-// version), ABORTED (another coordinator has begun a later epoch: this one must end); each with the
-// remedy.
+// UNAVAILABLE (of a write: its outcome is unknown until Recover), DATA_LOSS (corrupt),
+// FAILED_PRECONDITION (locked, or written by a newer version), ABORTED (another coordinator has
+// begun a later epoch: this one must end); each with the remedy.
 
 #include <cstdint>
 #include <functional>
@@ -65,6 +65,19 @@ struct AuditRecord {
   bool operator==(const AuditRecord&) const = default;
 };
 
+/// A piece of a snapshot (core/snapshot.h): one part of one sweep, as it was after event `cut`.
+struct SnapshotPart {
+  std::string sweep;
+  int part = 0;
+  std::int64_t cut = 0;
+  std::string body;
+};
+struct SnapshotHead {
+  std::int64_t cut = 0;  ///< LastEventId when it was taken
+  std::string layout;    ///< of its bytes
+  std::string body;
+};
+
 struct Transaction {
   std::vector<LogEvent> events;  ///< with their seq; a (sweep, seq) that exists is an error
   std::vector<Acknowledged> acknowledged;
@@ -103,6 +116,11 @@ class EventStore {
   [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep,
                                                                    std::int64_t after,
                                                                    int limit) = 0;
+  /// Lifecycle events of one sweep with seq > after, in order; at most `limit`; of one trial when
+  /// it is given, "" = those about the sweep.
+  [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadLifecycle(
+      const std::string& sweep, const std::optional<std::string>& trial, std::int64_t after,
+      int limit);
   /// Points of one trial with seq > after, in order; at most `limit`.
   [[nodiscard]] virtual absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep,
                                                                          const std::string& trial,
@@ -118,6 +136,49 @@ class EventStore {
                                                                            int limit) = 0;
   /// Bytes it takes, for a metric.
   virtual std::int64_t SizeBytes() = 0;
+
+  /// After UNAVAILABLE the outcome of a commit is unknown until this is OK: what can be read then
+  /// is durable, and nothing else will be. ABORTED as Commit.
+  [[nodiscard]] virtual absl::Status Recover() { return absl::OkStatus(); }
+  /// Writes something and takes it away: OK when there is space again.
+  [[nodiscard]] virtual absl::Status Probe() { return absl::OkStatus(); }
+
+  // Snapshots spare the replay of what is before their cut. A store may have none.
+  /// Of lifecycle events, in the order of their commits; 0 = there are none.
+  [[nodiscard]] virtual absl::StatusOr<std::int64_t> LastEventId() { return 0; }
+  /// As Replay, of events with id > after.
+  [[nodiscard]] virtual absl::Status ReplayAfter(
+      std::int64_t after, const std::function<absl::Status(LogEvent)>& visit);
+  /// Of a snapshot that is not complete yet.
+  [[nodiscard]] virtual absl::Status WriteSnapshotParts(
+      const std::vector<SnapshotPart>& /*parts*/) {
+    return absl::OkStatus();
+  }
+  /// Makes it the newest; of each sweep the parts with this cut stay, all else goes.
+  [[nodiscard]] virtual absl::Status CompleteSnapshot(
+      const SnapshotHead& /*head*/, const std::map<std::string, std::int64_t>& /*cuts*/) {
+    return absl::OkStatus();
+  }
+  /// DATA_LOSS when its hash does not fit.
+  [[nodiscard]] virtual absl::StatusOr<std::optional<SnapshotHead>> NewestSnapshot() {
+    return std::nullopt;
+  }
+  [[nodiscard]] virtual absl::StatusOr<std::string> ReadSnapshotPart(const std::string& sweep,
+                                                                     std::int64_t cut, int part);
+
+  // Old points may go; of each trial the newest of each kind stays.
+  /// Looks at up to `limit` points with after < seq <= upto, deletes those that have a newer one of
+  /// their kind, and records `upto` as trimmed. Returns the last seq it looked at; upto = done.
+  [[nodiscard]] virtual absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& /*sweep*/,
+                                                                   std::int64_t /*after*/,
+                                                                   std::int64_t upto,
+                                                                   int /*limit*/) {
+    return upto;
+  }
+  /// Sweep to the seq up to which points may be missing.
+  [[nodiscard]] virtual absl::StatusOr<std::map<std::string, std::int64_t>> Trimmed() {
+    return std::map<std::string, std::int64_t>();
+  }
 };
 
 }  // namespace sae::server

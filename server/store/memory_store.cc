@@ -1,5 +1,7 @@
 #include "server/store/memory_store.h"
 
+#include <utility>
+
 namespace sae::server {
 
 const std::map<std::int64_t, std::size_t>& MemoryStore::SeqsOf(const std::string& sweep) const {
@@ -9,10 +11,11 @@ const std::map<std::int64_t, std::size_t>& MemoryStore::SeqsOf(const std::string
 }
 
 absl::Status MemoryStore::Commit(const Transaction& transaction) {
+  absl::Status failure;
   if (!disk_->failures.empty()) {
-    absl::Status failure = disk_->failures.front();
+    failure = disk_->failures.front();
     disk_->failures.erase(disk_->failures.begin());
-    if (!failure.ok()) return failure;
+    if (!failure.ok() && !std::exchange(disk_->fail_after, false)) return failure;
   }
   if (disk_->epoch != epoch_) return TakenOver("event log", disk_->epoch, epoch_);
   for (const LogEvent& event : transaction.events) {
@@ -35,7 +38,7 @@ absl::Status MemoryStore::Commit(const Transaction& transaction) {
     disk_->audit.push_back(a);
     disk_->audit.back().id = static_cast<std::int64_t>(disk_->audit.size());
   }
-  return absl::OkStatus();
+  return failure;
 }
 
 absl::Status MemoryStore::Replay(const std::function<absl::Status(LogEvent)>& visit) {
@@ -101,6 +104,82 @@ absl::StatusOr<std::vector<LogEvent>> MemoryStore::ReadPointsBackward(const std:
     if (event.telemetry() && event.trial == trial) out.push_back(event);
   }
   return out;
+}
+
+absl::Status MemoryStore::Probe() {
+  Transaction write;
+  write.acknowledged.push_back({"", "", 0, 0});
+  const absl::Status status = Commit(write);
+  disk_->acknowledged.erase({"", "", 0});
+  return status;
+}
+
+absl::StatusOr<std::int64_t> MemoryStore::LastEventId() {
+  return static_cast<std::int64_t>(disk_->log.size());
+}
+
+absl::Status MemoryStore::ReplayAfter(std::int64_t after,
+                                      const std::function<absl::Status(LogEvent)>& visit) {
+  for (auto i = static_cast<std::size_t>(after); i < disk_->log.size(); ++i) {
+    if (disk_->log[i].telemetry()) continue;
+    SAE_RETURN_IF_ERROR(visit(disk_->log[i]));
+  }
+  return absl::OkStatus();
+}
+
+absl::Status MemoryStore::WriteSnapshotParts(const std::vector<SnapshotPart>& parts) {
+  for (const SnapshotPart& p : parts) disk_->snapshot_parts[{p.sweep, p.cut, p.part}] = p.body;
+  return absl::OkStatus();
+}
+
+absl::Status MemoryStore::CompleteSnapshot(const SnapshotHead& head,
+                                           const std::map<std::string, std::int64_t>& cuts) {
+  disk_->snapshot = head;
+  std::erase_if(disk_->snapshot_parts, [&](const auto& part) {
+    const auto it = cuts.find(std::get<0>(part.first));
+    return it == cuts.end() || it->second != std::get<1>(part.first);
+  });
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::optional<SnapshotHead>> MemoryStore::NewestSnapshot() {
+  return disk_->snapshot;
+}
+
+absl::StatusOr<std::string> MemoryStore::ReadSnapshotPart(const std::string& sweep,
+                                                          std::int64_t cut, int part) {
+  const auto it = disk_->snapshot_parts.find({sweep, cut, part});
+  if (it == disk_->snapshot_parts.end())
+    return absl::NotFoundError(absl::StrCat("snapshot: no part of ", sweep));
+  return it->second;
+}
+
+absl::StatusOr<std::int64_t> MemoryStore::TrimTelemetry(const std::string& sweep,
+                                                        std::int64_t after, std::int64_t upto,
+                                                        int limit) {
+  disk_->trimmed[sweep] = upto;
+  std::map<std::int64_t, std::size_t>& seqs = disk_->by_seq[sweep];
+  const auto newer = [&](std::int64_t seq, const LogEvent& event) {
+    for (auto it = seqs.upper_bound(seq); it != seqs.end(); ++it) {
+      const LogEvent& other = disk_->log[it->second];
+      if (other.telemetry() && other.trial == event.trial &&
+          std::get<Point>(other.body).evaluation == std::get<Point>(event.body).evaluation)
+        return true;
+    }
+    return false;
+  };
+  for (auto it = seqs.upper_bound(after); it != seqs.end() && it->first <= upto;) {
+    const auto [seq, at] = *it++;
+    const LogEvent& event = disk_->log[at];
+    if (!event.telemetry()) continue;
+    if (newer(seq, event)) seqs.erase(seq);
+    if (--limit == 0) return seq;
+  }
+  return upto;
+}
+
+absl::StatusOr<std::map<std::string, std::int64_t>> MemoryStore::Trimmed() {
+  return disk_->trimmed;
 }
 
 absl::StatusOr<std::vector<TokenRecord>> MemoryStore::Tokens() {

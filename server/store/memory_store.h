@@ -4,6 +4,7 @@
 // thread-safe.
 
 #include <memory>
+#include <tuple>
 
 #include "server/store/event_store.h"
 
@@ -19,8 +20,13 @@ class MemoryStore final : public EventStore {
     std::map<std::string, UsedRequest> requests;
     std::map<std::string, TokenRecord> tokens;
     std::vector<AuditRecord> audit;
+    std::optional<SnapshotHead> snapshot;
+    std::map<std::tuple<std::string, std::int64_t, int>, std::string> snapshot_parts;
+    std::map<std::string, std::int64_t> trimmed;
     /// Returned by the next commits, and removed from here.
     std::vector<absl::Status> failures;
+    /// The next failure is of a commit that is durable all the same.
+    bool fail_after = false;
   };
 
   explicit MemoryStore(std::shared_ptr<Disk> disk) : disk_(std::move(disk)), epoch_(disk_->epoch) {}
@@ -44,6 +50,19 @@ class MemoryStore final : public EventStore {
   std::int64_t SizeBytes() override {
     return static_cast<std::int64_t>(disk_->log.size() * sizeof(LogEvent));
   }
+  absl::Status Probe() override;
+  absl::StatusOr<std::int64_t> LastEventId() override;
+  absl::Status ReplayAfter(std::int64_t after,
+                           const std::function<absl::Status(LogEvent)>& visit) override;
+  absl::Status WriteSnapshotParts(const std::vector<SnapshotPart>& parts) override;
+  absl::Status CompleteSnapshot(const SnapshotHead& head,
+                                const std::map<std::string, std::int64_t>& cuts) override;
+  absl::StatusOr<std::optional<SnapshotHead>> NewestSnapshot() override;
+  absl::StatusOr<std::string> ReadSnapshotPart(const std::string& sweep, std::int64_t cut,
+                                               int part) override;
+  absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& sweep, std::int64_t after,
+                                             std::int64_t upto, int limit) override;
+  absl::StatusOr<std::map<std::string, std::int64_t>> Trimmed() override;
 
  private:
   const std::map<std::int64_t, std::size_t>& SeqsOf(const std::string& sweep) const;

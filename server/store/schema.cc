@@ -34,6 +34,7 @@ CREATE TABLE snapshots(cut INTEGER PRIMARY KEY, layout TEXT NOT NULL, hash INTEG
 CREATE TABLE snapshot_parts(id INTEGER PRIMARY KEY, sweep TEXT NOT NULL, part INTEGER NOT NULL,
                             cut INTEGER NOT NULL, hash INTEGER NOT NULL, body BLOB NOT NULL,
                             UNIQUE(sweep, cut, part));
+CREATE INDEX events_by_trial ON events(sweep, trial, seq);
 CREATE TABLE trimmed(sweep TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 )sql"};
 

@@ -20,7 +20,7 @@ bool OnNetworkFileSystem(const std::string& path) {
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SqliteDb>> SqliteDb::Open(const std::string& path,
-                                                         const std::string& vfs) {
+                                                         const std::string& vfs, bool check) {
   if (OnNetworkFileSystem(path)) {
     return absl::FailedPreconditionError(
         absl::StrCat("event log ", path,
@@ -35,6 +35,9 @@ absl::StatusOr<std::unique_ptr<SqliteDb>> SqliteDb::Open(const std::string& path
   if (code != SQLITE_OK) return db->Error(code, "open");
   sqlite3_extended_result_codes(handle, 1);
   SAE_RETURN_IF_ERROR(db->Configure());
+  if (check) {
+    SAE_RETURN_IF_ERROR(db->Check());
+  }
   return db;
 }
 
@@ -54,6 +57,10 @@ absl::Status SqliteDb::Configure() {
     return absl::InternalError(
         absl::StrCat("event log ", path_, ": synchronous is ", synchronous, ", not FULL"));
   }
+  return absl::OkStatus();
+}
+
+absl::Status SqliteDb::Check() {
   SqliteQuery check(*this, "PRAGMA quick_check(1)");
   if (!check.Next()) return check.status("quick_check");
   if (const std::string found = check.Text(0); found != "ok") {

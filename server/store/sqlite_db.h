@@ -16,10 +16,11 @@ namespace sae::server {
 
 class SqliteDb {
  public:
-  /// Opens or creates `path`, whose folder exists, takes the exclusive lock and checks that the
-  /// file is sound. `vfs` "" = the system's.
+  /// Opens or creates `path`, whose folder exists, takes the exclusive lock and, with `check`,
+  /// reads the whole file to see that it is sound. `vfs` "" = the system's.
   [[nodiscard]] static absl::StatusOr<std::unique_ptr<SqliteDb>> Open(const std::string& path,
-                                                                      const std::string& vfs);
+                                                                      const std::string& vfs,
+                                                                      bool check = true);
   ~SqliteDb();
   SqliteDb(const SqliteDb&) = delete;
   SqliteDb& operator=(const SqliteDb&) = delete;
@@ -35,6 +36,7 @@ class SqliteDb {
   friend class SqliteQuery;
   SqliteDb(sqlite3* db, std::string path) : db_(db), path_(std::move(path)) {}
   absl::Status Configure();
+  absl::Status Check();
 
   sqlite3* db_;
   std::string path_;

@@ -42,7 +42,7 @@ absl::StatusOr<std::unique_ptr<SqliteStore>> SqliteStore::Open(const std::string
                                                                const std::string& vfs) {
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDb> db, SqliteDb::Open(path, vfs));
   SAE_RETURN_IF_ERROR(PrepareSchema(*db));
-  std::unique_ptr<SqliteStore> store(new SqliteStore(std::move(db)));
+  std::unique_ptr<SqliteStore> store(new SqliteStore(std::move(db), vfs));
   SAE_ASSIGN_OR_RETURN(store->epoch_, store->ReadEpoch());
   return store;
 }
@@ -57,7 +57,13 @@ absl::StatusOr<std::int64_t> SqliteStore::BeginEpoch() {
   return epoch_;
 }
 
+absl::Status SqliteStore::Opened() const {
+  if (db_ != nullptr) return absl::OkStatus();
+  return absl::FailedPreconditionError(absl::StrCat("event log ", path_, ": is not open"));
+}
+
 absl::Status SqliteStore::InTransaction(const std::function<absl::Status()>& write) {
+  SAE_RETURN_IF_ERROR(Opened());
   SAE_RETURN_IF_ERROR(db_->Execute("BEGIN IMMEDIATE"));
   const absl::StatusOr<std::int64_t> epoch = ReadEpoch();
   absl::Status status = epoch.status();
@@ -151,6 +157,7 @@ absl::Status SqliteStore::WriteAudit(const AuditRecord& a) {
 }
 
 absl::StatusOr<std::vector<TokenRecord>> SqliteStore::Tokens() {
+  SAE_RETURN_IF_ERROR(Opened());
   std::vector<TokenRecord> out;
   SqliteQuery query(*db_,
                     "SELECT id,secret_hash,principal,role,note,created,expires,last_used,revoked "
@@ -165,6 +172,7 @@ absl::StatusOr<std::vector<TokenRecord>> SqliteStore::Tokens() {
 }
 
 absl::StatusOr<std::vector<AuditRecord>> SqliteStore::ReadAudit(std::int64_t after, int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
   std::vector<AuditRecord> out;
   SqliteQuery query(*db_,
                     "SELECT id,time,principal,role,method,resource,request_id,code,peer FROM audit "
@@ -179,7 +187,14 @@ absl::StatusOr<std::vector<AuditRecord>> SqliteStore::ReadAudit(std::int64_t aft
 }
 
 absl::Status SqliteStore::Replay(const std::function<absl::Status(LogEvent)>& visit) {
-  SqliteQuery query(*db_, "SELECT seq,trial,time,kind,body,sweep FROM events ORDER BY id");
+  return ReplayAfter(0, visit);
+}
+
+absl::Status SqliteStore::ReplayAfter(std::int64_t after,
+                                      const std::function<absl::Status(LogEvent)>& visit) {
+  SqliteQuery query(*db_,
+                    "SELECT seq,trial,time,kind,body,sweep FROM events WHERE id>? ORDER BY id");
+  query.Bind(after);
   while (query.Next()) {
     SAE_ASSIGN_OR_RETURN(LogEvent event, EventOf(query, query.Text(5)));
     SAE_RETURN_IF_ERROR(visit(std::move(event)));
@@ -188,6 +203,7 @@ absl::Status SqliteStore::Replay(const std::function<absl::Status(LogEvent)>& vi
 }
 
 absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Heads() {
+  SAE_RETURN_IF_ERROR(Opened());
   std::map<std::string, std::int64_t> heads;
   // A sweep's first row is an event, so `events` names them all.
   SqliteQuery query(
@@ -201,6 +217,7 @@ absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Heads() {
 }
 
 absl::StatusOr<std::vector<Acknowledged>> SqliteStore::AllAcknowledged() {
+  SAE_RETURN_IF_ERROR(Opened());
   std::vector<Acknowledged> all;
   SqliteQuery query(
       *db_, "SELECT sweep,trial,attempt,seq FROM acknowledged ORDER BY sweep,trial,attempt");
@@ -213,6 +230,7 @@ absl::StatusOr<std::vector<Acknowledged>> SqliteStore::AllAcknowledged() {
 }
 
 absl::StatusOr<std::optional<UsedRequest>> SqliteStore::FindRequest(const std::string& id) {
+  SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(*db_, "SELECT method,sweep,response FROM requests WHERE id=?");
   query.Bind(id);
   if (query.Next()) return UsedRequest{id, query.Text(0), query.Text(1), query.Text(2)};
@@ -222,6 +240,7 @@ absl::StatusOr<std::optional<UsedRequest>> SqliteStore::FindRequest(const std::s
 
 absl::StatusOr<std::vector<LogEvent>> SqliteStore::Read(const std::string& sweep,
                                                         std::int64_t after, int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
       "SELECT seq,trial,time,kind,body FROM events WHERE sweep=?1 AND seq>?2 UNION ALL "
@@ -231,9 +250,23 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::Read(const std::string& sweep
   return EventsOf(query, sweep, "read events");
 }
 
+absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadLifecycle(
+    const std::string& sweep, const std::optional<std::string>& trial, std::int64_t after,
+    int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
+  const std::string one = trial ? "AND trial=?2 " : "";
+  SqliteQuery query(*db_,
+                    absl::StrCat("SELECT seq,trial,time,kind,body FROM events WHERE sweep=?1 ", one,
+                                 "AND seq>?3 ORDER BY seq LIMIT ?4"));
+  const std::string name = trial.value_or("");
+  query.Bind(sweep).Bind(name).Bind(after).Bind(std::int64_t{limit});
+  return EventsOf(query, sweep, "read lifecycle events");
+}
+
 absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPoints(const std::string& sweep,
                                                               const std::string& trial,
                                                               std::int64_t after, int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
       "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq>? "
@@ -246,6 +279,7 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPointsBackward(const std:
                                                                       const std::string& trial,
                                                                       std::int64_t before,
                                                                       int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
       "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq<? "
@@ -259,6 +293,7 @@ absl::Status SqliteStore::LimitPages(std::int64_t pages) {
 }
 
 std::int64_t SqliteStore::SizeBytes() {
+  if (db_ == nullptr) return 0;
   const auto pages = db_->Integer("PRAGMA page_count");
   const auto size = db_->Integer("PRAGMA page_size");
   return pages.ok() && size.ok() ? *pages * *size : 0;

@@ -27,6 +27,9 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::optional<UsedRequest>> FindRequest(const std::string& id) override;
   absl::StatusOr<std::vector<LogEvent>> Read(const std::string& sweep, std::int64_t after,
                                              int limit) override;
+  absl::StatusOr<std::vector<LogEvent>> ReadLifecycle(const std::string& sweep,
+                                                      const std::optional<std::string>& trial,
+                                                      std::int64_t after, int limit) override;
   absl::StatusOr<std::vector<LogEvent>> ReadPoints(const std::string& sweep,
                                                    const std::string& trial, std::int64_t after,
                                                    int limit) override;
@@ -36,11 +39,28 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::vector<TokenRecord>> Tokens() override;
   absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after, int limit) override;
   std::int64_t SizeBytes() override;
+  absl::Status Recover() override;
+  absl::Status Probe() override;
+  absl::StatusOr<std::int64_t> LastEventId() override;
+  absl::Status ReplayAfter(std::int64_t after,
+                           const std::function<absl::Status(LogEvent)>& visit) override;
+  absl::Status WriteSnapshotParts(const std::vector<SnapshotPart>& parts) override;
+  absl::Status CompleteSnapshot(const SnapshotHead& head,
+                                const std::map<std::string, std::int64_t>& cuts) override;
+  absl::StatusOr<std::optional<SnapshotHead>> NewestSnapshot() override;
+  absl::StatusOr<std::string> ReadSnapshotPart(const std::string& sweep, std::int64_t cut,
+                                               int part) override;
+  absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& sweep, std::int64_t after,
+                                             std::int64_t upto, int limit) override;
+  absl::StatusOr<std::map<std::string, std::int64_t>> Trimmed() override;
   /// The file may not grow beyond this many pages: beyond it, commits fail as on a full disk.
   [[nodiscard]] absl::Status LimitPages(std::int64_t pages);
 
  private:
-  explicit SqliteStore(std::unique_ptr<SqliteDb> db) : db_(std::move(db)) {}
+  SqliteStore(std::unique_ptr<SqliteDb> db, std::string vfs)
+      : db_(std::move(db)), path_(db_->path()), vfs_(std::move(vfs)) {}
+  /// FAILED_PRECONDITION while Recover has not brought the file back.
+  absl::Status Opened() const;
   absl::StatusOr<std::int64_t> ReadEpoch();
   /// `write` between BEGIN and COMMIT, if the epoch is still ours.
   absl::Status InTransaction(const std::function<absl::Status()>& write);
@@ -49,7 +69,9 @@ class SqliteStore final : public EventStore {
   absl::Status WriteToken(const TokenRecord& token);
   absl::Status WriteAudit(const AuditRecord& record);
 
-  std::unique_ptr<SqliteDb> db_;
+  std::unique_ptr<SqliteDb> db_;  // null after a Recover that failed
+  const std::string path_;
+  const std::string vfs_;
   std::int64_t epoch_ = 0;
 };
 

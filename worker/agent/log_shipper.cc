@@ -1,5 +1,7 @@
 #include "worker/agent/log_shipper.h"
 
+#include <algorithm>
+#include <filesystem>
 #include <spdlog/spdlog.h>
 
 #include "worker/agent/log_tail.h"
@@ -8,6 +10,14 @@ namespace saeloom::agent {
 namespace {
 constexpr std::int64_t kChunkBytes = 64 << 10;
 constexpr int kDefaultLines = 20;
+constexpr std::int64_t kReadBytes = 1 << 20;     // to filter, at a time
+constexpr std::int64_t kSearchBytes = 64 << 20;  // of a log's end that grep alone looks at
+
+std::int64_t FileSize(const std::string& path) {
+  std::error_code error;
+  const auto size = std::filesystem::file_size(path, error);
+  return error ? 0 : static_cast<std::int64_t>(size);
+}
 }  // namespace
 
 void LogShipper::SetSession(const SessionIdentity* identity) {
@@ -31,6 +41,17 @@ void LogShipper::Fetch(const v1::FetchLogs& command, const std::string& attempt_
   request.ranks.insert(command.ranks().begin(), command.ranks().end());
   request.lines = command.lines() > 0 ? command.lines() : kDefaultLines;
   request.follow = command.follow();
+  if (command.since_unix_ns() > 0 || !command.grep().empty()) {
+    std::optional<absl::Time> since;
+    if (command.since_unix_ns() > 0) since = absl::FromUnixNanos(command.since_unix_ns());
+    auto filter = LogFilter::Make(since, command.grep());
+    if (!filter.ok()) {  // the coordinator refuses such patterns: it is another version's
+      spdlog::warn("logs of attempt {}: {}", request.key.Text(), filter.status().ToString());
+      request.ranks = {-1};  // answered with an end
+    } else {
+      request.filter = *std::move(filter);
+    }
+  }
   requests_.emplace(command.request(), std::move(request));
 }
 
@@ -50,10 +71,56 @@ bool LogShipper::Step() {
     if (ended) {
       requests_.erase(it);
     } else {
-      it->second.offsets = request.offsets;
+      it->second.offsets = std::move(request.offsets);
+      it->second.filtered = std::move(request.filtered);
     }
   }
   return sent;
+}
+
+bool LogShipper::Read(Request& request, int rank, std::string& text) const {
+  const std::string path = RankLog(request.directory, rank);
+  const auto offset = request.offsets.find(rank);
+  if (offset == request.offsets.end()) {
+    std::int64_t end = 0;
+    for (const std::string& line : TailLines(path, request.lines, &end)) text += line + "\n";
+    // A line without its end was completed above; what follows it would begin a new one.
+    request.offsets.emplace(rank, end);
+  } else {
+    text = ReadFrom(path, offset->second, kChunkBytes);
+    offset->second += static_cast<std::int64_t>(text.size());
+  }
+  return !text.empty();
+}
+
+bool LogShipper::ReadFiltered(Request& request, int rank, std::string& text) const {
+  const std::string path = RankLog(request.directory, rank);
+  const bool since = request.filter->since();
+  const auto [it, added] = request.filtered.try_emplace(rank, Request::Filtered{*request.filter});
+  Request::Filtered& state = it->second;
+  std::int64_t& offset = request.offsets[rank];
+  if (added) {
+    state.tail = !since;
+    offset = since ? 0 : std::max<std::int64_t>(0, FileSize(path) - kSearchBytes);
+  }
+  const std::string raw = ReadFrom(path, offset, kReadBytes);
+  offset += static_cast<std::int64_t>(raw.size());
+  std::vector<std::string> lines = state.filter.Add(raw);
+  const bool at_end = static_cast<std::int64_t>(raw.size()) < kReadBytes;
+  if (at_end && !request.follow) {
+    for (std::string& line : state.filter.Finish()) lines.push_back(std::move(line));
+  }
+  if (!state.tail) {
+    for (const std::string& line : lines) text += line + "\n";
+    return !raw.empty();
+  }
+  for (std::string& line : lines) state.last.push_back(std::move(line));
+  while (static_cast<int>(state.last.size()) > request.lines) state.last.pop_front();
+  if (!at_end) return true;
+  for (const std::string& line : state.last) text += line + "\n";
+  state.last.clear();
+  state.tail = false;
+  return !raw.empty();
 }
 
 bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
@@ -63,28 +130,19 @@ bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
   for (const int rank : RanksWithLogs(request.directory)) {
     if (!request.ranks.empty() && request.ranks.count(rank) == 0) continue;
     std::string text;
-    auto offset = request.offsets.find(rank);
-    if (offset == request.offsets.end()) {
-      std::int64_t end = 0;
-      for (const std::string& line :
-           TailLines(RankLog(request.directory, rank), request.lines, &end)) {
-        text += line + "\n";
-      }
-      // A line without its end was completed above; what follows it would begin a new one.
-      offset = request.offsets.emplace(rank, end).first;
-    } else {
-      text = ReadFrom(RankLog(request.directory, rank), offset->second, kChunkBytes);
-      offset->second += static_cast<std::int64_t>(text.size());
-    }
-    if (text.empty()) continue;
+    const bool filtered = request.filter.has_value();
+    const bool read = filtered ? ReadFiltered(request, rank, text) : Read(request, rank, text);
+    if (!read) continue;
     more = true;
     *sent = true;
-    if (const absl::Status status = SendChunk(id, request, rank, text, false); !status.ok()) {
+    for (std::size_t at = 0; at < text.size(); at += kChunkBytes) {
+      const absl::Status status = SendChunk(id, request, rank, text.substr(at, kChunkBytes), false);
+      if (status.ok()) continue;
       spdlog::info("logs of attempt {}: {}", request.key.Text(), status.ToString());
       return true;
     }
   }
-  if (may_grow || (request.follow && more)) return false;
+  if (may_grow || ((request.follow || request.filter) && more)) return false;
   *sent = true;
   SendChunk(id, request, 0, "", true).IgnoreError();
   return true;
