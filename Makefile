@@ -3,7 +3,7 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test large asan tsan clang cuda bench check-layers fresh-machine clean distclean
+.PHONY: help setup build demo test large simulate asan tsan clang cuda bench check-layers fresh-machine clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: build ## set-up, build and every test; ends with CTest's summary
 
 large: build ## sixteen million latents on four processes (10 GB of memory, 22 GB of disk below TMPDIR, 5-15 minutes)
 	@ctest --test-dir build/release -L large --output-on-failure --no-tests=error
+
+simulate: build ## 10,000 seeded histories of the coordinator under faults; a failing seed prints itself
+	@seq 0 9 | xargs -P $(JOBS) -I{} sh -c 'build/release/bin/saeloom-simulate --first $$(({} * 1000 + 1)) --count 1000'
 
 asan: ; @tools/setup.sh --no-torch && tools/build.sh asan && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
 tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer

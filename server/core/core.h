@@ -335,6 +335,7 @@ class Core {
   void Drain(const std::string& worker, const std::string& reason, Transaction& transaction);
   // core_workers.cc
   void ExpireLeases();
+  absl::Status CheckNotLate(const RegisterRequest& request) const;
   absl::Status ReconcileAttempts(const RegisterRequest& request);
   absl::Status ApplyStatus(WorkerEntry& worker, const AttemptStatus& status);
   /// It has reserved slots for an attempt that is over.

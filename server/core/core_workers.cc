@@ -77,6 +77,16 @@ absl::Status Core::CheckSender(const Sender& sender) {
                                          epoch_, "); register again"));
 }
 
+absl::Status Core::CheckNotLate(const RegisterRequest& request) const {
+  const auto it = workers_.find(request.worker_id);
+  if (it == workers_.end() || request.boot_id != it->second.boot_id ||
+      request.sent == absl::ZeroDuration() || request.sent > it->second.registration_sent)
+    return absl::OkStatus();
+  // Attempts that began since are not in it; they must not count as lost.
+  return absl::AbortedError(absl::StrCat("worker ", request.worker_id,
+                                         ": this registration came late: a newer one was answered"));
+}
+
 absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
   Transaction transaction;
   int slots = 0;
@@ -111,6 +121,8 @@ absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
 
 absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   SAE_RETURN_IF_ERROR(CheckRegistration(request));
+  SAE_RETURN_IF_ERROR(store_.CheckEpoch());
+  SAE_RETURN_IF_ERROR(CheckNotLate(request));
   SAE_RETURN_IF_ERROR(ReconcileAttempts(request));
   SAE_RETURN_IF_ERROR(Flush());  // so that the acknowledged seqs are all there is
   const auto [it, added] = workers_.try_emplace(request.worker_id);
@@ -120,6 +132,8 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   WorkerEntry& worker = it->second;
   worker.id = request.worker_id;
   worker.incarnation = request.incarnation;
+  worker.boot_id = request.boot_id;
+  worker.registration_sent = request.sent;
   worker.address = request.address;
   worker.runs_directory = request.runs_directory;
   worker.runs_id = request.runs_id;
@@ -168,6 +182,7 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
 
 absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) {
   SAE_RETURN_IF_ERROR(CheckSender(request.sender));
+  SAE_RETURN_IF_ERROR(store_.CheckEpoch());  // the answer renews a lease
   WorkerEntry& worker = workers_.at(request.sender.worker_id);
   worker.lease_until = clock_.SinceBoot() + options_.lease + options_.lease_margin;
   worker.last_heartbeat = clock_.Now();

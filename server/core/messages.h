@@ -50,6 +50,8 @@ struct RegisterRequest {
   std::string rack;               ///< "" = unknown
   std::string peer_address;       ///< of its PeerService; "" = in no gang over several workers
   std::string mpi_host;
+  /// When it was sent, by the worker's CLOCK_BOOTTIME: tells one that came late. Zero = not said.
+  absl::Duration sent;
 };
 struct AcknowledgedAttempt {
   AttemptKey key;

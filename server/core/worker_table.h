@@ -13,6 +13,8 @@ namespace sae::server {
 struct WorkerEntry {
   std::string id;
   std::string incarnation;
+  std::string boot_id;
+  absl::Duration registration_sent;  ///< as RegisterRequest::sent
   std::string address;
   std::string runs_directory;
   std::string runs_id;

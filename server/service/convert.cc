@@ -294,7 +294,8 @@ RegisterRequest FromProto(const v1::RegisterRequest& proto) {
   RegisterRequest out{
       proto.worker_id(),      proto.boot_id(), proto.incarnation(),  proto.slots(),   proto.gpus(),
       proto.runs_directory(), proto.runs_id(), proto.version(),      proto.address(), {},
-      proto.memory_bytes(),   proto.rack(),    proto.peer_address(), proto.mpi_host()};
+      proto.memory_bytes(),   proto.rack(),    proto.peer_address(), proto.mpi_host(),
+      absl::Nanoseconds(proto.sent_nanos())};
   for (const auto& a : proto.attempts())
     out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
   return out;

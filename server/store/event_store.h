@@ -101,6 +101,9 @@ class EventStore {
 
   /// Increments the epoch and makes it durable: once at each start.
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> BeginEpoch() = 0;
+  /// As a write would find it: ABORTED once another coordinator has begun a later epoch. Nothing may
+  /// be promised to a worker then.
+  [[nodiscard]] virtual absl::Status CheckEpoch() = 0;
   [[nodiscard]] virtual absl::Status Commit(const Transaction& transaction) = 0;
 
   /// Lifecycle events of all sweeps in the order of their commits; stops at the first error of

@@ -10,7 +10,7 @@
 
 namespace sae::server {
 
-class MemoryStore final : public EventStore {
+class MemoryStore : public EventStore {
  public:
   struct Disk {
     std::int64_t epoch = 0;
@@ -32,6 +32,10 @@ class MemoryStore final : public EventStore {
   explicit MemoryStore(std::shared_ptr<Disk> disk) : disk_(std::move(disk)), epoch_(disk_->epoch) {}
 
   absl::StatusOr<std::int64_t> BeginEpoch() override { return epoch_ = ++disk_->epoch; }
+  absl::Status CheckEpoch() override {
+    return disk_->epoch == epoch_ ? absl::OkStatus()
+                                  : TakenOver("event log", disk_->epoch, epoch_);
+  }
   absl::Status Commit(const Transaction& transaction) override;
   absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;

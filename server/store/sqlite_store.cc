@@ -62,13 +62,17 @@ absl::Status SqliteStore::Opened() const {
   return absl::FailedPreconditionError(absl::StrCat("event log ", path_, ": is not open"));
 }
 
+absl::Status SqliteStore::CheckEpoch() {
+  SAE_RETURN_IF_ERROR(Opened());
+  SAE_ASSIGN_OR_RETURN(const std::int64_t epoch, ReadEpoch());
+  return epoch == epoch_ ? absl::OkStatus()
+                         : TakenOver(absl::StrCat("event log ", db_->path()), epoch, epoch_);
+}
+
 absl::Status SqliteStore::InTransaction(const std::function<absl::Status()>& write) {
   SAE_RETURN_IF_ERROR(Opened());
   SAE_RETURN_IF_ERROR(db_->Execute("BEGIN IMMEDIATE"));
-  const absl::StatusOr<std::int64_t> epoch = ReadEpoch();
-  absl::Status status = epoch.status();
-  if (status.ok() && *epoch != epoch_)
-    status = TakenOver(absl::StrCat("event log ", db_->path()), *epoch, epoch_);
+  absl::Status status = CheckEpoch();
   if (status.ok()) status = write();
   if (status.ok()) status = db_->Execute("COMMIT");
   // SQLite may have rolled back by itself (disk full).

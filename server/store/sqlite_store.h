@@ -20,6 +20,7 @@ class SqliteStore final : public EventStore {
       const std::string& path, const std::string& vfs = "");
 
   absl::StatusOr<std::int64_t> BeginEpoch() override;
+  absl::Status CheckEpoch() override;
   absl::Status Commit(const Transaction& transaction) override;
   absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;

@@ -127,6 +127,7 @@ v1::RegisterRequest Agent::MakeRegister() {
   r.set_worker_id(options_.runs->worker_id());
   r.set_boot_id(options_.boot_id);
   r.set_incarnation(options_.incarnation);
+  r.set_sent_nanos(absl::ToInt64Nanoseconds(options_.clock->SinceBoot()));
   r.set_slots(options_.slots.slots);
   r.set_gpus(options_.slots.gpus);
   r.set_runs_directory(options_.runs->directory());
@@ -324,6 +325,8 @@ void Agent::Handle(const v1::StartAttempt& start) {
     sae::MutexLock lock(mu_);
     deadline = lease_.NoticeAt().value_or(options_.clock->SinceBoot() + kNever);
   }
+  // The command took longer than the lease: the trial may run elsewhere by now.
+  if (deadline <= options_.clock->SinceBoot()) return;
   auto attempts = Attempt::StartTogether(context_, starts, deadline, TakenGpus());
   for (std::size_t i = 0; i < starts.size(); ++i) {
     if (attempts[i].ok()) {

@@ -1,0 +1,163 @@
+#include "server/sim/fault_plan.h"
+
+namespace sae::server::sim {
+namespace {
+
+using Fault = void (*)(World&);
+
+Machine& SomeMachine(World& world) {
+  return *world.machines[world.random.Below(world.machines.size())];
+}
+
+Link& SomeLink(World& world) {
+  const std::uint64_t n = world.random.Below(world.machines.size() + 1);
+  return n == world.machines.size() ? world.clients.link() : world.machines[n]->link();
+}
+
+absl::Duration Seconds(World& world, double least, double most) {
+  return absl::Seconds(least + (most - least) * world.random.Uniform());
+}
+
+void StartSoon(World& world, absl::Duration after) {
+  world.queue.After(after, [&world] {
+    if (world.coordinator == nullptr || !world.coordinator->alive()) world.StartCoordinator();
+  });
+}
+
+void KillCoordinator(World& world) {
+  if (world.coordinator != nullptr) world.coordinator->Kill();
+  world.Trace("the coordinator is killed");
+  StartSoon(world, Seconds(world, 0.5, 25));
+}
+
+void KillAtCommit(World& world) {
+  world.commit_faults.assign(world.random.Below(4), CommitFault::kNone);
+  world.commit_faults.push_back(world.surroundings.Chance(0.5) ? CommitFault::kDiesBefore
+                                                               : CommitFault::kDiesAfter);
+  // Whoever finds it dead starts it again.
+  for (const double after : {5.0, 12.0, 30.0}) StartSoon(world, Seconds(world, 1, after));
+}
+
+void FailingDisk(World& world) {
+  for (std::uint64_t n = world.random.Below(8) + 1; n > 0; --n) {
+    world.commit_faults.push_back(world.surroundings.Chance(0.3) ? CommitFault::kNone
+                                                                 : CommitFault::kFails);
+  }
+}
+
+/// The process stands still in a commit, and the rest of the world does not.
+void SlowDisk(World& world) {
+  if (world.coordinator != nullptr)
+    world.coordinator->FreezeUntil(world.queue.Now() + Seconds(world, 0.2, 8));
+}
+
+/// SIGSTOP to the coordinator, a second one starts, the first goes on beside it.
+void TwoCoordinators(World& world) {
+  const auto old = world.coordinator;
+  if (old == nullptr || !old->alive()) return;
+  const absl::Duration stopped = Seconds(world, 1, 30);
+  world.Trace("the coordinator is stopped");
+  old->FreezeUntil(world.queue.Now() + stopped);
+  for (const auto& machine : world.machines) {
+    if (world.surroundings.Chance(0.5)) machine->link().stuck_to = old;
+  }
+  if (world.surroundings.Chance(0.5)) world.clients.link().stuck_to = old;
+  world.queue.After(Seconds(world, 0.5, 20), [&world, old] {
+    if (world.coordinator == old) world.StartCoordinator();
+  });
+  world.queue.After(stopped + Seconds(world, 1, 30), [old] { old->Kill(); });
+}
+
+void CrashDaemon(World& world) {
+  Machine& machine = SomeMachine(world);
+  machine.CrashDaemon();
+  const bool adopts = world.surroundings.Chance(0.7);
+  if (world.surroundings.Chance(0.1)) machine.LoseRecords();
+  world.queue.After(Seconds(world, 0.2, 25), [&machine, adopts] { machine.StartDaemon(adopts); });
+}
+
+void RebootMachine(World& world) {
+  Machine& machine = SomeMachine(world);
+  machine.Reboot();
+  if (world.surroundings.Chance(0.1)) machine.LoseRecords();
+  world.queue.After(Seconds(world, 2, 40), [&machine] { machine.StartDaemon(false); });
+}
+
+void PauseDaemon(World& world) {
+  SomeMachine(world).PauseDaemon(world.queue.Now() + Seconds(world, 1, 30));
+}
+
+/// Only one whose runs folder another one shares.
+void MachineDies(World& world) {
+  if (world.surroundings.Chance(0.3)) world.machines[0]->Die();
+}
+
+void CutLink(World& world) {
+  Link& link = SomeLink(world);
+  const double kind = world.random.Uniform();
+  if (kind < 0.66) link.up = false;
+  if (kind > 0.33) link.down = false;
+  world.queue.After(Seconds(world, 0.5, 40), [&link] { link.up = link.down = true; });
+}
+
+void LossyLink(World& world) {
+  Link& link = SomeLink(world);
+  link.loss = world.random.Uniform() * 0.6;
+  link.repeat = world.random.Uniform() * 0.5;
+  world.queue.After(Seconds(world, 1, 30), [&link] { link.loss = link.repeat = 0; });
+}
+
+void SlowLink(World& world) {
+  Link& link = SomeLink(world);
+  link.slow = Seconds(world, 0.1, 20);
+  world.queue.After(Seconds(world, 1, 30), [&link] { link.slow = absl::ZeroDuration(); });
+}
+
+void JumpClock(World& world) {
+  if (world.coordinator != nullptr)
+    world.coordinator->clock().JumpWall(absl::Hours(2 * world.random.Uniform() - 1));
+}
+
+void KillGang(World& world) { SomeMachine(world).KillGang(); }
+
+constexpr Fault kFaults[] = {KillCoordinator, KillAtCommit, FailingDisk,   SlowDisk,
+                             TwoCoordinators, CrashDaemon,  RebootMachine, PauseDaemon,
+                             MachineDies,     CutLink,      LossyLink,     SlowLink,
+                             JumpClock,       KillGang};
+
+}  // namespace
+
+void PlanFaults(World& world, absl::Duration until) {
+  Random& random = world.random;
+  Surroundings& s = world.surroundings;
+  std::vector<Fault> kinds;
+  const double share = 0.15 + 0.6 * random.Uniform();
+  for (const Fault fault : kFaults) {
+    if (s.Chance(share)) kinds.push_back(fault);
+  }
+  if (s.Chance(0.5)) s.die = 0.02 * random.Uniform();
+  if (s.Chance(0.3)) s.fail = 0.02 * random.Uniform();
+  if (s.Chance(0.3)) s.hang = 0.03 * random.Uniform();
+  if (kinds.empty()) return;
+  const std::uint64_t count = 1 + random.Below(14);
+  for (std::uint64_t i = 0; i < count; ++i) {
+    const Fault fault = kinds[random.Below(kinds.size())];
+    world.queue.At(absl::Seconds(3) + s.Upto(until - absl::Seconds(5)),
+                   [&world, fault] { fault(world); });
+  }
+}
+
+void Heal(World& world) {
+  world.Trace("the faults end");
+  Surroundings& s = world.surroundings;
+  s.die = s.fail = s.hang = 0;
+  world.commit_faults.clear();
+  world.clients.link() = {};
+  for (const auto& machine : world.machines) {
+    machine->link() = {};
+    machine->StartDaemon(true);
+  }
+  if (world.coordinator == nullptr || !world.coordinator->alive()) world.StartCoordinator();
+}
+
+}  // namespace sae::server::sim
