@@ -25,6 +25,15 @@ function(sae_library)
   target_link_libraries(${A_NAME} PUBLIC ${A_DEPS} PRIVATE ${A_PRIVATE_DEPS} $<BUILD_INTERFACE:sae_flags>)
 endfunction()
 
+# sae_failpoints(sae_agent ...): with SAE_FAILPOINTS, the failpoints in these targets are real (sae/base/failpoint.h)
+function(sae_failpoints)
+  if(SAE_FAILPOINTS)
+    foreach(target IN LISTS ARGN)
+      target_compile_definitions(${target} PRIVATE SAE_FAILPOINTS)
+    endforeach()
+  endif()
+endfunction()
+
 # sae_binary(NAME saeloom-trainer SRCS ... DEPS ...): a program in build/PRESET/bin
 function(sae_binary)
   cmake_parse_arguments(A "" "NAME" "SRCS;DEPS" ${ARGN})

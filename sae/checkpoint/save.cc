@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sae/base/hash.h"
+#include "sae/base/failpoint.h"
 #include "sae/base/safetensors.h"
 #include "sae/checkpoint/agree.h"
 #include "sae/checkpoint/block_writer.h"
@@ -64,10 +65,13 @@ absl::Status Publish(Env& env, const std::string& directory, const std::string& 
   SAE_RETURN_IF_ERROR(file->Append(ToJson(manifest)));
   SAE_RETURN_IF_ERROR(file->Sync());
   SAE_RETURN_IF_ERROR(file->Close());
+  SAE_FAILPOINT_RETURN("checkpoint.before_sync");
   SAE_RETURN_IF_ERROR(env.SyncDirectory(temporary));
   // One of that name can only be a damaged one here: a whole one ends the save before it begins.
   SAE_RETURN_IF_ERROR(env.RemoveAll(directory + "/" + name));
+  SAE_FAILPOINT_RETURN("checkpoint.before_rename");
   SAE_RETURN_IF_ERROR(env.Rename(temporary, directory + "/" + name));
+  SAE_FAILPOINT("checkpoint.after_rename");
   return env.SyncDirectory(directory);
 }
 

@@ -7,6 +7,7 @@
 
 #include "proto/convert/error_details.h"
 #include "sae/base/mutex.h"
+#include "sae/base/failpoint.h"
 #include "server/service/rpc_observer.h"
 
 namespace sae::server {
@@ -23,6 +24,7 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 
   /// Once, from any thread; the object may be gone when it returns.
   void Answer(const absl::Status& status) {
+    SAE_FAILPOINT("rpc.before_answer");
     call_.Handled(status.code());
     { MutexLock lock(mu_); }
     Finish(ToGrpc(status));

@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "sae/base/failpoint.h"
 #include "server/service/convert.h"
 #include "server/service/core_calls.h"
 
@@ -76,6 +77,7 @@ class SessionReactor final
     });
   }
   void OnWriteDone(bool ok) override {
+    SAE_FAILPOINT("session.after_send");
     {
       MutexLock lock(mu_);
       writing_ = false;
@@ -142,6 +144,7 @@ class SessionReactor final
       }
     }
     // Without the lock: gRPC may run a reaction inside the call.
+    if (write) SAE_FAILPOINT("session.before_send");
     write ? StartWrite(&outgoing_) : Finish(status_);
   }
 

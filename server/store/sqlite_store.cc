@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "sae/base/failpoint.h"
 #include "server/store/schema.h"
 
 namespace sae::server {
@@ -71,10 +72,14 @@ absl::Status SqliteStore::CheckEpoch() {
 
 absl::Status SqliteStore::InTransaction(const std::function<absl::Status()>& write) {
   SAE_RETURN_IF_ERROR(Opened());
+  SAE_FAILPOINT_RETURN("store.before_begin");
   SAE_RETURN_IF_ERROR(db_->Execute("BEGIN IMMEDIATE"));
+  SAE_FAILPOINT("store.after_begin");
   absl::Status status = CheckEpoch();
   if (status.ok()) status = write();
+  SAE_FAILPOINT("store.before_commit");
   if (status.ok()) status = db_->Execute("COMMIT");
+  SAE_FAILPOINT("store.after_commit");
   // SQLite may have rolled back by itself (disk full).
   if (!status.ok() && db_->in_transaction()) db_->Execute("ROLLBACK").IgnoreError();
   return status;

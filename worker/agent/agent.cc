@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <spdlog/spdlog.h>
 
+#include "sae/base/failpoint.h"
 #include "worker/agent/admission.h"
 #include "worker/agent/command_names.h"
 
@@ -123,6 +124,7 @@ void Agent::Stop() {
 // ---- from the session's threads ----
 
 v1::RegisterRequest Agent::MakeRegister() {
+  SAE_FAILPOINT("worker.before_register");
   v1::RegisterRequest r;
   r.set_worker_id(options_.runs->worker_id());
   r.set_boot_id(options_.boot_id);
@@ -151,6 +153,7 @@ v1::RegisterRequest Agent::MakeRegister() {
 }
 
 void Agent::OnRegistered(const v1::RegisterResponse& response, absl::Duration sent) {
+  SAE_FAILPOINT("worker.after_register");
   sae::MutexLock lock(mu_);
   epoch_ = response.epoch();
   lease_.Registered(sent, absl::Seconds(response.lease().seconds()) +
@@ -327,7 +330,9 @@ void Agent::Handle(const v1::StartAttempt& start) {
   }
   // The command took longer than the lease: the trial may run elsewhere by now.
   if (deadline <= options_.clock->SinceBoot()) return;
+  SAE_FAILPOINT("worker.before_start");
   auto attempts = Attempt::StartTogether(context_, starts, deadline, TakenGpus());
+  SAE_FAILPOINT("worker.after_start");
   for (std::size_t i = 0; i < starts.size(); ++i) {
     if (attempts[i].ok()) {
       Begin(*starts[i], *std::move(attempts[i]));
@@ -470,7 +475,9 @@ void Agent::SayEnded(Entry& entry) {
   status.set_reason(attempt.ending().reason);
   status.set_failure_class(attempt.ending().failure_class);
   for (const std::string& line : attempt.log_tail()) status.add_log_tail(line);
+  SAE_FAILPOINT("worker.before_status");
   entry.end_status = Say(std::move(status));
+  SAE_FAILPOINT("worker.after_status");
   end_statuses_[entry.end_status] = attempt.key();
 }
 

@@ -7,6 +7,7 @@
 
 #include "absl/strings/str_join.h"
 
+#include "sae/base/failpoint.h"
 #include "sae/base/procfs.h"
 #include "worker/agent/admission.h"
 #include "worker/agent/begin_from.h"
@@ -189,6 +190,7 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
 }
 
 absl::Status Attempt::Launched(std::shared_ptr<GangProcess> gang, const std::string& directory) {
+  SAE_FAILPOINT("worker.before_record");
   gang_ = std::move(gang);
   gang_directory_ = directory;
   record_.pid = gang_->pid();

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <sstream>
 
+#include "sae/base/failpoint.h"
+
 namespace saeloom::agent {
 namespace {
 constexpr std::size_t kMostUnanswered = 1000;
@@ -49,6 +51,7 @@ absl::Status WriteLeaseFile(sae::Env& env, const std::string& path, absl::Durati
   SAE_RETURN_IF_ERROR(file->Append(absl::StrCat(absl::ToInt64Nanoseconds(deadline), "\n",
                                                 absl::ToInt64Nanoseconds(kill), "\n")));
   SAE_RETURN_IF_ERROR(file->Close());
+  SAE_FAILPOINT_RETURN("worker.before_lease");
   return env.Rename(temporary, path);
 }
 

@@ -136,6 +136,14 @@ std::string HostName() {
   return ::gethostname(name, sizeof name - 1) == 0 ? name : "worker";
 }
 
+absl::StatusOr<std::string> FindBootId() {
+#ifdef SAE_FAILPOINTS
+  // A test says that the machine was rebooted.
+  if (const char* told = std::getenv("SAELOOM_BOOT_ID"); told != nullptr) return std::string(told);
+#endif
+  return sae::BootId();
+}
+
 std::string SearchPath() {
   const char* path = std::getenv("PATH");
   return path == nullptr ? "/usr/local/bin:/usr/bin:/bin" : path;
@@ -257,7 +265,7 @@ absl::Status Run(Flags& flags, sae::SignalWatcher& signals) {
   random.Next();
   if (::access(options.gang.scratch_root.c_str(), W_OK) != 0)
     options.gang.scratch_root = runs->directory();
-  SAE_ASSIGN_OR_RETURN(options.boot_id, sae::BootId());
+  SAE_ASSIGN_OR_RETURN(options.boot_id, FindBootId());
   Metrics metrics(SAELOOM_VERSION);
   SAE_ASSIGN_OR_RETURN(options.metrics_address, metrics.Expose(flags.metrics_listen));
   const int cores = DetectCores();

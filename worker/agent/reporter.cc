@@ -3,6 +3,8 @@
 #include <spdlog/spdlog.h>
 #include <vector>
 
+#include "sae/base/failpoint.h"
+
 namespace saeloom::agent {
 namespace {
 
@@ -94,7 +96,9 @@ bool Reporter::StepOne(const AttemptKey& key, const std::shared_ptr<Stream>& str
   }
   for (std::string& line : batch->lines) request.add_lines(std::move(line));
   v1::ReportBatchResponse response;
+  SAE_FAILPOINT("worker.before_report");
   const absl::Status status = send_(request, &response);
+  SAE_FAILPOINT("worker.after_report");
   if (absl::IsAborted(status) || absl::IsOutOfRange(status)) {
     on_stale_();
     return false;
