@@ -21,6 +21,7 @@
 #include "server/core/messages.h"
 #include "server/core/observer.h"
 #include "server/core/pending_queue.h"
+#include "server/core/planted.h"
 #include "server/core/request_key.h"
 #include "server/core/retry_policy.h"
 #include "server/core/scheduler.h"
@@ -57,6 +58,7 @@ struct CoreOptions {
   std::int64_t snapshot_events = 20'000;
   /// Points of sweeps that ended longer ago are deleted, but for each trial's newest.
   absl::Duration keep_telemetry = absl::InfiniteDuration();
+  Planting planted;  ///< of the simulator's test
 };
 
 /// A spec that was validated and whose points are drawn.
@@ -335,6 +337,7 @@ class Core {
   void Drain(const std::string& worker, const std::string& reason, Transaction& transaction);
   // core_workers.cc
   void ExpireLeases();
+  absl::Duration LeaseEnd() const;
   absl::Status CheckNotLate(const RegisterRequest& request) const;
   absl::Status ReconcileAttempts(const RegisterRequest& request);
   absl::Status ApplyStatus(WorkerEntry& worker, const AttemptStatus& status);

@@ -21,7 +21,9 @@ std::string Core::ReasonOf(const SweepRecord& sweep, const TrialRecord& trial) c
 }
 
 int Core::FreeSlots(const WorkerEntry& worker) const {
-  return std::max(0, worker.slots - live_.host(worker.id).slots - worker.DrainingSlots());
+  int used = live_.host(worker.id).slots;
+  if (options_.planted.Is(PlantedBug::kAllocatedIsFree)) used /= 2;
+  return std::max(0, worker.slots - used - worker.DrainingSlots());
 }
 
 std::vector<SchedulableWorker> Core::ReadyWorkers() const {

@@ -24,6 +24,7 @@ absl::Status NoSweep(const std::string& sweep) {
 
 absl::StatusOr<std::optional<std::string>> Core::SweepOfRequest(const RequestKey& request,
                                                                 bool fork) {
+  if (options_.planted.Is(PlantedBug::kForgetsRequests)) return std::nullopt;
   SAE_ASSIGN_OR_RETURN(const std::optional<UsedRequest> used,
                        FirstUse(store_, request, fork ? kFork : kCreate, ""));
   if (!used) return std::nullopt;
@@ -57,7 +58,8 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& 
   Add(transaction, name, "", std::move(created));
   if (fork) KeepForFork(transaction, prepared.event.forked_from);
   Remember(request, fork ? kFork : kCreate, name, "", transaction);
-  return Commit(std::move(transaction));
+  const absl::Status committed = Commit(std::move(transaction));
+  return options_.planted.Is(PlantedBug::kAckBeforeCommit) ? absl::OkStatus() : committed;
 }
 
 absl::StatusOr<std::vector<std::string>> Core::RetryTrials(const std::string& name,

@@ -54,6 +54,7 @@ std::pair<const SweepRecord*, const TrialRecord*> Core::FindReportable(
   const SweepRecord* sweep = state_.sweep(key.sweep);
   const TrialRecord* trial = sweep == nullptr ? nullptr : sweep->trial(key.trial);
   const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
+  if (live != nullptr && options_.planted.Is(PlantedBug::kStaleReport)) return {sweep, trial};
   if (live == nullptr || live->worker != worker || key.attempt > live->number)
     return {nullptr, nullptr};
   const AttemptRecord* attempt = trial->attempt(key.attempt);
@@ -75,6 +76,12 @@ absl::Status Core::CheckSender(const Sender& sender) {
   return absl::AbortedError(absl::StrCat("worker ", sender.worker_id, ": stale ", stale,
                                          " (it said epoch ", sender.epoch, ", this is epoch ",
                                          epoch_, "); register again"));
+}
+
+absl::Duration Core::LeaseEnd() const {
+  if (options_.planted.Is(PlantedBug::kShortLease))
+    return clock_.SinceBoot() + options_.lease * 0.5;
+  return clock_.SinceBoot() + options_.lease + options_.lease_margin;
 }
 
 absl::Status Core::CheckNotLate(const RegisterRequest& request) const {
@@ -106,7 +113,7 @@ absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
                            attempt.runs_id == request.runs_id && (head || !attempt.prepared);
     if (const auto it = preparing_.find(key); it != preparing_.end())
       it->second.prepared.erase(request.worker_id);  // it says so again
-    if (known || can_start) continue;
+    if (known || can_start || options_.planted.Is(PlantedBug::kStartsAgain)) continue;
     Ending ending;
     ending.how = Ending::How::kLost;
     ending.reason = absl::StrCat("worker ", request.worker_id, " came back without ",
@@ -146,7 +153,7 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   worker.version = request.version;
   worker.ready = true;
   worker.lease_open = true;
-  worker.lease_until = clock_.SinceBoot() + options_.lease + options_.lease_margin;
+  worker.lease_until = LeaseEnd();
   worker.last_heartbeat = clock_.Now();
   worker.heartbeat = 0;
   worker.draining.clear();
@@ -184,7 +191,7 @@ absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) 
   SAE_RETURN_IF_ERROR(CheckSender(request.sender));
   SAE_RETURN_IF_ERROR(store_.CheckEpoch());  // the answer renews a lease
   WorkerEntry& worker = workers_.at(request.sender.worker_id);
-  worker.lease_until = clock_.SinceBoot() + options_.lease + options_.lease_margin;
+  worker.lease_until = LeaseEnd();
   worker.last_heartbeat = clock_.Now();
   worker.heartbeat = std::max(worker.heartbeat, request.heartbeat);
   worker.reported_free = request.free_slots;
@@ -281,7 +288,7 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
     if (several) GangCommands(worker, *sweep, *trial, commands);
     if (several && (!attempt.prepared || attempt.worker != worker)) continue;
     unsent_.erase(key);
-    if (trial->state == TrialState::kAllocated) {
+    if (trial->state == TrialState::kAllocated || options_.planted.Is(PlantedBug::kStartsAgain)) {
       StartCommand start{
           key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash, attempt.slots, {}};
       start.from_checkpoint = ForkFolder(*sweep, attempt);
@@ -335,7 +342,10 @@ void Core::Report(const ReportRequest& request,
   const auto skip = static_cast<std::ptrdiff_t>(
       std::min(have - request.first_seq + 1, static_cast<std::int64_t>(request.lines.size())));
   const std::vector<std::string> lines(request.lines.begin() + skip, request.lines.end());
-  auto events = EventsOfLines(*trial, key.attempt, have + 1, lines);
+  const int attempt = options_.planted.Is(PlantedBug::kStaleReport)
+                          ? trial->live_attempt()->number
+                          : key.attempt;
+  auto events = EventsOfLines(*trial, attempt, have + 1, lines);
   if (!events.ok()) return done(events.status());
 
   unsent_.erase(key);

@@ -23,6 +23,11 @@ TEST_F(FencingTest, ALateRegistrationTakesNothingAway) {
   EXPECT_TRUE(core_->Register(first).ok()) << "its clock began anew";
 }
 
+TEST_F(FencingTest, AWorkerThatDoesNotSayWhenItRegistersIsTaken) {
+  Register(Registration("a", 2));
+  EXPECT_TRUE(core_->Register(Registration("a", 2)).ok()) << "an older version of the worker";
+}
+
 TEST_F(FencingTest, ACoordinatorWhoseEpochIsOverRenewsNoLease) {
   Register(Registration("a", 2));
   ASSERT_TRUE(Beat("a").ok());

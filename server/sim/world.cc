@@ -28,6 +28,7 @@ World::World(const WorldOptions& options)
       surroundings{queue, random, network, history, core_options.lease, absl::Seconds(2)},
       clients(surroundings) {
   history.seed = options.seed;
+  core_options.planted = options.planted;
   history.trial_attempts = core_options.retry.trial_attempts;
   history.worker_attempts = core_options.retry.worker_attempts;
   core_options.heartbeat = surroundings.heartbeat;

@@ -19,6 +19,7 @@ struct WorldOptions {
   absl::Duration faults = absl::Seconds(90);    ///< how long things break
   absl::Duration settle = absl::Seconds(1200);  ///< how long all may take to end after that
   std::function<void(const std::string&)> trace;
+  Planting planted;  ///< a mistake that is to be found
 };
 
 struct Outcome {
