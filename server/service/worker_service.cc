@@ -82,7 +82,8 @@ class SessionReactor final
       MutexLock lock(mu_);
       writing_ = false;
     }
-    ok ? Pump() : End(absl::OkStatus());
+    if (!ok) End(absl::OkStatus());
+    Pump();  // it may have ended while this write was in flight
   }
   void OnCancel() override { End(absl::CancelledError("the worker has gone")); }
   void OnDone() override {
