@@ -7,6 +7,10 @@
 namespace sae::server::sim {
 
 void PlanUsers(World& world, absl::Duration until);
+/// What they change of a sweep that is there: pause, resume, stop, update, more points.
+void PlanChanges(World& world, const std::string& name, absl::Duration from, absl::Duration until);
+/// Once all is healed, whatever was paused is resumed, so that it can end.
+void PlanResumes(World& world, absl::Duration healed);
 void PlanFaults(World& world, absl::Duration until);
 /// Ends all faults: links carry, daemons and a coordinator run. Dead machines stay dead.
 void Heal(World& world);

@@ -12,6 +12,7 @@ namespace {
 constexpr double kNoticeShare = 0.6;  // as worker/agent/lease.h
 constexpr double kKillShare = 0.8;
 constexpr absl::Duration kTick = absl::Milliseconds(500);
+constexpr absl::Duration kOwnGrace = absl::Seconds(20);
 constexpr absl::Duration kHungTooLong = absl::Seconds(20);
 }  // namespace
 
@@ -141,7 +142,9 @@ void Machine::Stop(const StopCommand& command) {
   Trace(absl::StrCat("stops ", ToString(command.key), ": ", command.reason));
   if (command.checkpoint && life->second.step > 0) {
     life->second.noticed = true;
-    life->second.kill_at = std::min(life->second.kill_at, Local() + command.grace);
+    const bool said = command.grace > absl::ZeroDuration();
+    life->second.kill_at =
+        std::min(life->second.kill_at, Local() + (said ? command.grace : kOwnGrace));
   } else {
     End(command.key, life->second, 137);
   }

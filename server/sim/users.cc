@@ -82,6 +82,7 @@ void PlanSweep(World& world, const std::string& name, absl::Duration until) {
   later(0.15, [&world, name] { Cancel(world, name); });
   later(0.4, [&world, name] { Retry(world, name); });
   later(0.2, [&world, name] { Retry(world, name); });
+  PlanChanges(world, name, submitted, until);
 }
 
 }  // namespace

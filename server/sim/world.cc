@@ -123,10 +123,11 @@ Outcome Simulate(const WorldOptions& options) {
   world.StartCoordinator();
   PlanUsers(world, options.faults);
   PlanFaults(world, options.faults);
+  PlanResumes(world, options.faults);
   world.RunUntil(options.faults, nullptr);
   Heal(world);
   // What was submitted shortly before may still be on its way.
-  world.RunUntil(options.faults + absl::Seconds(40), nullptr);
+  world.RunUntil(options.faults + absl::Seconds(165), nullptr);
   world.RunUntil(options.faults + options.settle, [&] { return world.AllEnded(); });
   // Watchers see the rest.
   if (world.breaches.empty()) world.RunUntil(world.queue.Now() + absl::Seconds(30), nullptr);
