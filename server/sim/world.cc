@@ -29,6 +29,9 @@ World::World(const WorldOptions& options)
       clients(surroundings) {
   history.seed = options.seed;
   core_options.planted = options.planted;
+  // A cordoned worker may hold the only copy of a checkpoint, and nobody here would uncordon it.
+  core_options.cordon_bad_workers = false;
+  core_options.entropy = [this] { return random.Next(); };
   history.trial_attempts = core_options.retry.trial_attempts;
   history.worker_attempts = core_options.retry.worker_attempts;
   core_options.heartbeat = surroundings.heartbeat;
