@@ -235,15 +235,15 @@ TEST_F(WorkerBinaryTest, BadFlagsAndTakenThingsAreOneClearError) {
   EXPECT_EQ(run(with({"--device", "tpu"})), 2);
   EXPECT_EQ(run(with({"--device", "cuda"})), 2);
   EXPECT_THAT(Log(), HasSubstr("--device cuda: no GPU here: use --device cpu"));
-  EXPECT_EQ(run(with({"--mpirun", "/no/mpirun"})), 1);
+  EXPECT_EQ(run(with({"--mpirun", "/no/mpirun"})), 3);
   EXPECT_THAT(Log(), HasSubstr("--mpirun /no/mpirun"));
   Metrics taken("test");
   const std::string address = *taken.Expose("127.0.0.1:0");
-  EXPECT_EQ(run(with({"--metrics-listen", address})), 1);
+  EXPECT_EQ(run(with({"--metrics-listen", address})), 6);
   EXPECT_THAT(Log(), HasSubstr(address));
   StartWorker("run");
   ASSERT_TRUE(Eventually([&] { return !coordinator_.registers().empty(); }));
-  EXPECT_EQ(run(with({"--name", "w"})), 1);
+  EXPECT_EQ(run(with({"--name", "w"})), 5);
   EXPECT_THAT(Log(), HasSubstr("already runs"));
 }
 
