@@ -1,9 +1,10 @@
 # Saeloom. `make help` lists the targets; everything builds below build/, everything fetched is in third_party/.
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
+SECONDS_EACH ?= 60
 .DEFAULT_GOAL := help
 
-.PHONY: help setup build demo test large simulate asan tsan clang cuda bench check-layers fresh-machine clean distclean
+.PHONY: help setup build demo test large simulate asan tsan fuzz clang cuda bench check-layers fresh-machine clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,8 +27,9 @@ large: build ## sixteen million latents on four processes (10 GB of memory, 22 G
 simulate: build ## 10,000 seeded histories of the coordinator under faults; a failing seed prints itself
 	@seq 0 9 | xargs -P $(JOBS) -I{} sh -c 'build/release/bin/saeloom-simulate --first $$(({} * 1000 + 1)) --count 1000'
 
-asan: ; @tools/setup.sh --no-torch && tools/build.sh asan && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
-tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer
+asan: ; @tools/setup.sh --no-torch && tools/build.sh asan all_tests && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
+tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan all_tests && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer
+fuzz: ; @tools/setup.sh --no-torch && tools/fuzz.sh $(SECONDS_EACH) ## each parser's fuzz target for a minute (SECONDS_EACH=60)
 clang: ; @tools/setup.sh --no-torch && tools/build.sh clang ## clang with -Wthread-safety
 cuda: setup ## compile and link the CUDA code (needs nvcc)
 	@tools/build.sh cuda

@@ -9,7 +9,6 @@
 namespace sae::config {
 namespace {
 
-constexpr double kGiB = 1024.0 * 1024 * 1024;
 
 // H100, H200: measured product and copy rates; links: NCCL's bus rates reached on such machines; 62 and
 // 120 GB a rank leave room for libraries and fragments.

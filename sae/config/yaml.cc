@@ -3,7 +3,9 @@
 #include <cmath>
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <sstream>
 #include <vector>
+#include <yaml-cpp/eventhandler.h>
 #include <yaml-cpp/yaml.h>
 
 #include "absl/strings/numbers.h"
@@ -36,6 +38,46 @@ json Scalar(const YAML::Node& node) {
   double number = 0;
   if (absl::SimpleAtod(text, &number) && std::isfinite(number)) return number;
   return text;
+}
+
+/// A first pass that keeps nothing and ends: yaml-cpp finds documents or nodes without end in some texts, and builds
+/// them all. Throws YAML::Exception.
+class Guard final : public YAML::EventHandler {
+ public:
+  void OnDocumentStart(const YAML::Mark&) override {}
+  void OnDocumentEnd() override {}
+  void OnNull(const YAML::Mark& mark, YAML::anchor_t) override { Count(mark); }
+  void OnAlias(const YAML::Mark& mark, YAML::anchor_t) override { Count(mark); }
+  void OnScalar(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                const std::string&) override {
+    Count(mark);
+  }
+  void OnSequenceStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                       YAML::EmitterStyle::value) override {
+    Count(mark);
+  }
+  void OnSequenceEnd() override {}
+  void OnMapStart(const YAML::Mark& mark, const std::string&, YAML::anchor_t,
+                  YAML::EmitterStyle::value) override {
+    Count(mark);
+  }
+  void OnMapEnd() override {}
+
+ private:
+  void Count(const YAML::Mark& mark) {
+    if (++nodes_ > kMaxNodes) throw YAML::Exception(mark, "too large");
+  }
+  int nodes_ = 0;
+};
+
+/// 0, 1, or 2 for more.
+int CountDocuments(const std::string& yaml) {
+  std::istringstream text(yaml);
+  YAML::Parser parser(text);
+  Guard guard;
+  int documents = 0;
+  while (documents < 2 && parser.HandleNextDocument(guard)) ++documents;
+  return documents;
 }
 
 class Converter {
@@ -95,16 +137,17 @@ class Converter {
 
 absl::StatusOr<std::string> YamlToJson(const std::string& yaml, const std::string& file) {
   try {
-    const std::vector<YAML::Node> documents = YAML::LoadAll(yaml);
-    if (documents.empty() || documents[0].IsNull()) {
+    const int documents = CountDocuments(yaml);
+    if (documents > 1) {
+      return absl::InvalidArgumentError(
+          absl::StrCat(file, ": has more than one document: one a file"));
+    }
+    const YAML::Node root = documents == 0 ? YAML::Node() : YAML::Load(yaml);
+    if (root.IsNull()) {
       return absl::InvalidArgumentError(
           absl::StrCat(file, ": is empty: it starts with apiVersion: saeloom/v1"));
     }
-    if (documents.size() > 1) {
-      return absl::InvalidArgumentError(
-          absl::StrCat(file, ": has ", documents.size(), " documents: one a file"));
-    }
-    SAE_ASSIGN_OR_RETURN(const json j, Converter(file).Convert(documents[0], 0));
+    SAE_ASSIGN_OR_RETURN(const json j, Converter(file).Convert(root, 0));
     return j.dump(-1, ' ', false, json::error_handler_t::replace);
   } catch (const YAML::Exception& e) {
     return absl::InvalidArgumentError(absl::StrCat(At(file, e.mark), ": ", e.msg));

@@ -24,7 +24,9 @@ TEST(YamlToJson, ErrorsNameLineAndColumn) {
   EXPECT_THAT(Error("a: 1\n\tb: 2\n"), HasSubstr("f.yaml:2:"));
   EXPECT_THAT(Error("a: *nothing\n"), HasSubstr("f.yaml:1:"));
   EXPECT_THAT(Error(""), HasSubstr("f.yaml: is empty"));
-  EXPECT_THAT(Error("a: 1\n---\nb: 2\n"), HasSubstr("has 2 documents"));
+  // yaml-cpp finds documents without end in this one.
+  EXPECT_THAT(Error("&1, '\":' c\\u00e9\"}]\nu00e9\"}]\n---\n...\n"), HasSubstr("f.yaml"));
+  EXPECT_THAT(Error("a: 1\n---\nb: 2\n"), HasSubstr("more than one document"));
   EXPECT_THAT(Error("[1, 2]: 3\n"), HasSubstr("a key is not plain text"));
 }
 
