@@ -1,5 +1,7 @@
 #include "bench/coordinator/watch_client.h"
 
+#include <cstdio>
+
 #include "proto/convert/channel_options.h"
 #include "sae/base/clock.h"
 
@@ -14,6 +16,7 @@ WatchClient::WatchClient(const std::string& address, const v1::WatchSweepRequest
           grpc::CreateCustomChannel(address, grpc::InsecureChannelCredentials(),
                                     ClientChannelArguments(ChannelUse::kTelemetry)))),
       request_(request) {
+  context_.set_wait_for_ready(true);  // a thousand connect at once
   stub_->async()->WatchSweep(&context_, &request_, this);
   if (!reads_) AddHold();
   if (reads_) StartRead(&event_);
@@ -46,8 +49,11 @@ void WatchClient::OnReadDone(bool ok) {
   StartRead(&event_);
 }
 
-void WatchClient::OnDone(const grpc::Status&) {
-  if (!leaving_) ++totals_.broken;
+void WatchClient::OnDone(const grpc::Status& status) {
+  if (!leaving_ && totals_.broken++ == 0) {
+    std::fprintf(stderr, "a stream ended: %d %s\n", static_cast<int>(status.error_code()),
+                 status.error_message().c_str());
+  }
   MutexLock lock(mu_);
   done_ = true;
   changed_.NotifyAll();

@@ -30,6 +30,12 @@ absl::StatusOr<std::vector<LogEvent>> EventsOf(SqliteQuery& query, const std::st
   return out;
 }
 
+/// Points of a sweep may be many megabytes: who follows a stream is spared them. Read and
+/// ReadLifecycle give SweepCreated and PointsAdded without them; Replay has them.
+constexpr char kStreamBody[] =
+    "CASE kind WHEN 'sweep_created' THEN '{\"spec\":{},\"points\":[]}' "
+    "WHEN 'points_added' THEN '{\"points\":[]}' ELSE body END";
+
 /// The ends of absl::Time survive: nanoseconds saturate.
 absl::Time TimeOf(std::int64_t nanos) {
   if (nanos == INT64_MAX) return absl::InfiniteFuture();
@@ -252,9 +258,10 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::Read(const std::string& sweep
   SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
-      "SELECT seq,trial,time,kind,body FROM events WHERE sweep=?1 AND seq>?2 UNION ALL "
-      "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=?1 AND seq>?2 ORDER "
-      "BY 1 LIMIT ?3");
+      absl::StrCat("SELECT seq,trial,time,kind,", kStreamBody,
+                   " FROM events WHERE sweep=?1 AND seq>?2 UNION ALL "
+                   "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=?1 AND seq>?2 "
+                   "ORDER BY 1 LIMIT ?3"));
   query.Bind(sweep).Bind(after).Bind(std::int64_t{limit});
   return EventsOf(query, sweep, "read events");
 }
@@ -264,9 +271,9 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadLifecycle(
     int limit) {
   SAE_RETURN_IF_ERROR(Opened());
   const std::string one = trial ? "AND trial=?2 " : "";
-  SqliteQuery query(*db_,
-                    absl::StrCat("SELECT seq,trial,time,kind,body FROM events WHERE sweep=?1 ", one,
-                                 "AND seq>?3 ORDER BY seq LIMIT ?4"));
+  SqliteQuery query(
+      *db_, absl::StrCat("SELECT seq,trial,time,kind,", kStreamBody, " FROM events WHERE sweep=?1 ",
+                         one, "AND seq>?3 ORDER BY seq LIMIT ?4"));
   const std::string name = trial.value_or("");
   query.Bind(sweep).Bind(name).Bind(after).Bind(std::int64_t{limit});
   return EventsOf(query, sweep, "read lifecycle events");
