@@ -9,7 +9,7 @@
 //   hang             no further step, deaf to all but SIGKILL and its lease
 //   fail             says failed
 //   nan              its metrics are NaN, infinite and huge
-//   text:T           writes T to the launcher's output, then dies of SIGABRT
+//   text:T           writes T to the log of rank 0, then dies of SIGABRT
 
 #include <cmath>
 #include <csignal>
@@ -151,7 +151,7 @@ class Gang {
     }
     if (mode_.rfind("exit:", 0) == 0) return std::atoi(mode_.c_str() + 5);
     if (mode_.rfind("text:", 0) == 0) {
-      std::cerr << mode_.substr(5) << std::endl;
+      std::ofstream(directory_ + "/rank-0.log", std::ios::app) << mode_.substr(5) << std::endl;
       ::raise(SIGABRT);
     }
     while (!LeasePassed()) ::usleep(10'000);  // hang

@@ -298,7 +298,8 @@ def worker_stopped_for_longer_than_the_lease(rig):
     rig.ended()
 
 
-# Row 11: ranks that go wrong, once; the retry goes well.
+# Row 11: ranks that go wrong, once; the retry goes well. (That the kernel killed for memory, OOM_HOST, is told by its
+# count, which a test of the worker plays.)
 def failing_rank(mode, failure):
     def run(rig):
         rig.mode("0000", mode, attempt=1)
@@ -310,11 +311,11 @@ def failing_rank(mode, failure):
     return run
 
 
-HISTORIES["rank_out_of_memory"] = (failing_rank("oom", "attempt"), {})
-HISTORIES["rank_segfault"] = (failing_rank("segv", "attempt"), {})
-HISTORIES["rank_exits_0_early"] = (failing_rank("exit:0", "attempt"), {})
-HISTORIES["rank_says_failed"] = (failing_rank("fail", "USER_ERROR"), {})
-HISTORIES["gpu_falls_off"] = (failing_rank("text:NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus", "attempt"),
+HISTORIES["rank_killed"] = (failing_rank("oom", "INTERNAL"), {})
+HISTORIES["rank_segfault"] = (failing_rank("segv", "INTERNAL"), {})
+HISTORIES["rank_exits_0_early"] = (failing_rank("exit:0", "INTERNAL"), {})
+HISTORIES["rank_says_failed"] = (failing_rank("fail", "INTERNAL"), {})
+HISTORIES["gpu_falls_off"] = (failing_rank("text:NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus", "GPU_FAULT"),
                               {})
 
 
