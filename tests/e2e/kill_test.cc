@@ -12,7 +12,7 @@
 namespace saeloom::e2e {
 namespace {
 
-constexpr int kSteps = 5000;
+constexpr int kSteps = 25000;
 constexpr int kUnderWay = 150;
 
 class KillTest : public testing::Test {

@@ -65,7 +65,7 @@ TEST(PackTest, AutoPacksWhatOutnumbersTheSlotsAndAKilledGangGoesOn) {
   ServiceRig rig({});
   rig.StartCoordinator();
   rig.StartWorker("one", 2);
-  rig.Submit(kTrials, 1500, 0);
+  rig.Submit(kTrials, 5000, 0);
   ASSERT_TRUE(rig.WaitUntilUnderWay("0000", 100)) << rig.Logs();
   const auto ranks = rig.Ranks("0000");
   ASSERT_EQ(ranks.size(), 2U);
@@ -76,7 +76,7 @@ TEST(PackTest, AutoPacksWhatOutnumbersTheSlotsAndAKilledGangGoesOn) {
   ASSERT_TRUE(rig.WaitUntilEnded()) << rig.GetSweep().DebugString() << rig.Logs();
   EXPECT_EQ(rig.GetSweep().state(), v1::Sweep::STATE_SUCCEEDED) << rig.Logs();
   for (int i = 0; i < kTrials; ++i)
-    EXPECT_EQ(rig.Steps(absl::StrCat("000", i)).size(), 1500U);
+    EXPECT_EQ(rig.Steps(absl::StrCat("000", i)).size(), 5000U);
   rig.Terminate("one");
   rig.Terminate("coordinator");
   EXPECT_TRUE(rig.Processes().empty());
