@@ -212,7 +212,8 @@ void Core::ApplyOne(const LogEvent& event) {
   if (std::holds_alternative<StopRequested>(event.body) &&
       trial->state == TrialState::kCheckpointing)
     stop_since_.try_emplace(id, clock_.SinceBoot());
-  if (std::holds_alternative<TrialPaused>(event.body)) not_before_.Erase(id);
+  // Also one that was cancelled or stopped while it waited: a retry begins anew.
+  if (trial != nullptr && trial->state != TrialState::kPending) not_before_.Erase(id);
   if (std::holds_alternative<SweepDeleted>(event.body)) Forget(event.sweep);
   if (!std::holds_alternative<Notice>(event.body) &&
       !std::holds_alternative<CheckpointSaved>(event.body))
@@ -326,16 +327,19 @@ void Core::Tick() {
   if (!StoreReady()) return;
   const absl::Duration now = clock_.SinceBoot();
   if (now >= group_.due) Flush().IgnoreError();  // those who wait were told
-  ExpireLeases();
-  ExpirePreparations();
+  // With a full disk, not more often than it is tried.
+  const bool may_write = disk_.ok() || now >= next_try_;
+  if (may_write) {
+    ExpireLeases();
+    ExpirePreparations();
+  }
   for (const TrialId& id : not_before_.TakeDue(now)) {
     dirty_ = true;
     const SweepRecord* sweep = state_.sweep(id.first);
     if (sweep != nullptr) SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
   }
-  if (health_changed_) CordonBadWorkers();
-  // With a full disk, not more often than it is tried.
-  if (dirty_ && (disk_.ok() || now >= next_try_)) RunSchedule();
+  if (may_write && health_changed_) CordonBadWorkers();
+  if (may_write && dirty_) RunSchedule();
   TellBlocked();
   MaintainStore();
 }

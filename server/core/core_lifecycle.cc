@@ -197,11 +197,15 @@ void Core::KeepForFork(Transaction& transaction, const std::string& source) {
 }
 
 void Core::Forget(const std::string& sweep) {
-  const auto of_sweep = [&](const auto& entry) { return entry.first.first == sweep; };
   heads_.erase(sweep);
-  std::erase_if(acknowledged_, [&](const auto& entry) { return entry.first.sweep == sweep; });
+  // Both maps have a sweep's entries together: a start forgets each deleted sweep.
+  for (auto it = acknowledged_.lower_bound({sweep, "", 0});
+       it != acknowledged_.end() && it->first.sweep == sweep;)
+    it = acknowledged_.erase(it);
   waits_.erase(sweep);
-  std::erase_if(progress_, of_sweep);
+  for (auto it = progress_.lower_bound({sweep, 0});
+       it != progress_.end() && it->first.first == sweep;)
+    it = progress_.erase(it);
   blocked_.erase(sweep);
 }
 

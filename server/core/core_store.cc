@@ -151,7 +151,8 @@ void Core::Trim() {
     trimming_ = {};
     return;
   }
-  trimmed_[trimming_.sweep] = trimming_.upto;
+  std::int64_t& trimmed = trimmed_[trimming_.sweep];
+  trimmed = std::max(trimmed, *last);
   trimming_.after = *last;
   if (*last < trimming_.upto) return;
   trimming_ = {};

@@ -218,6 +218,34 @@ TEST_F(CoreTest, WallClockJumpsDoNotMoveLeasesOrBackOffs) {
   EXPECT_EQ(StateOf(0), TrialState::kAllocated);
 }
 
+TEST_F(CoreTest, ARetryDoesNotWaitForTheBackOffOfWhatWasCancelled) {
+  options_.retry.first_delay = absl::Hours(1);
+  Restart();
+  Create(MakeSpec("s", 1));
+  Register(Registration("w", 1));
+  ASSERT_TRUE(Beat("w", {Ended("0000", 1, 1, "failed")}).ok());
+  ASSERT_EQ(StateOf(0), TrialState::kPending);
+  ASSERT_TRUE(core_->CancelSweep("s").ok());
+  core_->Tick();
+  ASSERT_EQ(StateOf(0), TrialState::kCancelled);
+  ASSERT_TRUE(core_->RetryTrials("s", {"0000"}, "").ok());
+  core_->Tick();
+  EXPECT_EQ(StateOf(0), TrialState::kAllocated);
+}
+
+TEST_F(CoreTest, AFullDiskIsNotTriedAtEveryTick) {
+  Create(MakeSpec("s", 1));
+  Register(Registration("w", 1));
+  clock_.Advance(options_.lease + options_.lease_margin + absl::Seconds(1));
+  disk_->failures.assign(100, absl::ResourceExhaustedError("full"));
+  for (int i = 0; i < 20; ++i) core_->Tick();
+  EXPECT_GE(disk_->failures.size(), 95U) << "of 100 tries";
+  disk_->failures.clear();
+  clock_.Advance(absl::Seconds(5));
+  for (int i = 0; i < 3; ++i) core_->Tick();
+  EXPECT_NE(StateOf(0), TrialState::kAllocated) << "the lease is over at last";
+}
+
 TEST_F(CoreTest, FailuresUseUpTheBudgetAndRetryRenewsIt) {
   Create(MakeSpec("s", 1));
   Register(Registration("w", 1));

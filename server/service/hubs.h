@@ -1,5 +1,5 @@
 #pragma once
-// The streams of one coordinator, used on the core's thread, and what both services share.
+// The streams of one coordinator, used on the core's thread, and what all services share.
 
 #include <atomic>
 

@@ -72,8 +72,9 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   fetch.set_lines(request.lines() <= 0 ? 20 : request.lines());
   fetch.set_follow(request.follow());
   if (request.has_since()) {
-    fetch.set_since_unix_ns(std::max<std::int64_t>(
-        1, request.since().seconds() * 1'000'000'000 + request.since().nanos()));
+    fetch.set_since_unix_ns(std::max<std::int64_t>(  // saturates
+        1, absl::ToUnixNanos(absl::FromUnixSeconds(request.since().seconds()) +
+                             absl::Nanoseconds(request.since().nanos()))));
   }
   fetch.set_grep(request.grep());
   const WorkerEntry* worker = Holder(core, attempt);
@@ -131,7 +132,7 @@ void LogBroker::Receive(Core& core, const std::string& worker,
                         const saeloom::v1::ReportBatchRequest& batch) {
   for (const auto& log : batch.logs()) {
     const auto it = readers_.find(log.request());
-    if (it == readers_.end()) {
+    if (it == readers_.end() || it->second.worker != worker) {
       if (!log.end()) Cancel(core, log.request(), worker);
       continue;
     }

@@ -171,7 +171,7 @@ class EventStore {
 
   // Old points may go; of each trial the newest of each kind stays.
   /// Looks at up to `limit` points with after < seq <= upto, deletes those that have a newer one of
-  /// their kind, and records `upto` as trimmed. Returns the last seq it looked at; upto = done.
+  /// their kind, and records how far it came as trimmed. Returns the last seq it looked at; upto = done.
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& /*sweep*/,
                                                                    std::int64_t /*after*/,
                                                                    std::int64_t upto,

@@ -157,7 +157,7 @@ absl::StatusOr<std::string> MemoryStore::ReadSnapshotPart(const std::string& swe
 absl::StatusOr<std::int64_t> MemoryStore::TrimTelemetry(const std::string& sweep,
                                                         std::int64_t after, std::int64_t upto,
                                                         int limit) {
-  disk_->trimmed[sweep] = upto;
+  std::int64_t& trimmed = disk_->trimmed[sweep];
   std::map<std::int64_t, std::size_t>& seqs = disk_->by_seq[sweep];
   const auto newer = [&](std::int64_t seq, const LogEvent& event) {
     for (auto it = seqs.upper_bound(seq); it != seqs.end(); ++it) {
@@ -173,8 +173,12 @@ absl::StatusOr<std::int64_t> MemoryStore::TrimTelemetry(const std::string& sweep
     const LogEvent& event = disk_->log[at];
     if (!event.telemetry()) continue;
     if (newer(seq, event)) seqs.erase(seq);
-    if (--limit == 0) return seq;
+    if (--limit == 0) {
+      trimmed = std::max(trimmed, seq);
+      return seq;
+    }
   }
+  trimmed = std::max(trimmed, upto);
   return upto;
 }
 

@@ -32,7 +32,8 @@ absl::Status SqliteStore::Recover() {
 absl::Status SqliteStore::Probe() {
   SAE_RETURN_IF_ERROR(InTransaction([&] {
     return db_->Execute(
-        "INSERT INTO snapshot_parts(sweep,part,cut,hash,body) VALUES('',-1,-1,0,zeroblob(65536))");
+        "INSERT OR REPLACE INTO snapshot_parts(sweep,part,cut,hash,body) "
+        "VALUES('',-1,-1,0,zeroblob(65536))");
   }));
   return InTransaction(
       [&] { return db_->Execute("DELETE FROM snapshot_parts WHERE sweep='' AND cut=-1"); });
@@ -139,9 +140,11 @@ absl::StatusOr<std::int64_t> SqliteStore::TrimTelemetry(const std::string& sweep
             .Bind(after)
             .Bind(last)
             .Run("delete old points"));
-    return SqliteQuery(*db_, "INSERT OR REPLACE INTO trimmed VALUES(?,?)")
+    return SqliteQuery(*db_,
+                       "INSERT INTO trimmed VALUES(?,?) ON CONFLICT(sweep) DO UPDATE SET "
+                       "seq=max(seq, excluded.seq)")
         .Bind(sweep)
-        .Bind(upto)
+        .Bind(last)
         .Run("record what was deleted");
   });
   if (!status.ok()) return status;
