@@ -58,26 +58,25 @@ void GangWorld::StartHosts(int count, absl::Duration lease) {
   }
 }
 
-void GangWorld::StartWorker(int host, const std::vector<std::string>& more) {
-  std::vector<std::string> argv = {Binary("saeloom-worker"),
-                                   "--coordinator",
-                                   CoordinatorOf(host),
-                                   "--runs",
-                                   folder_ / "runs",
-                                   "--name",
-                                   NetHosts::Name(host),
-                                   "--slots",
-                                   "1",
-                                   "--device",
-                                   "cpu",
-                                   "--peer-listen",
-                                   "0.0.0.0:0",
-                                   "--mpi-host",
-                                   NetHosts::Address(host),
-                                   "--mpi-interface",
-                                   kNetwork,
-                                   "--insecure-bind-anywhere"};
-  argv.insert(argv.end(), more.begin(), more.end());
+void GangWorld::StartWorker(int host) {
+  const std::vector<std::string> argv = {Binary("saeloom-worker"),
+                                         "--coordinator",
+                                         CoordinatorOf(host),
+                                         "--runs",
+                                         folder_ / "runs",
+                                         "--name",
+                                         NetHosts::Name(host),
+                                         "--slots",
+                                         "1",
+                                         "--device",
+                                         "cpu",
+                                         "--peer-listen",
+                                         "0.0.0.0:0",
+                                         "--mpi-host",
+                                         NetHosts::Address(host),
+                                         "--mpi-interface",
+                                         kNetwork,
+                                         "--insecure-bind-anywhere"};
   hosts_->Start(host, argv, folder_ / (NetHosts::Name(host) + ".log"));
 }
 

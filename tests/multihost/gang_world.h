@@ -25,7 +25,7 @@ class GangWorld : public testing::Test {
 
   void MakeHosts(int count);
   void StartHosts(int count, absl::Duration lease = absl::Seconds(60));
-  void StartWorker(int host, const std::vector<std::string>& more = {});
+  void StartWorker(int host);
   virtual std::string CoordinatorOf(int host) { return coordinator(host).address(); }
   /// Both phases, for `steps` steps. `progress_timeout` in seconds; 0 = never.
   void StartGang(int steps, int attempt = 1, double progress_timeout = 0);

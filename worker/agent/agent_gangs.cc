@@ -3,7 +3,6 @@
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
-#include "sae/base/ids.h"
 #include "worker/agent/admission.h"
 #include "worker/agent/agent.h"
 #include "worker/agent/gpus.h"
@@ -36,8 +35,6 @@ absl::Status Agent::Reserve(const v1::PrepareAttempt& prepare) {
     return absl::UnavailableError(
         "this worker takes part in no gang over several workers: start it with --peer-listen");
   }
-  SAE_RETURN_IF_ERROR(sae::ValidateName(prepare.sweep(), "sweep"));
-  SAE_RETURN_IF_ERROR(sae::ValidateName(prepare.trial(), "trial"));
   SAE_RETURN_IF_ERROR(CheckStore(*options_.env, prepare.store(), prepare.store_hash()));
   const int free = options_.slots.slots - UsedSlots();
   if (prepare.slots() < 1 || prepare.slots() > free) {

@@ -28,11 +28,11 @@ class LeaseTracker {
   /// True when it renewed the lease.
   bool Answered(std::int64_t heartbeat);
 
-  /// When gangs are to yield; nullopt before the first Registered or Inherit.
   /// Of an earlier incarnation of this worker, from its lease files: its marks hold until
   /// Registered.
   void Inherit(absl::Duration notice, absl::Duration kill);
 
+  /// When gangs are to yield; nullopt before the first Registered or Inherit.
   std::optional<absl::Duration> NoticeAt() const;
   std::optional<absl::Duration> KillAt() const;
 

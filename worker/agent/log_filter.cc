@@ -1,5 +1,6 @@
 #include "worker/agent/log_filter.h"
 
+#include <algorithm>
 #include <re2/re2.h>
 #include <utility>
 

@@ -101,6 +101,34 @@ TEST_F(LogShipperTest, GrepLooksAtTheWholeLogAndKeepsTheLastLines) {
   EXPECT_TRUE(ended_);
 }
 
+TEST_F(LogShipperTest, ALogThatFillsWholeReadsLosesNothing) {
+  const std::string line = std::string(1023, 'x') + "\n";
+  for (int i = 0; i < 1023; ++i) Write(0, line);
+  Write(0, "mark " + std::string(1018, 'y') + "\n");
+  ASSERT_EQ(std::filesystem::file_size(folder_ + "/rank-0.log"), std::uintmax_t{1} << 20);
+  fetch_.set_grep("^mark");
+  fetch_.set_lines(3);
+  shipper_.Fetch(fetch_, folder_);
+  Steps();
+  EXPECT_EQ(text_[0], "mark " + std::string(1018, 'y') + "\n");
+  EXPECT_TRUE(ended_);
+}
+
+TEST_F(LogShipperTest, TheLastWordsOfAFollowedGangAreShown) {
+  Write(0, "info one\n");
+  runs_ = true;
+  fetch_.set_grep("info");
+  fetch_.set_follow(true);
+  shipper_.Fetch(fetch_, folder_);
+  Steps();
+  EXPECT_EQ(text_[0], "info one\n");
+  Write(0, "info: it died in the middle of a li");
+  runs_ = false;
+  Steps();
+  EXPECT_EQ(text_[0], "info one\ninfo: it died in the middle of a li\n");
+  EXPECT_TRUE(ended_);
+}
+
 TEST_F(LogShipperTest, SinceAndFollow) {
   Write(0, "2026-01-01T00:00:01.000 info old\n2026-01-01T00:00:03.000 info new\n");
   runs_ = true;

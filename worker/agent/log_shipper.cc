@@ -93,7 +93,7 @@ bool LogShipper::Read(Request& request, int rank, std::string& text) const {
   return !text.empty();
 }
 
-bool LogShipper::ReadFiltered(Request& request, int rank, std::string& text) const {
+bool LogShipper::ReadFiltered(Request& request, int rank, bool may_grow, std::string& text) const {
   const std::string path = RankLog(request.directory, rank);
   const bool since = request.filter->since();
   const auto [it, added] = request.filtered.try_emplace(rank, Request::Filtered{*request.filter});
@@ -107,12 +107,12 @@ bool LogShipper::ReadFiltered(Request& request, int rank, std::string& text) con
   offset += static_cast<std::int64_t>(raw.size());
   std::vector<std::string> lines = state.filter.Add(raw);
   const bool at_end = static_cast<std::int64_t>(raw.size()) < kReadBytes;
-  if (at_end && !request.follow) {
+  if (at_end && !may_grow) {
     for (std::string& line : state.filter.Finish()) lines.push_back(std::move(line));
   }
   if (!state.tail) {
     for (const std::string& line : lines) text += line + "\n";
-    return !raw.empty();
+    return !raw.empty() || !text.empty();
   }
   for (std::string& line : lines) state.last.push_back(std::move(line));
   while (static_cast<int>(state.last.size()) > request.lines) state.last.pop_front();
@@ -120,7 +120,7 @@ bool LogShipper::ReadFiltered(Request& request, int rank, std::string& text) con
   for (const std::string& line : state.last) text += line + "\n";
   state.last.clear();
   state.tail = false;
-  return !raw.empty();
+  return !raw.empty() || !text.empty();
 }
 
 bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
@@ -131,7 +131,8 @@ bool LogShipper::StepOne(std::int64_t id, Request& request, bool* sent) {
     if (!request.ranks.empty() && request.ranks.count(rank) == 0) continue;
     std::string text;
     const bool filtered = request.filter.has_value();
-    const bool read = filtered ? ReadFiltered(request, rank, text) : Read(request, rank, text);
+    const bool read =
+        filtered ? ReadFiltered(request, rank, may_grow, text) : Read(request, rank, text);
     if (!read) continue;
     more = true;
     *sent = true;

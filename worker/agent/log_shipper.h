@@ -49,7 +49,7 @@ class LogShipper {
   };
   /// Reads on in one rank's log. True when there was something to read.
   bool Read(Request& request, int rank, std::string& text) const;
-  bool ReadFiltered(Request& request, int rank, std::string& text) const;
+  bool ReadFiltered(Request& request, int rank, bool may_grow, std::string& text) const;
   /// One round of one request; true when it has ended.
   bool StepOne(std::int64_t id, Request& request, bool* sent);
   absl::Status SendChunk(std::int64_t id, const Request& request, int rank, const std::string& text,

@@ -194,7 +194,6 @@ absl::StatusOr<std::unique_ptr<PeerService>> ListenToPeers(const Flags& flags,
   SAE_ASSIGN_OR_RETURN(const auto credentials,
                        sae::MakeServerCredentials(tls, sae::ClientCertificates::kRequired));
   SAE_ASSIGN_OR_RETURN(const int port, service->Start(flags.peer_listen, credentials));
-  options.rack = flags.rack;
   options.mpi_host = flags.mpi_host.empty() ? HostName() : flags.mpi_host;
   const std::string host = flags.peer_listen.substr(0, flags.peer_listen.rfind(':'));
   const bool anywhere = host.empty() || host == "0.0.0.0" || host == "[::]";
@@ -292,6 +291,7 @@ absl::Status Run(Flags& flags, sae::SignalWatcher& signals) {
                options.gpus.empty() ? "cpu" : "cuda " + absl::StrJoin(options.gpus, ","),
                runs->directory(), options.metrics_address);
   const std::string metrics_address = options.metrics_address;
+  options.rack = flags.rack;
   Reservations reservations;
   if (!flags.peer_listen.empty()) options.reservations = &reservations;
   options.gang.cgroup_root = OwnControlGroup(env);

@@ -87,9 +87,6 @@ sae::ProcessSpec PeerService::Command(const v1::ExecRequest& request,
   spec.argv = {options_.gang.rsh, "--guard", absl::StrCat(::getpid()), request.command()};
   spec.capture = true;
   spec.unset = LauncherVariables();
-  for (const auto& [name, value] : request.environment()) {
-    if (name.rfind("OMPI_MCA_", 0) == 0) spec.environment[name] = value;
-  }
   spec.environment["OMP_NUM_THREADS"] = absl::StrCat(options_.threads);
   if (!reservation.gpus.empty())
     spec.environment["CUDA_VISIBLE_DEVICES"] = absl::StrJoin(reservation.gpus, ",");

@@ -56,7 +56,6 @@ absl::StatusOr<int> Exec(const ExecOptions& options, const PeersFile& peers,
   std::optional<int> code;
   v1::ExecReply reply;
   while (stream->Read(&reply)) {
-    if (!reply.out().empty()) options.out(reply.out());
     if (!reply.err().empty()) options.err(reply.err());
     if (reply.exited()) code = reply.exit_code();
   }

@@ -14,7 +14,7 @@ namespace saeloom::rsh {
 
 struct ExecOptions {
   sae::Clock* clock = nullptr;
-  std::function<void(const std::string&)> out, err;
+  std::function<void(const std::string&)> err;  ///< gets both streams: the guard joins them
 };
 
 /// The command's exit code, as a shell shows it. Blocks until it has ended. Errors: NOT_FOUND for a

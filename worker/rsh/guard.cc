@@ -1,5 +1,6 @@
 #include "worker/rsh/guard.h"
 
+#include <cerrno>
 #include <csignal>
 #include <cstdlib>
 #include <sys/prctl.h>

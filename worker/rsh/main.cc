@@ -51,7 +51,6 @@ int RunOnPeer(int argc, char** argv) {
   for (int i = 2; i < argc; ++i) command += (i > 2 ? " " : "") + std::string(argv[i]);
   saeloom::rsh::ExecOptions options;
   options.clock = &sae::RealClock();
-  options.out = [](const std::string& text) { WriteTo(STDOUT_FILENO, text); };
   options.err = [](const std::string& text) { WriteTo(STDERR_FILENO, text); };
   const auto code = saeloom::rsh::Exec(options, *peers, argv[1], command);
   return code.ok() ? *code : Fail(code.status());
