@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-60}" in
-  -h | --help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+  -h | --help) sed -n '2,5p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
 esac
 targets=(sweep_yaml sweep_proto gguf safetensors manifest events event_log)
 bin=build/fuzz/bin work=build/fuzz/corpus findings=build/fuzz/findings
@@ -42,8 +42,8 @@ printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -c 'set -euo pipefail; run 
 
 printf '%-14s %12s %10s %8s\n' target executions coverage corpus
 for t in "${targets[@]}"; do
-  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$findings/$t.log")
-  coverage=$(grep -o 'cov: [0-9]*' "$findings/$t.log" | tail -1 | cut -d' ' -f2)
+  executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$findings/$t.log" 2>/dev/null || true)
+  coverage=$(grep -o 'cov: [0-9]*' "$findings/$t.log" 2>/dev/null | tail -1 | cut -d' ' -f2 || true)
   printf '%-14s %12s %10s %8s\n' "$t" "${executions:--}" "${coverage:--}" "$(ls "$work/$t" | wc -l)"
 done
 if [ "$failed" != 0 ]; then
@@ -54,5 +54,6 @@ if [ "$failed" != 0 ]; then
       echo "fuzz: $t fails on $input; repeat it with: $bin/fuzz_$t $input" >&2
     done
   done
+  echo "fuzz: a target failed; the logs are $findings/*.log" >&2
   exit 1
 fi

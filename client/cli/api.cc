@@ -1,6 +1,5 @@
 #include "client/cli/api.h"
 
-#include "absl/strings/match.h"
 #include <grpcpp/create_channel.h>
 
 #include "client/cli/error_report.h"
@@ -8,18 +7,6 @@
 #include "proto/convert/sweep_convert.h"
 
 namespace sae::cli {
-namespace {
-
-/// Whether gRPC itself said so, and not the coordinator ("worker w1 has gone").
-bool IsFromTransport(const std::string& message) {
-  for (const char* word : {"connect", "onnection", "ocket", "losed", "ransport", "DNS", "GOAWAY",
-                           "reset", "andshake", "addresses", "hostname", "eadline"}) {
-    if (absl::StrContains(message, word)) return true;
-  }
-  return message.empty();
-}
-
-}  // namespace
 using saeloom::v1::AuthService;
 using saeloom::v1::FleetService;
 using saeloom::v1::SweepService;
@@ -40,8 +27,8 @@ Api::Api(ApiOptions options) : options_(std::move(options)) {
 
 absl::Status Api::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
-  if (status.error_code() == grpc::StatusCode::UNAVAILABLE &&
-      IsFromTransport(status.error_message())) {
+  // The coordinator's own errors carry details; gRPC's have none.
+  if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
     absl::Status out = absl::UnavailableError(absl::StrCat(
         "no coordinator answers at ", options_.address.target, " (from ", options_.address.origin,
         "): start one with `saeloom up`, or name another with --server HOST:PORT"));

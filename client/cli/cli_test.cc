@@ -4,6 +4,7 @@
 
 #include "client/cli/testing/cli_fixture.h"
 #include "client/cli/verb.h"
+#include "proto/convert/error_details.h"
 
 namespace sae::cli {
 namespace {
@@ -137,6 +138,14 @@ TEST_F(CliTest, EveryCodeHasItsExitCode) {
     EXPECT_EQ(text.rfind("error: ", 0), 0U) << text;
     EXPECT_EQ(out(), "");
   }
+}
+
+TEST_F(CliTest, WhatTheCoordinatorSaysOfAnAbsentWorkerIsNotTakenForItsOwnAbsence) {
+  const std::string text = "worker w1, which has the logs, is not connected; they are in /runs";
+  service_.error =
+      grpc::Status(grpc::UNAVAILABLE, text, ErrorDetailsOf(absl::UnavailableError(text)));
+  EXPECT_EQ(Run({"cancel", "demo"}), 6);
+  EXPECT_THAT(err(), HasSubstr(text));
 }
 
 TEST_F(CliTest, AnUnreachableCoordinatorIsOneClearLine) {

@@ -1,5 +1,4 @@
 // A sweep back to the JSON that ParseSweepSpec reads.
-#include <cmath>
 #include <nlohmann/json.hpp>
 
 #include "absl/time/time.h"

@@ -2,7 +2,7 @@
 // What is fuzzed: each target takes any bytes, gives them to one parser, and checks what the parser promises of what it
 // accepts (it can be written and read back as the same). A broken promise aborts; so does whatever a sanitizer finds.
 // Used by the libFuzzer programs and by the test that replays the corpus. Thread-safe but for Gguf and Safetensors,
-// which use one file of the process.
+// which write one variable of the process.
 
 #include <string>
 #include <vector>
