@@ -43,6 +43,7 @@ names_of() {
   for host in $(echo "$1" | tr ',' ' '); do
     case $host in
       localhost|127.0.0.1) ;;
+      *:*) names="$names,IP:$host" ;;
       *[!0-9.]*) names="$names,DNS:$host" ;;
       *) names="$names,IP:$host" ;;
     esac
@@ -54,7 +55,7 @@ issue coordinator "$(names_of "$hosts")"
 for argument in "$@"; do
   worker=${argument%%=*}
   case $worker in
-    -*|*[!a-z0-9-]*) echo "make_certs.sh: worker '$worker' is not a name: use a-z, 0-9 and '-'" >&2; exit 2 ;;
+    ''|coordinator|-*|*[!a-z0-9-]*) echo "make_certs.sh: worker '$worker' is not a name: use a-z, 0-9 and '-', not 'coordinator'" >&2; exit 2 ;;
   esac
   issue "$worker" "$(names_of "$(echo "$argument" | tr '=' ',')"),URI:spiffe://$trust/worker/$worker"
 done

@@ -44,7 +44,8 @@ void AddProtect(CLI::App& noun, Session& session, bool protect) {
   auto names = std::make_shared<std::vector<std::string>>();
   CLI::App* verb =
       AddVerb(noun, session, protect ? "protect" : "unprotect",
-              protect ? "never collect these checkpoints" : "let these be collected again",
+              protect ? "never collect these checkpoints (the coordinator lacks it yet)"
+                      : "let these be collected again (the coordinator lacks it yet)",
               {"% demo/0003/step-000000000244"}, {.change = true, .names = true});
   verb->add_option("checkpoint", *names, "SWEEP/TRIAL/CHECKPOINT, one or more")->required();
   OnRun(verb, session, [names, protect, &session]() -> absl::Status {
@@ -95,9 +96,10 @@ void AddCheckpoint(CLI::App& app, Session& session) {
     bool dry_run = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* verb =
-      AddVerb(*noun, session, "gc", "delete the checkpoints that the sweep's policy does not keep",
-              {"% demo --dry-run", "% demo"}, {.change = true, .names = true});
+  CLI::App* verb = AddVerb(
+      *noun, session, "gc",
+      "delete the checkpoints that the sweep's policy does not keep (the coordinator lacks it yet)",
+      {"% demo --dry-run", "% demo"}, {.change = true, .names = true});
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   verb->add_flag("--dry-run", options->dry_run, "say what would go, delete nothing");
   OnRun(verb, session,

@@ -1,5 +1,6 @@
 // AddPoints, ForkSweep and PreviewSweep: what is slow about them needs no core.
 #include <algorithm>
+#include <unordered_set>
 
 #include "absl/strings/str_join.h"
 
@@ -157,13 +158,15 @@ absl::StatusOr<PreparedSweep> PreparePreview(const v1::PreviewSweepRequest& requ
 absl::Status HandlePreview(Core& core, const PreparedSweep& prepared, v1::SweepPlan& response) {
   const config::SweepSpec& spec = prepared.spec;
   const PointKeys keys(spec.trial);
-  std::map<std::uint64_t, std::size_t> mine;
-  for (std::size_t i = 0; i < prepared.event.points.size(); ++i)
-    mine.emplace(keys.Of(prepared.event.points[i]), i);
+  std::unordered_set<std::uint64_t> mine;
+  for (const auto& point : prepared.event.points) mine.insert(keys.Of(point));
   for (const std::string& name : core.state().sweep_order()) {
+    if (response.duplicates_size() >= static_cast<int>(kMostDuplicates)) break;
     const SweepRecord& sweep = *core.state().sweep(name);
     // Of another store, or from a checkpoint: not the same, whatever the configuration.
-    if (sweep.spec.store_hash != spec.store_hash || !sweep.forked_from.empty()) continue;
+    const bool other_store = sweep.spec.store_hash != spec.store_hash ||
+                             (spec.store_hash.empty() && sweep.spec.store != spec.store);
+    if (other_store || !sweep.forked_from.empty()) continue;
     const PointKeys theirs(sweep.spec.trial);
     for (const TrialRecord& trial : sweep.trials) {
       if (response.duplicates_size() >= static_cast<int>(kMostDuplicates)) break;

@@ -22,10 +22,6 @@
 namespace sae::server {
 namespace {
 
-bool OnLoopback(const std::string& host) {
-  return host == "localhost" || host == "[::1]" || host.rfind("127.", 0) == 0;
-}
-
 GateOptions WithTls(const ServerOptions& options) {
   GateOptions gate = options.gate;
   gate.tls = !options.tls.empty();
@@ -43,7 +39,7 @@ absl::Status CheckListenAddress(const std::string& address, bool anywhere,
     return absl::InvalidArgumentError(
         absl::StrCat(flag, ": \"", address, "\" is not HOST:PORT, as 127.0.0.1:7411"));
   }
-  if (anywhere || OnLoopback(address.substr(0, colon))) return absl::OkStatus();
+  if (anywhere || IsLoopbackTarget(address)) return absl::OkStatus();
   return absl::PermissionDeniedError(absl::StrCat(
       flag, ": ", address,
       " is not on loopback, and calls are neither encrypted nor authenticated; bind to "

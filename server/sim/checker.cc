@@ -133,7 +133,6 @@ Breaches CheckClientOperations(const History& history) {
   std::map<std::string, std::vector<std::size_t>> created;  // points
   std::map<std::string, int> cancelled;
   std::map<std::pair<std::string, std::string>, int> retried;
-  std::map<std::string, bool> ended;
   for (const LogEvent& event : history.log) {
     if (const auto* e = std::get_if<SweepCreated>(&event.body))
       created[event.sweep].push_back(e->points.size());

@@ -40,7 +40,7 @@ Breaches CheckQuotas(const History& history);
 Breaches CheckAttemptLimits(const History& history);
 
 /// All of them; each breach begins with its invariant's name. (I9, that decisions of the search are
-/// a replay of the log, needs the searcher: search_check.h.)
+/// a replay of the log, is not judged here: server/core/search_test.cc.)
 Breaches CheckAll(const History& history);
 
 }  // namespace sae::server::sim

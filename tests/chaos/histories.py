@@ -401,6 +401,7 @@ def submit_repeated_by_ten_at_once(rig):
     path = rig.spec("demo", 2)
     argv = [rig.program("saeloom"), "--server", rig.address, "submit", path, "--request-id", "once"]
     calls = [subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) for _ in range(10)]
+    rig.processes.update({f"call{i}": call for i, call in enumerate(calls)})
     for call in calls:
         _, error = call.communicate(timeout=60)
         expect(call.returncode == 0, error.decode())
@@ -442,6 +443,7 @@ def submit_storm(rig):
         path = rig.spec(f"s{i}", 3)
         calls.append((i, subprocess.Popen([rig.program("saeloom"), "--server", rig.address, "submit", path, "--request-id",
                                            f"r{i}"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)))
+    rig.processes.update({f"call{i}": call for i, call in calls})
     for i, call in calls:
         _, error = call.communicate(timeout=60)
         expect(call.returncode == 0, error.decode())

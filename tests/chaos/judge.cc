@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "server/core/retry_policy.h"
 #include "server/sim/checker.h"
 #include "server/store/sqlite_store.h"
 
@@ -97,8 +98,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   History history;
-  history.trial_attempts = 3;
-  history.worker_attempts = 10;
+  const sae::server::RetryPolicy policy;  // that of a coordinator without flags
+  history.trial_attempts = policy.trial_attempts;
+  history.worker_attempts = policy.worker_attempts;
   history.settled = argc > 6;
   if (const absl::Status status = ReadDatabase(argv[1], history); !status.ok()) {
     std::cout << "the database cannot be read: " << status << "\n";

@@ -4,6 +4,7 @@
 Exit codes: 0 all is well, 1 not, 77 skipped (the reason is printed).
 """
 import os
+import signal
 import sys
 import time
 import traceback
@@ -35,6 +36,7 @@ def run(binaries, name):
 
 
 def main():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the rig ends its processes
     if sys.argv[1:] == ["--list"]:
         print("\n".join(histories.HISTORIES))
         return 0
