@@ -18,7 +18,9 @@ std::unique_ptr<RunsFolder> World::OpenRuns(const std::string& name) {
                                 .name = name,
                                 .host = "host",
                                 .now = sae::RealClock().Now(),
-                                .random = sae::Random(7)});
+                                // Of the folder: tests side by side may begin in one millisecond,
+                                // and what has one runs id is one worker's to kill.
+                                .random = sae::Random(sae::Xxh3(folder_.path()))});
   SAE_CHECK_MSG(runs.ok(), "%s", runs.status().ToString().c_str());
   return *std::move(runs);
 }
