@@ -17,6 +17,7 @@
 #include "sae/base/signals.h"
 #include "server/app_security.h"
 #include "server/auth/bootstrap.h"
+#include "server/metrics/live_trials.h"
 #include "server/metrics/metrics.h"
 #include "server/service/event_logger.h"
 #include "server/service/server.h"
@@ -51,6 +52,7 @@ struct Flags {
   std::string retry_delay = "1s";
   std::string keep_telemetry;
   std::string log_level;
+  int live_trial_metrics = 0;
   bool insecure_bind_anywhere = false;
   SecurityFlags security;
 };
@@ -151,9 +153,12 @@ absl::Status Serve(const Flags& flags, SignalWatcher& signals) {
 
   const auto registry = std::make_shared<prometheus::Registry>();  // the exposer holds it weakly
   Metrics metrics(*registry, kVersion);
+  LiveTrialMetrics live_trials(*registry, flags.live_trial_metrics);
   EventLogger logger;
-  coordinator->Post([&metrics, &logger](Core& core) {
+  coordinator->Post([&metrics, &live_trials, &logger](Core& core) {
     core.AddObserver(&metrics);
+    live_trials.Begin(core.state());
+    core.AddObserver(&live_trials);
     core.AddObserver(&logger);
   });
   if (!server_options.tls.empty()) {
@@ -193,6 +198,11 @@ int CoordinatorMain(int argc, char** argv) {
   app.add_option("--listen", flags.listen, "HOST:PORT of the gRPC services; port 0 = any free one")
       ->capture_default_str();
   app.add_option("--metrics-listen", flags.metrics_listen, "HOST:PORT of /metrics")
+      ->capture_default_str();
+  app.add_option("--live-trial-metrics", flags.live_trial_metrics,
+                 "So many running trials have their loss, L0, dead latents, speed and straggler "
+                 "score in /metrics; 0 = none")
+      ->check(CLI::Range(0, 10000))
       ->capture_default_str();
   app.add_option("--port-file", flags.port_file,
                  "Write the addresses there as JSON {listen, metrics, pid}");

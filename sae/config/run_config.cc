@@ -242,7 +242,7 @@ const std::vector<std::string>& Metrics() {
     }
     for (const char* m : {"selection", "decode", "auxk", "sums", "rows", "total"})
       out.push_back(absl::StrCat("bytes.", m));
-    out.insert(out.end(), {"non_gemm_share", "tokens_per_second"});
+    out.insert(out.end(), {"non_gemm_share", "straggler.score", "straggler.rank", "tokens_per_second"});
     return out;
   }();
   return names;

@@ -141,6 +141,7 @@ absl::Status Trainer::TrainOneStep() {
   const absl::Duration start = parts_.clock->SinceBoot();
   SAE_RETURN_IF_ERROR(parts_.engine->Step(batch_));
   step_seconds_ += absl::ToDoubleSeconds(parts_.clock->SinceBoot() - start);
+  exchange_seconds_ += parts_.engine->LastExchangeMs().value_or(0) / 1e3;
   ++steps_;
   parts_.progress();
   const std::int64_t step = parts_.engine->step();
@@ -172,10 +173,24 @@ absl::Status Trainer::ReportMetrics() {
   }
   values["ms.data"] = 1e3 * data_seconds_ / steps;
   values["ms.step"] = 1e3 * step_seconds_ / steps;
-  data_seconds_ = step_seconds_ = 0;
+  SAE_RETURN_IF_ERROR(AddStraggler(&values));
+  data_seconds_ = step_seconds_ = exchange_seconds_ = 0;
   steps_ = 0;
   if (root()) LogProgress(values);
   Emit(config::EventKind::kMetrics, [&](config::Event& e) { e.values = std::move(values); });
+  return absl::OkStatus();
+}
+
+// All ranks take a step together, so only the time outside collectives tells who is late.
+absl::Status Trainer::AddStraggler(std::map<std::string, double>* values) {
+  if (parts_.communicator->size() == 1 || !parts_.engine->LastExchangeMs()) return absl::OkStatus();
+  const double own = std::max(0.0, data_seconds_ + step_seconds_ - exchange_seconds_);
+  std::vector<double> all(static_cast<std::size_t>(parts_.communicator->size()));
+  SAE_RETURN_IF_ERROR(parts_.communicator->AllGather(std::span(&own, 1), std::span(all)));
+  const auto [fastest, slowest] = std::minmax_element(all.begin(), all.end());
+  if (*slowest <= 0) return absl::OkStatus();
+  (*values)["straggler.score"] = *fastest / *slowest;
+  (*values)["straggler.rank"] = static_cast<double>(slowest - all.begin());
   return absl::OkStatus();
 }
 

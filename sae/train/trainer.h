@@ -87,6 +87,7 @@ class Trainer {
   void ReadBatch();
   [[nodiscard]] absl::Status TrainOneStep();
   [[nodiscard]] absl::Status ReportMetrics();
+  [[nodiscard]] absl::Status AddStraggler(std::map<std::string, double>* values);
   [[nodiscard]] absl::Status Evaluate();
   [[nodiscard]] absl::Status SavePeriodic();
   [[nodiscard]] absl::Status Save(int keep);
@@ -112,7 +113,7 @@ class Trainer {
   absl::Duration last_save_;         // since boot
   absl::Duration last_log_;
   // Since the last metrics event.
-  double data_seconds_ = 0, step_seconds_ = 0;
+  double data_seconds_ = 0, step_seconds_ = 0, exchange_seconds_ = 0;
   std::int64_t steps_ = 0;
   std::map<std::string, double> evaluation_;  // of the last one
 };

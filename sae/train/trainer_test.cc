@@ -50,6 +50,34 @@ TEST(Trainer, TokensPerSecondCountsStepsAndNotEvaluations) {
   }
 }
 
+TEST(Trainer, TheStragglerIsWhoSpendsMostTimeOutsideCollectives) {
+  TempDir dir;
+  Rig rig(dir / "checkpoints");
+  rig.own_clocks = true;
+  // A step takes all the same time; ranks 0 and 1 wait for rank 2.
+  rig.prepare = [](TallyEngine& engine, CountedSource&, int rank) {
+    engine.step_time = absl::Seconds(2);
+    engine.exchange_ms = rank == 2 ? 400 : rank == 1 ? 1600 : 1200;
+  };
+  ASSERT_TRUE(rig.Run(3, dir / "events.jsonl").ok());
+  int reports = 0;
+  for (const Event& e : ReadEvents(dir / "events.jsonl")) {
+    if (e.kind != EventKind::kMetrics) continue;
+    ++reports;
+    EXPECT_NEAR(e.values.at("straggler.score"), 0.4 / 1.6, 1e-12) << e.step;
+    EXPECT_EQ(e.values.at("straggler.rank"), 2) << e.step;
+  }
+  EXPECT_EQ(reports, 4);
+}
+
+TEST(Trainer, OneRankAloneHasNoStraggler) {
+  TempDir dir;
+  Rig rig(dir / "checkpoints");
+  ASSERT_TRUE(rig.Run(1, dir / "events.jsonl").ok());
+  for (const Event& e : ReadEvents(dir / "events.jsonl"))
+    EXPECT_EQ(e.values.count("straggler.score"), 0U) << e.step;
+}
+
 TEST(Trainer, RankZerosClockDecidesOnCheckpointsForAll) {
   TempDir dir;
   Rig rig(dir / "checkpoints");

@@ -63,7 +63,7 @@ class TallyEngine final : public Engine<float> {
     for (float& w : weights_) w = 0.5F * w + rows.front() + rows.back();
     ++step_;
     tokens_ += config_.train.batch;
-    clock_.Advance(absl::Seconds(1));
+    clock_.Advance(step_time);
     if (step_ == diverge_at) return absl::FailedPreconditionError(absl::StrCat("step ", step_, ": the loss is nan"));
     if (on_step) on_step(step_);
     return absl::OkStatus();
@@ -71,6 +71,7 @@ class TallyEngine final : public Engine<float> {
   absl::StatusOr<std::map<std::string, double>> LastMetrics() override {
     return std::map<std::string, double>{{"train.loss", weights_.front()}, {"train.fvu", 0.5}};
   }
+  std::optional<double> LastExchangeMs() const override { return exchange_ms; }
   void BeginEvaluation(std::span<const float> mean) override {
     evaluated_ = 0;
     mean_size = static_cast<std::int64_t>(mean.size());
@@ -96,6 +97,8 @@ class TallyEngine final : public Engine<float> {
 
   const std::vector<float>& weights() const { return weights_; }
   std::int64_t diverge_at = -1;
+  absl::Duration step_time = absl::Seconds(1);
+  std::optional<double> exchange_ms;
   std::int64_t sample_rows = 0;
   std::int64_t mean_size = 0;
   std::function<void(std::int64_t)> on_step;
@@ -138,6 +141,8 @@ struct Rig {
   TrainerOptions options;
   Env* env = &RealEnv();
   FakeClock clock;
+  /// Each rank has a clock of its own in place of `clock`.
+  bool own_clocks = false;
   /// Called for each rank's engine and source before the run.
   std::function<void(TallyEngine&, CountedSource&, int rank)> prepare;
   /// Called after the run, one rank at a time.
@@ -150,16 +155,18 @@ struct Rig {
     options.config.ranks = ranks;
     Outcome outcome = Outcome::kFinished;
     const absl::Status status = comm::RunInProcess(ranks, [&](comm::Communicator& c) -> absl::Status {
-      TallyEngine engine(options.config, kWidth, c, clock);
+      FakeClock own;
+      FakeClock& time = own_clocks ? own : clock;
+      TallyEngine engine(options.config, kWidth, c, time);
       CountedSource source(kWidth);
       if (prepare) prepare(engine, source, c.rank());
       std::unique_ptr<EventWriter> writer;
       if (c.rank() == 0) {
-        SAE_ASSIGN_OR_RETURN(writer, EventWriter::Open(RealEnv(), clock, events));
+        SAE_ASSIGN_OR_RETURN(writer, EventWriter::Open(RealEnv(), time, events));
       }
       TrainerParts parts;
       parts.env = env;
-      parts.clock = &clock;
+      parts.clock = &time;
       parts.communicator = &c;
       parts.engine = &engine;
       parts.source = &source;

@@ -8,6 +8,7 @@
 #include <gmock/gmock.h>
 #include <prometheus/text_serializer.h>
 
+#include "server/metrics/live_trials.h"
 #include "server/testing/core_fixture.h"
 
 namespace sae::server::testing {
@@ -117,18 +118,19 @@ TEST(MetricTable, TheDocumentSaysTheSame) {
   std::stringstream in;
   in << std::ifstream(path).rdbuf();
   std::string text = in.str();
-  const std::string begin = "<!-- coordinator: begin -->\n", end = "<!-- coordinator: end -->";
-  const std::size_t from = text.find(begin), to = text.find(end);
-  ASSERT_NE(from, std::string::npos) << path;
-  ASSERT_NE(to, std::string::npos) << path;
-  const std::size_t start = from + begin.size();
-  if (std::getenv("SAELOOM_WRITE_DOCS") != nullptr) {
-    text.replace(start, to - start, MetricsMarkdown());
-    std::ofstream(path) << text;
-    return;
+  const std::pair<std::string, std::string> sections[] = {{"coordinator", MetricsMarkdown()},
+                                                         {"live trials", LiveTrialMarkdown()}};
+  for (const auto& [name, table] : sections) {
+    const std::string begin = "<!-- " + name + ": begin -->\n", end = "<!-- " + name + ": end -->";
+    const std::size_t from = text.find(begin), to = text.find(end);
+    ASSERT_NE(from, std::string::npos) << path << ": " << name;
+    ASSERT_NE(to, std::string::npos) << path << ": " << name;
+    const std::size_t start = from + begin.size();
+    if (std::getenv("SAELOOM_WRITE_DOCS") != nullptr) text.replace(start, to - start, table);
+    EXPECT_EQ(text.substr(start, text.find(end) - start), table)
+        << "run SAELOOM_WRITE_DOCS=1 coordinator_metrics_test";
   }
-  EXPECT_EQ(text.substr(start, to - start), MetricsMarkdown())
-      << "run SAELOOM_WRITE_DOCS=1 coordinator_metrics_test";
+  if (std::getenv("SAELOOM_WRITE_DOCS") != nullptr) std::ofstream(path) << text;
 }
 
 }  // namespace

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -44,6 +45,10 @@ class Engine {
   /// ..., "lr", "ms.encode", "ms.select", "ms.exchange", "ms.decode", "ms.backward", "ms.update".
   /// The same on every rank but for ms.*. Metrics that need reductions are computed by the call.
   [[nodiscard]] virtual absl::StatusOr<std::map<std::string, double>> LastMetrics() = 0;
+
+  /// Milliseconds of the last step that this rank spent in collectives, waiting for others included;
+  /// nullopt from an engine that does not measure it (then on every rank, at every step).
+  virtual std::optional<double> LastExchangeMs() const { return std::nullopt; }
 
   /// Held-out evaluation: any number of batches (each at most the training batch), then the values
   /// "heldout.loss|fvu|explained_variance|l0|dead_fraction|gamma|cosine". Parameters do not change.

@@ -45,6 +45,7 @@ class SaeEngine final : public Engine<T> {
   absl::Status Initialise(std::span<const float> sample) override;
   absl::Status Step(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> LastMetrics() override;
+  std::optional<double> LastExchangeMs() const override { return phases_.exchange; }
   void BeginEvaluation(std::span<const float> mean) override;
   absl::Status EvaluateBatch(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> FinishEvaluation() override;
