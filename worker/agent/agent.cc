@@ -50,7 +50,7 @@ Agent::~Agent() { Stop(); }
 
 absl::Status Agent::Start() {
   SAE_ASSIGN_OR_RETURN(const auto open, options_.runs->OpenAttempts());
-  AdoptAll(open);
+  SAE_RETURN_IF_ERROR(AdoptAll(open));
   RemoveAbandonedScratch(*options_.env, *options_.clock, options_.gang);
   Publish();
   loop_thread_ = std::thread([this] { Loop(); });
@@ -59,7 +59,7 @@ absl::Status Agent::Start() {
   return absl::OkStatus();
 }
 
-void Agent::AdoptAll(const std::vector<AttemptKey>& open) {
+absl::Status Agent::AdoptAll(const std::vector<AttemptKey>& open) {
   Attempt::AdoptedGangs gangs;
   for (const AttemptKey& key : open) {
     Entry entry;
@@ -80,10 +80,18 @@ void Agent::AdoptAll(const std::vector<AttemptKey>& open) {
     return std::any_of(entries_.begin(), entries_.end(),
                        [](const auto& e) { return e.second.attempt->leaving(); });
   };
+  const absl::Duration deadline = options_.clock->SinceBoot() + options_.adopt_timeout;
   while (leaving()) {
+    if (options_.clock->SinceBoot() > deadline) {
+      return absl::DeadlineExceededError(absl::StrCat(
+          "processes of an earlier worker in ", options_.runs->directory(), " do not end within ",
+          absl::FormatDuration(options_.adopt_timeout),
+          " of SIGKILL: see what holds them (ps: state D), then start this worker again"));
+    }
     for (auto& [key, entry] : entries_) entry.attempt->Tick();
     if (leaving()) options_.clock->SleepFor(absl::Milliseconds(10));
   }
+  return absl::OkStatus();
 }
 
 void Agent::BeginShutdown(absl::Duration grace) {
@@ -313,12 +321,23 @@ void Agent::Handle(const v1::StartAttempt& start) {
   for (const v1::StartAttempt& other : start.with()) add(other);
   if (starts.empty()) return;
   const int need = start.hosts_size() > 0 ? start.hosts(0).slots() : start.slots();
-  if (options_.reservations != nullptr) options_.reservations->Take(KeyOf(start));
+  const bool held = options_.reservations != nullptr && options_.reservations->Take(KeyOf(start));
+  StartNew(starts, need);
+  // What was made for the reservation goes with it unless a gang has it now.
+  const bool begun = std::any_of(starts.begin(), starts.end(), [this](const auto* one) {
+    return entries_.count(KeyOf(*one)) > 0;
+  });
+  if (!held || begun) return;
+  options_.env->RemoveAll(ScratchDirectory(options_.gang, KeyOf(start), options_.runs->runs_id()))
+      .IgnoreError();
+}
+
+void Agent::StartNew(const std::vector<const v1::StartAttempt*>& fresh, int slots) {
   const int free = options_.slots.slots - UsedSlots();
-  if (need > free) {
-    for (const v1::StartAttempt* one : starts) {
+  if (slots > free) {
+    for (const v1::StartAttempt* one : fresh) {
       SayRefused(KeyOf(*one), absl::ResourceExhaustedError(
-                                  absl::StrCat("needs ", need, " slots, ", free, " of ",
+                                  absl::StrCat("needs ", slots, " slots, ", free, " of ",
                                                options_.slots.slots, " are free here")));
     }
     return;
@@ -331,13 +350,13 @@ void Agent::Handle(const v1::StartAttempt& start) {
   // The command took longer than the lease: the trial may run elsewhere by now.
   if (deadline <= options_.clock->SinceBoot()) return;
   SAE_FAILPOINT("worker.before_start");
-  auto attempts = Attempt::StartTogether(context_, starts, deadline, TakenGpus());
+  auto attempts = Attempt::StartTogether(context_, fresh, deadline, TakenGpus());
   SAE_FAILPOINT("worker.after_start");
-  for (std::size_t i = 0; i < starts.size(); ++i) {
+  for (std::size_t i = 0; i < fresh.size(); ++i) {
     if (attempts[i].ok()) {
-      Begin(*starts[i], *std::move(attempts[i]));
+      Begin(*fresh[i], *std::move(attempts[i]));
     } else {
-      SayRefused(KeyOf(*starts[i]), attempts[i].status());
+      SayRefused(KeyOf(*fresh[i]), attempts[i].status());
     }
   }
 }

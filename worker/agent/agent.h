@@ -47,7 +47,7 @@ class Agent final : public SessionHandler {
     std::string peer_address;  ///< of its PeerService
     std::string mpi_host;      ///< by which other hosts reach it
     std::shared_ptr<grpc::Channel> channel;
-    std::string coordinator;  ///< its address, for messages
+    std::string coordinator;                                ///< its address, for messages
     std::function<std::string(const std::string&)> advise;  ///< as Session's
     std::string boot_id;
     std::string incarnation;  ///< new for every process
@@ -56,6 +56,8 @@ class Agent final : public SessionHandler {
     std::uint64_t random_seed = 0;
     absl::Duration stop_grace =
         absl::Seconds(20);  ///< between the notice of a commanded stop and the kill
+    /// For processes of an earlier worker that were killed, to be gone.
+    absl::Duration adopt_timeout = absl::Minutes(2);
     absl::Duration tick = absl::Milliseconds(50);
   };
   explicit Agent(Options options);
@@ -105,6 +107,8 @@ class Agent final : public SessionHandler {
   void Handle(const ShutdownRequest& request);
   void Handle(const KillAllRequest& request);
   void Handle(const v1::StartAttempt& start);
+  /// A gang of those, on `slots`.
+  void StartNew(const std::vector<const v1::StartAttempt*>& fresh, int slots);
   void Begin(const v1::StartAttempt& start, std::unique_ptr<Attempt> attempt);
   void Handle(const v1::StopAttempt& stop);
   void Handle(const v1::FetchLogs& fetch);
@@ -115,7 +119,7 @@ class Agent final : public SessionHandler {
   void TickReservations();
   /// That of an attempt nothing is here, for a coordinator that waits for its end.
   void SayNotHere(const AttemptKey& key, const std::string& reason);
-  void AdoptAll(const std::vector<AttemptKey>& open);
+  [[nodiscard]] absl::Status AdoptAll(const std::vector<AttemptKey>& open);
   void Fence();
   void RenewLeases();
   void TickAttempts();

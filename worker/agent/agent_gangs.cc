@@ -46,8 +46,14 @@ absl::Status Agent::Reserve(const v1::PrepareAttempt& prepare) {
   SAE_ASSIGN_OR_RETURN(reservation.gpus, PickGpus(options_.gpus, TakenGpus(),
                                                   options_.gpus.empty() ? 0 : prepare.slots()));
   // Where the daemon keeps its sockets: mpirun hands it the same path.
-  SAE_RETURN_IF_ERROR(
-      MakeScratch(*options_.env, options_.gang, reservation.key, options_.runs->runs_id()));
+  if (const absl::Status made =
+          MakeScratch(*options_.env, options_.gang, reservation.key, options_.runs->runs_id());
+      !made.ok()) {
+    options_.env
+        ->RemoveAll(ScratchDirectory(options_.gang, reservation.key, options_.runs->runs_id()))
+        .IgnoreError();
+    return made;
+  }
   options_.reservations->Hold(reservation);
   return absl::OkStatus();
 }

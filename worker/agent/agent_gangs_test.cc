@@ -169,6 +169,21 @@ TEST_F(AgentGangsTest, TheHeadTakesOverWhatItHeldAndTellsRshItsPeers) {
       Eventually([&] { return coordinator_.Ended(kKey) && coordinator_.free_slots() == 3; }));
 }
 
+TEST_F(AgentGangsTest, AStartThatIsRefusedLeavesNothingOfWhatWasHeld) {
+  StartAgent();
+  coordinator_.Command(Prepare(2));
+  ASSERT_TRUE(Eventually([&] { return coordinator_.free_slots() == 1; }));
+  const auto scratch = [&] { return *sae::RealEnv().List(world_.folder() / "shm"); };
+  EXPECT_THAT(scratch(), SizeIs(1));
+  auto start = world_.Start("0000", 1);
+  start.mutable_config()->mutable_sae()->set_k(33);  // more than there are latents
+  coordinator_.Command(start);
+  ASSERT_TRUE(
+      Eventually([&] { return coordinator_.Ended(kKey) && coordinator_.free_slots() == 3; }));
+  EXPECT_EQ(Last().state(), v1::AttemptStatus::STATE_REFUSED);
+  EXPECT_THAT(scratch(), SizeIs(0));
+}
+
 TEST_F(AgentGangsTest, TwoHostsOfOneNameAreRefused) {
   StartAgent();
   auto start = world_.Start("0000", 1);

@@ -361,6 +361,47 @@ TEST(AgentLease, WithoutAnswerGangsYieldBeforeItEnds) {
   EXPECT_EQ(coordinator.Statuses(second).back().failure_class(), v1::NODE_LOST);
 }
 
+TEST(AgentAdoption, WhatDoesNotEndInTimeIsAnErrorThatNamesTheFolder) {
+  World world;
+  auto runs = world.OpenRuns();
+  Metrics metrics("test");
+  FakeCoordinator coordinator(absl::Milliseconds(50), absl::Seconds(60));
+  const auto options = [&](const std::string& boot) {
+    Agent::Options o;
+    o.env = &sae::RealEnv();
+    o.clock = &sae::RealClock();
+    o.runs = runs.get();
+    o.metrics = &metrics;
+    o.slots = ChooseSlots(1, 1, 0);
+    o.gang = world.Gang("run");
+    o.channel = MakeChannel(coordinator.address());
+    o.boot_id = boot;
+    o.incarnation = "I1";
+    o.tick = absl::Milliseconds(5);
+    return o;
+  };
+  {
+    // As a worker that dies leaves it: a record, and a process that nobody waits for.
+    Attempt::Context context;
+    context.env = &sae::RealEnv();
+    context.clock = &sae::RealClock();
+    context.runs = runs.get();
+    context.gang = world.Gang("run");
+    context.boot_id = "another boot";
+    context.incarnation = "I0";
+    const auto left = Attempt::Start(context, world.Start("0000", 1), absl::Hours(100'000));
+    ASSERT_TRUE(left.ok()) << left.status();
+    auto late = options(*sae::BootId());
+    late.adopt_timeout = -absl::Seconds(1);
+    const absl::Status status = Agent(std::move(late)).Start();
+    EXPECT_EQ(status.code(), absl::StatusCode::kDeadlineExceeded);
+    EXPECT_THAT(sae::Message(status), HasSubstr(runs->directory()));
+  }
+  Agent agent(options(*sae::BootId()));
+  EXPECT_TRUE(agent.Start().ok());
+  EXPECT_TRUE(sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs->runs_id()}}).empty());
+}
+
 TEST_F(AgentTest, TrialsOfOneGangAreReportedEachExactlyOnceAndHoldItsSlotsOnce) {
   StartAgent("finish:5", "I1", 1);
   v1::Command command;

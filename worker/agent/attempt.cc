@@ -104,6 +104,9 @@ std::vector<absl::StatusOr<std::unique_ptr<Attempt>>> Attempt::StartTogether(
     launched = started.status();
     if (started.ok()) gang = *std::move(started);
   }
+  if (!launched.ok()) {
+    context.env->RemoveAll(ScratchDirectory(context.gang, spec.key, spec.runs_id)).IgnoreError();
+  }
   for (auto& attempt : out) {
     if (!attempt.ok()) continue;
     absl::Status status = launched;
