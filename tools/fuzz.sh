@@ -17,7 +17,7 @@ tools/build.sh fuzz fuzzers
 if [ "${1:-}" = --merge ]; then
   for t in "${targets[@]}"; do
     mkdir -p "tests/fuzz/corpus/$t" "$work/$t"
-    "$bin/fuzz_$t" -merge=1 -max_len=4096 "tests/fuzz/corpus/$t" "$work/$t" 2>&1 | tail -1
+    "$bin/fuzz_$t" -set_cover_merge=1 -use_counters=0 -max_len=2048 "tests/fuzz/corpus/$t" "$work/$t" 2>&1 | tail -1
   done
   exit 0
 fi

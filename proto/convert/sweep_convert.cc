@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include "absl/strings/str_split.h"
+#include "absl/time/time.h"
 
 #include "sae/base/check.h"
 
@@ -103,6 +104,12 @@ google::protobuf::Value ScalarValue(const std::string& text) {
     out.set_string_value(j.is_string() ? j.get<std::string>() : text);
   }
   return out;
+}
+
+/// As far as a sweep's text says it ("120s"), so that the API and the text name one sweep.
+double AsWritten(double seconds) {
+  if (!std::isfinite(seconds)) return seconds;  // refused later
+  return absl::ToDoubleSeconds(absl::Seconds(seconds));
 }
 
 absl::StatusOr<config::Parameter> ParameterFromProto(const saeloom::v1::Parameter& proto,
@@ -282,9 +289,9 @@ void ReadScheduling(const saeloom::v1::SweepSpec& proto, config::SweepSpec& spec
     spec.checkpoints.keep_best = proto.checkpoints().keep_best();
     spec.checkpoints.keep_sweep_best = proto.checkpoints().keep_sweep_best();
   }
-  if (proto.has_grace_seconds()) spec.grace_seconds = proto.grace_seconds();
+  if (proto.has_grace_seconds()) spec.grace_seconds = AsWritten(proto.grace_seconds());
   if (proto.has_progress_timeout_seconds())
-    spec.progress_timeout_seconds = proto.progress_timeout_seconds();
+    spec.progress_timeout_seconds = AsWritten(proto.progress_timeout_seconds());
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #include "proto/convert/sweep_convert.h"
 
+#include <cmath>
 #include <limits>
 #include <set>
 
@@ -186,6 +187,18 @@ TEST(SweepConvert, ParameterWithoutAFormIsRefused) {
   EXPECT_EQ(Message(FromProto(proto).status()),
             "parameters[0].parameters[0] (sae.k): needs one of values, uniform, log_uniform, "
             "int_uniform");
+}
+
+TEST(SweepConvert, DurationsAreAsFineAsTheirText) {
+  auto proto = ToProto(config::SweepSpec());
+  proto.set_grace_seconds(std::nextafter(120.0, 121.0));
+  proto.set_progress_timeout_seconds(0.1);
+  const auto spec = FromProto(proto);
+  ASSERT_TRUE(spec.ok()) << spec.status();
+  EXPECT_EQ(spec->grace_seconds, 120.0);
+  EXPECT_EQ(spec->progress_timeout_seconds, 0.1);
+  proto.set_grace_seconds(std::numeric_limits<double>::quiet_NaN());
+  EXPECT_FALSE(config::Validate(*FromProto(proto)).ok());
 }
 
 TEST(SweepConvert, ValuesThatAreNoScalarsAreRefused) {

@@ -13,7 +13,7 @@ namespace sae::fuzz {
 namespace {
 
 std::vector<std::string> Corpus(const Target& target) {
-  std::vector<std::string> out = target.seeds();
+  std::vector<std::string> out;
   const std::filesystem::path folder =
       std::filesystem::path(SAE_SOURCE_DIR) / "tests/fuzz/corpus" / target.name;
   if (!std::filesystem::exists(folder)) return out;
@@ -27,14 +27,17 @@ std::vector<std::string> Corpus(const Target& target) {
 class FuzzCorpus : public ::testing::TestWithParam<Target> {};
 
 TEST_P(FuzzCorpus, EveryInputIsTakenOrRefused) {
-  const std::vector<std::string> corpus = Corpus(GetParam());
+  const std::vector<std::string> seeds = GetParam().seeds(), corpus = Corpus(GetParam());
+  ASSERT_FALSE(seeds.empty());
   ASSERT_FALSE(corpus.empty());
-  for (const std::string& bytes : corpus) GetParam().run(bytes);
+  for (const auto* inputs : {&seeds, &corpus}) {
+    for (const std::string& bytes : *inputs) GetParam().run(bytes);
+  }
 }
 
 TEST_P(FuzzCorpus, DamagedInputsToo) {
   Random random(7);
-  for (const std::string& bytes : Corpus(GetParam())) {
+  for (const std::string& bytes : GetParam().seeds()) {
     if (bytes.empty()) continue;
     for (int i = 0; i < 200; ++i) {
       std::string damaged = bytes;

@@ -2,6 +2,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include <google/protobuf/stubs/logging.h>
+
 #include "proto/convert/sweep_convert.h"
 #include "sae/checkpoint/manifest.h"
 #include "sae/config/events.h"
@@ -45,6 +47,7 @@ void SweepYaml(const std::string& bytes) {
 
 void SweepProto(const std::string& bytes) {
   saeloom::v1::SweepSpec proto;
+  const google::protobuf::LogSilencer quiet;  // of texts that are not UTF-8
   if (!proto.ParseFromString(bytes)) return;
   const auto spec = FromProto(proto);
   if (!spec.ok() || !config::Validate(*spec).ok()) return;
