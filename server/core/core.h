@@ -269,6 +269,10 @@ class Core {
   void KeepForFork(Transaction& transaction, const std::string& source);
   /// Of a sweep that was deleted.
   void Forget(const std::string& sweep);
+  struct Preparing {
+    std::set<std::string> prepared;  ///< hosts that have said so
+    absl::Duration until;            ///< SinceBoot
+  };
   // core_search.cc
   struct Search;
   struct SearchPass;
@@ -309,6 +313,9 @@ class Core {
   /// The outcome of a commit was unknown: forgets all that was read or derived and reads it again.
   absl::Status Reload();
   void ForgetMemory();
+  /// After it: what hosts have said of gangs still holds, and those whose gang ended with the
+  /// commit have to let go.
+  void KeepGangs(const State& before, const std::map<AttemptKey, Preparing>& preparing);
   void MaintainStore();
   void Trim();
   absl::Duration NextMaintenance() const;
@@ -382,10 +389,6 @@ class Core {
   SearchTable searches_;
   WorkerTable workers_;
   std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
-  struct Preparing {
-    std::set<std::string> prepared;  ///< hosts that have said so
-    absl::Duration until;            ///< SinceBoot
-  };
   std::map<AttemptKey, Preparing> preparing_;  ///< live ones whose hosts have not all said so
   BackOffs not_before_;
   PendingQueue pending_;

@@ -30,6 +30,7 @@ absl::Status Core::HostPrepared(const SweepRecord& sweep, const TrialRecord& tri
   if (it == preparing_.end()) return absl::OkStatus();  // all had said so before
   it->second.prepared.insert(worker);
   for (const HostShare& host : attempt.hosts) {
+    if (options_.planted.Is(PlantedBug::kHalfPrepared)) break;
     if (!it->second.prepared.contains(host.worker)) return absl::OkStatus();
   }
   Transaction transaction;

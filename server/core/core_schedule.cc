@@ -46,7 +46,10 @@ std::vector<SchedulableWorker> Core::ReadyWorkers() const {
 std::map<std::string, QueueTerms> Core::QueuesInUse() const {
   std::map<std::string, QueueTerms> queues;
   for (const auto& [name, queue] : state_.fleet().queues)
-    queues[name] = {queue.quota_slots, queue.weight, 0, {}};
+    queues[name] = {options_.planted.Is(PlantedBug::kQuotaIgnored) ? 0 : queue.quota_slots,
+                    queue.weight,
+                    0,
+                    {}};
   for (const auto& [name, slots] : live_.sweeps()) {
     const SweepRecord& sweep = *state_.sweep(name);
     QueueTerms& queue = queues[QueueNameOf(sweep.spec.queue)];

@@ -71,7 +71,9 @@ Core::Search* Core::SearchOf(const SweepRecord& sweep) {
   if (entry == nullptr) {
     entry = std::make_unique<Search>();
     entry->searcher = search::MakeSearcher(sweep.spec);
-    for (const search::Input& input : sweep.search_inputs) entry->searcher->Tell(input);
+    for (const search::Input& input : sweep.search_inputs) {
+      if (!options_.planted.Is(PlantedBug::kSearchForgets)) entry->searcher->Tell(input);
+    }
     entry->told = sweep.search_inputs.size();
     for (const TrialRecord& trial : sweep.trials) {
       if (trial.search_said != search::Action::kContinue) entry->unsettled.insert(trial.index);

@@ -33,8 +33,15 @@ absl::Status Core::Reload() {
   const Group group = std::exchange(group_, {});
   for (const auto& done : group.done) done(why);
   SAE_RETURN_IF_ERROR(store_.Recover());
+  State before = std::move(state_);
+  auto preparing = std::move(preparing_);
   ForgetMemory();
-  SAE_RETURN_IF_ERROR(Replay());
+  if (absl::Status status = Replay(); !status.ok()) {
+    state_ = std::move(before);  // as the indexes are
+    preparing_ = std::move(preparing);
+    return status;
+  }
+  KeepGangs(before, preparing);
   disk_ = absl::OkStatus();
   spdlog::warn("read the event log again after: {}", Message(why));
   for (const auto& [sweep, head] : heads_) {
@@ -44,6 +51,23 @@ absl::Status Core::Reload() {
     for (CoreObserver* o : observers_) o->OnCommands(id);
   }
   return absl::OkStatus();
+}
+
+void Core::KeepGangs(const State& before, const std::map<AttemptKey, Preparing>& preparing) {
+  for (auto& [key, entry] : preparing_) {
+    if (const auto it = preparing.find(key); it != preparing.end()) entry = it->second;
+  }
+  for (const std::string& name : before.sweep_order()) {
+    const SweepRecord& sweep = *before.sweep(name);
+    for (const int index : sweep.live) {
+      const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
+      const SweepRecord* now = state_.sweep(name);
+      const TrialRecord* trial = now == nullptr ? nullptr : now->trial(TrialNameOf(index));
+      const AttemptRecord* live = trial == nullptr ? nullptr : trial->live_attempt();
+      if (live == nullptr || live->number != attempt.number)
+        HoldHosts({name, TrialNameOf(index), attempt.number}, attempt);
+    }
+  }
 }
 
 /// All but the workers, which go on in this epoch. What was sent to them and not stored counts as

@@ -88,6 +88,34 @@ TEST_F(GangTest, ARefusalReleasesAllAndTheNextAttemptHasANewNumber) {
   CheckReplay();
 }
 
+TEST_F(GangTest, ACommitOfUnknownOutcomeThatEndsItLeavesNoHostWithItsSlots) {
+  StartGang();
+  PrepareBoth();
+  ASSERT_TRUE(Beat("a", {Status("0000", 1, State::kStarting)}).ok());
+  disk_->failures = {absl::UnavailableError("disk i/o error")};
+  disk_->fail_after = true;
+  const HeartbeatRequest last{SenderOf("a"), ++heartbeats_, 0, {Ended("0000", 1, 0, "finished")}};
+  ASSERT_THAT(core_->Heartbeat(last)->status_acks, IsEmpty());
+  core_->Tick();
+  ASSERT_EQ(StateOf(0), TrialState::kSucceeded) << "it was written";
+  EXPECT_THAT(Commands("b"), ElementsAre("release 1"));
+  EXPECT_EQ(Free("b"), 0);
+  ASSERT_TRUE(Beat("b", {Ended("0000", 1, 0, "")}).ok());
+  EXPECT_EQ(Free("b"), 2);
+  CheckReplay();
+}
+
+TEST_F(GangTest, ACommitOfUnknownOutcomeForgetsNoHostThatHasPrepared) {
+  StartGang();
+  ASSERT_TRUE(Beat("a", {Prepared()}).ok());
+  disk_->failures = {absl::UnavailableError("disk i/o error")};
+  EXPECT_FALSE(core_->PauseSweep("s", {}).ok());
+  core_->Tick();
+  EXPECT_THAT(Commands("a"), IsEmpty()) << "it will not say so again";
+  ASSERT_TRUE(Beat("b", {Prepared()}).ok());
+  EXPECT_TRUE(Trial(0).attempts[0].prepared);
+}
+
 TEST_F(GangTest, ThePreparationHasADeadline) {
   StartGang();
   ASSERT_TRUE(Beat("a", {Prepared()}).ok());

@@ -13,6 +13,9 @@ enum class PlantedBug {
   kStartsAgain,      ///< a worker that came back without its attempt is told to start it again
   kAllocatedIsFree,  ///< half of the slots in use count as free
   kForgetsRequests,  ///< a repeated submit is taken for a new one
+  kHalfPrepared,     ///< a gang counts as prepared when one host has said so
+  kQuotaIgnored,     ///< queues have no quota
+  kSearchForgets,    ///< a search that is made anew is not told what the log holds
 };
 
 #ifdef SAE_PLANTED_BUGS

@@ -92,29 +92,35 @@ bool LiveInLog(const LogModel& model, const AttemptKey& key) {
 }
 
 /// What runs on a machine although the log has given it up keeps its slots until it is gone.
+void CheckSlotsNow(const History& history, const LogModel& model, const LogEvent& event,
+                   absl::Duration now, const std::string& worker, Breaches& out) {
+  std::map<std::string, int> given_up;
+  for (const ProcessLife& p : history.processes) {
+    if (p.worker == worker && p.start <= now && now < p.end && !LiveInLog(model, p.key))
+      given_up[p.gang] = p.slots;
+  }
+  // A gang of which some trial is live counts by the log.
+  for (const ProcessLife& p : history.processes) {
+    if (p.start <= now && now < p.end && LiveInLog(model, p.key)) given_up.erase(p.gang);
+  }
+  int used = model.OnWorker(worker);
+  for (const auto& [gang, slots] : given_up) used += slots;
+  const auto slots = history.slots.find(worker);
+  if (slots != history.slots.end() && used > slots->second) {
+    out.push_back(absl::StrCat(Where(event), ": with what still runs there ", used, " of ",
+                               slots->second, " slots of ", worker, " are taken", At(now)));
+  }
+}
+
 void CheckSlotsOfBoth(const History& history, Breaches& out) {
   if (history.committed.empty()) return;
   ReadLog(history.log, nullptr, [&](const LogModel& model, const LogEvent& event, std::size_t i) {
     const auto* allocated = std::get_if<AttemptAllocated>(&event.body);
     if (allocated == nullptr) return;
     const absl::Duration now = history.committed[i];
-    std::map<std::string, int> given_up;
-    for (const ProcessLife& p : history.processes) {
-      if (p.worker != allocated->worker || p.start > now || now >= p.end) continue;
-      if (!LiveInLog(model, p.key)) given_up[p.gang] = p.slots;
-    }
-    // A gang of which some trial is live counts by the log.
-    for (const ProcessLife& p : history.processes) {
-      if (p.start <= now && now < p.end && LiveInLog(model, p.key)) given_up.erase(p.gang);
-    }
-    int used = model.OnWorker(allocated->worker);
-    for (const auto& [gang, slots] : given_up) used += slots;
-    const auto slots = history.slots.find(allocated->worker);
-    if (slots != history.slots.end() && used > slots->second) {
-      out.push_back(absl::StrCat(Where(event), ": with what still runs there ", used, " of ",
-                                 slots->second, " slots of ", allocated->worker, " are taken",
-                                 At(now)));
-    }
+    if (allocated->hosts.empty()) CheckSlotsNow(history, model, event, now, allocated->worker, out);
+    for (const HostShare& host : allocated->hosts)
+      CheckSlotsNow(history, model, event, now, host.worker, out);
   });
 }
 
@@ -293,6 +299,27 @@ Breaches CheckStarts(const History& history) {
   return out;
 }
 
+namespace {
+
+/// Each host of the gang had held slots for it by then.
+void CheckPrepared(const History& history, const LogModel& model, const LogEvent& event,
+                   std::size_t at, Breaches& out) {
+  const TrialModel* trial = model.trial(event);
+  const AttemptModel* live = trial == nullptr ? nullptr : trial->live();
+  if (live == nullptr || history.committed.empty()) return;
+  const AttemptKey key{event.sweep, event.trial, live->number};
+  for (const HostShare& host : live->hosts) {
+    const bool held = std::any_of(
+        history.reservations.begin(), history.reservations.end(), [&](const Reservation& r) {
+          return r.key == key && r.worker == host.worker && r.start <= history.committed[at];
+        });
+    if (!held)
+      out.push_back(absl::StrCat(Where(event), ": ", host.worker, " had held nothing for it"));
+  }
+}
+
+}  // namespace
+
 Breaches CheckGangs(const History& history) {
   Breaches out;
   std::map<std::pair<std::string, std::string>, std::pair<std::string, std::size_t>> gangs;
@@ -316,6 +343,8 @@ Breaches CheckGangs(const History& history) {
       history.log,
       [&](const LogModel& model, const LogEvent& event, std::size_t i) {
         if (const auto* e = std::get_if<AttemptAllocated>(&event.body)) allocated(*e, event, i);
+        if (std::holds_alternative<AttemptPrepared>(event.body))
+          CheckPrepared(history, model, event, i, out);
         const bool starts = std::holds_alternative<AttemptStarting>(event.body) ||
                             std::holds_alternative<AttemptRunning>(event.body);
         if (!starts) return;
@@ -447,6 +476,7 @@ Breaches CheckAll(const History& history) {
   add("I6", CheckGangs(history));
   add("I7", CheckTerminalStates(history));
   add("I8", CheckStreams(history));
+  add("I9", CheckSearch(history));
   add("I10", CheckSettled(history));
   add("I11", CheckQuotas(history));
   add("I12", CheckAttemptLimits(history));

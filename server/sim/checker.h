@@ -25,13 +25,16 @@ Breaches CheckReports(const History& history);
 /// I5: nothing starts that was not allocated, that had ended, or, having been seen to run, once
 /// more.
 Breaches CheckStarts(const History& history);
-/// I6: a gang over several workers is whole, and starts only when all of it was prepared; trials of
-/// one gang are allocated together.
+/// I6: a gang over several workers is whole, counts as prepared only when each host had reserved
+/// its part, and starts only then; trials of one gang are allocated together.
 Breaches CheckGangs(const History& history);
 /// I7: nothing changes a trial or sweep that has ended, except a recorded retry or addition.
 Breaches CheckTerminalStates(const History& history);
 /// I8: each sweep's log counts 1, 2, 3, ..; each watcher saw just that, in order.
 Breaches CheckStreams(const History& history);
+/// I9: what a search decides follows from the log before it, whatever restarted in between, and is
+/// kept to. (By server/search itself, which its own tests judge.)
+Breaches CheckSearch(const History& history);
 /// I10: once the faults are over, everything ends.
 Breaches CheckSettled(const History& history);
 /// I11: what is allocated stays within the queue's quota and the sweep's max_concurrent.
@@ -39,8 +42,7 @@ Breaches CheckQuotas(const History& history);
 /// I12: no trial gets more attempts than the policy allows.
 Breaches CheckAttemptLimits(const History& history);
 
-/// All of them; each breach begins with its invariant's name. (I9, that decisions of the search are
-/// a replay of the log, is not judged here: server/core/search_test.cc.)
+/// All of them; each breach begins with its invariant's name.
 Breaches CheckAll(const History& history);
 
 }  // namespace sae::server::sim

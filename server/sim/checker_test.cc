@@ -198,7 +198,19 @@ TEST_F(CheckerTest, AGangThatStartsBeforeAllOfItIsPrepared) {
   Add(26, "0001", AttemptStarting{1});
   EXPECT_THAT(CheckGangs(h), ElementsAre(HasSubstr("not all of its hosts had prepared")));
   h.log.back().body = AttemptPrepared{1};
+  h.reservations = {{{"s", "0001", 1}, "a", S(25)}, {{"s", "0001", 1}, "b", S(25)}};
   Add(27, "0001", AttemptStarting{1});
+  EXPECT_THAT(CheckGangs(h), IsEmpty());
+}
+
+TEST_F(CheckerTest, AGangOfWhichAHostHadPreparedNothing) {
+  AttemptAllocated gang = Allocated(1, "a", 3);
+  gang.hosts = {{"a", 2}, {"b", 1}};
+  Add(25, "0001", gang);
+  Add(26, "0001", AttemptPrepared{1});
+  h.reservations = {{{"s", "0001", 1}, "a", S(25.5)}, {{"s", "0001", 1}, "b", S(26.5)}};
+  EXPECT_THAT(CheckGangs(h), ElementsAre(HasSubstr("b had held nothing for it")));
+  h.reservations[1].start = S(25.5);
   EXPECT_THAT(CheckGangs(h), IsEmpty());
 }
 

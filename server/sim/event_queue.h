@@ -53,7 +53,9 @@ class SimClock final : public Clock {
   SimClock(const EventQueue& queue, double rate, absl::Duration booted)
       : queue_(queue), rate_(rate), booted_(booted) {}
   absl::Time Now() override {
-    return absl::FromUnixSeconds(1'700'000'000) + SinceBoot() + wall_offset_;
+    // As a real clock: what is stored has no parts of nanoseconds.
+    return absl::FromUnixSeconds(1'700'000'000) +
+           absl::Trunc(SinceBoot() + wall_offset_, absl::Nanoseconds(1));
   }
   absl::Duration SinceBoot() override { return booted_ + queue_.Now() * rate_; }
   /// Nothing under simulation sleeps.

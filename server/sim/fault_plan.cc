@@ -1,9 +1,14 @@
 #include "server/sim/fault_plan.h"
 
+#include "absl/strings/str_cat.h"
+
 namespace sae::server::sim {
 namespace {
 
-using Fault = void (*)(World&);
+struct Fault {
+  const char* name;
+  void (*run)(World&);
+};
 
 Machine& SomeMachine(World& world) {
   return *world.machines[world.random.Below(world.machines.size())];
@@ -42,6 +47,14 @@ void FailingDisk(World& world) {
   for (std::uint64_t n = world.random.Below(8) + 1; n > 0; --n) {
     world.commit_faults.push_back(world.surroundings.Chance(0.3) ? CommitFault::kNone
                                                                  : CommitFault::kFails);
+  }
+}
+
+/// What was written is there, and nobody can say so.
+void DoubtfulDisk(World& world) {
+  for (std::uint64_t n = world.random.Below(4) + 1; n > 0; --n) {
+    world.commit_faults.push_back(world.surroundings.Chance(0.5) ? CommitFault::kNone
+                                                                 : CommitFault::kUnknown);
   }
 }
 
@@ -89,7 +102,7 @@ void PauseDaemon(World& world) {
 
 /// Only one whose runs folder another one shares.
 void MachineDies(World& world) {
-  if (world.surroundings.Chance(0.3)) world.machines[0]->Die();
+  if (world.may_die != nullptr && world.surroundings.Chance(0.3)) world.may_die->Die();
 }
 
 void CutLink(World& world) {
@@ -120,19 +133,32 @@ void JumpClock(World& world) {
 
 void KillGang(World& world) { SomeMachine(world).KillGang(); }
 
-constexpr Fault kFaults[] = {KillCoordinator, KillAtCommit, FailingDisk,   SlowDisk,
-                             TwoCoordinators, CrashDaemon,  RebootMachine, PauseDaemon,
-                             MachineDies,     CutLink,      LossyLink,     SlowLink,
-                             JumpClock,       KillGang};
+constexpr Fault kFaults[] = {{"kill coordinator", KillCoordinator},
+                             {"kill at commit", KillAtCommit},
+                             {"failing disk", FailingDisk},
+                             {"doubtful disk", DoubtfulDisk},
+                             {"slow disk", SlowDisk},
+                             {"two coordinators", TwoCoordinators},
+                             {"crash daemon", CrashDaemon},
+                             {"reboot machine", RebootMachine},
+                             {"pause daemon", PauseDaemon},
+                             {"machine dies", MachineDies},
+                             {"cut link", CutLink},
+                             {"lossy link", LossyLink},
+                             {"slow link", SlowLink},
+                             {"jump clock", JumpClock},
+                             {"kill gang", KillGang}};
 
 }  // namespace
 
 void PlanFaults(World& world, absl::Duration until) {
   Random& random = world.random;
   Surroundings& s = world.surroundings;
+  if (s.Chance(0.4)) s.refuse = 0.3 * random.Uniform();
+  if (s.Chance(0.4)) s.unreachable = 0.3 * random.Uniform();
   std::vector<Fault> kinds;
   const double share = 0.15 + 0.6 * random.Uniform();
-  for (const Fault fault : kFaults) {
+  for (const Fault& fault : kFaults) {
     if (s.Chance(share)) kinds.push_back(fault);
   }
   if (s.Chance(0.5)) s.die = 0.02 * random.Uniform();
@@ -142,15 +168,17 @@ void PlanFaults(World& world, absl::Duration until) {
   const std::uint64_t count = 1 + random.Below(14);
   for (std::uint64_t i = 0; i < count; ++i) {
     const Fault fault = kinds[random.Below(kinds.size())];
-    world.queue.At(absl::Seconds(3) + s.Upto(until - absl::Seconds(5)),
-                   [&world, fault] { fault(world); });
+    world.queue.At(absl::Seconds(3) + s.Upto(until - absl::Seconds(5)), [&world, fault] {
+      ++world.history.counts[absl::StrCat("fault ", fault.name)];
+      fault.run(world);
+    });
   }
 }
 
 void Heal(World& world) {
   world.Trace("the faults end");
   Surroundings& s = world.surroundings;
-  s.die = s.fail = s.hang = 0;
+  s.die = s.fail = s.hang = s.refuse = s.unreachable = 0;
   world.commit_faults.clear();
   world.clients.link() = {};
   for (const auto& machine : world.machines) {

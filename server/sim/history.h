@@ -27,6 +27,13 @@ struct ProcessLife {
   absl::Duration end = absl::InfiniteDuration();
 };
 
+/// Slots that a worker held for a gang over several workers.
+struct Reservation {
+  AttemptKey key;
+  std::string worker;
+  absl::Duration start;
+};
+
 struct ClientOp {
   enum class Kind {
     kSubmit,
@@ -73,6 +80,7 @@ struct History {
   std::uint64_t seed = 0;
   std::map<std::string, int> slots;  ///< of each worker
   std::vector<ProcessLife> processes;
+  std::vector<Reservation> reservations;
   std::map<AttemptKey, std::vector<std::string>> lines;  ///< events.jsonl of each attempt
   std::vector<AcknowledgedLines> acknowledged;
   std::vector<ClientOp> operations;
@@ -86,6 +94,8 @@ struct History {
   int worker_attempts = 0;
   /// Faults ended long enough ago for everything to have ended.
   bool settled = false;
+  /// How often what happened, for people: faults, commits that went wrong, ...
+  std::map<std::string, std::int64_t> counts;
   /// Sweeps that may be left unended: a person paused them, or nothing can run them.
   std::vector<std::string> may_linger;
 };

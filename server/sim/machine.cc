@@ -2,7 +2,9 @@
 #include "server/sim/machine.h"
 
 #include <algorithm>
+#include <cmath>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 namespace sae::server::sim {
@@ -12,16 +14,26 @@ namespace {
 constexpr int kKilled = 137;
 constexpr int kYielded = 75;
 constexpr std::int64_t kCheckpointEvery = 3;
+constexpr std::int64_t kEvaluateEvery = 3;
+
+/// Each trial has its own limit, from above; some values are no numbers, some trials not feasible.
+std::map<std::string, double> ValuesOf(const AttemptKey& key, std::int64_t step) {
+  int trial = 0;
+  if (!absl::SimpleAtoi(key.trial, &trial)) return {};
+  const double value = trial * 37 % 101 / 101.0 + 1.0 / static_cast<double>(step + 1);
+  return {{"heldout.fvu", (trial * 7 + step) % 29 == 0 ? std::nan("") : value},
+          {"heldout.l0", trial % 4 == 1 ? 12.0 : 8.0}};
+}
 }  // namespace
 
-Machine::Machine(Surroundings& world, std::string id, int slots, std::shared_ptr<RunsDisk> disk,
-                 double clock_rate, absl::Duration booted)
+Machine::Machine(Surroundings& world, MachineOptions options)
     : world_(world),
-      id_(std::move(id)),
-      slots_(slots),
-      disk_(std::move(disk)),
-      clock_rate_(clock_rate),
-      booted_(booted) {
+      id_(std::move(options.id)),
+      slots_(options.slots),
+      peers_(options.peers),
+      disk_(std::move(options.disk)),
+      clock_rate_(options.clock_rate),
+      booted_(options.booted) {
   world_.history.slots[id_] = slots_;
   StartDaemon(false);
 }
@@ -31,6 +43,7 @@ int Machine::Used() const {
   std::set<AttemptKey> gangs;
   for (const auto& [key, life] : lives_)
     used += life.running && gangs.insert(life.gang).second ? life.slots : 0;
+  for (const auto& [key, held] : held_) used += held.slots;
   return used;
 }
 
@@ -38,6 +51,9 @@ std::vector<AttemptKey> Machine::Running() const {
   std::vector<AttemptKey> out;
   for (const auto& [key, life] : lives_) {
     if (life.running) out.push_back(key);
+  }
+  for (const auto& [key, held] : held_) {
+    if (held.head != nullptr) out.push_back(key);
   }
   return out;
 }
@@ -50,6 +66,7 @@ void Machine::Say(const AttemptKey& key, Life& life, EventKind kind, std::int64_
   event.step = life.step;
   event.tokens = life.step * 1000;
   event.from_step = from_step;
+  if (kind == EventKind::kEvaluation) event.values = ValuesOf(key, life.step);
   if (kind == EventKind::kMetrics)
     event.values["train.loss"] = 1.0 / static_cast<double>(life.step + 1);
   if (kind == EventKind::kCheckpoint) event.checkpoint = absl::StrCat("step-", life.step);
@@ -66,11 +83,18 @@ void Machine::End(const AttemptKey& key, Life& life, int exit_code) {
   life.exit_code = exit_code;
   world_.history.processes[life.history].end = world_.queue.Now();
   Trace(absl::StrCat(ToString(key), " ended, exit code ", exit_code, " ", life.verdict));
+  EndPeers(key, life);
 }
 
 void Machine::StepLater(const AttemptKey& key) {
   world_.queue.After(absl::Milliseconds(400) + world_.Upto(absl::Milliseconds(800)),
                      [this, key, life = lives_.at(key).history] { Step(key, life); });
+}
+
+void Machine::Begin(const AttemptKey& key, Life& life) {
+  Say(key, life, EventKind::kStarted, life.step);
+  if (life.step >= world_.steps) Say(key, life, EventKind::kFinished);
+  if (life.running) StepLater(key);
 }
 
 void Machine::Step(const AttemptKey& key, std::size_t of) {
@@ -101,6 +125,7 @@ void Machine::Train(const AttemptKey& key, Life& life) {
     disk_->checkpoints[{key.sweep, key.trial}] = life.step;
     Say(key, life, EventKind::kCheckpoint);
   }
+  if (life.step % kEvaluateEvery == 0) Say(key, life, EventKind::kEvaluation);
   if (life.step >= world_.steps) return Say(key, life, EventKind::kFinished);
   if (world_.Chance(world_.die)) return KillGang();
   if (world_.Chance(world_.fail)) return Say(key, life, EventKind::kFailed);
@@ -113,7 +138,16 @@ void Machine::Train(const AttemptKey& key, Life& life) {
 void Machine::KillGang() {
   const auto victim =
       std::find_if(lives_.begin(), lives_.end(), [](const auto& l) { return l.second.running; });
-  if (victim == lives_.end()) return;
+  if (victim == lives_.end()) {
+    const auto part = std::find_if(held_.begin(), held_.end(),
+                                   [](const auto& h) { return h.second.head != nullptr; });
+    if (part == held_.end()) return;
+    Machine* head = part->second.head;
+    const AttemptKey key = part->first;
+    EndPart(key);
+    head->LosePeer(key, this);
+    return;
+  }
   const AttemptKey gang = victim->second.gang;
   for (auto& [key, life] : lives_) {
     if (!life.running || life.gang != gang) continue;
@@ -127,6 +161,7 @@ void Machine::CrashDaemon() {
   Trace("the daemon crashes");
   up_ = registered_ = false;
   ++session_;
+  EndAllHeld();  // a guard ends what ran here for others
 }
 
 void Machine::StartDaemon(bool adopts) {
@@ -168,7 +203,9 @@ void Machine::Reboot() {
   if (dead_) return;
   Trace("reboots");
   CrashDaemon();
+  powered_ = false;
   for (auto& [key, life] : lives_) End(key, life, kKilled);
+  powered_ = true;
   lives_.clear();
   ++boots_;
 }

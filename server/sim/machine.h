@@ -24,6 +24,8 @@ struct RunsDisk {
   std::set<AttemptKey> attempts;  ///< that have a folder in it
 };
 
+class Machine;
+
 /// What machines share: the world's services and its rules.
 struct Surroundings {
   EventQueue& queue;
@@ -36,16 +38,27 @@ struct Surroundings {
   double die = 0;           ///< chance a step that the processes are killed
   double fail = 0;          ///< that the trainer says it failed
   double hang = 0;
+  double refuse = 0;                              ///< that a machine refuses its part of a gang
+  double unreachable = 0;                         ///< that a gang's head does not reach a peer
   std::function<void(const std::string&)> trace;  ///< empty: none
+  std::map<std::string, Machine*> fleet;          ///< by id
 
   bool Chance(double p) { return random.Uniform() < p; }
   absl::Duration Upto(absl::Duration most) { return most * random.Uniform(); }
 };
 
+struct MachineOptions {
+  std::string id;
+  int slots = 2;
+  std::shared_ptr<RunsDisk> disk;  ///< shared with other machines
+  bool peers = false;              ///< takes part in gangs over several workers
+  double clock_rate = 1;
+  absl::Duration booted;
+};
+
 class Machine {
  public:
-  Machine(Surroundings& world, std::string id, int slots, std::shared_ptr<RunsDisk> disk,
-          double clock_rate, absl::Duration booted);
+  Machine(Surroundings& world, MachineOptions options);
 
   // Faults.
   void CrashDaemon();
@@ -57,15 +70,17 @@ class Machine {
   void Die();
   /// The folders of attempts vanish while the daemon is down.
   void LoseRecords();
-  /// Kills the processes of one running gang.
+  /// Kills the processes of one running gang, or of one's part here.
   void KillGang();
 
   const std::string& id() const { return id_; }
   bool up() const { return up_; }
   bool dead() const { return dead_; }
+  int slots() const { return slots_; }
+  bool peers() const { return peers_; }
   Link& link() { return link_; }
   int Used() const;
-  /// Attempts that have processes now.
+  /// Attempts that have processes here now.
   std::vector<AttemptKey> Running() const;
 
  private:
@@ -83,7 +98,17 @@ class Machine {
     int exit_code = 0;
     std::string verdict;
     FailureClass failure_class = FailureClass::kUnspecified;
-    std::size_t history = 0;  ///< index of its ProcessLife
+    std::size_t history = 0;      ///< index of its ProcessLife
+    std::vector<Machine*> peers;  ///< where the gang has ranks, too
+  };
+  /// Slots held for a gang over several workers.
+  struct Held {
+    int slots = 0;
+    std::string token;
+    bool told = false;  ///< the coordinator has heard of it
+    std::int64_t status_id = 0;
+    Machine* head = nullptr;  ///< whose ranks run here; null = none do
+    std::size_t history = 0;  ///< with it: index of the ProcessLife here
   };
   /// What the daemon holds of an attempt.
   struct Entry {
@@ -92,7 +117,6 @@ class Machine {
     bool unwanted = false;  ///< given up by the coordinator: its end is not told
     bool foreign = false;   ///< older: only its lines are told
     bool starting_told = false;
-    bool prepared = false;
     std::string reason;
     std::int64_t acknowledged = 0;
     absl::Duration report_sent = -absl::InfiniteDuration();
@@ -107,6 +131,7 @@ class Machine {
   void End(const AttemptKey& key, Life& life, int exit_code);
   void Step(const AttemptKey& key, std::size_t of);
   void StepLater(const AttemptKey& key);
+  void Begin(const AttemptKey& key, Life& life);
   void Train(const AttemptKey& key, Life& life);
   std::vector<std::string>& Lines(const AttemptKey& key) { return world_.history.lines[key]; }
   // machine_daemon.cc
@@ -121,6 +146,18 @@ class Machine {
   void Close(const AttemptKey& key);
   bool Told(const AttemptKey& key, const Entry& entry);
   bool OlderTold(const AttemptKey& key);
+  // machine_gang.cc
+  void Prepare(const PrepareCommand& command);
+  void Release(const ReleaseCommand& command);
+  void SayNothing(const AttemptKey& key);
+  void EndHeld(const AttemptKey& key);
+  void EndAllHeld();
+  void EndPart(const AttemptKey& key);
+  bool Enter(const AttemptKey& key, const std::string& token, Machine* head);
+  void Join(const AttemptKey& key, std::size_t of, const StartCommand& command);
+  void LosePeer(const AttemptKey& key, Machine* peer);
+  void EndPeers(const AttemptKey& key, Life& life);
+  void NoticeHeads();
   // machine_session.cc
   void Register();
   void Registered(const RegisterReply& reply, absl::Duration sent);
@@ -138,12 +175,14 @@ class Machine {
   Surroundings& world_;
   const std::string id_;
   const int slots_;
+  const bool peers_;
   std::shared_ptr<RunsDisk> disk_;  // shared with other machines
   const double clock_rate_;
   const absl::Duration booted_;
   Link link_;
   bool up_ = false;
   bool dead_ = false;
+  bool powered_ = true;
   absl::Duration paused_until_;
   int boots_ = 1;
   int incarnation_ = 0;
@@ -153,6 +192,7 @@ class Machine {
 
   // The daemon's memory.
   std::map<AttemptKey, Entry> entries_;
+  std::map<AttemptKey, Held> held_;
   std::set<AttemptKey> closed_;
   std::int64_t session_ = 0;  ///< counts registrations, of all incarnations
   bool registered_ = false;

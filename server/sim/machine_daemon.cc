@@ -1,6 +1,7 @@
 // The daemon: carries out commands, watches its processes, keeps to its lease.
 #include <algorithm>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 
 #include "server/sim/machine.h"
@@ -14,6 +15,18 @@ constexpr double kKillShare = 0.8;
 constexpr absl::Duration kTick = absl::Milliseconds(500);
 constexpr absl::Duration kOwnGrace = absl::Seconds(20);
 constexpr absl::Duration kHungTooLong = absl::Seconds(20);
+
+/// Slots of this machine that it takes.
+int NeedHere(const StartCommand& command) {
+  return command.hosts.empty() ? command.slots : command.hosts[0].slots;
+}
+
+/// Of ".../step-6"; 0 of none.
+std::int64_t StepOf(const std::string& checkpoint) {
+  std::int64_t step = 0;
+  const std::size_t at = checkpoint.rfind("step-");
+  return at != std::string::npos && absl::SimpleAtoi(checkpoint.substr(at + 5), &step) ? step : 0;
+}
 }  // namespace
 
 void Machine::TickLater() {
@@ -46,6 +59,8 @@ void Machine::WatchProcesses() {
     if (hung) life.failure_class = FailureClass::kHang;
     End(key, life, 137);
   }
+  if (lease_from_ != -absl::InfiniteDuration() && now >= notice) NoticeHeads();
+  if (lease_from_ != -absl::InfiniteDuration() && now >= kill) EndAllHeld();
   // What the coordinator has given up is forgotten once it is gone.
   for (auto it = entries_.begin(); it != entries_.end();) {
     const auto life = lives_.find(it->first);
@@ -66,6 +81,8 @@ void Machine::Close(const AttemptKey& key) {
 void Machine::Handle(const Command& command) {
   if (const auto* start = std::get_if<StartCommand>(&command)) Start(*start);
   if (const auto* stop = std::get_if<StopCommand>(&command)) Stop(*stop);
+  if (const auto* prepare = std::get_if<PrepareCommand>(&command)) Prepare(*prepare);
+  if (const auto* release = std::get_if<ReleaseCommand>(&command)) Release(*release);
 }
 
 void Machine::Start(const StartCommand& command) {
@@ -80,7 +97,8 @@ void Machine::Start(const StartCommand& command) {
   add(command);
   for (const StartCommand& other : command.with) add(other);
   if (fresh.empty()) return;
-  const bool fits = Used() + command.slots <= slots_;
+  held_.erase(command.key);  // the head's own part becomes the gang
+  const bool fits = Used() + NeedHere(command) <= slots_;
   for (const StartCommand* one : fresh) StartOne(*one, fresh[0]->key, fits);
 }
 
@@ -101,18 +119,18 @@ void Machine::StartOne(const StartCommand& command, const AttemptKey& gang, bool
   disk_->attempts.insert(key);
   Lines(key).clear();
   Life life;
-  life.slots = command.slots;
+  life.slots = NeedHere(command);
   life.gang = gang;
   life.lease_until = lease_from_ + kNoticeShare * world_.lease;
-  life.step = disk_->checkpoints[{key.sweep, key.trial}];
+  life.step = std::max(disk_->checkpoints[{key.sweep, key.trial}], StepOf(command.from_checkpoint));
   life.history = world_.history.processes.size();
-  world_.history.processes.push_back({key, id_, absl::StrCat(id_, " ", ToString(gang)),
-                                      command.slots, world_.queue.Now(), absl::InfiniteDuration()});
+  world_.history.processes.push_back({key, id_, absl::StrCat(id_, " ", ToString(gang)), life.slots,
+                                      world_.queue.Now(), absl::InfiniteDuration()});
   Trace(absl::StrCat("starts ", ToString(key), " at step ", life.step));
   Life& kept = lives_[key] = life;
-  Say(key, kept, EventKind::kStarted, kept.step);
-  if (kept.step >= world_.steps) Say(key, kept, EventKind::kFinished);
-  if (kept.running) StepLater(key);
+  if (command.hosts.empty()) return Begin(key, kept);
+  world_.queue.After(absl::Milliseconds(20) + world_.Upto(absl::Milliseconds(200)),
+                     [this, command, of = life.history] { Join(command.key, of, command); });
 }
 
 /// The coordinator gave the trial to a new attempt, so older ones have lost their lease; what their
@@ -131,13 +149,7 @@ void Machine::EndOlder(const AttemptKey& key) {
 void Machine::Stop(const StopCommand& command) {
   const auto entry = entries_.find(command.key);
   const auto life = lives_.find(command.key);
-  if (entry == entries_.end() || entry->second.foreign) {
-    // The coordinator waits for its end; there is nothing left that could end.
-    Entry nothing;
-    nothing.nothing = true;
-    entries_[command.key] = nothing;
-    return;
-  }
+  if (entry == entries_.end() || entry->second.foreign) return SayNothing(command.key);
   if (life == lives_.end() || !life->second.running) return;
   Trace(absl::StrCat("stops ", ToString(command.key), ": ", command.reason));
   if (command.checkpoint && life->second.step > 0) {

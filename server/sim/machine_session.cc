@@ -34,6 +34,11 @@ void Machine::Register() {
     if (!entry.refused && !entry.nothing && !entry.foreign)
       request.attempts.push_back({key, life != lives_.end() && life->second.running});
   }
+  for (const auto& [key, held] : held_) request.attempts.push_back({key, true});
+  if (peers_) {
+    request.peer_address = id_ + ":7000";
+    request.mpi_host = id_;
+  }
   const auto up = std::make_shared<Stream>(), down = std::make_shared<Stream>();
   world_.network.Up(link_, up, [this, request, session, now, up, down](const auto& coordinator) {
     coordinator->Do([this, request, session, now, up, down, coordinator](Core& core) {
@@ -66,6 +71,7 @@ void Machine::Registered(const RegisterReply& reply, absl::Duration sent) {
   next_heartbeat_ = last_answer_ = Local();
   lease_from_ = std::max(lease_from_, sent);
   for (const AcknowledgedAttempt& a : reply.attempts) {
+    if (!a.wanted && held_.contains(a.key)) EndHeld(a.key);
     const auto it = entries_.find(a.key);
     if (it == entries_.end()) continue;
     it->second.acknowledged = a.seq;
@@ -94,6 +100,13 @@ bool Machine::Told(const AttemptKey& key, const Entry& entry) {
 
 std::vector<AttemptStatus> Machine::Statuses() {
   std::vector<AttemptStatus> out;
+  for (const auto& [key, held] : held_) {
+    if (held.told) continue;
+    AttemptStatus& status = out.emplace_back();
+    status.key = key;
+    status.state = AttemptStatus::State::kPrepared;
+    status.status_id = held.status_id;
+  }
   for (auto& [key, entry] : entries_) {
     if (entry.foreign || entry.unwanted) continue;
     AttemptStatus status;
@@ -166,6 +179,10 @@ void Machine::Answered(const HeartbeatReply& reply, absl::Duration sent) {
       if (ack == entry.starting_id) entry.starting_told = true;
       if (ack == entry.status_id) ended.push_back(key);
     }
+  }
+  for (auto& [key, held] : held_) {
+    const auto& acks = reply.status_acks;
+    held.told = held.told || std::find(acks.begin(), acks.end(), held.status_id) != acks.end();
   }
   for (const AttemptKey& key : ended) Close(key);
 }

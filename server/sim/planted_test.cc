@@ -44,7 +44,10 @@ INSTANTIATE_TEST_SUITE_P(
         Case{"AckBeforeCommit", PlantedBug::kAckBeforeCommit, "was acknowledged and is lost", 400},
         Case{"StartsAgain", PlantedBug::kStartsAgain, "for the second time", 1000},
         Case{"AllocatedIsFree", PlantedBug::kAllocatedIsFree, "I2: ", 400},
-        Case{"ForgetsRequests", PlantedBug::kForgetsRequests, "refused because of itself", 400}),
+        Case{"ForgetsRequests", PlantedBug::kForgetsRequests, "refused because of itself", 400},
+        Case{"HalfPrepared", PlantedBug::kHalfPrepared, "had held nothing for it", 400},
+        Case{"QuotaIgnored", PlantedBug::kQuotaIgnored, "I11: ", 200},
+        Case{"SearchForgets", PlantedBug::kSearchForgets, "I9: ", 400}),
     [](const auto& one) { return std::string(one.param.name); });
 
 }  // namespace

@@ -2,6 +2,22 @@
 
 namespace sae::server::sim {
 
+std::string ToString(CommitFault fault) {
+  switch (fault) {
+    case CommitFault::kNone:
+      return "well";
+    case CommitFault::kFails:
+      return "fails";
+    case CommitFault::kUnknown:
+      return "unknown";
+    case CommitFault::kDiesBefore:
+      return "dies before";
+    case CommitFault::kDiesAfter:
+      return "dies after";
+  }
+  return "";
+}
+
 absl::Status SimStore::Commit(const Transaction& transaction) {
   if (dead_) return absl::UnavailableError("the process has ended");
   const CommitFault fault = next_fault_();

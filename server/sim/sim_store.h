@@ -4,6 +4,7 @@
 // Not thread-safe.
 
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "server/sim/event_queue.h"
@@ -25,6 +26,9 @@ enum class CommitFault {
   kDiesBefore,  ///< the process ends before anything is durable
   kDiesAfter,   ///< the process ends when all is durable, before anybody hears of it
 };
+
+/// "fails", "unknown", ...
+std::string ToString(CommitFault fault);
 
 class SimStore final : public MemoryStore {
  public:

@@ -6,46 +6,6 @@
 namespace sae::server::sim {
 namespace {
 
-config::SweepSpec DrawSpec(World& world, const std::string& name) {
-  Random& random = world.random;
-  config::SweepSpec spec;
-  spec.name = name;
-  spec.store = "/data/store";
-  spec.store_hash = "xxh3:0123456789abcdef";
-  spec.store_d = 64;
-  spec.trial.ranks = 1 + static_cast<std::int64_t>(random.Below(2));
-  spec.trial.sae.architecture = "topk";
-  spec.trial.sae.latents = 1024;
-  spec.trial.sae.k = 8;
-  spec.trial.train.tokens = 12e3;
-  spec.trial.train.batch = 1000;
-  spec.pack = static_cast<std::int64_t>(random.Below(4));
-  spec.max_concurrent = random.Below(3) == 0 ? 1 + static_cast<std::int64_t>(random.Below(3)) : 0;
-  config::Parameter k;
-  k.path = "sae.k";
-  for (std::uint64_t i = 0; i <= random.Below(4); ++i) k.values.push_back(std::to_string(4 + i));
-  spec.parameters.push_back({k});
-  return spec;
-}
-
-std::string RequestId(World& world) { return absl::StrCat("request-", world.random.Next()); }
-
-void Submit(World& world, const config::SweepSpec& spec, const std::string& request_id) {
-  auto prepared = PrepareSweep(spec, 1000);
-  if (!prepared.ok()) {
-    world.breaches.push_back(prepared.status().ToString());
-    return;
-  }
-  ClientOp op;
-  op.kind = ClientOp::Kind::kSubmit;
-  op.sweep = spec.name;
-  op.request_id = request_id;
-  op.points = prepared->event.points.size();
-  world.clients.Call(op, [prepared = *std::move(prepared)](Core& core, ClientOp& asked) {
-    return core.CreateSweep(prepared, asked.request_id);
-  });
-}
-
 void Cancel(World& world, const std::string& sweep) {
   ClientOp op;
   op.kind = ClientOp::Kind::kCancel;
@@ -87,8 +47,31 @@ void PlanSweep(World& world, const std::string& name, absl::Duration until) {
 
 }  // namespace
 
+std::string RequestId(World& world) { return absl::StrCat("request-", world.random.Next()); }
+
+void Submit(World& world, const config::SweepSpec& spec, const std::string& request_id) {
+  auto prepared = PrepareSweep(spec, 1000);
+  if (!prepared.ok()) {
+    world.breaches.push_back(prepared.status().ToString());
+    return;
+  }
+  SubmitPrepared(world, *prepared, request_id);
+}
+
+void SubmitPrepared(World& world, const PreparedSweep& prepared, const std::string& request_id) {
+  ClientOp op;
+  op.kind = ClientOp::Kind::kSubmit;
+  op.sweep = prepared.spec.name;
+  op.request_id = request_id;
+  op.points = prepared.event.points.size();
+  world.clients.Call(op, [prepared](Core& core, ClientOp& asked) {
+    return core.CreateSweep(prepared, asked.request_id);
+  });
+}
+
 void PlanUsers(World& world, absl::Duration until) {
   const std::uint64_t sweeps = 1 + world.random.Below(3);
+  PlanFleet(world, until);
   for (std::uint64_t i = 0; i < sweeps; ++i) PlanSweep(world, absl::StrCat("s", i), until);
 }
 

@@ -29,8 +29,10 @@ World::World(const WorldOptions& options)
       clients(surroundings) {
   history.seed = options.seed;
   core_options.planted = options.planted;
-  // A cordoned worker may hold the only copy of a checkpoint, and nobody here would uncordon it.
-  core_options.cordon_bad_workers = false;
+  core_options.prepare_timeout = absl::Seconds(4) + surroundings.Upto(absl::Seconds(20));
+  core_options.cordon_bad_workers = random.Below(3) == 0;
+  if (random.Below(2) == 0)
+    core_options.snapshot_events = 20 + static_cast<std::int64_t>(random.Below(100));
   core_options.entropy = [this] { return random.Next(); };
   history.trial_attempts = core_options.retry.trial_attempts;
   history.worker_attempts = core_options.retry.worker_attempts;
@@ -40,14 +42,21 @@ World::World(const WorldOptions& options)
   shared->runs_id = "shared";
   const auto own = std::make_shared<RunsDisk>();
   own->runs_id = "own";
-  const auto add = [&](const char* id, const std::shared_ptr<RunsDisk>& runs) {
-    const double rate = 0.97 + 0.06 * random.Uniform();
-    machines.push_back(std::make_unique<Machine>(surroundings, id, 2, runs, rate,
-                                                 surroundings.Upto(absl::Hours(100))));
-  };
-  add("a", shared);
-  add("b", shared);
-  add("c", own);
+  const std::uint64_t sharing = 2 + random.Below(3);
+  for (std::uint64_t i = 0; i < sharing; ++i)
+    AddMachine(std::string(1, static_cast<char>('a' + i)), random.Below(4) == 0 ? 3 : 2, shared,
+               true);
+  if (sharing > 2) may_die = machines[0].get();
+  AddMachine("own", 2, own, false);
+}
+
+void World::AddMachine(const std::string& id, int slots, const std::shared_ptr<RunsDisk>& runs,
+                       bool peers) {
+  const double rate = 0.97 + 0.06 * random.Uniform();
+  machines.push_back(std::make_unique<Machine>(
+      surroundings,
+      MachineOptions{id, slots, runs, peers, rate, surroundings.Upto(absl::Hours(100))}));
+  surroundings.fleet[id] = machines.back().get();
 }
 
 void World::StartCoordinator() {
@@ -68,17 +77,20 @@ CommitFault World::NextCommitFault() {
   if (commit_faults.empty()) return CommitFault::kNone;
   const CommitFault next = commit_faults.front();
   commit_faults.pop_front();
-  if (next != CommitFault::kNone) Trace("a commit goes wrong");
+  if (next == CommitFault::kNone) return next;
+  Trace(absl::StrCat("a commit goes wrong: ", ToString(next)));
+  ++history.counts[absl::StrCat("commit ", ToString(next))];
   return next;
 }
 
 void World::CheckNow() {
-  std::map<std::pair<std::string, std::string>, const Machine*> live;
+  std::map<std::pair<std::string, std::string>, int> live;
   for (const auto& machine : machines) {
-    if (machine->Used() > 2)
+    if (machine->Used() > machine->slots())
       breaches.push_back(absl::StrCat("I2: ", machine->id(), " uses ", machine->Used(), " slots"));
     for (const AttemptKey& key : machine->Running()) {
-      if (!live.try_emplace({key.sweep, key.trial}, machine.get()).second)
+      const auto [it, first] = live.try_emplace({key.sweep, key.trial}, key.attempt);
+      if (it->second != key.attempt)
         breaches.push_back(absl::StrCat("I1: ", ToString(key), " is the second to live at ",
                                         absl::FormatDuration(queue.Now())));
     }
@@ -105,6 +117,14 @@ bool World::AllEnded() const {
 
 namespace {
 
+/// Where two texts differ, with a little of what is around it.
+std::string FirstDifference(const std::string& a, const std::string& b) {
+  std::size_t at = 0;
+  while (at < a.size() && at < b.size() && a[at] == b[at]) ++at;
+  const std::size_t from = at < 80 ? 0 : at - 80;
+  return absl::StrCat("\"", a.substr(from, 160), "\", not \"", b.substr(from, 160), "\"");
+}
+
 /// A second core over the same log must come to the same state.
 void CheckReplay(World& world) {
   if (world.coordinator == nullptr || !world.coordinator->alive()) return;
@@ -115,7 +135,8 @@ void CheckReplay(World& world) {
   if (!again.ok()) {
     world.breaches.push_back(absl::StrCat("replay: ", again.status().ToString()));
   } else if ((*again)->state().DebugString() != live) {
-    world.breaches.push_back("replay: the state differs from the live one");
+    world.breaches.push_back(absl::StrCat("replay: the state differs from the live one: ",
+                                          FirstDifference(live, (*again)->state().DebugString())));
   }
 }
 

@@ -33,6 +33,7 @@ struct World {
   SharedDisk disk;
   std::shared_ptr<CoordinatorProcess> coordinator;  // the newest; shared with messages
   std::vector<std::unique_ptr<Machine>> machines;
+  Machine* may_die = nullptr;  ///< for good; the others can do its work
   Clients clients;
   /// What happens to the next commits, of whichever coordinator.
   std::deque<CommitFault> commit_faults;
@@ -41,6 +42,8 @@ struct World {
   int coordinators = 0;
 
  private:
+  void AddMachine(const std::string& id, int slots, const std::shared_ptr<RunsDisk>& runs,
+                  bool peers);
   CommitFault NextCommitFault();
   void CheckNow();
 };
