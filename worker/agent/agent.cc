@@ -602,6 +602,11 @@ void Agent::Publish() {
   const int used = UsedSlots();
   options_.metrics->SetSlots(options_.slots.slots, used);
   options_.metrics->SetRanks(running, stopping);
+  std::set<Metrics::GpuUse> gpus;
+  for (const auto& [key, entry] : entries_) {
+    for (const std::string& gpu : entry.attempt->gpus()) gpus.insert({gpu, key.sweep, key.trial});
+  }
+  options_.metrics->SetGpus(gpus);
   sae::MutexLock lock(mu_);
   used_slots_ = used;
   known_.clear();

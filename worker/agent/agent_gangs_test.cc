@@ -155,6 +155,10 @@ TEST_F(AgentGangsTest, TheHeadTakesOverWhatItHeldAndTellsRshItsPeers) {
   ASSERT_TRUE(Eventually([&] { return coordinator_.Lines(kKey).size() > 1; }));
   EXPECT_EQ(coordinator_.free_slots(), 1) << "its own part of the gang, once";
   EXPECT_FALSE(reservations_.Holds(kKey));
+  EXPECT_TRUE(Eventually([&] {
+    return metrics_.Page().find(R"(allocation_info{gpu="1",sweep="demo",trial="0000"} 1)") !=
+           std::string::npos;
+  }));
   EXPECT_THAT(sae::FindProcesses({.marks = {"SAELOOM_RUNS_ID=" + runs_->runs_id(),
                                             "CUDA_VISIBLE_DEVICES=0,1", "OMPI_MCA_plm=rsh"}}),
               SizeIs(1));

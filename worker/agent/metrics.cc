@@ -37,6 +37,8 @@ Metrics::Metrics(const std::string& version) : registry_(std::make_shared<promet
   auto& ranks = GaugeFamily(r, "saeloom_worker_ranks", "Trainer ranks of this worker by state.");
   ranks_running_ = &ranks.Add({{"state", "running"}});
   ranks_stopping_ = &ranks.Add({{"state", "stopping"}});
+  gpu_allocations_ = &GaugeFamily(r, "saeloom_worker_gpu_allocation_info",
+                                  "Always 1; the labels tell which trial has which GPU.");
   lease_remaining_ =
       &GaugeFamily(r, "saeloom_worker_lease_remaining_seconds",
                    "Time until this worker kills its gangs unless the coordinator answers.")
@@ -92,6 +94,23 @@ void Metrics::SetSlots(int total, int used) {
 void Metrics::SetRanks(int starting_or_running, int stopping) {
   ranks_running_->Set(starting_or_running);
   ranks_stopping_->Set(stopping);
+}
+
+void Metrics::SetGpus(const std::set<GpuUse>& uses) {
+  for (auto it = gpus_.begin(); it != gpus_.end();) {
+    if (uses.count(it->first) > 0) {
+      ++it;
+      continue;
+    }
+    gpu_allocations_->Remove(it->second);
+    it = gpus_.erase(it);
+  }
+  for (const GpuUse& use : uses) {
+    prometheus::Gauge*& gauge = gpus_[use];
+    if (gauge != nullptr) continue;
+    gauge = &gpu_allocations_->Add({{"gpu", use.gpu}, {"sweep", use.sweep}, {"trial", use.trial}});
+    gauge->Set(1);
+  }
 }
 
 void Metrics::SetLeaseRemaining(double seconds) { lease_remaining_->Set(std::max(0.0, seconds)); }

@@ -1,10 +1,14 @@
 #pragma once
 // The worker's Prometheus page. Every family has a help text and no label whose values are
-// unbounded. Thread-safe (prometheus-cpp's counters and gauges are). Owns the registry and, once
+// unbounded. Thread-safe (prometheus-cpp's counters and gauges are) but for SetGpus, which is one
+// thread's. Owns the registry and, once
 // Expose was called, the HTTP server.
 
+#include <map>
 #include <memory>
+#include <set>
 #include <string>
+#include <tuple>
 
 #include <prometheus/counter.h>
 #include <prometheus/exposer.h>
@@ -25,6 +29,14 @@ class Metrics {
 
   void SetSlots(int total, int used);
   void SetRanks(int starting_or_running, int stopping);
+  /// Which trial has which GPU, all of them; named as CUDA_VISIBLE_DEVICES names a GPU.
+  struct GpuUse {
+    std::string gpu, sweep, trial;
+    friend bool operator<(const GpuUse& a, const GpuUse& b) {
+      return std::tie(a.gpu, a.sweep, a.trial) < std::tie(b.gpu, b.sweep, b.trial);
+    }
+  };
+  void SetGpus(const std::set<GpuUse>& uses);
   void SetLeaseRemaining(double seconds);
   void AttemptStarted(int ranks, bool again);
   /// `verdict` of Ending, "" = none; or "refused".
@@ -43,6 +55,8 @@ class Metrics {
   prometheus::Gauge* slots_used_;
   prometheus::Gauge* ranks_running_;
   prometheus::Gauge* ranks_stopping_;
+  prometheus::Family<prometheus::Gauge>* gpu_allocations_;
+  std::map<GpuUse, prometheus::Gauge*> gpus_;  // of the thread that calls SetGpus
   prometheus::Gauge* lease_remaining_;
   prometheus::Counter* rank_restarts_;
   prometheus::Counter* attempts_started_;

@@ -1,6 +1,7 @@
 #include "worker/agent/metrics.h"
 
 #include <cstdlib>
+#include <sstream>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -13,6 +14,7 @@ namespace saeloom::agent {
 namespace {
 
 using testing::HasSubstr;
+using testing::Not;
 
 TEST(Metrics, PageHasWhatWasCounted) {
   Metrics m("1.2.3");
@@ -35,12 +37,28 @@ TEST(Metrics, PageHasWhatWasCounted) {
   }
 }
 
+TEST(Metrics, AGpuIsItsTrialsUntilItIsGivenToAnother) {
+  Metrics m("1.2.3");
+  const std::string first = R"(allocation_info{gpu="GPU-1",sweep="s",trial="0000"} 1)",
+                    second = R"(allocation_info{gpu="GPU-1",sweep="s",trial="0001"} 1)";
+  m.SetGpus({{"GPU-1", "s", "0000"}, {"GPU-2", "s", "0000"}});
+  m.SetGpus({{"GPU-1", "s", "0000"}, {"GPU-2", "s", "0000"}});
+  EXPECT_THAT(m.Page(), HasSubstr(first));
+  m.SetGpus({{"GPU-1", "s", "0001"}});
+  EXPECT_THAT(m.Page(), Not(HasSubstr(first)));
+  EXPECT_THAT(m.Page(), Not(HasSubstr("GPU-2")));
+  EXPECT_THAT(m.Page(), HasSubstr(second));
+  m.SetGpus({});
+  EXPECT_THAT(m.Page(), Not(HasSubstr("GPU-1")));
+}
+
 TEST(Metrics, PassesPromtool) {
   const auto promtool = sae::FindInPath("", "", "promtool", std::getenv("PATH"));
   if (!promtool.ok()) GTEST_SKIP() << "promtool is not installed";
   TemporaryFolder folder;
-  ASSERT_TRUE(
-      sae::WriteFileAtomically(sae::RealEnv(), folder / "page", Metrics("1.2.3").Page()).ok());
+  Metrics m("1.2.3");
+  m.SetGpus({{"0", "s", "0000"}});
+  ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), folder / "page", m.Page()).ok());
   const auto run =
       sae::RunProcess({.argv = {"/bin/sh", "-c", "'" + *promtool + "' check metrics < page 2>&1"},
                        .directory = folder.path()},
@@ -48,6 +66,35 @@ TEST(Metrics, PassesPromtool) {
   ASSERT_TRUE(run.ok()) << run.status();
   EXPECT_EQ(run->exit.ShellCode(), 0) << run->output;
   EXPECT_EQ(run->output, "");
+}
+
+// To write the file anew: SAELOOM_WRITE_DOCS=1 agent_test
+TEST(Metrics, TheDocumentSaysTheSame) {
+  Metrics m("1.2.3");
+  m.SetGpus({{"0", "s", "0000"}});
+  std::string table = "| name | type | meaning |\n|---|---|---|\n";
+  std::istringstream page(m.Page());
+  std::string hash, what, name, rest, help;
+  for (std::string line; std::getline(page, line);) {
+    std::istringstream words(line);
+    if (!(words >> hash >> what >> name) || hash != "#" || !std::getline(words >> std::ws, rest))
+      continue;
+    if (what == "HELP") help = rest;
+    if (what == "TYPE") table += "| `" + name + "` | " + rest + " | " + help + " |\n";
+  }
+  const std::string path = SAE_SOURCE_DIR "/docs/metrics.md";
+  std::string text = sae::RealEnv().Read(path).value_or("");
+  const std::string begin = "<!-- worker: begin -->\n";
+  const std::size_t from = text.find(begin), to = text.find("<!-- worker: end -->");
+  ASSERT_NE(from, std::string::npos) << path;
+  ASSERT_NE(to, std::string::npos) << path;
+  const std::size_t start = from + begin.size();
+  if (std::getenv("SAELOOM_WRITE_DOCS") != nullptr) {
+    text.replace(start, to - start, table);
+    ASSERT_TRUE(sae::WriteFileAtomically(sae::RealEnv(), path, text).ok());
+  } else {
+    EXPECT_EQ(text.substr(start, to - start), table) << "run SAELOOM_WRITE_DOCS=1 agent_test";
+  }
 }
 
 TEST(Metrics, PortInUseIsOneClearError) {
