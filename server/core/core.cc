@@ -32,6 +32,16 @@ absl::StatusOr<std::unique_ptr<Core>> Core::Start(const CoreOptions& options, Cl
   return core;
 }
 
+void Core::KeepLease(const AttemptRecord& attempt, const std::string& host) {
+  WorkerEntry& worker = workers_[host];
+  if (worker.ready) return;  // it was registered before a Reload
+  worker.id = host;
+  worker.runs_id = attempt.runs_id;
+  worker.runs_directory = attempt.runs_directory;
+  worker.lease_open = true;
+  worker.lease_until = clock_.SinceBoot() + options_.lease + options_.lease_margin;
+}
+
 absl::Status Core::Replay() {
   StateSnapshot::Index parts;
   const std::int64_t cut = Snapshotter::Restore(store_, state_, parts, &health_);
@@ -69,15 +79,7 @@ absl::Status Core::Replay() {
       const AttemptRecord& attempt = sweep.trials[static_cast<std::size_t>(index)].attempts.back();
       std::vector<HostShare> hosts = attempt.hosts;
       if (hosts.empty()) hosts = {{attempt.worker, attempt.slots}};
-      for (const HostShare& host : hosts) {
-        WorkerEntry& worker = workers_[host.worker];
-        if (worker.ready) continue;  // it was registered before a Reload
-        worker.id = host.worker;
-        worker.runs_id = attempt.runs_id;
-        worker.runs_directory = attempt.runs_directory;
-        worker.lease_open = true;
-        worker.lease_until = now + options_.lease + options_.lease_margin;
-      }
+      for (const HostShare& host : hosts) KeepLease(attempt, host.worker);
       if (!attempt.hosts.empty() && !attempt.prepared) {
         preparing_[{name, TrialNameOf(index), attempt.number}].until =
             now + options_.prepare_timeout;
@@ -85,6 +87,12 @@ absl::Status Core::Replay() {
     }
     for (const int index : sweep.pending) {
       const TrialRecord& trial = sweep.trials[static_cast<std::size_t>(index)];
+      // Its head may train on, too.
+      if (!trial.attempts.empty()) {
+        const AttemptRecord& last = trial.attempts.back();
+        if (!last.hosts.empty() && last.prepared && last.outcome == "lost")
+          KeepLease(last, last.worker);
+      }
       if (trial.delay <= absl::ZeroDuration()) continue;
       // The wall clock may have jumped while we were down: never longer than the whole delay.
       const absl::Duration left = trial.pending_since + trial.delay - clock_.Now();
@@ -343,6 +351,7 @@ void Core::Tick() {
     const SweepRecord* sweep = state_.sweep(id.first);
     if (sweep != nullptr) SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
   }
+  LookForHeads();
   if (may_write && health_changed_) CordonBadWorkers();
   if (may_write && dirty_) RunSchedule();
   TellBlocked();

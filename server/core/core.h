@@ -220,9 +220,11 @@ class Core {
   /// Events with seq > after in order, at most `limit` of each trial: of these trials and about the
   /// sweep, of all when `trials` is empty; lifecycle events, points or both. `upto` is lowered to
   /// where the answer ends.
-  [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> ReadFiltered(
-      const std::string& sweep, const std::vector<int>& trials, std::int64_t after, int limit,
-      bool lifecycle, bool points, std::int64_t& upto);
+  [[nodiscard]] absl::StatusOr<std::vector<LogEvent>> ReadFiltered(const std::string& sweep,
+                                                                   const std::vector<int>& trials,
+                                                                   std::int64_t after, int limit,
+                                                                   bool lifecycle, bool points,
+                                                                   std::int64_t& upto);
   /// What the last write to the store met. ABORTED: another coordinator took over, this one must
   /// end. Any other error: nothing new is taken until writes work again, which Tick tries.
   const absl::Status& disk() const { return disk_; }
@@ -251,6 +253,8 @@ class Core {
 
   // core.cc
   absl::Status Replay();
+  /// The lease that `host` may have from before this start runs from now.
+  void KeepLease(const AttemptRecord& attempt, const std::string& host);
   void ApplyOne(const LogEvent& event);
   absl::Status Commit(Transaction transaction);
   void Committed(const Transaction& transaction);
@@ -331,6 +335,11 @@ class Core {
   // core_gangs.cc: gangs over several workers
   /// No process of the attempt can ever have been started.
   bool NeverStarted(const AttemptKey& key, const AttemptRecord& attempt) const;
+  /// Its attempt was lost with a peer, and the head has not said that its ranks are gone: another
+  /// attempt would train beside them.
+  bool HeadMayRun(const SweepRecord& sweep, const TrialRecord& trial) const;
+  /// Trials that waited for that and need not any longer may start.
+  void LookForHeads();
   absl::Status HostPrepared(const SweepRecord& sweep, const TrialRecord& trial,
                             const std::string& worker);
   void ExpirePreparations();
@@ -388,15 +397,16 @@ class Core {
 
   SearchTable searches_;
   WorkerTable workers_;
-  std::set<AttemptKey> unsent_;  ///< allocated in this epoch, Start never handed out
+  std::set<AttemptKey> unsent_;                ///< allocated in this epoch, Start never handed out
   std::map<AttemptKey, Preparing> preparing_;  ///< live ones whose hosts have not all said so
   BackOffs not_before_;
+  std::set<TrialId> until_head_ends_;  ///< PENDING ones for which HeadMayRun
   PendingQueue pending_;
   LiveIndex live_;
   WorkerHealth health_;
   bool health_changed_ = true;
-  std::map<std::string, std::int64_t> submitted_;  ///< sweeps by the order of submission
-  std::map<TrialId, absl::Duration> stop_since_;  ///< of CHECKPOINTING ones, SinceBoot
+  std::map<std::string, std::int64_t> submitted_;       ///< sweeps by the order of submission
+  std::map<TrialId, absl::Duration> stop_since_;        ///< of CHECKPOINTING ones, SinceBoot
   std::map<std::string, std::map<Shape, Wait>> waits_;  ///< of the last cycle, by sweep
   std::map<std::pair<std::string, WaitReason>, std::int64_t> waiting_;
   std::map<TrialId, Progress> progress_;

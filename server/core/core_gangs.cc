@@ -15,6 +15,25 @@ bool Core::NeverStarted(const AttemptKey& key, const AttemptRecord& attempt) con
   return unsent_.contains(key) || (!attempt.hosts.empty() && !attempt.prepared);
 }
 
+bool Core::HeadMayRun(const SweepRecord& sweep, const TrialRecord& trial) const {
+  if (trial.attempts.empty()) return false;
+  const AttemptRecord& last = trial.attempts.back();
+  if (last.hosts.empty() || !last.prepared || last.outcome != "lost") return false;
+  const auto head = workers_.find(last.worker);
+  if (head == workers_.end()) return false;
+  if (!head->second.ready) return head->second.lease_open;
+  return head->second.draining.contains({sweep.name, TrialNameOf(trial.index), last.number});
+}
+
+void Core::LookForHeads() {
+  for (const TrialId& id : std::exchange(until_head_ends_, {})) {
+    const SweepRecord* sweep = state_.sweep(id.first);
+    if (sweep == nullptr) continue;
+    SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
+    dirty_ = dirty_ || !until_head_ends_.contains(id);
+  }
+}
+
 void Core::TellHosts(const AttemptRecord& attempt) const {
   for (CoreObserver* o : observers_) {
     if (attempt.hosts.empty()) o->OnCommands(attempt.worker);

@@ -68,9 +68,12 @@ SchedulableTrial Core::SchedulableOf(const SweepRecord& sweep, const TrialRecord
 
 void Core::SyncTrial(const SweepRecord& sweep, const TrialRecord& trial) {
   live_.Sync(sweep, trial);
-  const bool waits =
-      trial.state == TrialState::kPending && !not_before_.contains({sweep.name, trial.index});
-  if (waits) {
+  const TrialId id{sweep.name, trial.index};
+  const bool waits = trial.state == TrialState::kPending && !not_before_.contains(id);
+  if (waits && HeadMayRun(sweep, trial)) {
+    until_head_ends_.insert(id);
+    pending_.Remove(sweep.name, trial.index);
+  } else if (waits) {
     pending_.Add(SchedulableOf(sweep, trial));
   } else {
     pending_.Remove(sweep.name, trial.index);

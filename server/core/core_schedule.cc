@@ -145,8 +145,8 @@ void Core::KeepWaits(const ScheduleInput& input, const Schedule& schedule) {
 }
 
 void Core::RunSchedule() {
-  const bool settled = RunSearches();
-  dirty_ = !settled;
+  if (!RunSearches()) return;  // what it has stopped must not start; it is tried again
+  dirty_ = false;
   const absl::Duration start = clock_.SinceBoot();
   const ScheduleInput input = MakeScheduleInput();
   const Schedule schedule = Plan(input);
@@ -170,7 +170,7 @@ void Core::RunSchedule() {
   }
   if (!transaction.empty()) {
     // Failing, it is tried again: nothing was allocated. What gave way at once left room.
-    dirty_ = !Commit(std::move(transaction)).ok() || !schedule.evictions.empty() || !settled;
+    dirty_ = !Commit(std::move(transaction)).ok() || !schedule.evictions.empty();
   }
   FindBlocked();
   std::size_t waiting = 0;

@@ -82,6 +82,7 @@ void Core::ForgetMemory() {
   not_before_ = BackOffs();
   stop_since_.clear();
   preparing_.clear();
+  until_head_ends_.clear();
   health_ = WorkerHealth();
   health_changed_ = true;
   waits_.clear();

@@ -88,6 +88,65 @@ TEST_F(GangTest, ARefusalReleasesAllAndTheNextAttemptHasANewNumber) {
   CheckReplay();
 }
 
+/// A gang over "a" and "b" trains, "b" is not heard of for its lease; "c" and "d" could take over.
+class LostPeerTest : public FleetTest {
+ protected:
+  void LosePeer() {
+    StartGang();
+    PrepareBoth();
+    ASSERT_TRUE(Beat("a", {Status("0000", 1, State::kStarting)}).ok());
+    Register(Peer("c", 4));
+    Register(Peer("d", 2));
+    for (int i = 0; i < 9; ++i) {
+      clock_.Advance(absl::Seconds(2));
+      for (const char* worker : {"a", "c", "d"}) ASSERT_TRUE(Beat(worker).ok());
+    }
+    ASSERT_EQ(StateOf(0), TrialState::kPending);
+    ASSERT_EQ(Trial(0).attempts[0].failure_class, FailureClass::kNodeLost);
+    Pass(2);
+  }
+  void Pass(int seconds) {
+    clock_.Advance(absl::Seconds(seconds));
+    core_->Tick();
+  }
+};
+
+TEST_F(LostPeerTest, NothingStartsWhileTheHeadMayTrainOn) {
+  LosePeer();
+  EXPECT_THAT(Commands("a"), ElementsAre("stop 0000/1", "release 1"));
+  EXPECT_EQ(StateOf(0), TrialState::kPending) << "its head has not said that it is gone";
+  ASSERT_TRUE(Beat("a", {Ended("0000", 1, 137, "")}).ok());
+  ASSERT_EQ(StateOf(0), TrialState::kAllocated);
+  CheckReplay();
+}
+
+TEST_F(LostPeerTest, NothingStartsAfterARestartEither) {
+  LosePeer();
+  Restart();
+  Register(Peer("c", 4));
+  Register(Peer("d", 2));
+  EXPECT_EQ(StateOf(0), TrialState::kPending);
+  RegisterRequest head = Peer("a", 4);
+  head.attempts.push_back({{"s", "0000", 1}, true});
+  Register(head);
+  EXPECT_EQ(StateOf(0), TrialState::kPending);
+  ASSERT_TRUE(Beat("a", {Ended("0000", 1, 137, "")}).ok());
+  EXPECT_EQ(StateOf(0), TrialState::kAllocated);
+}
+
+TEST_F(LostPeerTest, AHeadThatDoesNotComeBackIsWaitedForNoLongerThanItsLease) {
+  LosePeer();
+  Restart();
+  Register(Peer("c", 4));
+  Register(Peer("d", 2));
+  Pass(17);
+  EXPECT_EQ(StateOf(0), TrialState::kPending);
+  ASSERT_TRUE(Beat("c").ok());
+  ASSERT_TRUE(Beat("d").ok());
+  Pass(2);
+  EXPECT_EQ(StateOf(0), TrialState::kAllocated);
+}
+
 TEST_F(GangTest, ACommitOfUnknownOutcomeThatEndsItLeavesNoHostWithItsSlots) {
   StartGang();
   PrepareBoth();

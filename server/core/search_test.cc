@@ -130,6 +130,35 @@ TEST_F(SearchTest, WhatIsNotFiniteOrBreaksAConstraintIsWorst) {
   EXPECT_EQ(BestTrial(Sweep())->state, TrialState::kSucceeded);
 }
 
+TEST_F(SearchTest, WhatItHasStoppedDoesNotStartWhenThatCannotBeStored) {
+  Begin(AshaSpec("stop", 8), 1);
+  for (int i = 0; i < 200 && StepsOf(1) < 15; ++i) ASSERT_NO_FATAL_FAILURE(Step());
+  const Run& run = runs_.at({"0001", 1});
+  config::Event worse;
+  worse.seq = run.lines + 1;
+  worse.kind = config::EventKind::kEvaluation;
+  worse.step = 16;
+  worse.tokens = 16000;
+  worse.values["heldout.fvu"] = 2;
+  // The measurement and the end of the attempt become durable together.
+  core_->Report(
+      {SenderOf("w"), run.key, run.lines + 1, {config::ToJsonLine(worse)}},
+      [](const absl::StatusOr<std::int64_t>& seq) { EXPECT_TRUE(seq.ok()) << seq.status(); });
+  const HeartbeatRequest beat{SenderOf("w"), ++heartbeats_, 1, {Ended("0001", 1, 75, "yielded")}};
+  ASSERT_EQ(core_->Heartbeat(beat)->status_acks.size(), 1U);
+  ASSERT_EQ(StateOf(1), TrialState::kPending);
+  ASSERT_EQ(Trial(1).search_said, search::Action::kStop);
+  clock_.Advance(absl::Seconds(2));
+  disk_->failures = {absl::ResourceExhaustedError("disk full")};
+  core_->Tick();
+  EXPECT_EQ(StateOf(1), TrialState::kPending) << "its end could not be stored";
+  clock_.Advance(absl::Seconds(2));
+  core_->Tick();
+  core_->Tick();
+  EXPECT_EQ(StateOf(1), TrialState::kStoppedEarly);
+  EXPECT_EQ(Trial(1).attempts.size(), 1U);
+}
+
 TEST_F(SearchTest, FailuresCountAsWorstAndInvalidOnesNotAtAll) {
   options_.retry.trial_attempts = 1;
   Restart();

@@ -291,7 +291,11 @@ Breaches CheckStarts(const History& history) {
       if (times > 1) out.push_back(absl::StrCat(what, ", for the second time"));
       continue;
     }
-    if (attempt->ended) out.push_back(absl::StrCat(what, ", it had ended"));
+    // A gang that was lost with one of its peers may be told to start just then, while nothing
+    // newer of its trial may.
+    const bool lost_meanwhile = attempt->hosts.size() > 1 && attempt->prepared &&
+                                attempt->number == static_cast<int>(trial->attempts.size());
+    if (attempt->ended && !lost_meanwhile) out.push_back(absl::StrCat(what, ", it had ended"));
     if (times > 1 && attempt->started)
       out.push_back(
           absl::StrCat(what, ", for the second time, and the coordinator knew the first"));

@@ -22,8 +22,8 @@ Breaches CheckClientOperations(const History& history);
 /// I4: acknowledged points and checkpoints are in the log, once, unless a later attempt superseded
 /// them.
 Breaches CheckReports(const History& history);
-/// I5: nothing starts that was not allocated, that had ended, or, having been seen to run, once
-/// more.
+/// I5: nothing starts that was not allocated, that had ended (or, of a gang over several workers,
+/// whose trial has a newer attempt), or, having been seen to run, once more.
 Breaches CheckStarts(const History& history);
 /// I6: a gang over several workers is whole, counts as prepared only when each host had reserved
 /// its part, and starts only then; trials of one gang are allocated together.

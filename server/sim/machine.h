@@ -118,6 +118,7 @@ class Machine {
     bool foreign = false;   ///< older: only its lines are told
     bool starting_told = false;
     std::string reason;
+    FailureClass failure_class = FailureClass::kUnspecified;  ///< with nothing
     std::int64_t acknowledged = 0;
     absl::Duration report_sent = -absl::InfiniteDuration();
     std::int64_t status_id = 0;  ///< of its end
@@ -149,7 +150,7 @@ class Machine {
   // machine_gang.cc
   void Prepare(const PrepareCommand& command);
   void Release(const ReleaseCommand& command);
-  void SayNothing(const AttemptKey& key);
+  void SayNothing(const AttemptKey& key, FailureClass failure = FailureClass::kUnspecified);
   void EndHeld(const AttemptKey& key);
   void EndAllHeld();
   void EndPart(const AttemptKey& key);

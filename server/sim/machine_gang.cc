@@ -54,9 +54,10 @@ void Machine::Release(const ReleaseCommand& command) {
 }
 
 /// The coordinator waits for its end; there is nothing left that could end.
-void Machine::SayNothing(const AttemptKey& key) {
+void Machine::SayNothing(const AttemptKey& key, FailureClass failure) {
   Entry nothing;
   nothing.nothing = true;
+  nothing.failure_class = failure;
   entries_[key] = nothing;
 }
 
@@ -72,7 +73,10 @@ void Machine::EndHeld(const AttemptKey& key) {
 void Machine::EndAllHeld() {
   std::vector<AttemptKey> keys;
   for (const auto& [key, held] : held_) keys.push_back(key);
-  for (const AttemptKey& key : keys) EndHeld(key);
+  for (const AttemptKey& key : keys) {
+    EndHeld(key);
+    SayNothing(key, FailureClass::kRendezvousTimeout);
+  }
 }
 
 /// What the head runs here ends; its slots are held until the coordinator releases them.

@@ -71,7 +71,10 @@ void Machine::Registered(const RegisterReply& reply, absl::Duration sent) {
   next_heartbeat_ = last_answer_ = Local();
   lease_from_ = std::max(lease_from_, sent);
   for (const AcknowledgedAttempt& a : reply.attempts) {
-    if (!a.wanted && held_.contains(a.key)) EndHeld(a.key);
+    if (!a.wanted && held_.contains(a.key)) {
+      EndHeld(a.key);
+      SayNothing(a.key, FailureClass::kRendezvousTimeout);
+    }
     const auto it = entries_.find(a.key);
     if (it == entries_.end()) continue;
     it->second.acknowledged = a.seq;
@@ -115,7 +118,7 @@ std::vector<AttemptStatus> Machine::Statuses() {
     const bool running = life != lives_.end() && life->second.running;
     if (entry.refused || entry.nothing) {
       status.state = entry.refused ? AttemptStatus::State::kRefused : AttemptStatus::State::kEnded;
-      status.failure_class = entry.refused ? FailureClass::kNodeLost : FailureClass::kUnspecified;
+      status.failure_class = entry.refused ? FailureClass::kNodeLost : entry.failure_class;
       status.exit_code = -1;
       status.reason = entry.reason;
     } else if (!running && Told(key, entry) && OlderTold(key)) {

@@ -118,7 +118,8 @@ class Agent final : public SessionHandler {
   void NoticePeers();
   void TickReservations();
   /// That of an attempt nothing is here, for a coordinator that waits for its end.
-  void SayNotHere(const AttemptKey& key, const std::string& reason);
+  void SayNotHere(const AttemptKey& key, const std::string& reason,
+                  v1::FailureClass failure = v1::FAILURE_CLASS_UNSPECIFIED);
   [[nodiscard]] absl::Status AdoptAll(const std::vector<AttemptKey>& open);
   void Fence();
   void RenewLeases();

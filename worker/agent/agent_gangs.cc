@@ -73,13 +73,14 @@ void Agent::Handle(const v1::ReleaseAttempt& release) {
   SayNotHere(key, "this worker holds nothing for it");
 }
 
-void Agent::SayNotHere(const AttemptKey& key, const std::string& reason) {
+void Agent::SayNotHere(const AttemptKey& key, const std::string& reason, v1::FailureClass failure) {
   if (refused_.count(key) > 0) return;
   v1::AttemptStatus status;
   SetKey(key, &status);
   status.set_state(v1::AttemptStatus::STATE_ENDED);
   status.set_exit_code(-1);
   status.set_reason(reason);
+  status.set_failure_class(failure);
   refused_.insert(key);
   refused_statuses_[Say(std::move(status))] = key;
 }
@@ -113,7 +114,12 @@ void Agent::TickReservations() {
     options_.env->RemoveAll(ScratchDirectory(options_.gang, key, options_.runs->runs_id()))
         .IgnoreError();
     Remember(key);
-    if (releasing_.erase(key) > 0) SayNotHere(key, "its gang was released");
+    if (releasing_.erase(key) > 0) {
+      SayNotHere(key, "its gang was released");
+    } else {
+      // The coordinator may wait for a head that has said it is prepared.
+      SayNotHere(key, "this worker had to give up what it held for it", v1::RENDEZVOUS_TIMEOUT);
+    }
   }
 }
 

@@ -136,6 +136,17 @@ TEST_F(AgentGangsTest, WhatTheCoordinatorHasForgottenIsLetGo) {
   EXPECT_TRUE(Eventually([&] { return coordinator_.free_slots() == 3; }));
 }
 
+TEST_F(AgentGangsTest, WhatTheLeaseHasEndedIsSaid) {
+  StartAgent();
+  coordinator_.Command(Prepare(2));
+  ASSERT_TRUE(Eventually([&] { return coordinator_.free_slots() == 1; }));
+  reservations_.EndAll();  // as when the lease ends
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Ended(kKey); }))
+      << "a head that has prepared and starts nothing would be waited for without end";
+  EXPECT_EQ(Last().state(), v1::AttemptStatus::STATE_ENDED);
+  EXPECT_EQ(Last().failure_class(), v1::RENDEZVOUS_TIMEOUT);
+}
+
 TEST_F(AgentGangsTest, TheHeadTakesOverWhatItHeldAndTellsRshItsPeers) {
   StartAgent();
   coordinator_.Command(Prepare(2));
