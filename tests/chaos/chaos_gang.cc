@@ -1,9 +1,10 @@
 // Plays mpirun and its trainer in the chaos tests, quickly: takes mpirun's arguments, reads
 // run.json, trains TRUTH_STEPS steps of a few milliseconds with a checkpoint every few, goes on
 // from the newest one, obeys SIGUSR1 and its lease. Ground truth goes to the folder $CHAOS_TRUTH: a
-// line in `lives` for each start and each end that it survives, and a lock for each trial that it
-// holds while it lives; who finds the lock taken says so, for two attempts of a trial must never
-// live together. A file `mode-TRIAL-ATTEMPT` or `mode-TRIAL` there says what goes wrong:
+// line in `lives` for each start and each end that it survives, one in `signs` for each step, and a
+// lock for each trial that it holds while it lives; who finds the lock taken says so, for two
+// attempts of a trial must never live together. A file `mode-TRIAL-ATTEMPT` or `mode-TRIAL` there
+// says what goes wrong:
 //   oom, segv        killed by that signal after some steps
 //   exit:C           exits with C without a verdict
 //   hang             no further step, deaf to all but SIGKILL and its lease
@@ -24,6 +25,7 @@
 #include <sys/file.h>
 #include <time.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "sae/config/events.h"
@@ -67,7 +69,7 @@ class Gang {
     const int fd = ::open(lock.c_str(), O_CREAT | O_RDWR | O_CLOEXEC, 0644);
     const bool alone = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
     Tell(alone ? "start" : "double");
-    step_ = Newest();
+    step_ = saved_ = Newest();
     Write(EventKind::kStarted);
     const int code = Train();
     Tell("end");
@@ -85,8 +87,16 @@ class Gang {
                        {"pid", ::getpid()}}
             .dump() +
         "\n";
-    const int fd =
-        ::open((truth_ / "lives").c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0644);
+    Append("lives", line);
+  }
+
+  /// That it lives: who is killed cannot say when it ended.
+  void Sign() {
+    Append("signs", nlohmann::json{{"pid", ::getpid()}, {"at", SinceBoot()}}.dump() + "\n");
+  }
+
+  void Append(const std::string& name, const std::string& line) {
+    const int fd = ::open((truth_ / name).c_str(), O_CREAT | O_APPEND | O_WRONLY | O_CLOEXEC, 0644);
     if (::write(fd, line.data(), line.size()) < 0) std::abort();
     ::close(fd);
   }
@@ -101,7 +111,9 @@ class Gang {
     return newest;
   }
 
+  /// Each step once, as a trainer does.
   void Save() {
+    if (std::exchange(saved_, step_) == step_) return;
     const std::string name = "step-" + std::to_string(step_);
     const fs::path tmp = checkpoints_ / (".tmp-" + name);
     fs::create_directories(tmp);
@@ -154,7 +166,10 @@ class Gang {
       std::ofstream(directory_ + "/rank-0.log", std::ios::app) << mode_.substr(5) << std::endl;
       ::raise(SIGABRT);
     }
-    while (!LeasePassed()) ::usleep(10'000);  // hang
+    while (!LeasePassed()) {  // hang
+      ::usleep(10'000);
+      Sign();
+    }
     return 75;
   }
 
@@ -162,6 +177,7 @@ class Gang {
     const int wrong_at = step_ + 3;
     while (step_ < steps_) {
       ::usleep(25'000);
+      Sign();
       if (noticed != 0 || LeasePassed()) {
         if (noticed != 0) Save();
         Write(EventKind::kYielded, noticed != 0 ? "asked to" : "the lease has passed");
@@ -172,7 +188,7 @@ class Gang {
       if (step_ % 5 == 0) Save();
       if (!mode_.empty() && mode_ != "nan" && step_ >= wrong_at) return Misbehave();
     }
-    if (step_ % 5 != 0) Save();
+    Save();
     Write(EventKind::kFinished);
     return 0;
   }
@@ -186,6 +202,7 @@ class Gang {
   std::string mode_;
   std::ofstream events_;
   int step_ = 0;
+  int saved_ = 0;  ///< newest step that was
   std::int64_t seq_ = 0;
 };
 

@@ -206,11 +206,12 @@ def worker_gone_another_takes_over(rig):
 # Rows 7 and 8: partitions.
 def partition(seconds, how, repeated):
     def run(rig):
-        rig.steps = 60
+        rig.steps = 120 if repeated else 60  # longer than it takes to fence itself
         rig.coordinator()
         proxy = rig.proxy()
         rig.worker("a", through=proxy)
         rig.submit(trials=1)
+        rig.watch(server=proxy.address)
         rig.under_way()
         how(proxy)
         time.sleep(seconds)  # the fault's length: what the history is about
@@ -219,7 +220,7 @@ def partition(seconds, how, repeated):
         proxy.heal()
         rig.ended()
         most = max(l["attempt"] for l in rig.lives())
-        expect(repeated or most == 1, f"nothing restarts: attempt {most}")
+        expect((most > 1) == repeated, f"attempt {most}: it is to be repeated: {repeated}")
     return run
 
 
@@ -346,6 +347,30 @@ def straggler(rig):
     expect(max(l["attempt"] for l in rig.lives()) == 1, "it is not repeated")
 
 
+# Row 14: a real trainer dies in a save.
+@history(steps=0)
+def trainer_killed_in_a_save(rig):
+    trainer, mpirun = rig.program("saeloom-trainer"), shutil.which("mpirun")
+    made = subprocess.run([rig.program("saeloom-offline"), "store", "create", "--synthetic",
+                           "d=16,features=32,rows=4000,seed=0", "--out", rig.path("real")], capture_output=True, text=True,
+                          ) if mpirun and os.path.exists(rig.program("saeloom-offline")) else None
+    if made is None or not os.path.exists(trainer):
+        raise Skip("no mpirun, saeloom-trainer or saeloom-offline here")
+    expect(made.returncode == 0, made.stdout + made.stderr)
+    rig.coordinator()
+    # Each attempt saves once, at its end, and the first one dies in that.
+    rig.worker("a", "checkpoint.before_rename=kill", real=True)
+    expect(rig.submit(trials=1, store=rig.path("real"), trial={
+        "ranks": 1, "sae": {"architecture": "topk", "latents": 64, "k": 4},
+        "train": {"tokens": 6400, "batch": 64, "log_every_steps": 1}}) == "ok", "the sweep is taken")
+    rig.until(lambda: "failed" in str(rig.get("demo/0000")), "the first attempt fails")
+    rig.kill("a")
+    rig.worker("a", real=True)
+    rig.ended()
+    names = os.listdir(rig.path("runs/demo/0000/checkpoints"))
+    expect([n for n in names if n.startswith("step-")], f"a whole checkpoint is there: {names}")
+
+
 # Row 15: a stop that comes while something else is going on.
 def cancelled(failpoint):
     def run(rig):
@@ -431,6 +456,27 @@ def stuck_readers(rig):
         rig.ended(name=f"more{i}")
     for reader in readers:
         reader.kill()
+
+
+@history
+def watchers_cut_off_again_and_again(rig):
+    rig.steps = 80
+    service(rig)
+    rig.submit()
+    proxy, slow = rig.proxy(), rig.proxy()
+    slow.delay = 0.05
+    for server in (proxy.address, proxy.address, slow.address):
+        rig.watch(server=server)
+    rig.under_way()
+    for i in range(6):
+        seen = rig.watched()
+        rig.until(lambda: rig.watched() > seen or not rig.gangs(), "a watcher sees more")
+        proxy.drop_connections()
+        slow.drop_connections()
+        if i == 3:
+            rig.kill("coordinator")
+            rig.coordinator()
+    rig.ended()
 
 
 # Row 22: many points, many requests.

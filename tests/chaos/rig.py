@@ -16,6 +16,7 @@ import time
 
 HANG = float(os.environ.get("CHAOS_HANG", "60"))
 POLL = 0.03
+PLAYERS = (b"chaos_gang", b"mpirun", b"saeloom-trainer")  # of gangs
 
 
 class Failed(Exception):
@@ -58,6 +59,7 @@ class Proxy:
                 threading.Thread(target=self._pump, args=(source, sink, name), daemon=True).start()
 
     def _pump(self, source, sink, name):
+        lost = False  # nothing may follow what was lost: TCP has no holes
         try:
             while True:
                 data = source.recv(65536)
@@ -65,7 +67,8 @@ class Proxy:
                     break
                 if self.delay:
                     time.sleep(self.delay)
-                if getattr(self, name):
+                lost = lost or not getattr(self, name)
+                if not lost:
                     sink.sendall(data)
         except OSError:
             pass
@@ -111,6 +114,7 @@ class Rig:
             f.write('{"d": 32}')
         open(self.path("operations"), "w").close()
         self.processes, self.proxies = {}, []
+        self.watchers = {}  # by sweep: names of processes
         self.address = None
         self.lingering = False
         self.slots = 2
@@ -144,11 +148,11 @@ class Rig:
             with open(ports) as f:
                 self.address = json.load(f)["listen"]
 
-    def worker(self, name, failpoints="", through=None, **environment):
+    def worker(self, name, failpoints="", through=None, real=False, **environment):
+        players = [] if real else ["--mpirun", self.program("chaos_gang"), "--trainer", self.program("chaos_gang")]
         self.spawn(name, [self.program("saeloom-worker"), "--coordinator", through.address if through else self.address,
                           "--runs", self.path("runs"), "--name", name, "--slots", str(self.slots), "--device", "cpu",
-                          "--mpirun", self.program("chaos_gang"), "--trainer", self.program("chaos_gang"),
-                          "--grace", "5", "--stop-grace", "5"], failpoints, **environment)
+                          *players, "--grace", "5", "--stop-grace", "5"], failpoints, **environment)
 
     def proxy(self):
         proxy = Proxy(self.address)
@@ -180,11 +184,44 @@ class Rig:
                     command = f.read()
             except OSError:
                 continue
-            if mine and b"chaos_gang" in command.split(b"\0")[0] and (trial is None or f"/{trial}/".encode() in command):
+            player = os.path.basename(command.split(b"\0")[0]) in PLAYERS
+            if mine and player and (trial is None or f"/{trial}/".encode() in command):
                 found.append(int(pid))
         return found
 
     # People.
+    def watch(self, sweep="demo", server=None):
+        """Writes down every event of the sweep until it has ended, through whatever connections it takes. With
+        `server` it has begun when this returns."""
+        names = self.watchers.setdefault(sweep, [])
+        name = f"watch-{len(names)}-{sweep}"
+        names.append(name)
+        self._watch(name, sweep, server or self.address)
+        if server:
+            self.until(lambda: self._seen(name) or not self.alive(name), name + " sees the first event")
+
+    def _watch(self, name, sweep, server):
+        argv = [self.program("saeloom"), "--server", server, "events", sweep, "--follow", "-o", "jsonl"]
+        with open(self.path("truth/" + name), "w") as out, open(self.path("logs/" + name + ".log"), "w") as errors:
+            self.processes[name] = subprocess.Popen(argv, stdout=out, stderr=errors, stdin=subprocess.DEVNULL,
+                                                    env=dict(os.environ, SAELOOM_FAILPOINTS=""), start_new_session=True)
+
+    def _seen(self, name):
+        return os.path.getsize(self.path("truth/" + name))
+
+    def watched(self):
+        """Bytes that watchers have written down."""
+        return sum(self._seen(n) for names in self.watchers.values() for n in names)
+
+    def _end_watches(self, sweep):
+        for name in self.watchers.get(sweep, []):
+            self.until(lambda: not self.alive(name), name + " has seen the end")
+            if self.processes[name].returncode != 0 and not self._seen(name):
+                self._watch(name, sweep, self.address)  # nobody was there when it came
+                self.until(lambda: not self.alive(name), name + " has seen the end")
+            if self.processes[name].returncode != 0:
+                raise Failed(f"{name} ends with {self.processes[name].returncode}")
+
     def cli(self, *arguments, server=None, timeout=20, text=None):
         argv = [self.program("saeloom"), "--server", server or self.address, *arguments]
         try:
@@ -220,6 +257,8 @@ class Rig:
             if outcome != "unknown":
                 break
         self.record(kind="submit", sweep=name, request_id=request, points=trials, outcome=outcome)
+        if outcome == "ok" and name == "demo" and name not in self.watchers:
+            self.watch(name)
         return outcome
 
     def mode(self, trial, mode, attempt=None):
@@ -238,12 +277,12 @@ class Rig:
         return found[0].replace("STATE_", "") if found else ""
 
     # Waiting and judging.
-    def until(self, condition, what, seconds=HANG):
+    def until(self, condition, what, seconds=HANG, poll=POLL):
         end = time.monotonic() + seconds
         while not condition():
             if time.monotonic() > end:
                 raise Failed("never: " + what)
-            time.sleep(POLL)
+            time.sleep(poll)
 
     def lives(self):
         try:
@@ -257,9 +296,11 @@ class Rig:
 
     def ended(self, *states, name="demo"):
         wanted = states or ("SUCCEEDED",)
-        self.until(lambda: self.state(name) in ("SUCCEEDED", "FAILED", "CANCELLED"), f"{name} ends")
+        self.until(lambda: self.state(name) in ("SUCCEEDED", "FAILED", "CANCELLED"), f"{name} ends",
+                   poll=0.1)  # each look starts a program
         if self.state(name) not in wanted:
             raise Failed(f"{name} is {self.state(name)}, expected {' or '.join(wanted)}: {json.dumps(self.get(name))[:3000]}")
+        self._end_watches(name)
 
     def stop(self):
         """The service ends in good order; nothing of it may be left."""
