@@ -29,10 +29,16 @@ absl::Status Api::ToStatus(const grpc::Status& status) const {
   if (status.ok()) return absl::OkStatus();
   // The coordinator's own errors carry details; gRPC's have none.
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && status.error_details().empty()) {
-    absl::Status out = absl::UnavailableError(absl::StrCat(
-        "no coordinator answers at ", options_.address.target, " (from ", options_.address.origin,
-        "): start one with `saeloom up`, or name another with --server HOST:PORT"));
-    AttachHint(out, ConnectionAdvice(options_.credentials, status.error_message()));
+    const std::string at =
+        absl::StrCat(options_.address.target, " (from ", options_.address.origin, ")");
+    const std::string advice = ConnectionAdvice(options_.credentials, status.error_message());
+    if (advice.empty()) {
+      return absl::UnavailableError(
+          absl::StrCat("no coordinator answers at ", at,
+                       ": start one with `saeloom up`, or name another with --server HOST:PORT"));
+    }
+    absl::Status out = absl::UnavailableError("cannot talk to " + at);
+    AttachHint(out, advice);
     return out;
   }
   if (status.error_code() == grpc::StatusCode::DEADLINE_EXCEEDED) {

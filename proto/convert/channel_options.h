@@ -10,6 +10,9 @@ namespace sae {
 
 inline constexpr int kKeepaliveTimeMs = 30'000;
 inline constexpr int kKeepaliveTimeoutMs = 10'000;
+/// How long the first attempt to connect may take at least: TCP and TLS over a slow link, or to a
+/// busy machine. No other attempt begins earlier, even when it was refused at once.
+inline constexpr int kConnectTimeoutMs = 1'500;
 /// A ListTrials page or a sweep of many values; gRPC's own default is 4 MiB.
 inline constexpr int kMaxMessageBytes = 16 << 20;
 
@@ -33,7 +36,7 @@ inline grpc::ChannelArguments ClientChannelArguments(ChannelUse use) {
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   // Come back within seconds after a coordinator's restart (gRPC's default backs off to 2 minutes).
   args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200);
-  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200);
+  args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, kConnectTimeoutMs);  // what gRPC means by the name
   args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 2'000);
   args.SetMaxReceiveMessageSize(kMaxMessageBytes);
   args.SetMaxSendMessageSize(kMaxMessageBytes);

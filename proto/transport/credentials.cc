@@ -100,7 +100,8 @@ absl::StatusOr<std::shared_ptr<grpc::ChannelCredentials>> MakeClientCredentials(
   }
   SAE_ASSIGN_OR_RETURN(auto channel, TlsChannel(options));
   if (options.token_file.empty()) return channel;
-  SAE_RETURN_IF_ERROR(TokenFromFile::ReadToken(options.token_file).status());
+  if (const absl::Status s = TokenFromFile::ReadToken(options.token_file).status(); !s.ok())
+    return Annotate(s, "--token-file");
   auto both = grpc::CompositeChannelCredentials(
       channel,
       grpc::MetadataCredentialsFromPlugin(std::make_unique<TokenFromFile>(options.token_file)));
@@ -146,8 +147,9 @@ std::optional<WorkerIdentity> WorkerOfPeer(const grpc::AuthContext& peer,
 std::string ConnectionAdvice(const ClientCredentialOptions& options, const std::string& message) {
   const std::string text = absl::AsciiStrToLower(message);
   const auto says = [&text](const char* word) { return absl::StrContains(text, word); };
-  const bool closed = says("socket closed") || says("connection reset") || says("broken pipe") ||
-                      says("handshaker shutdown");
+  const bool cut = says("handshaker shutdown");  // by time, or by the other side
+  const bool closed =
+      cut || says("socket closed") || says("connection reset") || says("broken pipe");
   if (!options.UsesTls()) {
     return closed ? "it closed the connection at once; if it uses TLS, give the file with its CA "
                     "(--ca; of a worker --tls-ca)"
@@ -158,6 +160,14 @@ std::string ConnectionAdvice(const ClientCredentialOptions& options, const std::
         "it closed the connection, as one does that does not believe a certificate; "
         "check that ",
         options.tls.cert, " has not expired and is signed by a CA that the other side knows");
+  }
+  if (says("wrong version number")) {
+    return "the other side speaks no TLS: leave the CA and the certificate out, or start it with "
+           "--tls-dir";
+  }
+  if (cut) {
+    return "the TLS handshake was cut off or did not end in time: the other side may be busy; try "
+           "again";
   }
   if (closed || says("handshake") || says("ssl") || says("certificate") ||
       says("verification check")) {

@@ -15,6 +15,7 @@
 #include <grpcpp/server_builder.h>
 #include <gtest/gtest.h>
 
+#include "proto/convert/channel_options.h"
 #include "proto/transport/testing/test_ca.h"
 #include "sae/base/clock.h"
 
@@ -205,6 +206,8 @@ TEST_F(CredentialsTest, NoCertificateIsRefusedWhereOneIsRequired) {
   Serve(ClientCertificates::kRequired);
   EXPECT_EQ(Call(Believing(server_files_.ca)).error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_EQ(ConnectionAdvice(Believing(server_files_.ca), "deadline"), "");
+  EXPECT_THAT(ConnectionAdvice(Believing(server_files_.ca), "handshaker shutdown"),
+              HasSubstr("was cut off or did not end in time"));
   ClientCredentialOptions options;
   options.tls = ca_.Write(folder_ + "/worker", ca_.IssueWorker("gpu-1"));
   EXPECT_TRUE(Call(options).ok());
@@ -216,6 +219,26 @@ TEST_F(CredentialsTest, AClientWithoutTlsIsToldSo) {
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
   EXPECT_THAT(ConnectionAdvice({}, status.error_message()), HasSubstr("give the file with its CA"))
       << status.error_message();
+}
+
+TEST_F(CredentialsTest, AServerWithoutTlsIsNamedAsSuch) {
+  Start({}, ClientCertificates::kVerifiedIfGiven);
+  const std::string ca = Write("any.pem", ca_.pem());
+  const grpc::Status status = Call(Believing(ca));
+  EXPECT_EQ(status.error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_THAT(ConnectionAdvice(Believing(ca), status.error_message()), HasSubstr("speaks no TLS"))
+      << status.error_message();
+}
+
+TEST(Credentials, AConnectionHasTimeForAHandshakeOverASlowLink) {
+  const grpc::ChannelArguments arguments = ClientChannelArguments(ChannelUse::kControl);
+  const grpc_channel_args raw = arguments.c_channel_args();
+  int milliseconds = 0;
+  for (std::size_t i = 0; i < raw.num_args; ++i) {
+    if (std::string(raw.args[i].key) == GRPC_ARG_MIN_RECONNECT_BACKOFF_MS)
+      milliseconds = raw.args[i].value.integer;
+  }
+  EXPECT_GE(milliseconds, 1000);
 }
 
 TEST_F(CredentialsTest, ARenewedCertificateIsServedWithoutARestart) {

@@ -65,6 +65,12 @@ bool SaysDaemonLost(const std::string& launcher_output) {
   return false;
 }
 
+std::string PeerTrouble(const std::string& launcher_output) {
+  static const std::regex kLine(R"((?:^|\n)saeloom-rsh: ([^\n]+))");
+  std::smatch match;
+  return std::regex_search(launcher_output, match, kLine) ? match[1].str() : "";
+}
+
 std::optional<int> ExitFromLauncher(const std::string& launcher_output) {
   struct Pattern {
     const char* text;

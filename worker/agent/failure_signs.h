@@ -21,6 +21,9 @@ v1::FailureClass ClassOfMessage(const std::string& message);
 /// mpirun says that it lost a daemon on another host, or could not start one.
 bool SaysDaemonLost(const std::string& launcher_output);
 
+/// What saeloom-rsh said of a peer that it could not use; "" when it said nothing.
+std::string PeerTrouble(const std::string& launcher_output);
+
 /// mpirun's exit code as its words tell it, where nobody waited for it: the signal or code of the
 /// first rank that failed, as a shell shows it.
 std::optional<int> ExitFromLauncher(const std::string& launcher_output);

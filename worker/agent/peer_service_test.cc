@@ -37,6 +37,15 @@ class PeerServiceTest : public testing::Test {
     reservations_.Hold({kKey, "secret", 2, {"5", "6"}});
   }
 
+  void ServeTls(const sae::TlsFiles& files) {
+    options_.trust_domain = "saeloom";
+    service_ = std::make_unique<PeerService>(options_);
+    port_ = *service_->Start(
+        "127.0.0.1:0", *sae::MakeServerCredentials(files, sae::ClientCertificates::kRequired));
+    reservations_.TakeGone();  // ended with the service before
+    reservations_.Hold({kKey, "secret", 2, {"5", "6"}});
+  }
+
   std::unique_ptr<sae::Process> Rsh(const std::vector<std::string>& words,
                                     const std::string& token = "secret") {
     rsh::PeersFile peers{
@@ -45,7 +54,7 @@ class PeerServiceTest : public testing::Test {
         .attempt = kKey.attempt,
         .token = token,
         .addresses = {{"b", absl::StrCat("127.0.0.1:", port_)}, {"nobody", "127.0.0.1:1"}},
-        .connect_seconds = words[0] == "nobody" ? 0.2 : 60};
+        .connect_seconds = words[0] == "nobody" ? 0.2 : connect_seconds_};
     peers.cert = tls_.cert;
     peers.key = tls_.key;
     peers.ca = tls_.ca;
@@ -80,6 +89,7 @@ class PeerServiceTest : public testing::Test {
 
   World world_;
   sae::TlsFiles tls_;  ///< of the caller
+  double connect_seconds_ = 60;
   Reservations reservations_;
   PeerService::Options options_;
   std::unique_ptr<PeerService> service_;
@@ -113,13 +123,7 @@ TEST_F(PeerServiceTest, AnotherTokenOrAttemptRunsNothing) {
 TEST_F(PeerServiceTest, OverTlsOnlyWorkersAreHeard) {
   sae::testing::TestCa ca;
   const std::string folder = world_.folder().path();
-  options_.trust_domain = "saeloom";
-  service_ = std::make_unique<PeerService>(options_);
-  port_ = *service_->Start("127.0.0.1:0",
-                           *sae::MakeServerCredentials(ca.Write(folder + "/b", ca.IssueWorker("b")),
-                                                       sae::ClientCertificates::kRequired));
-  reservations_.TakeGone();  // ended with the service before
-  reservations_.Hold({kKey, "secret", 2, {"5", "6"}});
+  ServeTls(ca.Write(folder + "/b", ca.IssueWorker("b")));
   tls_ = ca.Write(folder + "/a", ca.IssueWorker("a"));
   EXPECT_EQ(CodeOf(*Rsh({"b", "exit", "7"})), 7) << Errors();
   tls_ = ca.Write(folder + "/c", ca.Issue());  // signed, but no worker's
@@ -133,6 +137,25 @@ TEST_F(PeerServiceTest, AHostThatCannotBeReachedIsSaidInTime) {
   EXPECT_THAT(Errors(), HasSubstr("host elsewhere is no peer of this gang"));
   EXPECT_EQ(CodeOf(*Rsh({"nobody", "true"})), 255);
   EXPECT_THAT(Errors(), HasSubstr("host nobody (127.0.0.1:1) cannot be reached within 200ms"));
+  EXPECT_THAT(Errors(), HasSubstr("Connection refused"));
+}
+
+TEST_F(PeerServiceTest, APeerOfAnotherCaIsRefusedAndBothWaysSayWhy) {
+  const std::string folder = world_.folder() / "tls";
+  sae::testing::TestCa ours, theirs;
+  ServeTls(ours.Write(folder + "/a", ours.IssueWorker("a")));
+  connect_seconds_ = 1;
+  // It believes the peer, but the peer does not believe it.
+  tls_ = theirs.Write(folder + "/b", theirs.IssueWorker("b"));
+  tls_.ca = folder + "/a/ca.pem";
+  EXPECT_EQ(CodeOf(*Rsh({"b", "touch", world_.folder() / "ran"})), 255);
+  EXPECT_THAT(Errors(), HasSubstr("is signed by a CA that the other side knows"));
+  // It does not believe the peer.
+  tls_ = ours.Write(folder + "/c", ours.IssueWorker("c"));
+  tls_.ca = folder + "/b/ca.pem";
+  EXPECT_EQ(CodeOf(*Rsh({"b", "touch", world_.folder() / "ran"})), 255);
+  EXPECT_THAT(Errors(), HasSubstr("check that the CA file (" + tls_.ca));
+  EXPECT_FALSE(sae::RealEnv().Exists(world_.folder() / "ran"));
 }
 
 TEST_F(PeerServiceTest, ABrokenStreamEndsAllThatRan) {

@@ -24,14 +24,11 @@ absl::Status FromGrpc(const grpc::Status& status) {
 
 std::shared_ptr<grpc::Channel> MakeChannel(
     const std::string& address, const std::shared_ptr<grpc::ChannelCredentials>& credentials) {
-  grpc::ChannelArguments arguments;
+  grpc::ChannelArguments arguments = sae::ClientChannelArguments(sae::ChannelUse::kControl);
+  // Back sooner than people: attempts hang on it.
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 100);
-  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 1000);
-  // A restarted coordinator is another one: never share a connection that remembers the old.
-  arguments.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
-  arguments.SetMaxReceiveMessageSize(sae::kMaxMessageBytes);
-  arguments.SetMaxSendMessageSize(sae::kMaxMessageBytes);
+  arguments.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, sae::kConnectTimeoutMs);
+  arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, sae::kConnectTimeoutMs);
   return grpc::CreateCustomChannel(
       address, credentials == nullptr ? grpc::InsecureChannelCredentials() : credentials,
       arguments);
@@ -115,6 +112,13 @@ void Session::BackOff(absl::Duration at_most) {
   // Half of it fixed, half random: workers that lost the same coordinator do not come back in step.
   const absl::Duration wait = at_most * (0.5 + 0.5 * options_.random.Uniform());
   const absl::Duration until = options_.clock->SinceBoot() + wait;
+  // A connection makes headway only while somebody waits for it: a call that fails at once, because
+  // the last attempt did, does not.
+  while (!stopping() && options_.clock->SinceBoot() < until) {
+    const absl::Duration left = until - options_.clock->SinceBoot();
+    const absl::Time slice = options_.clock->Now() + std::min(left, absl::Milliseconds(50));
+    if (options_.channel->WaitForConnected(absl::ToChronoTime(slice))) break;
+  }
   sae::MutexLock lock(mu_);
   while (!stopping_) {
     const absl::Duration left = until - options_.clock->SinceBoot();

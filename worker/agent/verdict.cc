@@ -125,6 +125,8 @@ Ending Conclude(const EndingFacts& facts) {
   const bool lost = SaysDaemonLost(facts.launcher_output);
   const int meaning = lost ? kDaemonLost : *code;
   e.reason = ReasonOfExit(meaning, facts.out_of_memory, FailedRank(facts.launcher_output));
+  if (const std::string why = PeerTrouble(facts.launcher_output); lost && !why.empty())
+    absl::StrAppend(&e.reason, ": ", why);
   e.failure_class = ClassOfExit(meaning, facts.out_of_memory, facts.last_event.has_value());
   if (e.failure_class == INTERNAL)
     e.failure_class = ClassOfLines(facts.rank_logs).value_or(INTERNAL);

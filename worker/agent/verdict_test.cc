@@ -41,6 +41,12 @@ TEST(Conclude, ExitCodesWhereThereIsNoVerdict) {
   EXPECT_EQ(of(0, 9).exit_code, 137);
   EXPECT_EQ(of(205).failure_class, v1::NODE_LOST) << "it had begun";
   EXPECT_EQ(Conclude({.exit = sae::ExitStatus{205, 0}}).failure_class, v1::RENDEZVOUS_TIMEOUT);
+  EXPECT_EQ(Conclude({.exit = sae::ExitStatus{205, 0},
+                      .launcher_output = "x\nsaeloom-rsh: host b (b:7) cannot be reached: refused\n"
+                                         "ORTE has lost communication with a remote daemon.\n"})
+                .reason,
+            "mpirun could not start or reach its daemon (exit code 205): host b (b:7) cannot be "
+            "reached: refused");
   EXPECT_EQ(Conclude({.exit = sae::ExitStatus{243, 0}}).failure_class, v1::RENDEZVOUS_TIMEOUT);
   EXPECT_EQ(of(3).failure_class, v1::INTERNAL);
   EXPECT_THAT(of(139).reason, HasSubstr("signal 11"));

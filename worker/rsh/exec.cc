@@ -9,14 +9,20 @@ namespace saeloom::rsh {
 namespace {
 
 constexpr int kKeepaliveMs = 2000;
+constexpr absl::Duration kLastLook = absl::Seconds(1);
 
-absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const PeersFile& peers,
-                                                       const std::string& address) {
+sae::ClientCredentialOptions CredentialsOf(const PeersFile& peers) {
   sae::ClientCredentialOptions options;
   options.tls.cert = peers.cert;
   options.tls.key = peers.key;
   options.tls.ca = peers.ca;
-  SAE_ASSIGN_OR_RETURN(const auto credentials, sae::MakeClientCredentials(options, address));
+  return options;
+}
+
+absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const PeersFile& peers,
+                                                       const std::string& address) {
+  SAE_ASSIGN_OR_RETURN(const auto credentials,
+                       sae::MakeClientCredentials(CredentialsOf(peers), address));
   grpc::ChannelArguments arguments;
   // A peer that is cut off, not gone, must be noticed, too.
   arguments.SetInt(GRPC_ARG_KEEPALIVE_TIME_MS, kKeepaliveMs);
@@ -26,6 +32,19 @@ absl::StatusOr<std::shared_ptr<grpc::Channel>> Connect(const PeersFile& peers,
   arguments.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 500);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 100);
   return grpc::CreateCustomChannel(address, credentials, arguments);
+}
+
+/// What stood in the way of the newest attempt to connect; "" when gRPC does not say.
+std::string WhyUnreachable(v1::PeerService::Stub& stub, const PeersFile& peers,
+                           absl::Time deadline) {
+  grpc::ClientContext context;
+  context.set_deadline(absl::ToChronoTime(deadline));
+  const auto stream = stub.Exec(&context);
+  stream->WritesDone();
+  const grpc::Status status = stream->Finish();
+  if (status.error_code() != grpc::StatusCode::UNAVAILABLE) return "";
+  const std::string advice = sae::ConnectionAdvice(CredentialsOf(peers), status.error_message());
+  return advice.empty() ? status.error_message() : advice;
 }
 
 }  // namespace
@@ -39,11 +58,13 @@ absl::StatusOr<int> Exec(const ExecOptions& options, const PeersFile& peers,
   const std::string who = absl::StrCat("host ", host, " (", address, ")");
   SAE_ASSIGN_OR_RETURN(const auto channel, Connect(peers, address));
   const absl::Duration deadline = absl::Seconds(peers.connect_seconds);
-  if (!channel->WaitForConnected(absl::ToChronoTime(options.clock->Now() + deadline))) {
-    return absl::UnavailableError(
-        absl::StrCat(who, " cannot be reached within ", absl::FormatDuration(deadline)));
-  }
   const auto stub = v1::PeerService::NewStub(channel);
+  if (!channel->WaitForConnected(absl::ToChronoTime(options.clock->Now() + deadline))) {
+    const std::string why = WhyUnreachable(*stub, peers, options.clock->Now() + kLastLook);
+    return absl::UnavailableError(absl::StrCat(who, " cannot be reached within ",
+                                               absl::FormatDuration(deadline),
+                                               why.empty() ? "" : ": ", why));
+  }
   grpc::ClientContext context;
   const auto stream = stub->Exec(&context);
   v1::ExecRequest request;

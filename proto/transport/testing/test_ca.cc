@@ -9,6 +9,7 @@
 #include <openssl/x509v3.h>
 
 #include "sae/base/clock.h"
+#include "sae/base/hash.h"
 
 namespace sae::testing {
 namespace {
@@ -75,7 +76,9 @@ struct TestCa::Impl {
 TestCa::TestCa() : impl_(std::make_unique<Impl>()) {
   IssueOptions options;
   options.valid_until = absl::Hours(24);
-  impl_->x509 = Blank(impl_->key.get(), impl_->serial++, "test CA", options);
+  // Two of one name could not both be believed: they are told apart by it.
+  impl_->x509 = Blank(impl_->key.get(), impl_->serial++,
+                      "test CA " + HashToText(Xxh3(ToPem(impl_->key.get()))), options);
   X509* x509 = impl_->x509.get();
   X509_set_issuer_name(x509, X509_get_subject_name(x509));
   AddExtension(x509, x509, NID_basic_constraints, "critical,CA:TRUE");
