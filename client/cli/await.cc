@@ -1,5 +1,7 @@
 #include "client/cli/await.h"
 
+#include <algorithm>
+
 #include "client/cli/exit_code.h"
 #include "client/cli/watcher.h"
 
@@ -8,6 +10,7 @@ namespace sae::cli {
 absl::Status Await(Session& session, const std::string& what,
                    const std::function<absl::StatusOr<bool>()>& done) {
   absl::Duration heard = session.world.clock.SinceBoot();
+  absl::Duration wait = absl::Milliseconds(100);
   for (;;) {
     const auto is_done = done();
     const absl::Duration now = session.world.clock.SinceBoot();
@@ -17,7 +20,9 @@ absl::Status Await(Session& session, const std::string& what,
     } else if (!absl::IsUnavailable(is_done.status()) || now - heard > absl::Minutes(1)) {
       return is_done.status();
     }
-    if (session.Interrupted(absl::Seconds(1))) {
+    const bool interrupted = session.Interrupted(wait);
+    wait = std::min(wait * 1.5, absl::Seconds(1));
+    if (interrupted) {
       session.Note("stopped waiting; " + what);
       session.exit_code = kExitInterrupted;
       return absl::OkStatus();

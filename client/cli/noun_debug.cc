@@ -85,7 +85,9 @@ Bundle Collect(Api& api, const World& world) {
 
 absl::Status WriteBundle(const std::string& out, Session& session) {
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-  SAE_RETURN_IF_ERROR(api->CheckHealth().status());
+  SAE_RETURN_IF_ERROR(api->CheckHealth().status());  // open to everybody
+  if (const auto sweeps = api->ListSweeps("", 1); absl::IsUnauthenticated(sweeps.status()))
+    return sweeps.status();
   const Bundle bundle = Collect(*api, session.world);
   const std::string path = (std::filesystem::path(session.world.directory) / out).string();
   if (absl::EndsWith(out, ".tar")) {
@@ -96,6 +98,8 @@ absl::Status WriteBundle(const std::string& out, Session& session) {
     for (const auto& [name, text] : bundle.files())
       SAE_RETURN_IF_ERROR(WritePrivateFile(absl::StrCat(path, "/", name), text));
   }
+  if (const auto missing = bundle.files().find("missing.txt"); missing != bundle.files().end())
+    session.Note("note: not in it: " + missing->second.substr(0, missing->second.size() - 1));
   json names = json::array();
   for (const auto& [name, text] : bundle.files()) names.push_back(name);
   if (session.json()) {

@@ -14,7 +14,7 @@ namespace {
 
 constexpr char kFooter[] =
     "Offline verbs (no coordinator; each has its own --help):\n"
-    "  harvest  store  lm  encode  import  latents  eval  bench  export --checkpoint DIR\n\n"
+    "  harvest  store  lm  encode  import  latents  bench  export --checkpoint DIR\n\n"
     "Examples:\n"
     "  saeloom up                                   # a coordinator and a worker here, until "
     "Ctrl-C\n"

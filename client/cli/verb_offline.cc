@@ -13,7 +13,6 @@ const std::vector<std::pair<std::string, std::string>>& OfflineVerbs() {
       {"encode", "codes of a store's rows"},
       {"import", "a checkpoint from another tool's SAE"},
       {"latents", "texts that excite latents most"},
-      {"eval", "evaluate an SAE on a store"},
       {"bench", "recovery of known features, against bands"}};
   return verbs;
 }

@@ -24,12 +24,21 @@ std::string TextOf(const TrialAssignments& point) { return config::ToText({point
 /// Of a trial of `need` slots, if it were submitted now.
 std::string WhyNothingStarts(const Core& core, std::int64_t need) {
   int largest = 0, free = 0;
+  std::string cordoned;
   for (const auto& [id, worker] : core.workers()) {
     if (!worker.ready) continue;
+    if (const auto cordon = core.state().fleet().cordons.find(id);
+        cordon != core.state().fleet().cordons.end()) {
+      absl::StrAppend(&cordoned, cordoned.empty() ? "" : ", ", id, " (", cordon->second.reason,
+                      ")");
+      continue;
+    }
     largest = std::max(largest, worker.slots);
     free = std::max(free, core.FreeSlots(worker));
   }
-  if (largest == 0) return "no worker is registered";
+  if (largest == 0) {
+    return cordoned.empty() ? "no worker is registered" : "all workers are cordoned: " + cordoned;
+  }
   if (need > largest) {
     return absl::StrCat("needs ", need, need == 1 ? " slot" : " slots", "; the largest worker has ",
                         largest);

@@ -345,6 +345,12 @@ TEST_F(RpcTest, APreviewSaysWhatWouldBe) {
   RpcWorker worker(channel_, "w", 1);
   EXPECT_THAT(Good(&Sweeps::PreviewSweep, preview).wait(), HasSubstr("the largest worker has 1"));
   *preview.mutable_spec() = sae::ToProto(MakeSpec("t", 1));
+  v1::CordonWorkerRequest cordon;
+  cordon.set_id("w");
+  cordon.set_reason("a fan is loud");
+  Good(&saeloom::v1::FleetService::Stub::CordonWorker, cordon);
+  EXPECT_EQ(Good(&Sweeps::PreviewSweep, preview).wait(),
+            "all workers are cordoned: w (a fan is loud)");
   plan = Good(&Sweeps::PreviewSweep, preview);
   EXPECT_THAT(plan.duplicates(), ElementsAre("projects/default/sweeps/s/trials/0000"));
   v1::GetSweepRequest get;

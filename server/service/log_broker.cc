@@ -61,6 +61,12 @@ void LogBroker::Add(Core& core, std::int64_t id, const saeloom::v1::TailLogsRequ
   if (const absl::Status grep = CheckGrep(request.grep()); !grep.ok()) return out->End(grep);
   const auto found = Find(core, name->first, name->second, request.attempt());
   if (!found.ok()) return out->End(found.status());
+  for (const int rank : request.ranks()) {
+    if (rank >= 0 && rank < found->first->slots) continue;
+    return out->End(
+        absl::NotFoundError(absl::StrCat("trial ", name->first, "/", name->second, " has no rank ",
+                                         rank, ", only 0 to ", found->first->slots - 1)));
+  }
   const AttemptRecord& attempt = *found->second;
 
   saeloom::v1::FetchLogs fetch;

@@ -316,6 +316,14 @@ TEST_F(ServerTest, LogsComeThroughTheWorkersSession) {
 
   RpcWorker worker(channel_, "w", 1);
   worker.WaitForCommand();
+  grpc::ClientContext other;
+  request.add_ranks(1);
+  const auto none = telemetry_->TailLogs(&other, request);
+  EXPECT_FALSE(none->Read(&chunk));
+  const grpc::Status missing = none->Finish();
+  EXPECT_EQ(missing.error_code(), StatusCode::NOT_FOUND);
+  EXPECT_EQ(missing.error_message(), "trial s/0000 has no rank 1, only 0 to 0");
+  request.clear_ranks();
   grpc::ClientContext context;
   SetDeadline(context);
   const auto reader = telemetry_->TailLogs(&context, request);
