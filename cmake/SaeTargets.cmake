@@ -80,6 +80,13 @@ function(sae_part_of_all_tests name)
   add_dependencies(all_tests ${name})
 endfunction()
 
+# sae_label_tests(x_test e2e mpi): after gtest_discover_tests, which passes on only the first of several labels
+function(sae_label_tests target)
+  set(script ${CMAKE_CURRENT_BINARY_DIR}/${target}_labels.cmake)
+  file(WRITE ${script} "if(${target}_TESTS)\n  set_tests_properties(\${${target}_TESTS} PROPERTIES LABELS \"${ARGN}\")\nendif()\n")
+  set_property(DIRECTORY APPEND PROPERTY TEST_INCLUDE_FILES ${script})
+endfunction()
+
 # sae_test(NAME status_test SRCS ... DEPS ... LABELS unit|gpu|integration|e2e [TIMEOUT seconds] [SERIAL])
 # SERIAL: ThreadSanitizer leaves it out: it has one thread, or no more of ours than the library that it tests elsewhere.
 function(sae_test)

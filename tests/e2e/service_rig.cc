@@ -1,30 +1,16 @@
 #include "tests/e2e/service_rig.h"
 
-#include <csignal>
-#include <cstdlib>
-#include <nlohmann/json.hpp>
-#include <unistd.h>
-
 #include <grpcpp/create_channel.h>
 #include <gtest/gtest.h>
 
 #include "sae/base/clock.h"
+#include "sae/base/env.h"
 #include "sae/base/hash.h"
-#include "sae/data/store_create.h"
 
 namespace saeloom::e2e {
 namespace {
 
-constexpr char kMark[] = "SAELOOM_E2E";
 constexpr int kLatents = 256;
-constexpr absl::Duration kPoll = absl::Milliseconds(20);
-constexpr absl::Duration kHang = absl::Seconds(120);
-
-std::string Binary(const std::string& name) {
-  const auto path = sae::FindSibling("", "--build-folder", name, sae::ExecutableDirectory());
-  EXPECT_TRUE(path.ok()) << path.status();
-  return path.ok() ? *path : "/bin/false";
-}
 
 std::string Bare(const std::string& name) { return name.substr(name.rfind('/') + 1); }
 
@@ -47,44 +33,6 @@ std::shared_ptr<grpc::Channel> Connect(const std::string& address) {
 
 }  // namespace
 
-ServiceRig::ServiceRig(const RigOptions& options)
-    : options_(options), mark_(absl::StrCat(kMark, "=", ::getpid(), ".", folder_.path())) {
-  sae::data::SyntheticSpec spec;
-  spec.options.d = kWidth;
-  spec.options.features = 64;
-  spec.rows = 6000;
-  sae::data::StoreWriterOptions writer;
-  writer.directory = folder_ / "store";
-  writer.d = kWidth;
-  const auto manifest = sae::data::CreateSyntheticStore(spec, writer);
-  EXPECT_TRUE(manifest.ok()) << manifest.status();
-}
-
-ServiceRig::~ServiceRig() {
-  const auto left = [&] { return sae::SignalProcesses({.marks = {mark_}}, SIGKILL); };
-  EXPECT_TRUE(WaitUntil([&] { return left() == 0; }));
-}
-
-bool ServiceRig::WaitUntil(const std::function<bool()>& condition) {
-  const absl::Duration end = sae::RealClock().SinceBoot() + kHang;
-  while (!condition()) {
-    if (sae::RealClock().SinceBoot() > end) return false;
-    sae::RealClock().SleepFor(kPoll);
-  }
-  return true;
-}
-
-void ServiceRig::Spawn(const std::string& name, std::vector<std::string> argv) {
-  sae::ProcessSpec spec;
-  spec.argv = std::move(argv);
-  spec.output = folder_ / (name + ".log");
-  spec.errors = spec.output;
-  spec.environment[kMark] = mark_.substr(sizeof kMark);
-  auto process = sae::Process::Spawn(spec);
-  ASSERT_TRUE(process.ok()) << process.status();
-  processes_[name] = *std::move(process);
-}
-
 void ServiceRig::StartCoordinator() {
   const std::string port_file = folder_ / "ports.json";
   sae::RealEnv().RemoveAll(port_file).IgnoreError();
@@ -92,8 +40,8 @@ void ServiceRig::StartCoordinator() {
         {Binary("saeloom-coordinator"), "--data", folder_ / "data", "--listen",
          address_.empty() ? "127.0.0.1:0" : address_, "--port-file", port_file, "--heartbeat",
          options_.heartbeat, "--lease", options_.lease, "--retry-delay", "100ms"});
-  ASSERT_TRUE(WaitUntil([&] { return sae::RealEnv().Exists(port_file); })) << Logs();
-  address_ = nlohmann::json::parse(*sae::RealEnv().Read(port_file)).at("listen");
+  address_ = AddressIn(port_file);
+  ASSERT_NE(address_, "");
   const auto channel = Connect(address_);
   stub_ = v1::SweepService::NewStub(channel);
   trials_ = v1::TrialService::NewStub(channel);
@@ -101,21 +49,8 @@ void ServiceRig::StartCoordinator() {
 }
 
 void ServiceRig::StartWorker(const std::string& name, int slots) {
-  Spawn(name, {Binary("saeloom-worker"), "--coordinator", address_, "--runs", folder_ / "runs",
-               "--name", name, "--slots", absl::StrCat(slots), "--device", "cpu", "--grace", "20"});
-}
-
-void ServiceRig::Kill(const std::string& process) {
-  ASSERT_TRUE(processes_.at(process)->Signal(SIGKILL).ok());
-  const auto exit = processes_.at(process)->Wait(kHang);
-  ASSERT_TRUE(exit.ok() && exit->has_value());
-}
-
-void ServiceRig::Terminate(const std::string& process) {
-  ASSERT_TRUE(processes_.at(process)->Signal(SIGTERM).ok());
-  const auto exit = processes_.at(process)->Wait(kHang);
-  ASSERT_TRUE(exit.ok() && exit->has_value()) << process << " does not end\n" << Logs();
-  EXPECT_EQ((*exit)->ShellCode(), 0) << process << "\n" << Logs();
+  Spawn(name, {Binary("saeloom-worker"), "--coordinator", address_, "--runs", runs(), "--name",
+               name, "--slots", absl::StrCat(slots), "--device", "cpu", "--grace", "20"});
 }
 
 void ServiceRig::Submit(int trials, int steps, int pack) {
@@ -124,9 +59,8 @@ void ServiceRig::Submit(int trials, int steps, int pack) {
   request.set_request_id("once");
   v1::SweepSpec& spec = *request.mutable_spec();
   spec.set_name("demo");
-  spec.set_store(folder_ / "store");
-  spec.set_store_hash(
-      sae::HashToText(sae::Xxh3(*sae::RealEnv().Read(folder_ / "store/manifest.json"))));
+  spec.set_store(store());
+  spec.set_store_hash(sae::HashToText(sae::Xxh3(*sae::RealEnv().Read(store() + "/manifest.json"))));
   spec.set_store_d(kWidth);
   v1::TrialSpec& trial = *spec.mutable_trial();
   trial.set_ranks(2);
@@ -204,30 +138,13 @@ std::map<int, pid_t> ServiceRig::Ranks(const std::string& trial) {
   for (int attempt = 1; attempt < 20; ++attempt) {
     for (int rank = 0; rank < 2; ++rank) {
       const auto found = sae::FindProcesses(
-          {.marks = {mark_, absl::StrCat("SAELOOM_ATTEMPT=demo/", trial, "/", attempt),
+          {.marks = {mark(), absl::StrCat("SAELOOM_ATTEMPT=demo/", trial, "/", attempt),
                      absl::StrCat("OMPI_COMM_WORLD_RANK=", rank)}});
       for (const auto& p : found) out[rank] = p.pid;
     }
     if (!out.empty()) break;
   }
   return out;
-}
-
-std::vector<sae::ProcessInfo> ServiceRig::Processes(const std::vector<std::string>& except) const {
-  auto all = sae::FindProcesses({.marks = {mark_}});
-  for (const std::string& name : except) {
-    std::erase_if(all, [&](const auto& p) { return p.pid == PidOf(name); });
-  }
-  return all;
-}
-
-std::string ServiceRig::Logs() const {
-  const auto run =
-      sae::RunProcess({.argv = {"/bin/sh", "-c",
-                                "tail -n 25 *.log runs/demo/*/attempts/*/launcher.log 2>/dev/null"},
-                       .directory = folder_.path()},
-                      absl::Seconds(10));
-  return run.ok() ? run->output : "";
 }
 
 }  // namespace saeloom::e2e
