@@ -59,24 +59,24 @@ void GangWorld::StartHosts(int count, absl::Duration lease) {
 }
 
 void GangWorld::StartWorker(int host) {
-  const std::vector<std::string> argv = {Binary("saeloom-worker"),
-                                         "--coordinator",
-                                         CoordinatorOf(host),
-                                         "--runs",
-                                         folder_ / "runs",
-                                         "--name",
-                                         NetHosts::Name(host),
-                                         "--slots",
-                                         "1",
-                                         "--device",
-                                         "cpu",
-                                         "--peer-listen",
-                                         "0.0.0.0:0",
-                                         "--mpi-host",
-                                         NetHosts::Address(host),
-                                         "--mpi-interface",
-                                         kNetwork,
-                                         "--insecure-bind-anywhere"};
+  std::vector<std::string> argv = {Binary("saeloom-worker"),
+                                   "--coordinator",
+                                   CoordinatorOf(host),
+                                   "--runs",
+                                   folder_ / "runs",
+                                   "--name",
+                                   NetHosts::Name(host),
+                                   "--slots",
+                                   "1",
+                                   "--device",
+                                   "cpu",
+                                   "--peer-listen",
+                                   "0.0.0.0:0",
+                                   "--mpi-host",
+                                   NetHosts::Address(host),
+                                   "--mpi-interface",
+                                   kNetwork};
+  for (const std::string& word : WorkerSecurity(host)) argv.push_back(word);
   hosts_->Start(host, argv, folder_ / (NetHosts::Name(host) + ".log"));
 }
 

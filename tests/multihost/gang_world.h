@@ -26,6 +26,8 @@ class GangWorld : public testing::Test {
   void MakeHosts(int count);
   void StartHosts(int count, absl::Duration lease = absl::Seconds(60));
   void StartWorker(int host);
+  /// What lets peers in beyond loopback.
+  virtual std::vector<std::string> WorkerSecurity(int) { return {"--insecure-bind-anywhere"}; }
   virtual std::string CoordinatorOf(int host) { return coordinator(host).address(); }
   /// Both phases, for `steps` steps. `progress_timeout` in seconds; 0 = never.
   void StartGang(int steps, int attempt = 1, double progress_timeout = 0);
