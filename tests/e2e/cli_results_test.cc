@@ -202,17 +202,6 @@ TEST_F(Results, CheckpointsAreWhereTheyAreSaidToBe) {
             "whole/0000/step-000000000060\n");
 }
 
-TEST_F(Results, CheckpointsAreNeitherProtectedNorCollectedYet) {
-  const std::string name = "whole/0000/step-000000000060";
-  for (const Arguments& args : {Arguments{"checkpoint", "protect", name, "--request-id", "h1"},
-                                {"checkpoint", "unprotect", name, "--request-id", "h2"},
-                                {"checkpoint", "gc", "whole", "--dry-run", "--request-id", "h3"}}) {
-    EXPECT_THAT(Fails("sam", args, 1, "UNIMPLEMENTED").at("hint"),
-                HasSubstr("this coordinator does not have it"));
-    world().NoteDone(args);
-  }
-}
-
 TEST_F(Results, TheBestIsExportedReadBackAndUsedWithoutTheCoordinator) {
   CliRun run = Ok("vera", {"export", "whole", "--best", "--format", "saelens", "--golden", "16",
                            "--out", "sae"});
