@@ -78,10 +78,12 @@ TEST_F(FleetTest, Checkpoints) {
   c.set_step(244);
   c.set_tokens(499712);
   c.set_protected_(true);
+  c.set_reason("protected");
+  c.set_bytes(std::int64_t{3} << 20);
   ASSERT_EQ(Run({"checkpoint", "list", "demo/0000"}), 0) << err();
   EXPECT_EQ(out(),
-            "CHECKPOINT                   STEP  TOKENS  VALUE  AGE  PROTECTED  KEPT\n"
-            "demo/0000/step-000000000244   244    500k      -    -  yes        -\n");
+            "CHECKPOINT                   STEP  TOKENS  VALUE  AGE  PROTECTED  KEPT  REASON\n"
+            "demo/0000/step-000000000244   244    500k      -    -  yes        -     protected\n");
   ASSERT_EQ(Run({"checkpoint", "list", "demo", "-o", "name"}), 0);
   EXPECT_EQ(service_.Calls("ListCheckpoints"), 3) << "one trial, then both";
   const std::string name = "demo/0000/step-000000000244";
@@ -93,7 +95,7 @@ TEST_F(FleetTest, Checkpoints) {
   *service_.collected.add_deleted() = c;
   service_.collected.add_kept();
   ASSERT_EQ(Run({"checkpoint", "gc", "demo", "--dry-run"}), 0);
-  EXPECT_THAT(out(), HasSubstr("would delete 1, keeps 1\n"));
+  EXPECT_THAT(out(), HasSubstr("would delete 1 (3.0 MiB), keeps 1\n"));
   EXPECT_THAT(service_.Asked("CollectCheckpoints"), HasSubstr("dry_run: true"));
   ASSERT_EQ(Run({"checkpoint", "gc", "demo", "-o", "name"}), 0);
   EXPECT_EQ(out(), name + "\n");

@@ -114,7 +114,13 @@ Kind<Checkpoint> CheckpointKind(absl::Time now) {
        {"PROTECTED", [](const Checkpoint& c) { return Yes(c.protected_()); }},
        {"KEPT", [](const Checkpoint& c) { return Yes(c.kept()); }},
        {"ATTEMPT", [](const Checkpoint& c) { return absl::StrCat(c.attempt()); }, kRight, true},
-       {"PATH", [](const Checkpoint& c) { return Or(c.path()); }, {}, true}}};
+       {"SIZE",
+        [](const Checkpoint& c) {
+          return c.bytes() > 0 ? Bytes(static_cast<double>(c.bytes())) : "-";
+        },
+        kRight, true},
+       {"PATH", [](const Checkpoint& c) { return Or(c.path()); }, {}, true},
+       {"REASON", [](const Checkpoint& c) { return c.reason(); }}}};
 }
 
 Kind<Worker> WorkerKind(absl::Time now) {

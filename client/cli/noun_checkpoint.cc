@@ -42,11 +42,10 @@ void AddCheckpointList(CLI::App& noun, Session& session) {
 
 void AddProtect(CLI::App& noun, Session& session, bool protect) {
   auto names = std::make_shared<std::vector<std::string>>();
-  CLI::App* verb =
-      AddVerb(noun, session, protect ? "protect" : "unprotect",
-              protect ? "never collect these checkpoints (the coordinator lacks it yet)"
-                      : "let these be collected again (the coordinator lacks it yet)",
-              {"% demo/0003/step-000000000244"}, {.change = true, .names = true});
+  CLI::App* verb = AddVerb(noun, session, protect ? "protect" : "unprotect",
+                           protect ? "never delete these checkpoints"
+                                   : "leave these checkpoints to the sweep's policy again",
+                           {"% demo/0003/step-000000000244"}, {.change = true, .names = true});
   verb->add_option("checkpoint", *names, "SWEEP/TRIAL/CHECKPOINT, one or more")->required();
   OnRun(verb, session, [names, protect, &session]() -> absl::Status {
     SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
@@ -77,7 +76,10 @@ absl::Status Collect(const std::string& sweep, bool dry_run, Session& session) {
   } else {
     std::string text;
     if (!response.deleted().empty()) text = TableText(session, kind, response.deleted()) + "\n";
-    absl::StrAppend(&text, dry_run ? "would delete " : "deleted ", response.deleted_size(),
+    std::int64_t bytes = 0;
+    for (const Checkpoint& c : response.deleted()) bytes += c.bytes();
+    absl::StrAppend(&text, dry_run ? "would delete " : "deletes ", response.deleted_size(),
+                    bytes > 0 ? absl::StrCat(" (", Bytes(static_cast<double>(bytes)), ")") : "",
                     ", keeps ", response.kept_size(), "\n");
     if (!session.quiet || dry_run) Print(session, text);
   }
@@ -96,10 +98,9 @@ void AddCheckpoint(CLI::App& app, Session& session) {
     bool dry_run = false;
   };
   auto options = std::make_shared<Options>();
-  CLI::App* verb = AddVerb(
-      *noun, session, "gc",
-      "delete the checkpoints that the sweep's policy does not keep (the coordinator lacks it yet)",
-      {"% demo --dry-run", "% demo"}, {.change = true, .names = true});
+  CLI::App* verb =
+      AddVerb(*noun, session, "gc", "delete the checkpoints that the sweep's policy does not keep",
+              {"% demo --dry-run", "% demo"}, {.change = true, .names = true});
   verb->add_option("sweep", options->sweep, "name of the sweep")->required();
   verb->add_flag("--dry-run", options->dry_run, "say what would go, delete nothing");
   OnRun(verb, session,

@@ -268,7 +268,8 @@ std::vector<Field> Fields(RunConfig& config) {
       {"run.threads", &r.threads, "threads of each rank"},
       {"run.lease", &r.lease, "stop when the file `lease` has run out"},
       {"run.watchdog_seconds", &r.watchdog_seconds, "no progress this long ends the rank"},
-      {"run.store_hash", &r.store_hash, "expected hash of the store's manifest"}});
+      {"run.store_hash", &r.store_hash, "expected hash of the store's manifest"},
+      {"run.keep_checkpoints", &r.keep_checkpoints, "the newest that stay; 0 = all"}});
   return out;
 }
 

@@ -102,6 +102,7 @@ struct PlacementConfig {
   bool lease = false;                               ///< obey the file `lease` in `directory`
   double watchdog_seconds = 300;                    ///< a rank that makes no progress this long aborts
   std::string store_hash;                           ///< expected hash of the store's manifest; "" = any
+  std::int64_t keep_checkpoints = 2;                ///< the newest, older ones are removed; 0 = all stay
 };
 
 /// run.json: {"store": .., "trial": {"ranks", "sae": {..}, "train": {..}}, "run": {..}}.

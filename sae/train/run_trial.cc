@@ -64,6 +64,7 @@ TrainerOptions OptionsFor(const config::RunConfig& config, const config::TrialCo
   o.config = trial;
   o.checkpoints = CheckpointsPath(config);
   o.writer = absl::StrCat("a", config.run.attempt);
+  o.keep_checkpoints = static_cast<int>(config.run.keep_checkpoints);
   o.store = fs::absolute(config.store).lexically_normal().string();
   o.store_hash = store->manifest_hash();
   o.source = SourceOf(store->manifest());

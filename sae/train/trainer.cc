@@ -16,7 +16,6 @@ namespace sae::train {
 namespace {
 
 constexpr absl::Duration kLogEvery = absl::Seconds(5);
-constexpr int kKeep = 2;
 
 bool IsTransport(const absl::Status& status) {
   return absl::IsAborted(status) || absl::IsDeadlineExceeded(status) || absl::IsUnavailable(status);
@@ -247,7 +246,7 @@ absl::Status Trainer::Save(int keep) {
 
 // A full disk costs the run nothing yet: it goes on, and says so.
 absl::Status Trainer::SavePeriodic() {
-  const absl::Status status = Save(kKeep);
+  const absl::Status status = Save(options_.keep_checkpoints);
   if (status.ok() || IsTransport(status)) return status;
   Warn(absl::StrCat(Message(status), "; the run goes on without it"));
   return absl::OkStatus();
@@ -255,7 +254,7 @@ absl::Status Trainer::SavePeriodic() {
 
 absl::StatusOr<Outcome> Trainer::Yield(StopReason reason) {
   // After the lease another attempt may use the folder: nothing of it is removed then.
-  const absl::Status saved = Save(reason == StopReason::kLease ? 0 : kKeep);
+  const absl::Status saved = Save(reason == StopReason::kLease ? 0 : options_.keep_checkpoints);
   if (IsTransport(saved)) return saved;
   Emit(config::EventKind::kYielded, [&](config::Event& e) {
     e.message = ToText(reason);
@@ -272,7 +271,7 @@ absl::StatusOr<Outcome> Trainer::Finish() {
   // The checkpoint comes first: an attempt that goes on from it evaluates again, so the values are not lost
   // with a worker that dies in between.
   position_ = next_position_;
-  SAE_RETURN_IF_ERROR(Save(kKeep));
+  SAE_RETURN_IF_ERROR(Save(options_.keep_checkpoints));
   SAE_RETURN_IF_ERROR(Evaluate());
   Emit(config::EventKind::kFinished, [&](config::Event& e) { e.values = evaluation_; });
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, pending_));

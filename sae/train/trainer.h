@@ -51,6 +51,8 @@ struct TrainerOptions {
   std::string checkpoints;
   /// Tells this attempt's temporary folders apart.
   std::string writer = "a1";
+  /// The newest that stay; 0 = all.
+  int keep_checkpoints = 2;
   /// Before lines of the log that are about this trial: where several share it.
   std::string label;
   std::string store;

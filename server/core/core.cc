@@ -7,11 +7,6 @@ namespace sae::server {
 
 absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
   SAE_RETURN_IF_ERROR(config::Validate(spec));
-  if (!(spec.checkpoints == config::CheckpointPolicy())) {
-    return absl::UnimplementedError(
-        "checkpoints: keeping other than the newest two of each trial is not built yet: leave the "
-        "key out");
-  }
   SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
   if (points.size() > max_trials) {
     return absl::InvalidArgumentError(
@@ -142,6 +137,7 @@ absl::Status Core::Commit(Transaction transaction) {
   }
   if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
   AddSearchEvents(all);
+  AddCheckpointValues(all);
 
   std::map<std::string, std::int64_t> heads;
   for (LogEvent& event : all.events) {
@@ -229,7 +225,9 @@ void Core::ApplyOne(const LogEvent& event) {
   if (trial != nullptr && trial->state != TrialState::kPending) not_before_.Erase(id);
   if (std::holds_alternative<SweepDeleted>(event.body)) Forget(event.sweep);
   if (!std::holds_alternative<Notice>(event.body) &&
-      !std::holds_alternative<CheckpointSaved>(event.body))
+      !std::holds_alternative<CheckpointSaved>(event.body) &&
+      !std::holds_alternative<CheckpointMarked>(event.body) &&
+      !std::holds_alternative<CheckpointsDeleted>(event.body))
     dirty_ = true;
   ObserveHealth(event);
   SyncIndexes(event);
@@ -257,6 +255,7 @@ void Core::Observe(const LogEvent& event, TrialState before) {
   if (std::holds_alternative<AttemptPrepared>(event.body) ||
       (std::holds_alternative<AttemptEnded>(event.body) && !trial->attempts.back().hosts.empty()))
     TellHosts(trial->attempts.back());
+  if (std::holds_alternative<CheckpointMarked>(event.body)) TellHolders(*trial);
   for (CoreObserver* o : observers_) {
     if (std::holds_alternative<StopRequested>(event.body) && trial->live_attempt() != nullptr)
       o->OnCommands(trial->attempts.back().worker);
@@ -352,6 +351,7 @@ void Core::Tick() {
     if (sweep != nullptr) SyncTrial(*sweep, sweep->trials[static_cast<std::size_t>(id.second)]);
   }
   LookForHeads();
+  if (may_write) RunRetention();
   if (may_write && health_changed_) CordonBadWorkers();
   if (may_write && dirty_) RunSchedule();
   TellBlocked();
@@ -365,6 +365,7 @@ absl::Duration Core::NextDeadline() const {
     if (worker.lease_open) next = std::min(next, worker.lease_until);
   }
   next = std::min(next, not_before_.next());
+  if (!retention_.changed().empty()) next = std::min(next, next_retention_);
   for (const auto& [key, preparing] : preparing_) next = std::min(next, preparing.until);
   for (const auto& [sweep, blocked] : blocked_) {
     if (!blocked.told) next = std::min(next, blocked.since + options_.blocked_notice);

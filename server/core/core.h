@@ -23,6 +23,7 @@
 #include "server/core/pending_queue.h"
 #include "server/core/planted.h"
 #include "server/core/request_key.h"
+#include "server/core/retention_index.h"
 #include "server/core/retry_policy.h"
 #include "server/core/scheduler.h"
 #include "server/core/snapshotter.h"
@@ -76,6 +77,13 @@ using TrialAssignments = std::vector<std::pair<std::string, std::string>>;
 struct AddedPoints {
   std::vector<std::string> trials;  ///< bare names of the new ones
   std::int64_t skipped = 0;         ///< they exist
+};
+/// A checkpoint, and whether its sweep's policy keeps it.
+struct JudgedCheckpoint {
+  int trial = 0;
+  CheckpointRecord record;
+  bool stays = false;
+  std::string why;  ///< and what is still to be done about it
 };
 /// Changes with what UpdateSweep can change.
 std::string EtagOf(const SweepRecord& sweep);
@@ -137,6 +145,19 @@ class Core {
   [[nodiscard]] absl::StatusOr<AddedPoints> AddPoints(const std::string& sweep,
                                                       const std::vector<TrialAssignments>& points,
                                                       std::size_t most, const RequestKey& request);
+
+  // Of checkpoints (core_retention.cc).
+  /// FAILED_PRECONDITION when it is to be protected and is being deleted.
+  [[nodiscard]] absl::Status ProtectCheckpoint(const std::string& sweep, const std::string& trial,
+                                               const std::string& checkpoint, bool protect,
+                                               const RequestKey& request);
+  /// Tells what the policy does not keep to go. Answers with all of the sweep's, as they are then;
+  /// `dry_run`: as they would be judged, and nothing changes.
+  [[nodiscard]] absl::StatusOr<std::vector<JudgedCheckpoint>> CollectCheckpoints(
+      const std::string& sweep, bool dry_run, const RequestKey& request);
+  /// Of one trial, or of all where `only` is null.
+  std::vector<JudgedCheckpoint> JudgeCheckpoints(const SweepRecord& sweep,
+                                                 const TrialRecord* only) const;
 
   // Of the fleet (core_fleet.cc).
   /// INVALID_ARGUMENT naming the queues there are, when `queue` ("" = default) is none of them.
@@ -304,6 +325,26 @@ class Core {
   void Settle(Transaction& transaction, const SweepRecord& sweep, Search& search);
   void Promote(Transaction& transaction, const SweepRecord& sweep, Search& search);
   void GiveUpWaiting(Transaction& transaction, const SweepRecord& sweep, Search& search);
+  // core_retention.cc
+  /// The objective at a trial's step or nearest before it, of `before` (which is not stored yet)
+  /// and the store.
+  std::optional<CheckpointValue> ValueAt(const SweepRecord& sweep, const TrialRecord& trial,
+                                         std::int64_t step, const std::vector<LogEvent>& before);
+  /// Puts behind checkpoints and points what the objective was, where a policy asks for it.
+  void AddCheckpointValues(Transaction& all);
+  /// Makes durable what the policies say of what has changed.
+  void RunRetention();
+  void MarkFates(Transaction& transaction, const SweepRecord& sweep, const TrialRecord& trial,
+                 bool sweep_best, const std::set<std::string>& forks);
+  /// The worker that is told about a checkpoint; "" when none that is ready shares its folder.
+  std::string HolderOf(const TrialRecord& trial, const CheckpointRecord& checkpoint) const;
+  void RetentionCommands(const std::string& worker, std::vector<Command>& commands) const;
+  void TellHolders(const TrialRecord& trial) const;
+  absl::Status ApplyCheckpointStatuses(const WorkerEntry& worker,
+                                       const std::vector<CheckpointStatus>& statuses);
+  std::string OpenWorkOf(const SweepRecord& sweep, const TrialRecord& trial,
+                         const CheckpointRecord& checkpoint) const;
+  absl::Status CheckForkSource(const std::string& source) const;
   // core_index.cc
   /// Brings what is derived from the state up to it, after `event` was applied to it.
   void SyncIndexes(const LogEvent& event);
@@ -405,6 +446,9 @@ class Core {
   LiveIndex live_;
   WorkerHealth health_;
   bool health_changed_ = true;
+  RetentionIndex retention_;
+  absl::Duration next_retention_;                       ///< SinceBoot
+  std::map<std::string, std::string> retention_notes_;  ///< what workers could not do, and why
   std::map<std::string, std::int64_t> submitted_;       ///< sweeps by the order of submission
   std::map<TrialId, absl::Duration> stop_since_;        ///< of CHECKPOINTING ones, SinceBoot
   std::map<std::string, std::map<Shape, Wait>> waits_;  ///< of the last cycle, by sweep

@@ -102,7 +102,7 @@ bool Core::AddHosts(const AttemptRecord& attempt, StartCommand& start) const {
 }
 
 std::int64_t Core::OutboxDepth() const {
-  std::int64_t depth = 0;
+  std::int64_t depth = retention_.depth();
   for (const auto& [key, gang] : live_.gangs()) {
     const SweepRecord& sweep = *state_.sweep(gang.sweep);
     bool starts = false;

@@ -81,6 +81,7 @@ void Core::SyncTrial(const SweepRecord& sweep, const TrialRecord& trial) {
 }
 
 void Core::SyncIndexes(const LogEvent& event) {
+  retention_.Follow(state_, event);
   const SweepRecord* sweep = state_.sweep(event.sweep);
   if (sweep == nullptr) return;
   if (const TrialRecord* trial = sweep->trial(event.trial)) return SyncTrial(*sweep, *trial);
@@ -101,6 +102,7 @@ void Core::RebuildIndexes() {
   live_.Clear();
   pending_.Clear();
   submitted_.clear();
+  retention_.Rebuild(state_);
   for (const std::string& name : state_.sweep_order()) {
     submitted_.emplace(name, static_cast<std::int64_t>(submitted_.size()));
     const SweepRecord& sweep = *state_.sweep(name);

@@ -207,6 +207,8 @@ void Core::Forget(const std::string& sweep) {
        it != progress_.end() && it->first.first == sweep;)
     it = progress_.erase(it);
   blocked_.erase(sweep);
+  std::erase_if(retention_notes_,
+                [&](const auto& note) { return note.first.rfind(sweep + "/", 0) == 0; });
 }
 
 absl::Status Core::CancelSweep(const std::string& name, bool graceful, const RequestKey& request) {

@@ -90,6 +90,8 @@ void Core::ForgetMemory() {
   progress_.clear();
   blocked_.clear();
   ForgetSearches();
+  retention_ = RetentionIndex();
+  next_retention_ = absl::ZeroDuration();
   trimming_ = {};
   snapshots_.Forget();
   dirty_ = true;

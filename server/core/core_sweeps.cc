@@ -52,6 +52,7 @@ absl::Status Core::CreateSweep(const PreparedSweep& prepared, const RequestKey& 
         "NAME_WAS_USED");
   }
   SAE_RETURN_IF_ERROR(CheckQueue(prepared.spec.queue));
+  SAE_RETURN_IF_ERROR(CheckForkSource(prepared.event.forked_from));
   Transaction transaction;
   SweepCreated created = prepared.event;
   if (!owner.empty()) created.owner = owner;

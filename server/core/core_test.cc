@@ -218,14 +218,6 @@ TEST_F(CoreTest, WallClockJumpsDoNotMoveLeasesOrBackOffs) {
   EXPECT_EQ(StateOf(0), TrialState::kAllocated);
 }
 
-TEST_F(CoreTest, ACheckpointPolicyThatNothingKeepsIsRefused) {
-  config::SweepSpec spec = MakeSpec("s", 1);
-  spec.checkpoints.keep_best = 2;
-  const absl::Status status = PrepareSweep(spec, 1000).status();
-  EXPECT_TRUE(absl::IsUnimplemented(status)) << status;
-  EXPECT_THAT(Message(status), HasSubstr("checkpoints: "));
-}
-
 TEST_F(CoreTest, ARetryDoesNotWaitForTheBackOffOfWhatWasCancelled) {
   options_.retry.first_delay = absl::Hours(1);
   Restart();

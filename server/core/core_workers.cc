@@ -2,6 +2,7 @@
 // out.
 #include <algorithm>
 
+#include "server/core/checkpoint_policy.h"
 #include "server/core/core.h"
 #include "server/core/report_lines.h"
 
@@ -90,8 +91,8 @@ absl::Status Core::CheckNotLate(const RegisterRequest& request) const {
       request.sent == absl::ZeroDuration() || request.sent > it->second.registration_sent)
     return absl::OkStatus();
   // Attempts that began since are not in it; they must not count as lost.
-  return absl::AbortedError(absl::StrCat("worker ", request.worker_id,
-                                         ": this registration came late: a newer one was answered"));
+  return absl::AbortedError(absl::StrCat(
+      "worker ", request.worker_id, ": this registration came late: a newer one was answered"));
 }
 
 absl::Status Core::ReconcileAttempts(const RegisterRequest& request) {
@@ -200,6 +201,10 @@ absl::StatusOr<HeartbeatReply> Core::Heartbeat(const HeartbeatRequest& request) 
     // One that cannot be stored now is not acknowledged: it comes again.
     if (ApplyStatus(worker, status).ok()) reply.status_acks.push_back(status.status_id);
   }
+  if (ApplyCheckpointStatuses(worker, request.checkpoints).ok()) {
+    for (const CheckpointStatus& status : request.checkpoints)
+      reply.status_acks.push_back(status.status_id);
+  }
   for (auto& [key, held] : worker.draining) ++held.beats;
   if (!worker.draining.empty() &&
       request.free_slots >= FreeSlots(worker) + worker.DrainingSlots()) {
@@ -293,6 +298,7 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
           key, sweep->Config(*trial), sweep->spec.store, sweep->spec.store_hash, attempt.slots, {}};
       start.from_checkpoint = ForkFolder(*sweep, attempt);
       start.progress_timeout = absl::Seconds(sweep->spec.progress_timeout_seconds);
+      start.keep_checkpoints = TrainerKeeps(sweep->spec.checkpoints);
       if (several && !AddHosts(attempt, start)) continue;  // one of them has still to register
       const auto [at, added] =
           first.emplace(GangOf(key.sweep, key.trial, attempt), commands.size());
@@ -304,6 +310,7 @@ std::vector<Command> Core::CommandsFor(const std::string& worker) {
     }
     if (auto stop = StopFor(*sweep, *trial)) commands.emplace_back(*std::move(stop));
   }
+  RetentionCommands(worker, commands);
   const auto entry = workers_.find(worker);
   if (entry == workers_.end()) return commands;
   for (const auto& [key, held] : entry->second.draining) {
@@ -342,9 +349,8 @@ void Core::Report(const ReportRequest& request,
   const auto skip = static_cast<std::ptrdiff_t>(
       std::min(have - request.first_seq + 1, static_cast<std::int64_t>(request.lines.size())));
   const std::vector<std::string> lines(request.lines.begin() + skip, request.lines.end());
-  const int attempt = options_.planted.Is(PlantedBug::kStaleReport)
-                          ? trial->live_attempt()->number
-                          : key.attempt;
+  const int attempt =
+      options_.planted.Is(PlantedBug::kStaleReport) ? trial->live_attempt()->number : key.attempt;
   auto events = EventsOfLines(*trial, attempt, have + 1, lines);
   if (!events.ok()) return done(events.status());
 

@@ -91,13 +91,13 @@ json Write(const AttemptVerdict& e) {
 }
 json Write(const AttemptEnded& e) {
   json j = {{"attempt", e.attempt},
-          {"outcome", e.outcome},
-          {"reason", e.reason},
-          {"failure_class", ToString(e.failure_class)},
-          {"charge", kCharges[static_cast<std::size_t>(e.charge)]},
-          {"next", ToString(e.next)},
-          {"delay_seconds", absl::ToDoubleSeconds(e.delay)},
-          {"log_tail", e.log_tail}};
+            {"outcome", e.outcome},
+            {"reason", e.reason},
+            {"failure_class", ToString(e.failure_class)},
+            {"charge", kCharges[static_cast<std::size_t>(e.charge)]},
+            {"next", ToString(e.next)},
+            {"delay_seconds", absl::ToDoubleSeconds(e.delay)},
+            {"log_tail", e.log_tail}};
   if (!e.suspects.empty()) j["suspects"] = e.suspects;
   return j;
 }
@@ -142,9 +142,17 @@ json Write(const CheckpointMarked& e) {
   json j = {{"name", e.name}};
   if (e.is_protected) j["protected"] = *e.is_protected;
   if (e.kept) j["kept"] = *e.kept;
+  if (e.secured) j["secured"] = *e.secured;
+  if (e.deleting) j["deleting"] = *e.deleting;
+  if (e.value)
+    j["value"] = {{"value", Number(e.value->value)},
+                  {"feasible", e.value->feasible},
+                  {"step", e.value->step}};
   return j;
 }
-json Write(const CheckpointsDeleted& e) { return {{"names", e.names}}; }
+json Write(const CheckpointsDeleted& e) {
+  return {{"names", e.names}, {"bytes", e.bytes}, {"reason", e.reason}};
+}
 json Write(const SweepDeleted&) { return json::object(); }
 json Write(const QueueUpdated& e) {
   return {{"name", e.name}, {"quota_slots", e.quota_slots}, {"weight", e.weight}};
@@ -260,8 +268,17 @@ void Read(const json& j, CheckpointMarked& e) {
   e.name = j.at("name");
   ReadOptional(j, "protected", e.is_protected);
   ReadOptional(j, "kept", e.kept);
+  ReadOptional(j, "secured", e.secured);
+  ReadOptional(j, "deleting", e.deleting);
+  if (!j.contains("value")) return;
+  const json& value = j.at("value");
+  e.value = CheckpointValue{ToDouble(value.at("value")), value.at("feasible"), value.at("step")};
 }
-void Read(const json& j, CheckpointsDeleted& e) { j.at("names").get_to(e.names); }
+void Read(const json& j, CheckpointsDeleted& e) {
+  j.at("names").get_to(e.names);
+  e.bytes = j.value("bytes", std::int64_t{0});
+  e.reason = j.value("reason", "");
+}
 void Read(const json&, SweepDeleted&) {}
 void Read(const json& j, QueueUpdated& e) {
   e.name = j.at("name");

@@ -24,8 +24,8 @@ struct SweepCreated {
   std::string spec;  ///< JSON of config::SweepSpec
   /// Each trial's assignments: path, JSON scalar.
   std::vector<std::vector<std::pair<std::string, std::string>>> points;
-  std::string owner;        ///< principal that submitted it; "" = before there were any
-  std::string forked_from;  ///< "SWEEP/TRIAL/CHECKPOINT" that its trials begin from; "" = none
+  std::string owner;         ///< principal that submitted it; "" = before there were any
+  std::string forked_from;   ///< "SWEEP/TRIAL/CHECKPOINT" that its trials begin from; "" = none
   std::string fork_runs_id;  ///< with it: of the runs folder where that is
 };
 struct SweepChanged {
@@ -157,13 +157,27 @@ struct SearchDecided {
 struct AttemptPrepared {
   int attempt = 0;
 };
+/// The objective when a checkpoint was saved, or nearest before it.
+struct CheckpointValue {
+  double value = 0;      ///< may be NaN
+  bool feasible = true;  ///< the constraints hold
+  std::int64_t step = 0;
+  bool operator==(const CheckpointValue&) const = default;
+};
+/// What is absent stays.
 struct CheckpointMarked {
   std::string name;
-  std::optional<bool> is_protected;
-  std::optional<bool> kept;
+  std::optional<bool> is_protected = std::nullopt;
+  std::optional<bool> kept = std::nullopt;      ///< the sweep's policy wants it
+  std::optional<bool> secured = std::nullopt;   ///< a worker has linked it below TRIAL/kept
+  std::optional<bool> deleting = std::nullopt;  ///< its files are to go
+  std::optional<CheckpointValue> value = std::nullopt;
 };
+/// No file of them is left.
 struct CheckpointsDeleted {
   std::vector<std::string> names;
+  std::int64_t bytes = 0;   ///< that they had
+  std::string reason = "";  ///< "" = they were told to go
 };
 struct SweepDeleted {};
 

@@ -76,11 +76,24 @@ struct AttemptStatus {
   std::vector<std::string> log_tail;
   std::int64_t status_id = 0;
 };
+/// What became of a KeepCheckpointCommand or a DeleteCheckpointsCommand.
+struct CheckpointStatus {
+  enum class State { kUnspecified = 0, kKept = 1, kDeleted = 2, kMissing = 3, kFailed = 4 };
+  std::string sweep;
+  std::string trial;
+  std::string name;
+  int attempt = 0;
+  State state = State::kUnspecified;
+  std::string reason;
+  std::int64_t bytes = 0;
+  std::int64_t status_id = 0;
+};
 struct HeartbeatRequest {
   Sender sender;
   std::int64_t heartbeat = 0;
   int free_slots = 0;
   std::vector<AttemptStatus> statuses;
+  std::vector<CheckpointStatus> checkpoints = {};
 };
 struct HeartbeatReply {
   std::int64_t heartbeat = 0;
@@ -104,6 +117,7 @@ struct StartCommand {
   std::string token;            ///< with hosts
   std::string from_checkpoint;  ///< absolute folder to begin from when it has none of its own
   absl::Duration progress_timeout;
+  int keep_checkpoints = 2;  ///< the newest, which the trainer keeps; -1 = all
 };
 struct StopCommand {
   AttemptKey key;
@@ -126,11 +140,14 @@ struct KeepCheckpointCommand {
   std::string sweep;
   std::string trial;
   std::string name;
+  int attempt = 0;  ///< that saved it
 };
 struct DeleteCheckpointsCommand {
   std::string sweep;
   std::string trial;
   std::vector<std::string> names;
+  int attempt = 0;         ///< that saved them
+  bool kept_only = false;  ///< a later attempt may have saved others under these names
 };
 using Command = std::variant<StartCommand, StopCommand, PrepareCommand, ReleaseCommand,
                              KeepCheckpointCommand, DeleteCheckpointsCommand>;

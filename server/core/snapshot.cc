@@ -57,10 +57,16 @@ void Fields(A& a, T& x) {
     Shared{verdict}, verdict_message, stop_wanted, stop_reason);
 }
 
+template <typename A, Is<CheckpointValue> T>
+void Fields(A& a, T& x) {
+  auto& [value, feasible, step] = x;
+  a(value, feasible, step);
+}
+
 template <typename A, Is<CheckpointRecord> T>
 void Fields(A& a, T& x) {
-  auto& [attempt, name, step, tokens, time, is_protected, kept] = x;
-  a(attempt, name, step, tokens, time, is_protected, kept);
+  auto& [attempt, name, step, tokens, time, is_protected, kept, secured, deleting, value] = x;
+  a(attempt, name, step, tokens, time, is_protected, kept, secured, deleting, value);
 }
 
 template <typename A, Is<ObjectiveRecord> T>

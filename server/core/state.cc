@@ -7,13 +7,12 @@
 #include "absl/strings/str_join.h"
 
 #include "sae/config/search_rungs.h"
+#include "server/core/state_checkpoints.h"
 #include "server/core/state_lifecycle.h"
 #include "server/core/state_search.h"
 
 namespace sae::server {
 namespace {
-
-constexpr std::size_t kKeptCheckpoints = 2;
 
 absl::Status Create(const LogEvent& event, const SweepCreated& body, SweepRecord& sweep) {
   SAE_ASSIGN_OR_RETURN(sweep.spec, config::ParseSweepSpec(body.spec));
@@ -45,24 +44,7 @@ void Allocate(const LogEvent& event, const AttemptAllocated& body, TrialRecord& 
 
 void Run(const AttemptRunning& body, TrialRecord& trial) {
   trial.attempts.back().from_step = body.from_step;
-  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) {
-    return c.step > body.from_step && !c.is_protected && !c.kept;
-  });
-}
-
-void Save(const LogEvent& event, const CheckpointSaved& body, TrialRecord& trial) {
-  std::erase_if(trial.checkpoints, [&](const CheckpointRecord& c) { return c.name == body.name; });
-  const auto later = std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
-                                  [&](const CheckpointRecord& c) { return c.step > body.step; });
-  trial.checkpoints.insert(
-      later, {body.attempt, body.name, body.step, body.tokens, event.time, false, false});
-  std::size_t replaceable = 0;
-  for (const CheckpointRecord& c : trial.checkpoints)
-    replaceable += c.is_protected || c.kept ? 0 : 1;
-  if (replaceable <= kKeptCheckpoints) return;
-  trial.checkpoints.erase(
-      std::find_if(trial.checkpoints.begin(), trial.checkpoints.end(),
-                   [](const CheckpointRecord& c) { return !c.is_protected && !c.kept; }));
+  RewindCheckpoints(body.from_step, trial);
 }
 
 void End(const LogEvent& event, const AttemptEnded& body, TrialRecord& trial) {
@@ -233,13 +215,7 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     Allocate(event, *e, trial);
     return absl::OkStatus();
   }
-  if (const auto* saved = std::get_if<CheckpointSaved>(&body)) {
-    // Also of an older attempt, whose last lines are reported by the worker that goes on with the
-    // trial.
-    if (trial.attempt(saved->attempt) == nullptr) return EventBug(event, "no such attempt");
-    Save(event, *saved, trial);
-    return absl::OkStatus();
-  }
+  if (auto applied = ApplyCheckpoint(event, sweep.spec.checkpoints, trial)) return *applied;
   if (trial.live_attempt() == nullptr || trial.live_attempt()->number != AttemptOf(body)) {
     return EventBug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
   }
@@ -303,11 +279,7 @@ std::string State::DebugString() const {
           absl::StrAppend(&out, " token=", a.token, " prepared=", a.prepared, " hosts=");
         for (const HostShare& h : a.hosts) absl::StrAppend(&out, h.worker, ":", h.slots, " ");
       }
-      for (const CheckpointRecord& c : t.checkpoints) {
-        absl::StrAppend(&out, "\n  checkpoint ", c.name, " ", c.attempt, " ", c.step, " ", c.tokens,
-                        " ", absl::FormatTime(c.time, absl::UTCTimeZone()),
-                        c.is_protected ? " protected" : "", c.kept ? " kept" : "");
-      }
+      for (const CheckpointRecord& c : t.checkpoints) out += server::DebugString(c);
       out += '\n';
     }
   }

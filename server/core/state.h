@@ -54,6 +54,9 @@ struct CheckpointRecord {
   absl::Time time;
   bool is_protected = false;  ///< by a person, or because a fork begins from it
   bool kept = false;          ///< by the sweep's policy
+  bool secured = false;       ///< its files are below TRIAL/kept, too
+  bool deleting = false;      ///< its files are to go
+  std::optional<CheckpointValue> value;
 };
 
 /// A measurement of the objective.
@@ -78,11 +81,10 @@ struct TrialRecord {
   int lost_workers = 0;
   int fresh_from = 0;  ///< so many attempts were before the last retry by a person
   absl::Time pending_since;
-  absl::Duration delay;  ///< PENDING: not before pending_since + delay
-  std::vector<CheckpointRecord>
-      checkpoints;  ///< oldest first: the newest two, which the trainer keeps, and marked ones
-  std::vector<std::string> log_tail;  ///< of the last attempt that ended badly
-  int rung = 0;                       ///< newest that the search saw it reach, from 1; 0 = none
+  absl::Duration delay;                       ///< PENDING: not before pending_since + delay
+  std::vector<CheckpointRecord> checkpoints;  ///< oldest first: all whose files may be there
+  std::vector<std::string> log_tail;          ///< of the last attempt that ended badly
+  int rung = 0;  ///< newest that the search saw it reach, from 1; 0 = none
   search::Action search_said = search::Action::kContinue;  ///< its last word that still stands
   /// Newest that the search saw, or its last one once it has ended well.
   std::optional<ObjectiveRecord> objective;

@@ -38,14 +38,6 @@ absl::Status Stop(const LogEvent& event, const StopRequested& body, SweepRecord&
   return absl::OkStatus();
 }
 
-void Mark(const CheckpointMarked& body, TrialRecord& trial) {
-  for (CheckpointRecord& checkpoint : trial.checkpoints) {
-    if (checkpoint.name != body.name) continue;
-    if (body.is_protected) checkpoint.is_protected = *body.is_protected;
-    if (body.kept) checkpoint.kept = *body.kept;
-  }
-}
-
 }  // namespace
 
 absl::Status EventBug(const LogEvent& event, const std::string& why) {
@@ -134,10 +126,6 @@ std::optional<absl::Status> ApplyTrialVerb(const LogEvent& event, SweepRecord& s
     trial.reason = resumed->reason;
     trial.pending_since = event.time;
     trial.delay = absl::ZeroDuration();
-    return absl::OkStatus();
-  }
-  if (const auto* marked = std::get_if<CheckpointMarked>(&event.body)) {
-    Mark(*marked, trial);
     return absl::OkStatus();
   }
   return std::nullopt;

@@ -39,6 +39,8 @@ enum class Metric {
   kStoreSize,
   kLogHead,
   kOutboxDepth,
+  kCheckpointsDeleted,
+  kCheckpointBytesDeleted,
   kWatchStreams,
   kWatchLag,
   kWatchResyncs,

@@ -170,6 +170,11 @@ void Metrics::OnLifecycle(const LogEvent& event) {
     Counter(Metric::kWorkerCordons, {{"by", cordoned->by_person ? "person" : "coordinator"}})
         .Increment();
   }
+  if (const auto* deleted = std::get_if<CheckpointsDeleted>(&event.body);
+      deleted != nullptr && deleted->reason.empty()) {
+    Counter(Metric::kCheckpointsDeleted).Increment(static_cast<double>(deleted->names.size()));
+    Counter(Metric::kCheckpointBytesDeleted).Increment(static_cast<double>(deleted->bytes));
+  }
   const auto* ended = std::get_if<AttemptEnded>(&event.body);
   if (ended != nullptr && ended->failure_class == FailureClass::kRendezvousTimeout)
     Counter(Metric::kRendezvousFailures, {{"reason", ended->outcome}}).Increment();

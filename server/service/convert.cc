@@ -1,5 +1,6 @@
 #include "server/service/convert.h"
 
+#include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
 #include "proto/convert/sweep_convert.h"
@@ -16,6 +17,8 @@ static_assert(static_cast<int>(TrialState::kPreempted) == v1::Trial::STATE_PREEM
 static_assert(static_cast<int>(SweepState::kCancelled) == v1::Sweep::STATE_CANCELLED);
 static_assert(static_cast<int>(SweepState::kPaused) == v1::Sweep::STATE_PAUSED);
 static_assert(static_cast<int>(FailureClass::kInternal) == v1::INTERNAL);
+static_assert(static_cast<int>(CheckpointStatus::State::kFailed) ==
+              v1::CheckpointStatus::STATE_FAILED);
 static_assert(static_cast<int>(AttemptStatus::State::kPrepared) ==
               v1::AttemptStatus::STATE_PREPARED);
 v1::Trial::State ToProto(TrialState s) { return static_cast<v1::Trial::State>(s); }
@@ -133,13 +136,18 @@ struct FillEvent {
         absl::StrCat("attempt ", e.attempt, ": all its workers have reserved their slots"));
   }
   void operator()(const CheckpointMarked& e) const {
-    out.mutable_notice()->set_text(
-        absl::StrCat("checkpoint ", e.name,
-                     e.is_protected ? (*e.is_protected ? " protected" : " no longer protected")
-                                    : (e.kept.value_or(false) ? " kept" : " no longer kept")));
+    std::string text = absl::StrCat("checkpoint ", e.name);
+    if (e.is_protected)
+      absl::StrAppend(&text, *e.is_protected ? " protected" : " no longer protected");
+    if (e.kept) absl::StrAppend(&text, *e.kept ? " among the best" : " no longer among the best");
+    if (e.secured.value_or(false)) absl::StrAppend(&text, " linked below kept");
+    if (e.deleting.value_or(false)) absl::StrAppend(&text, " is to be deleted");
+    if (e.value) absl::StrAppend(&text, ": the objective was ", e.value->value);
+    out.mutable_notice()->set_text(text);
   }
   void operator()(const CheckpointsDeleted& e) const {
-    out.mutable_notice()->set_text(absl::StrCat(e.names.size(), " checkpoints deleted"));
+    out.mutable_notice()->set_text(absl::StrCat(absl::StrJoin(e.names, ", "), " deleted",
+                                                e.reason.empty() ? "" : ": ", e.reason));
   }
   void operator()(const SweepDeleted&) const {
     out.mutable_notice()->set_text("the sweep was deleted");
@@ -254,8 +262,8 @@ v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& tr
   v1::Checkpoint proto;
   proto.set_name(checkpoint.name);
   if (const AttemptRecord* attempt = trial.attempt(checkpoint.attempt)) {
-    proto.set_path(
-        absl::StrCat(TrialFolder(sweep, trial, *attempt), "/checkpoints/", checkpoint.name));
+    proto.set_path(absl::StrCat(TrialFolder(sweep, trial, *attempt),
+                                checkpoint.secured ? "/kept/" : "/checkpoints/", checkpoint.name));
   }
   proto.set_step(checkpoint.step);
   proto.set_tokens(checkpoint.tokens);
@@ -263,6 +271,9 @@ v1::Checkpoint CheckpointToProto(const SweepRecord& sweep, const TrialRecord& tr
   *proto.mutable_create_time() = ToTimestamp(checkpoint.time);
   proto.set_protected_(checkpoint.is_protected);
   proto.set_kept(checkpoint.kept);
+  proto.set_secured(checkpoint.secured);
+  proto.set_deleting(checkpoint.deleting);
+  if (checkpoint.value) proto.set_value(checkpoint.value->value);
   proto.set_resource(absl::StrCat(TrialName(sweep.name, TrialNameOf(trial.index)), "/checkpoints/",
                                   checkpoint.name));
   return proto;
@@ -291,11 +302,21 @@ v1::QueryMetricsResponse SeriesToProto(const std::vector<MetricSeries>& series) 
 }
 
 RegisterRequest FromProto(const v1::RegisterRequest& proto) {
-  RegisterRequest out{
-      proto.worker_id(),      proto.boot_id(), proto.incarnation(),  proto.slots(),   proto.gpus(),
-      proto.runs_directory(), proto.runs_id(), proto.version(),      proto.address(), {},
-      proto.memory_bytes(),   proto.rack(),    proto.peer_address(), proto.mpi_host(),
-      absl::Nanoseconds(proto.sent_nanos())};
+  RegisterRequest out{proto.worker_id(),
+                      proto.boot_id(),
+                      proto.incarnation(),
+                      proto.slots(),
+                      proto.gpus(),
+                      proto.runs_directory(),
+                      proto.runs_id(),
+                      proto.version(),
+                      proto.address(),
+                      {},
+                      proto.memory_bytes(),
+                      proto.rack(),
+                      proto.peer_address(),
+                      proto.mpi_host(),
+                      absl::Nanoseconds(proto.sent_nanos())};
   for (const auto& a : proto.attempts())
     out.attempts.push_back({Key(a.sweep(), a.trial(), a.attempt()), a.running()});
   return out;
@@ -342,6 +363,11 @@ HeartbeatRequest FromProto(const v1::WorkerMessage& proto) {
     status.status_id = s.status_id();
     out.statuses.push_back(std::move(status));
   }
+  for (const auto& s : proto.checkpoints()) {
+    out.checkpoints.push_back({BareName(s.sweep()), BareName(s.trial()), s.name(), s.attempt(),
+                               static_cast<CheckpointStatus::State>(s.state()), s.reason(),
+                               s.bytes(), s.status_id()});
+  }
   return out;
 }
 
@@ -371,6 +397,7 @@ void Fill(const StartCommand& start, v1::StartAttempt* out) {
   out->set_token(start.token);
   out->set_from_checkpoint(start.from_checkpoint);
   out->set_progress_timeout_seconds(absl::ToDoubleSeconds(start.progress_timeout));
+  out->set_keep_checkpoints(start.keep_checkpoints);
 }
 
 }  // namespace
@@ -399,11 +426,14 @@ v1::Command ToProto(const Command& command) {
     out->set_sweep(keep->sweep);
     out->set_trial(keep->trial);
     out->set_name(keep->name);
+    out->set_attempt(keep->attempt);
   } else if (const auto* remove = std::get_if<DeleteCheckpointsCommand>(&command)) {
     auto* out = proto.mutable_delete_checkpoints();
     out->set_sweep(remove->sweep);
     out->set_trial(remove->trial);
     for (const std::string& name : remove->names) out->add_names(name);
+    out->set_attempt(remove->attempt);
+    out->set_kept_only(remove->kept_only);
   }
   return proto;
 }

@@ -109,6 +109,7 @@ absl::StatusOr<ForkSource> LookUpFork(const Core& core, const std::string& sourc
   std::vector<std::string> names;
   const CheckpointRecord* checkpoint = nullptr;
   for (const CheckpointRecord& c : trial->checkpoints) {
+    if (c.deleting) continue;
     names.push_back(c.name);
     if (wanted.empty() || c.name == wanted) checkpoint = &c;
   }

@@ -60,15 +60,6 @@ absl::Status Handle(Core& core, const saeloom::v1::GetTrialRequest& request,
   return absl::OkStatus();
 }
 
-absl::Status Handle(Core& core, const saeloom::v1::ListCheckpointsRequest& request,
-                    saeloom::v1::ListCheckpointsResponse& response) {
-  SAE_ASSIGN_OR_RETURN(const FoundTrial found, FindTrial(core, request.parent(), "parent"));
-  for (const CheckpointRecord& checkpoint : found.second->checkpoints) {
-    *response.add_checkpoints() = CheckpointToProto(*found.first, *found.second, checkpoint);
-  }
-  return absl::OkStatus();
-}
-
 absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
                     saeloom::v1::QueryMetricsResponse& response) {
   SAE_ASSIGN_OR_RETURN(const FoundTrial found, FindTrial(core, request.trial(), "trial"));

@@ -17,8 +17,6 @@ namespace sae::server {
                                   saeloom::v1::Sweep& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::GetTrialRequest& request,
                                   saeloom::v1::Trial& response);
-[[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListCheckpointsRequest& request,
-                                  saeloom::v1::ListCheckpointsResponse& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::QueryMetricsRequest& request,
                                   saeloom::v1::QueryMetricsResponse& response);
 

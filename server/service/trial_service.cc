@@ -1,5 +1,6 @@
 #include "server/service/trial_service.h"
 
+#include "server/service/checkpoint_handlers.h"
 #include "server/service/core_calls.h"
 #include "server/service/lifecycle_handlers.h"
 #include "server/service/list_handlers.h"
@@ -16,5 +17,7 @@ SAE_UNARY(TrialService, PromoteTrial, PromoteTrialRequest, Trial)
 SAE_UNARY(TrialService, ListAttempts, ListAttemptsRequest, ListAttemptsResponse)
 SAE_UNARY(TrialService, GetPareto, GetParetoRequest, GetParetoResponse)
 SAE_UNARY(TrialService, ListCheckpoints, ListCheckpointsRequest, ListCheckpointsResponse)
+SAE_UNARY(TrialService, ProtectCheckpoint, ProtectCheckpointRequest, Checkpoint)
+SAE_UNARY(TrialService, CollectCheckpoints, CollectCheckpointsRequest, CollectCheckpointsResponse)
 
 }  // namespace sae::server

@@ -32,6 +32,10 @@ class TrialServiceImpl final : public saeloom::v1::TrialService::CallbackService
                      saeloom::v1::GetParetoResponse*) override;
   Reactor* ListCheckpoints(Context*, const saeloom::v1::ListCheckpointsRequest*,
                            saeloom::v1::ListCheckpointsResponse*) override;
+  Reactor* ProtectCheckpoint(Context*, const saeloom::v1::ProtectCheckpointRequest*,
+                             saeloom::v1::Checkpoint*) override;
+  Reactor* CollectCheckpoints(Context*, const saeloom::v1::CollectCheckpointsRequest*,
+                              saeloom::v1::CollectCheckpointsResponse*) override;
 
  private:
   ServiceContext& context_;

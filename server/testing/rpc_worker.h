@@ -51,13 +51,16 @@ class RpcWorker {
   const saeloom::v1::RegisterResponse& registered() const { return registered_; }
 
   /// One heartbeat and its answer.
-  saeloom::v1::CoordinatorMessage Beat(const saeloom::v1::AttemptStatus* status = nullptr) {
+  saeloom::v1::CoordinatorMessage Beat(
+      const saeloom::v1::AttemptStatus* status = nullptr,
+      const std::vector<saeloom::v1::CheckpointStatus>& checkpoints = {}) {
     saeloom::v1::WorkerMessage message;
     message.set_worker_id(id_);
     message.set_incarnation("1");
     message.set_epoch(registered_.epoch());
     message.set_heartbeat(++heartbeat_);
     if (status != nullptr) *message.add_statuses() = *status;
+    for (const auto& checkpoint : checkpoints) *message.add_checkpoints() = checkpoint;
     EXPECT_TRUE(session_->Write(message));
     saeloom::v1::CoordinatorMessage answer;
     while (session_->Read(&answer)) {

@@ -34,7 +34,11 @@ Agent::Agent(Options options)
               sae::MutexLock lock(mu_);
               const auto it = known_.find(key);
               return it != known_.end() && it->second;
-            }) {
+            }),
+      keeper_({.env = options_.env,
+               .clock = options_.clock,
+               .runs = options_.runs,
+               .answered = [this] { session_.Nudge(); }}) {
   context_.env = options_.env;
   context_.clock = options_.clock;
   context_.runs = options_.runs;
@@ -120,6 +124,7 @@ void Agent::Stop() {
     wake_.NotifyAll();
   }
   if (loop_thread_.joinable()) loop_thread_.join();
+  keeper_.Stop();
   session_.Stop();
   {
     sae::MutexLock lock(mu_);
@@ -180,6 +185,7 @@ v1::WorkerMessage Agent::MakeHeartbeat() {
   lease_.Sent(heartbeat_, options_.clock->SinceBoot());
   m.set_free_slots(std::max(0, options_.slots.slots - used_slots_));
   for (const auto& [id, status] : outbox_) *m.add_statuses() = status;
+  for (auto& status : keeper_.Answers()) *m.add_checkpoints() = std::move(status);
   return m;
 }
 
@@ -266,7 +272,10 @@ void Agent::Handle(const v1::RegisterResponse& response) {
 }
 
 void Agent::Handle(const v1::CoordinatorMessage& message) {
-  for (const std::int64_t id : message.status_acks()) Acknowledge(id);
+  for (const std::int64_t id : message.status_acks()) {
+    Acknowledge(id);
+    keeper_.Acknowledge(id);
+  }
   for (const auto& command : message.commands()) {
     if (const absl::Status names = CheckNames(command); !names.ok()) {
       spdlog::error("left out a command: {}", sae::Message(names));
@@ -278,6 +287,8 @@ void Agent::Handle(const v1::CoordinatorMessage& message) {
     if (command.has_logs()) Handle(command.logs());
     if (command.has_prepare()) Handle(command.prepare());
     if (command.has_release()) Handle(command.release());
+    if (command.has_keep()) keeper_.Handle(command.keep());
+    if (command.has_delete_checkpoints()) keeper_.Handle(command.delete_checkpoints());
   }
 }
 
@@ -320,6 +331,7 @@ void Agent::Handle(const v1::StartAttempt& start) {
   add(start);
   for (const v1::StartAttempt& other : start.with()) add(other);
   if (starts.empty()) return;
+  for (const v1::StartAttempt* one : starts) keeper_.Forget(one->sweep(), one->trial());
   const int need = start.hosts_size() > 0 ? start.hosts(0).slots() : start.slots();
   const bool held = options_.reservations != nullptr && options_.reservations->Take(KeyOf(start));
   StartNew(starts, need);

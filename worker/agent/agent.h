@@ -20,6 +20,7 @@
 #include "sae/base/clock.h"
 #include "sae/base/mutex.h"
 #include "worker/agent/attempt.h"
+#include "worker/agent/keeper.h"
 #include "worker/agent/lease.h"
 #include "worker/agent/log_shipper.h"
 #include "worker/agent/metrics.h"
@@ -148,6 +149,7 @@ class Agent final : public SessionHandler {
   Session session_;
   Reporter reporter_;
   LogShipper logs_;
+  Keeper keeper_;
 
   // The loop thread's own.
   std::map<AttemptKey, Entry> entries_;

@@ -105,6 +105,42 @@ TEST_F(AgentTest, RunsAnAttemptAndReportsEachLineOnce) {
               HasSubstr("saeloom_worker_attempts_ended_total{verdict=\"finished\"} 1"));
 }
 
+TEST_F(AgentTest, KeepsAndDeletesCheckpointsAndSaysSoUntilItIsHeard) {
+  StartAgent("finish:1");
+  const std::string trial = runs_->directory() + "/demo/0000";
+  for (const char* name : {"step-1", "step-2"}) {
+    const std::string folder = trial + "/checkpoints/" + name;
+    ASSERT_TRUE(sae::RealEnv().MakeDirectories(folder).ok());
+    ASSERT_TRUE(
+        sae::WriteFileAtomically(sae::RealEnv(), folder + "/manifest.json", R"({"files":[]})")
+            .ok());
+  }
+  coordinator_.set_acknowledging(false);
+  v1::KeepCheckpoint keep;
+  keep.set_sweep("demo");
+  keep.set_trial("0000");
+  keep.set_name("step-1");
+  coordinator_.Command(keep);
+  ASSERT_TRUE(Eventually([&] { return !coordinator_.Checkpoints().empty(); }));
+  EXPECT_THAT(coordinator_.Checkpoints(), testing::ElementsAre("KEPT step-1"));
+  EXPECT_TRUE(sae::RealEnv().Exists(trial + "/kept/step-1/manifest.json"));
+  coordinator_.TakeDown();
+  coordinator_.BringUp();
+  coordinator_.set_acknowledging(true);
+  v1::DeleteCheckpoints remove;
+  remove.set_sweep("demo");
+  remove.set_trial("0000");
+  remove.add_names("step-1");
+  coordinator_.Command(remove);
+  keep.set_name("../0001");
+  coordinator_.Command(keep);  // no name: left out
+  ASSERT_TRUE(Eventually([&] { return coordinator_.Checkpoints().size() == 2; }));
+  EXPECT_THAT(coordinator_.Checkpoints(), testing::ElementsAre("KEPT step-1", "DELETED step-1"));
+  EXPECT_FALSE(sae::RealEnv().Exists(trial + "/kept/step-1"));
+  EXPECT_FALSE(sae::RealEnv().Exists(trial + "/checkpoints/step-1"));
+  EXPECT_TRUE(sae::RealEnv().Exists(trial + "/checkpoints/step-2"));
+}
+
 TEST_F(AgentTest, LostAnswersAndFailuresRepeatNoLine) {
   StartAgent("finish:1500");
   coordinator_.FailReports(2, grpc::StatusCode::UNAVAILABLE, true);

@@ -160,6 +160,7 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
     return absl::AlreadyExistsError(
         absl::StrCat("attempt ", key_.Text(), " has run before: ", events_path()));
   }
+  SAE_RETURN_IF_ERROR(GoOnFromKept(env, context_.runs->TrialDirectory(key_)));
   if (!start.from_checkpoint().empty()) {
     SAE_RETURN_IF_ERROR(BeginFrom(env, context_.runs->directory(), start.from_checkpoint(),
                                   context_.runs->Checkpoints(key_)));
@@ -179,6 +180,8 @@ absl::Status Attempt::Prepare(const saeloom::v1::StartAttempt& start,
   run.run.threads = context_.threads;
   run.run.lease = true;
   run.run.store_hash = start.store_hash();
+  const int keep = start.keep_checkpoints();  // 0: of a coordinator that does not say
+  if (keep != 0) run.run.keep_checkpoints = std::max(0, keep);
   SAE_RETURN_IF_ERROR(sae::WriteFileAtomically(env, directory() + "/run.json", ToJson(run) + "\n"));
   SAE_RETURN_IF_ERROR(WriteLeaseFile(env, directory() + "/lease", lease_deadline, lease_deadline));
   record_.sweep = key_.sweep;

@@ -1,7 +1,6 @@
 #include "worker/agent/begin_from.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <vector>
 
 namespace saeloom::agent {
@@ -20,35 +19,7 @@ std::string Find(sae::Env& env, const std::string& from) {
   return env.Exists(kept + kManifest) ? kept : "";
 }
 
-absl::Status CopyFile(sae::Env& env, const std::string& from, const std::string& to) {
-  std::error_code error;
-  std::filesystem::copy_file(from, to, error);
-  if (error) return sae::ErrnoToStatus(error.value(), sae::ToAbsl("copy " + from + " to " + to));
-  SAE_ASSIGN_OR_RETURN(const auto file, env.OpenForAppend(to));
-  SAE_RETURN_IF_ERROR(file->Sync());
-  return file->Close();
-}
-
-absl::Status Fill(sae::Env& env, const std::string& from, const std::string& folder,
-                  const LinkFile& link) {
-  SAE_RETURN_IF_ERROR(env.RemoveAll(folder));  // of a worker that died here
-  SAE_RETURN_IF_ERROR(env.MakeDirectories(folder));
-  SAE_ASSIGN_OR_RETURN(const std::vector<std::string> names, env.List(from));
-  for (const std::string& name : names) {
-    const std::string source = from + "/" + name, target = folder + "/" + name;
-    if (link(source, target)) continue;
-    SAE_RETURN_IF_ERROR(CopyFile(env, source, target));
-  }
-  return env.SyncDirectory(folder);
-}
-
 }  // namespace
-
-bool HardLink(const std::string& from, const std::string& to) {
-  std::error_code error;
-  std::filesystem::create_hard_link(from, to, error);
-  return !error;
-}
 
 absl::Status BeginFrom(sae::Env& env, const std::string& runs, const std::string& from,
                        const std::string& checkpoints, const LinkFile& link) {
@@ -69,7 +40,7 @@ absl::Status BeginFrom(sae::Env& env, const std::string& runs, const std::string
                                             ": fork from one that is still there"));
   }
   const std::string beside = absl::StrCat(Parent(checkpoints), "/.begin-", NameOf(from));
-  absl::Status status = Fill(env, source, beside, link);
+  absl::Status status = FillFolder(env, source, beside, link);
   if (status.ok()) status = env.Rename(beside, checkpoints + "/" + NameOf(from));
   if (status.ok()) return env.SyncDirectory(checkpoints);
   env.RemoveAll(beside).IgnoreError();

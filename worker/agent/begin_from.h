@@ -4,17 +4,13 @@
 // for a folder outside the runs folder, DATA_LOSS when the source is not there, those of the file
 // system.
 
-#include <functional>
 #include <string>
 
 #include "sae/base/env.h"
 #include "sae/base/status.h"
+#include "worker/agent/checkpoint_files.h"
 
 namespace saeloom::agent {
-
-/// Makes `to` another name of the file `from`; false when it cannot.
-using LinkFile = std::function<bool(const std::string& from, const std::string& to)>;
-bool HardLink(const std::string& from, const std::string& to);
 
 /// `runs`: the runs folder, RUNS. `from`: RUNS/SWEEP/TRIAL/checkpoints/NAME; where it was replaced,
 /// the one kept under RUNS/SWEEP/TRIAL/kept/NAME. Nothing happens when `checkpoints` holds a

@@ -26,6 +26,9 @@ absl::StatusOr<sae::config::RunConfig> LoadConfig(sae::Env& env, const std::stri
   if (run.threads < 1 || run.threads > 1024) {
     Add(problems, absl::StrCat("run.threads: ", run.threads, " is not in [1, 1024]"));
   }
+  if (run.keep_checkpoints < 0) {
+    Add(problems, absl::StrCat("run.keep_checkpoints: ", run.keep_checkpoints, " is negative"));
+  }
   if (!(run.watchdog_seconds > 0)) {
     Add(problems, absl::StrCat("run.watchdog_seconds: ", run.watchdog_seconds, " is not positive"));
   }

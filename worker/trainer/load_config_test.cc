@@ -24,11 +24,11 @@ TEST(LoadConfig, AValidOneComesBack) {
 
 TEST(LoadConfig, EveryProblemIsNamedAtOnce) {
   const auto config = Load(R"({"trial": {"ranks": 3, "sae": {"latents": 64, "k": 100}, "train": {"tokens": 5e5}},
-                               "run": {"threads": 0, "watchdog_seconds": -1, "attempt": 0, "directory": ""}})");
+                               "run": {"threads": 0, "watchdog_seconds": -1, "keep_checkpoints": -1, "attempt": 0, "directory": ""}})");
   ASSERT_EQ(config.status().code(), absl::StatusCode::kInvalidArgument);
   const std::string message = sae::Message(config.status());
   for (const char* part : {"run.json: ", "ranks: 3 does not divide", "sae.k: 100 is more", "store: not set", "run.threads: 0",
-                           "run.watchdog_seconds: -1", "run.attempt: 0", "run.directory: is empty"}) {
+                           "run.watchdog_seconds: -1", "run.keep_checkpoints: -1", "run.attempt: 0", "run.directory: is empty"}) {
     EXPECT_NE(message.find(part), std::string::npos) << part << " not in " << message;
   }
   EXPECT_EQ(message.find('\n'), std::string::npos);

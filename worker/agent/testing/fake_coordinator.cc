@@ -79,6 +79,24 @@ void FakeCoordinator::Command(const v1::ReleaseAttempt& release) {
   Add(std::move(c));
 }
 
+void FakeCoordinator::Command(const v1::KeepCheckpoint& keep) {
+  v1::Command c;
+  *c.mutable_keep() = keep;
+  Add(std::move(c));
+}
+void FakeCoordinator::Command(const v1::DeleteCheckpoints& remove) {
+  v1::Command c;
+  *c.mutable_delete_checkpoints() = remove;
+  Add(std::move(c));
+}
+
+std::vector<std::string> FakeCoordinator::Checkpoints() const {
+  sae::MutexLock lock(mu_);
+  std::vector<std::string> out;
+  for (const auto& [id, text] : checkpoints_) out.push_back(text);
+  return out;
+}
+
 void FakeCoordinator::Forget(const AttemptKey& key) {
   sae::MutexLock lock(mu_);
   forgotten_.insert(key);
@@ -171,6 +189,18 @@ grpc::Status FakeCoordinator::Session(
             status.state() != v1::AttemptStatus::STATE_PREPARED)
           known.ended = true;
         out.add_status_acks(status.status_id());
+      }
+      for (const auto& status : in.checkpoints()) {
+        const auto name = v1::CheckpointStatus::State_Name(status.state());
+        checkpoints_[status.status_id()] = absl::StrCat(name.substr(6), " ", status.name());
+        if (!acknowledging_) continue;
+        out.add_status_acks(status.status_id());
+        std::erase_if(commands_, [&](const v1::Command& c) {
+          return status.state() == v1::CheckpointStatus::STATE_DELETED
+                     ? c.delete_checkpoints().names_size() > 0 &&
+                           c.delete_checkpoints().names(0) == status.name()
+                     : c.has_keep() && c.keep().name() == status.name();
+        });
       }
       for (const auto& c : commands_) {
         // Repeated until done: an attempt's until its end, a fetch for ever.

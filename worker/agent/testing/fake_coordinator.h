@@ -36,6 +36,8 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   void Command(const v1::FetchLogs& logs);
   void Command(const v1::PrepareAttempt& prepare);
   void Command(const v1::ReleaseAttempt& release);
+  void Command(const v1::KeepCheckpoint& keep);
+  void Command(const v1::DeleteCheckpoints& remove);
   /// Register's next answers say that this attempt is not wanted.
   void Forget(const AttemptKey& key);
   void set_acknowledging(bool yes);  ///< of statuses
@@ -46,6 +48,8 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   std::vector<std::string> Lines(const AttemptKey& key) const;
   std::vector<v1::AttemptStatus> Statuses(const AttemptKey& key) const;  ///< each once
   bool Ended(const AttemptKey& key) const;
+  /// "KEPT step-1": answers to KeepCheckpoint and DeleteCheckpoints, each once.
+  std::vector<std::string> Checkpoints() const;
   std::string Logs(std::int64_t request) const;  ///< all text; "<end>" at the end
   std::vector<v1::RegisterRequest> registers() const;
   int free_slots() const;
@@ -77,6 +81,7 @@ class FakeCoordinator final : public v1::WorkerService::Service {
   std::map<AttemptKey, Known> attempts_ ABSL_GUARDED_BY(mu_);
   std::set<AttemptKey> forgotten_ ABSL_GUARDED_BY(mu_);
   std::vector<v1::Command> commands_ ABSL_GUARDED_BY(mu_);
+  std::map<std::int64_t, std::string> checkpoints_ ABSL_GUARDED_BY(mu_);  ///< by status id
   std::map<std::int64_t, std::string> logs_ ABSL_GUARDED_BY(mu_);
   std::vector<v1::RegisterRequest> registers_ ABSL_GUARDED_BY(mu_);
   bool acknowledging_ ABSL_GUARDED_BY(mu_) = true;
