@@ -51,6 +51,9 @@ absl::Status SqliteDb::Configure() {
   SAE_RETURN_IF_ERROR(Execute("PRAGMA locking_mode=EXCLUSIVE"));
   SAE_RETURN_IF_ERROR(Execute("PRAGMA journal_mode=WAL"));
   SAE_RETURN_IF_ERROR(Execute("PRAGMA synchronous=FULL"));
+  // Indexes of points are written all over: with SQLite's 2 MB, half of its time went to reading
+  // pages.
+  SAE_RETURN_IF_ERROR(Execute("PRAGMA cache_size=-65536"));
   SAE_RETURN_IF_ERROR(Execute("BEGIN EXCLUSIVE; COMMIT"));
   SAE_ASSIGN_OR_RETURN(const std::int64_t synchronous, Integer("PRAGMA synchronous"));
   if (synchronous != 2) {

@@ -133,7 +133,8 @@ absl::StatusOr<std::int64_t> SqliteStore::TrimTelemetry(const std::string& sweep
     SAE_RETURN_IF_ERROR(
         SqliteQuery(*db_,
                     "DELETE FROM telemetry AS old WHERE sweep=?1 AND seq>?2 AND seq<=?3 AND EXISTS("
-                    "SELECT 1 FROM telemetry AS new WHERE new.sweep=?1 AND new.trial=old.trial AND "
+                    "SELECT 1 FROM telemetry AS new INDEXED BY telemetry_by_trial WHERE new.sweep=?1 AND "
+                    "new.trial=old.trial AND "
                     "new.seq>old.seq AND json_extract(new.body,'$.evaluation')="
                     "json_extract(old.body,'$.evaluation'))")
             .Bind(sweep)

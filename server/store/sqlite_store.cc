@@ -279,13 +279,16 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadLifecycle(
   return EventsOf(query, sweep, "read lifecycle events");
 }
 
+// Left to itself, SQLite takes the primary key and looks at all points of the sweep. With INDEXED BY
+// it takes that index or refuses the statement.
 absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPoints(const std::string& sweep,
                                                               const std::string& trial,
                                                               std::int64_t after, int limit) {
   SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
-      "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq>? "
+      "SELECT seq,trial,time,'point',body FROM telemetry INDEXED BY telemetry_by_trial "
+      "WHERE sweep=? AND trial=? AND seq>? "
       "ORDER BY seq LIMIT ?");
   query.Bind(sweep).Bind(trial).Bind(after).Bind(std::int64_t{limit});
   return EventsOf(query, sweep, "read points");
@@ -298,7 +301,8 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPointsBackward(const std:
   SAE_RETURN_IF_ERROR(Opened());
   SqliteQuery query(
       *db_,
-      "SELECT seq,trial,time,'point',body FROM telemetry WHERE sweep=? AND trial=? AND seq<? "
+      "SELECT seq,trial,time,'point',body FROM telemetry INDEXED BY telemetry_by_trial "
+      "WHERE sweep=? AND trial=? AND seq<? "
       "ORDER BY seq DESC LIMIT ?");
   query.Bind(sweep).Bind(trial).Bind(before).Bind(std::int64_t{limit});
   return EventsOf(query, sweep, "read points");
