@@ -1,43 +1,17 @@
 #include "bench/coordinator/server_process.h"
 
-#include <arpa/inet.h>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
-#include <netinet/in.h>
 #include <nlohmann/json.hpp>
 #include <sstream>
-#include <sys/socket.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "sae/base/clock.h"
 #include "sae/base/env.h"
 
 namespace sae::bench {
-namespace {
-
-std::string HttpGet(const std::string& address, const std::string& path) {
-  sockaddr_in to{};
-  to.sin_family = AF_INET;
-  to.sin_port =
-      htons(static_cast<std::uint16_t>(std::stoi(address.substr(address.rfind(':') + 1))));
-  to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  const int fd = ::socket(AF_INET, SOCK_STREAM, 0);
-  std::string out;
-  if (::connect(fd, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0) {
-    const std::string request = "GET " + path + " HTTP/1.0\r\nHost: localhost\r\n\r\n";
-    char buffer[4096];
-    if (::write(fd, request.data(), request.size()) > 0) {
-      for (ssize_t n = 0; (n = ::read(fd, buffer, sizeof buffer)) > 0;)
-        out.append(buffer, static_cast<std::size_t>(n));
-    }
-  }
-  ::close(fd);
-  return out;
-}
-
-}  // namespace
-
 absl::StatusOr<absl::Duration> ServerProcess::Start(const std::vector<std::string>& flags) {
   const std::string ports = folder_ + "/ports.json";
   std::filesystem::remove(ports);
@@ -48,7 +22,7 @@ absl::StatusOr<absl::Duration> ServerProcess::Start(const std::vector<std::strin
   spec.errors = folder_ + "/stderr";
   const absl::Duration begin = RealClock().SinceBoot();
   SAE_ASSIGN_OR_RETURN(process_, Process::Spawn(spec));
-  while (!RealEnv().Exists(ports)) {
+  while (!RealEnv().Exists(ports)) {  // the caller has a deadline
     SAE_ASSIGN_OR_RETURN(const auto exit, process_->Wait(absl::Milliseconds(5)));
     if (exit) return absl::InternalError("the coordinator has ended: " + Log());
   }
@@ -104,12 +78,10 @@ std::int64_t ServerProcess::DatabaseBytes() const {
   return sum;
 }
 
-double ServerProcess::MetricValue(const std::string& name) const {
-  std::istringstream page(HttpGet(metrics_, "/metrics"));
-  for (std::string line; std::getline(page, line);) {
-    if (line.rfind(name + " ", 0) == 0) return std::strtod(line.c_str() + name.size(), nullptr);
-  }
-  return -1;
+absl::Duration OwnCpuTime() {
+  rusage used{};
+  ::getrusage(RUSAGE_SELF, &used);
+  return absl::DurationFromTimeval(used.ru_utime) + absl::DurationFromTimeval(used.ru_stime);
 }
 
 std::string ServerProcess::Log() const { return RealEnv().Read(folder_ + "/stderr").value_or(""); }

@@ -21,14 +21,13 @@ class ServerProcess {
   [[nodiscard]] absl::Status Stop();  ///< SIGTERM; OK when it exits with 0
 
   const std::string& address() const { return address_; }
+  const std::string& metrics() const { return metrics_; }  ///< HOST:PORT of its metrics page
   std::string data() const { return folder_ + "/data"; }
   std::int64_t ResidentBytes() const;
   /// CPU time it has used.
   absl::Duration CpuTime() const;
   /// Of coordinator.db and its WAL.
   std::int64_t DatabaseBytes() const;
-  /// A gauge or counter without labels of its metrics page; -1 when it is not there.
-  double MetricValue(const std::string& name) const;
   std::string Log() const;
 
  private:
@@ -36,5 +35,8 @@ class ServerProcess {
   std::string address_, metrics_;
   std::unique_ptr<Process> process_;
 };
+
+/// CPU time that this process has used.
+absl::Duration OwnCpuTime();
 
 }  // namespace sae::bench

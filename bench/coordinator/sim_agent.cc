@@ -1,9 +1,11 @@
 #include "bench/coordinator/sim_agent.h"
 
+#include <algorithm>
 #include <chrono>
 
 #include "proto/convert/channel_options.h"
 #include "sae/base/clock.h"
+#include "sae/base/hash.h"
 #include "sae/config/events.h"
 
 namespace sae::bench {
@@ -28,6 +30,11 @@ std::string Line(std::int64_t seq, EventKind kind, std::int64_t step) {
     event.values["train.tokens_per_second"] = 123456.7;
   }
   return config::ToJsonLine(event);
+}
+
+/// So that trials do not end all at once.
+std::int64_t PointsOf(const std::string& trial, int mean) {
+  return mean / 2 + static_cast<std::int64_t>(Xxh3(trial) % static_cast<std::uint64_t>(mean + 1));
 }
 
 }  // namespace
@@ -94,10 +101,15 @@ void SimAgent::OneSession() {
       attempts = attempts_;
     }
     bool good = true, ended = false;
+    const auto live = std::count_if(attempts.begin(), attempts.end(),
+                                    [](const auto& a) { return a.second.status_id == 0; });
+    // Those that run report what the agent is to report, also while one is yet to be replaced.
+    const double points = absl::ToDoubleSeconds(now - last) * options_.points_per_second /
+                          static_cast<double>(std::max<std::ptrdiff_t>(1, live));
     for (auto& [name, attempt] : attempts) {
       if (attempt.status_id > 0) continue;
-      good = Report(attempt, absl::ToDoubleSeconds(now - last)) && good;
-      if (attempt.step >= options_.points_per_trial) attempt.status_id = ++status_id_;
+      good = Report(attempt, points) && good;
+      if (attempt.step >= attempt.points) attempt.status_id = ++status_id_;
       ended = ended || attempt.status_id > 0;
       MutexLock lock(mu_);
       attempts_[name] = attempt;
@@ -120,7 +132,7 @@ void SimAgent::Read(grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorM
       if (!command.has_start()) continue;
       const auto& start = command.start();
       attempts_.try_emplace(absl::StrCat(start.sweep(), "/", start.trial(), "/", start.attempt()),
-                            Attempt{start});
+                            Attempt{start, PointsOf(start.trial(), options_.points_per_trial)});
     }
     for (const std::int64_t ack : message.status_acks()) {
       const auto erased = std::erase_if(
@@ -155,8 +167,8 @@ bool SimAgent::Beat(grpc::ClientReaderWriter<v1::WorkerMessage, v1::CoordinatorM
   return session.Write(message);
 }
 
-bool SimAgent::Report(Attempt& attempt, double seconds) {
-  attempt.credit += seconds * options_.points_per_second / options_.slots;
+bool SimAgent::Report(Attempt& attempt, double points) {
+  attempt.credit += points;
   v1::ReportBatchRequest request;
   request.set_worker_id(id_);
   request.set_incarnation("1");
@@ -167,9 +179,9 @@ bool SimAgent::Report(Attempt& attempt, double seconds) {
   request.set_first_seq(attempt.seq + 1);
   std::int64_t seq = attempt.seq, step = attempt.step;
   if (seq == 0) request.add_lines(Line(++seq, EventKind::kStarted, 0));
-  for (; attempt.credit >= 1 && step < options_.points_per_trial; --attempt.credit)
+  for (; attempt.credit >= 1 && step < attempt.points; --attempt.credit)
     request.add_lines(Line(++seq, EventKind::kMetrics, ++step));
-  if (step >= options_.points_per_trial) request.add_lines(Line(++seq, EventKind::kFinished, step));
+  if (step >= attempt.points) request.add_lines(Line(++seq, EventKind::kFinished, step));
   if (request.lines_size() == 0) return true;
   grpc::ClientContext context;
   SetDeadline(context, 60);

@@ -20,7 +20,7 @@ struct AgentOptions {
   std::string address;
   int slots = 4;
   double points_per_second = 25;  ///< of all its trials
-  int points_per_trial = 200;
+  int points_per_trial = 200;     ///< half as many to half more, by the trial's name
   absl::Duration report_every = absl::Seconds(1);
 };
 
@@ -36,12 +36,15 @@ class SimAgent {
  public:
   SimAgent(std::string id, AgentOptions options, AgentTotals& totals);
   ~SimAgent() { Stop(); }
+  /// Stop returns sooner after it.
+  void AskToStop() { stopping_ = true; }
   void Stop();
 
  private:
   struct Attempt {
     saeloom::v1::StartAttempt start;
-    std::int64_t seq = 0;  ///< acknowledged
+    std::int64_t points = 0;  ///< in all
+    std::int64_t seq = 0;     ///< acknowledged
     std::int64_t step = 0;
     double credit = 0;           ///< points that it may report
     std::int64_t status_id = 0;  ///< > 0: ended, not acknowledged
@@ -53,7 +56,7 @@ class SimAgent {
                 session);
   bool Beat(grpc::ClientReaderWriter<saeloom::v1::WorkerMessage, saeloom::v1::CoordinatorMessage>&
                 session);
-  bool Report(Attempt& attempt, double seconds);
+  bool Report(Attempt& attempt, double points);
 
   const std::string id_;
   const AgentOptions options_;
