@@ -336,6 +336,11 @@ void Core::EndSweeps(Transaction& transaction) {
 }
 
 void Core::Tick() {
+  Advance();
+  MaintainStore();
+}
+
+void Core::Advance() {
   if (!StoreReady()) return;
   const absl::Duration now = clock_.SinceBoot();
   if (now >= group_.due) Flush().IgnoreError();  // those who wait were told
@@ -355,7 +360,6 @@ void Core::Tick() {
   if (may_write && health_changed_) CordonBadWorkers();
   if (may_write && dirty_) RunSchedule();
   TellBlocked();
-  MaintainStore();
 }
 
 absl::Duration Core::NextDeadline() const {

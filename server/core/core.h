@@ -181,9 +181,15 @@ class Core {
   void Report(const ReportRequest& request, std::function<void(absl::StatusOr<std::int64_t>)> done);
 
   // Time.
-  /// Does what is due: leases, back-offs, group commits, scheduling. Call it after every command
-  /// too.
+  /// Does what is due: leases, back-offs, group commits, scheduling, the store's upkeep. Call it
+  /// after every command too.
   void Tick();
+  /// Tick in two parts, for who wants to answer between them: the store's upkeep may wait.
+  void Advance();
+  void MaintainStore();
+  /// With a store whose syncs are deferred: makes durable what was committed. An error means that
+  /// it may be lost: disk() says so, and the next Tick reads the log again.
+  [[nodiscard]] absl::Status Sync();
   /// When Tick has something to do next (SinceBoot); InfiniteDuration when nothing waits.
   absl::Duration NextDeadline() const;
   /// Makes durable what waits for company.
@@ -361,7 +367,6 @@ class Core {
   /// After it: what hosts have said of gangs still holds, and those whose gang ended with the
   /// commit have to let go.
   void KeepGangs(const State& before, const std::map<AttemptKey, Preparing>& preparing);
-  void MaintainStore();
   void Trim();
   absl::Duration NextMaintenance() const;
   // core_schedule.cc

@@ -144,6 +144,17 @@ absl::Status Core::Close() {
   return snapshots_.Finish();
 }
 
+absl::Status Core::Sync() {
+  if (!store_.unsynced()) return absl::OkStatus();
+  const absl::Duration before = clock_.SinceBoot();
+  const absl::Status status = store_.Sync();
+  for (CoreObserver* o : observers_) o->OnSync(clock_.SinceBoot() - before);
+  if (status.ok() || absl::IsAborted(disk_)) return status;
+  spdlog::error("cannot write the event log: {}", Message(status));
+  // Nothing more is written, nor told of, before Reload.
+  return disk_ = absl::UnavailableError(Message(status));
+}
+
 void Core::MaintainStore() {
   if (!disk_.ok()) {
     if (clock_.SinceBoot() < next_try_ || absl::IsUnavailable(disk_) || absl::IsAborted(disk_))
@@ -153,6 +164,7 @@ void Core::MaintainStore() {
     if (disk_.ok()) spdlog::info("the event log can be written again");
     return;
   }
+  store_.Tidy();
   if (snapshots_.under_way() || snapshots_.due()) snapshots_.Step();
   if (options_.keep_telemetry < absl::InfiniteDuration()) Trim();
 }

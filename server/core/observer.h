@@ -1,6 +1,7 @@
 #pragma once
 // What the core tells those around it: the streams that wait for events, the metrics. Called on the
-// core's thread, after the fact is durable; must not call back into the core.
+// core's thread, after the fact was committed; with a store whose syncs are deferred, it is durable
+// with the next Core::Sync. Must not call back into the core.
 
 #include <string>
 
@@ -14,7 +15,8 @@ namespace sae::server {
 class CoreObserver {
  public:
   virtual ~CoreObserver() = default;
-  /// Events up to `head` of this sweep can be read.
+  /// Events up to `head` of this sweep can be read. Lower than before when a Sync has failed and
+  /// what it was to make durable is lost.
   virtual void OnHead(const std::string& /*sweep*/, std::int64_t /*head*/) {}
   /// Every event, points too, before OnHead tells of it.
   virtual void OnEvent(const LogEvent& /*event*/) {}
@@ -25,6 +27,7 @@ class CoreObserver {
   virtual void OnLifecycle(const LogEvent& /*event*/) {}
 
   virtual void OnCommit(absl::Duration /*took*/, const absl::Status& /*status*/) {}
+  virtual void OnSync(absl::Duration /*took*/) {}
   /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became
   /// pending.
   virtual void OnAllocated(const std::string& /*why*/, absl::Duration /*waited*/) {}

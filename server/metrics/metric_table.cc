@@ -56,6 +56,8 @@ const std::vector<MetricSpec>& MetricTable() {
        "Decisions of searches: points drawn; trials to continue, stop, pause, promote."},
       {M::kCommitSeconds, "saeloom_store_commit_seconds", "histogram", "",
        "Time of one commit of the event log."},
+      {M::kSyncSeconds, "saeloom_store_sync_seconds", "histogram", "",
+       "Time of making the commits of one turn durable."},
       {M::kCommits, "saeloom_store_commits_total", "counter", "result",
        "Commits of the event log: ok or error."},
       {M::kStoreSize, "saeloom_store_size_bytes", "gauge", "", "Size of the event log's database."},

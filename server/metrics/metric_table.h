@@ -35,6 +35,7 @@ enum class Metric {
   kSchedulerDecisions,
   kSearcherDecisions,
   kCommitSeconds,
+  kSyncSeconds,
   kCommits,
   kStoreSize,
   kLogHead,

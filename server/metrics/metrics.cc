@@ -187,6 +187,7 @@ void Metrics::OnCommit(absl::Duration took, const absl::Status& status) {
   Observe(Metric::kCommitSeconds, took);
   Counter(Metric::kCommits, {{"result", status.ok() ? "ok" : "error"}}).Increment();
 }
+void Metrics::OnSync(absl::Duration took) { Observe(Metric::kSyncSeconds, took); }
 void Metrics::OnAllocated(const std::string& why, absl::Duration waited) {
   Counter(Metric::kTrialAttempts, {{"reason", Lower(why)}}).Increment();
   Observe(Metric::kTrialPending, waited);

@@ -26,6 +26,7 @@ class Metrics final : public CoreObserver, public RpcObserver {
               absl::Duration now);
 
   void OnCommit(absl::Duration took, const absl::Status& status) override;
+  void OnSync(absl::Duration took) override;
   void OnAllocated(const std::string& why, absl::Duration waited) override;
   void OnGangRunning(absl::Duration took) override;
   void OnLifecycle(const LogEvent& event) override;

@@ -10,6 +10,7 @@ absl::StatusOr<std::unique_ptr<Coordinator>> Coordinator::Start(const Options& o
                                                                 Clock& clock,
                                                                 std::unique_ptr<EventStore> store) {
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Core> core, Core::Start(options.core, clock, *store));
+  SAE_RETURN_IF_ERROR(store->DeferSync());
   return std::unique_ptr<Coordinator>(
       new Coordinator(options, clock, std::move(store), std::move(core)));
 }
@@ -34,16 +35,28 @@ void Coordinator::AddTimedHook(TimedHook hook) {
   Post([this, hook = std::move(hook)](Core&) mutable { timed_hooks_.push_back(std::move(hook)); });
 }
 
+bool Coordinator::SyncAndTell() {
+  const absl::Status durable = core_->Sync();
+  for (const auto& tell : std::exchange(held_, {})) tell(durable);
+  return !absl::IsUnavailable(core_->disk());
+}
+
 absl::Duration Coordinator::Idle() {
-  core_->Tick();
+  // Before the log is read again: what was committed before the failure is synced, or may be lost.
+  if (absl::IsUnavailable(core_->disk())) SyncAndTell();
+  core_->Advance();
+  const bool may_tell = SyncAndTell();
   if (absl::IsAborted(core_->disk()) && !std::exchange(taken_over_, true)) {
     spdlog::error("{}", Message(core_->disk()));
     if (options_.on_taken_over) options_.on_taken_over(core_->disk());
   }
+  absl::Duration next = absl::InfiniteDuration();
   for (const Hook& hook : hooks_) hook(*core_);
-  absl::Duration next = core_->NextDeadline();
-  for (const TimedHook& hook : timed_hooks_) next = std::min(next, hook(*core_));
-  return next - clock_.SinceBoot();
+  if (may_tell) {
+    for (const TimedHook& hook : timed_hooks_) next = std::min(next, hook(*core_));
+  }
+  core_->MaintainStore();
+  return std::min(next, core_->NextDeadline()) - clock_.SinceBoot();
 }
 
 void Coordinator::Stop() {

@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "sae/base/mutex.h"
@@ -12,8 +13,8 @@
 
 namespace sae::server {
 
-/// What `task` returns on the core's thread. Not from that thread itself, which would wait for
-/// ever.
+/// What `task` returns on the core's thread, once what it has changed is durable; a T that can be
+/// an error says so when it may not be. Not from that thread itself, which would wait for ever.
 template <typename T>
 T RunOnCore(Coordinator& coordinator, std::function<T(Core&)> task) {
   struct Shared {
@@ -22,11 +23,16 @@ T RunOnCore(Coordinator& coordinator, std::function<T(Core&)> task) {
     std::optional<T> answer ABSL_GUARDED_BY(mu);
   };
   const auto shared = std::make_shared<Shared>();
-  coordinator.Post([shared, task = std::move(task)](Core& core) {
-    T answer = task(core);
-    MutexLock lock(shared->mu);
-    shared->answer.emplace(std::move(answer));
-    shared->answered.NotifyAll();
+  coordinator.Post([shared, &coordinator, task = std::move(task)](Core& core) {
+    const auto answer = std::make_shared<T>(task(core));
+    coordinator.WhenDurable([shared, answer](const absl::Status& durable) {
+      if constexpr (std::is_constructible_v<T, absl::Status>) {
+        if (!durable.ok()) *answer = T(durable);
+      }
+      MutexLock lock(shared->mu);
+      shared->answer.emplace(std::move(*answer));
+      shared->answered.NotifyAll();
+    });
   });
   MutexLock lock(shared->mu);
   while (!shared->answer) shared->answered.Wait(shared->mu);

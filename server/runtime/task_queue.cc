@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "sae/base/clock.h"
+
 namespace sae::server {
 
 TaskQueue::TaskQueue(std::function<absl::Duration()> idle, absl::Duration longest_wait)
@@ -30,12 +32,12 @@ void TaskQueue::Stop() {
 
 void TaskQueue::Run() {
   absl::Duration wait = absl::ZeroDuration();
+  std::deque<Task> tasks;  // taken, not run yet
   while (true) {
-    std::deque<Task> tasks;
     bool stopping = false;
     {
       MutexLock lock(mu_);
-      if (tasks_.empty() && !stopping_ && wait > absl::ZeroDuration()) {
+      if (tasks.empty() && tasks_.empty() && !stopping_ && wait > absl::ZeroDuration()) {
         // Without work at idle, no need to wake.
         if (idle_) {
           changed_.WaitFor(mu_, wait);
@@ -43,12 +45,16 @@ void TaskQueue::Run() {
           while (tasks_.empty() && !stopping_) changed_.Wait(mu_);
         }
       }
-      tasks.swap(tasks_);
+      if (tasks.empty()) tasks.swap(tasks_);
       stopping = stopping_;
     }
-    for (Task& task : tasks) task();
     const bool ran = !tasks.empty();
-    tasks.clear();  // what the tasks own goes before idle work
+    const absl::Duration until = RealClock().SinceBoot() + kBurst;
+    while (!tasks.empty()) {
+      tasks.front()();
+      tasks.pop_front();  // what the task owns goes before the next one, and idle work
+      if (idle_ && RealClock().SinceBoot() >= until) break;
+    }
     wait = longest_wait_;
     if (idle_) wait = std::min(wait, idle_());
     // Something overdue that cannot be done now (a full disk) must not spin.

@@ -14,6 +14,8 @@ namespace sae::server {
 class TaskQueue {
  public:
   using Task = std::function<void()>;
+  /// Tasks begin for so long, then `idle` has its turn.
+  static constexpr absl::Duration kBurst = absl::Milliseconds(20);
   /// `idle` runs on the thread after each burst of tasks, and at least every `longest_wait`; it
   /// returns how long at most to wait for the next burst. It may be empty.
   explicit TaskQueue(std::function<absl::Duration()> idle = nullptr,

@@ -34,6 +34,15 @@ inline BegunCall BeginCall(ServiceContext& context, const grpc::CallbackServerCo
   return begun;
 }
 
+/// On the core's thread: answers at the end of its turn, when what it has done is durable. An
+/// answer that says so in place of `status` when it is not.
+inline void AnswerWhenDurable(Coordinator& coordinator, UnaryCall* call,
+                              const absl::Status& status) {
+  coordinator.WhenDurable([call, status](const absl::Status& durable) {
+    call->Answer(status.ok() ? durable : status);
+  });
+}
+
 /// Answers with what `handle` returns, from the core's thread. Thread-safe.
 inline grpc::ServerUnaryReactor* AnswerOnCore(
     ServiceContext& context, const grpc::CallbackServerContext& rpc, const char* service,
@@ -42,8 +51,9 @@ inline grpc::ServerUnaryReactor* AnswerOnCore(
   const BegunCall begun = BeginCall(context, rpc, service, method, request);
   if (begun.admitted == nullptr) return begun.call;
   context.coordinator.Post([&context, begun, handle = std::move(handle)](Core& core) {
-    begun.call->Answer(context.gate.Run(core, *begun.admitted,
-                                        [&] { return handle(core, begun.admitted->caller); }));
+    AnswerWhenDurable(context.coordinator, begun.call, context.gate.Run(core, *begun.admitted, [&] {
+      return handle(core, begun.admitted->caller);
+    }));
   });
   return begun.call;
 }
@@ -84,10 +94,12 @@ grpc::ServerUnaryReactor* AnswerInSteps(ServiceContext& context,
   // Goes from step to step; shared because std::function must be copyable.
   auto work = std::make_shared<Work>(Work{std::move(steps), {}, {}});
   const auto finish = [&context, begun, work](Core& core) {
-    begun.call->Answer(context.gate.Run(core, *begun.admitted, [&] {
+    const auto handle = [&] {
       return work->status.ok() ? work->steps.handle(core, work->value, begun.admitted->caller)
                                : work->status;
-    }));
+    };
+    AnswerWhenDurable(context.coordinator, begun.call,
+                      context.gate.Run(core, *begun.admitted, handle));
   };
   const auto slow = [&context, work, finish] {
     work->status = work->steps.prepare(work->value);

@@ -108,7 +108,8 @@ absl::StatusOr<std::unique_ptr<Server>> Server::Start(const ServerOptions& optio
   });
   coordinator.AddHook([raw](Core& core) {
     raw->hubs_.logs.Poll(core);
-    raw->hubs_.sessions.Poll(core);
+    absl::IsUnavailable(core.disk()) ? raw->hubs_.sessions.ForgetAcks()
+                                     : raw->hubs_.sessions.Poll(core);
     raw->gate_.Poll(raw->coordinator_.store());
     raw->rpc_->health.Set(core.disk().ok());
   });

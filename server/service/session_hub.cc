@@ -45,10 +45,9 @@ void SessionHub::Receive(Core& core, const std::shared_ptr<SessionLink>& link,
       bound->End(absl::AbortedError("a newer session of this worker has replaced this one"));
     bound = link;
   }
-  saeloom::v1::CoordinatorMessage out = Compose(core, message.worker_id());
-  out.mutable_status_acks()->Assign(reply->status_acks.begin(), reply->status_acks.end());
-  changed_.erase(message.worker_id());
-  link->Send(std::move(out));
+  std::vector<std::int64_t>& acks = acks_[message.worker_id()];
+  acks.insert(acks.end(), reply->status_acks.begin(), reply->status_acks.end());
+  changed_.insert(message.worker_id());
 }
 
 void SessionHub::Remove(const SessionLink* link) {
@@ -56,11 +55,15 @@ void SessionHub::Remove(const SessionLink* link) {
 }
 
 void SessionHub::Poll(Core& core) {
+  const auto all_acks = std::exchange(acks_, {});
   for (const std::string& worker : std::exchange(changed_, {})) {
     const auto it = links_.find(worker);
     const auto entry = core.workers().find(worker);
     if (it == links_.end() || entry == core.workers().end() || !entry->second.ready) continue;
-    it->second->Send(Compose(core, worker));
+    saeloom::v1::CoordinatorMessage message = Compose(core, worker);
+    if (const auto acks = all_acks.find(worker); acks != all_acks.end())
+      message.mutable_status_acks()->Assign(acks->second.begin(), acks->second.end());
+    it->second->Send(std::move(message));
   }
 }
 

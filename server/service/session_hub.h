@@ -35,8 +35,11 @@ class SessionHub final : public CoreObserver {
   void Receive(Core& core, const std::shared_ptr<SessionLink>& link,
                const saeloom::v1::WorkerMessage& message);
   void Remove(const SessionLink* link);
-  /// Sends commands that are new.
+  /// Sends commands that are new, and answers what has come in. What was committed is durable by
+  /// then.
   void Poll(Core& core);
+  /// In place of Poll when it may not be: statuses that were not acknowledged come again.
+  void ForgetAcks() { acks_.clear(); }
   /// False when the worker has no session.
   bool SendLogRequest(Core& core, const std::string& worker, const saeloom::v1::FetchLogs& request);
   /// Ends all sessions with UNAVAILABLE: workers come back to the next coordinator.
@@ -49,6 +52,7 @@ class SessionHub final : public CoreObserver {
 
   std::map<std::string, std::shared_ptr<SessionLink>> links_;  // shared with gRPC's reactors
   std::set<std::string> changed_;
+  std::map<std::string, std::vector<std::int64_t>> acks_;  ///< of statuses, by worker
 };
 
 }  // namespace sae::server

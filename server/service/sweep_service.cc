@@ -24,11 +24,12 @@ SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* rpc,
     auto prepared = std::make_shared<absl::StatusOr<PreparedSweep>>(
         PrepareCreate(*request, coordinator.options().core.max_trials));
     if (prepared->ok()) (*prepared)->event.owner = begun.admitted->caller.name;
-    coordinator.Post([&gate, request, prepared, response, begun](Core& core) {
-      begun.call->Answer(gate.Run(core, *begun.admitted, [&] {
+    coordinator.Post([&coordinator, &gate, request, prepared, response, begun](Core& core) {
+      const auto handle = [&] {
         return prepared->ok() ? HandleCreate(core, *request, **prepared, *response)
                               : prepared->status();
-      }));
+      };
+      AnswerWhenDurable(coordinator, begun.call, gate.Run(core, *begun.admitted, handle));
     });
   });
   return begun.call;

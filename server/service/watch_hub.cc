@@ -164,8 +164,10 @@ void WatchHub::OnEvent(const LogEvent& event) {
 
 void WatchHub::OnHead(const std::string& name, std::int64_t head) {
   const auto it = sweeps_.find(name);
-  if (it == sweeps_.end() || it->second.feed.head() >= head) return;
-  // Events that nobody told of: the core has read the log again.
+  if (it == sweeps_.end() || it->second.feed.head() == head) return;
+  // The core has read the log again: there are events that nobody told of, or some are lost, which
+  // no reader was given.
+  if (it->second.feed.head() > head) it->second.feed = WatchFeed(head);
   it->second.feed.SkipTo(head);
   for (const std::int64_t id : it->second.readers) {
     Reader& reader = readers_.at(id);

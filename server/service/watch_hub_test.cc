@@ -382,5 +382,19 @@ TEST_F(WatchHubTest, RandomReaders) {
   }
 }
 
+TEST_F(WatchHubTest, EventsThatWereLostAreForgotten) {
+  const auto sink = WatchFrom(1, 0);
+  Run(absl::Seconds(1));
+  const std::int64_t head = core_->head("s");
+  LogEvent lost{"s", head + 1, clock_.Now(), "0000", Point{1, 777, 777, false, {}}};
+  hub_->OnEvent(lost);
+  hub_->OnHead("s", head);  // the log was read again, without it
+  Points("0000", 2);
+  Run(absl::Seconds(1));
+  EXPECT_EQ(sink->Steps(), (Seqs{1, 2}));
+  ASSERT_EQ(static_cast<std::int64_t>(sink->events.size()), core_->head("s"));
+  EXPECT_EQ(sink->events.back().seq(), head + 2);
+}
+
 }  // namespace
 }  // namespace sae::server::testing

@@ -192,7 +192,7 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
   const BegunCall begun = BeginWorkerCall(context_, *rpc, "Register", *request);
   if (begun.admitted == nullptr) return begun.call;
   UnaryCall* call = begun.call;
-  context_.coordinator.Post([=](Core& core) {
+  context_.coordinator.Post([=, coordinator = &context_.coordinator](Core& core) {
     const auto reply = core.Register(FromProto(*request));
     if (reply.ok()) {
       *response = ToProto(*reply);
@@ -200,7 +200,7 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::Register(grpc::CallbackServerContex
                    request->worker_id(), request->slots(), request->runs_directory(),
                    request->attempts_size());
     }
-    call->Answer(reply.status());
+    AnswerWhenDurable(*coordinator, call, reply.status());
   });
   return call;
 }
@@ -216,10 +216,11 @@ grpc::ServerUnaryReactor* WorkerServiceImpl::ReportBatch(grpc::CallbackServerCon
   const BegunCall begun = BeginWorkerCall(context_, *rpc, "ReportBatch", *request);
   if (begun.admitted == nullptr) return begun.call;
   UnaryCall* call = begun.call;
-  context_.coordinator.Post([=, hubs = &context_.hubs](Core& core) {
+  Coordinator* const coordinator = &context_.coordinator;
+  coordinator->Post([=, hubs = &context_.hubs](Core& core) {
     const auto finish = [=](const absl::StatusOr<std::int64_t>& acknowledged) {
       if (acknowledged.ok()) response->set_acknowledged_seq(*acknowledged);
-      call->Answer(acknowledged.status());
+      AnswerWhenDurable(*coordinator, call, acknowledged.status());
     };
     const ReportRequest report = FromProto(*request);
     if (request->logs_size() == 0) return core.Report(report, finish);

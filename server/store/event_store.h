@@ -101,10 +101,21 @@ class EventStore {
 
   /// Increments the epoch and makes it durable: once at each start.
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> BeginEpoch() = 0;
-  /// As a write would find it: ABORTED once another coordinator has begun a later epoch. Nothing may
-  /// be promised to a worker then.
+  /// As a write would find it: ABORTED once another coordinator has begun a later epoch. Nothing
+  /// may be promised to a worker then.
   [[nodiscard]] virtual absl::Status CheckEpoch() = 0;
+  /// What it has written is durable when it returns, or, after DeferSync, with the next Sync.
   [[nodiscard]] virtual absl::Status Commit(const Transaction& transaction) = 0;
+
+  // One Sync for many commits. What a commit wrote survives the end of this process at once, and
+  // that of the machine with the Sync. A store may do without: then commits are durable at once.
+  [[nodiscard]] virtual absl::Status DeferSync() { return absl::OkStatus(); }
+  /// Something was written since the last Sync.
+  virtual bool unsynced() const { return false; }
+  /// UNAVAILABLE: what was written since the last one may be lost; see Recover.
+  [[nodiscard]] virtual absl::Status Sync() { return absl::OkStatus(); }
+  /// Work that may wait for a quiet moment, as bringing a WAL into its database.
+  virtual void Tidy() {}
 
   /// Lifecycle events of all sweeps in the order of their commits; stops at the first error of
   /// `visit`.
@@ -137,6 +148,11 @@ class EventStore {
   /// Records with id > after, in order; at most `limit`.
   [[nodiscard]] virtual absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after,
                                                                            int limit) = 0;
+  /// Deletes audit records, the oldest first and at most `limit`, until `keep` are left. Returns
+  /// how many.
+  [[nodiscard]] virtual absl::StatusOr<int> TrimAudit(std::int64_t /*keep*/, int /*limit*/) {
+    return 0;
+  }
   /// Bytes it takes, for a metric.
   virtual std::int64_t SizeBytes() = 0;
 
@@ -171,7 +187,8 @@ class EventStore {
 
   // Old points may go; of each trial the newest of each kind stays.
   /// Looks at up to `limit` points with after < seq <= upto, deletes those that have a newer one of
-  /// their kind, and records how far it came as trimmed. Returns the last seq it looked at; upto = done.
+  /// their kind, and records how far it came as trimmed. Returns the last seq it looked at; upto =
+  /// done.
   [[nodiscard]] virtual absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& /*sweep*/,
                                                                    std::int64_t /*after*/,
                                                                    std::int64_t upto,

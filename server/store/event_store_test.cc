@@ -295,5 +295,26 @@ TEST_F(SqliteStoreTest, AMissingFolderIsNamed) {
   EXPECT_THAT(Message(OpenStatus()), HasSubstr(path_));
 }
 
+TEST(SqliteAudit, TheNewestRecordsStay) {
+  const std::string path = ::testing::TempDir() + "/audit.db";
+  for (const char* suffix : {"", "-wal"}) std::remove((path + suffix).c_str());
+  auto store = std::move(*SqliteStore::Open(path));
+  ASSERT_TRUE(store->BeginEpoch().ok());
+  EXPECT_EQ(*store->TrimAudit(3, 10), 0);
+  for (int i = 0; i < 20; ++i) {
+    Transaction t;
+    t.audit = {{0, absl::FromUnixSeconds(i), "p" + std::to_string(i)}};
+    ASSERT_TRUE(store->Commit(t).ok());
+  }
+  EXPECT_EQ(*store->TrimAudit(3, 10), 10) << "no more at once";
+  EXPECT_EQ(store->ReadAudit(0, 100)->front().principal, "p10");
+  EXPECT_EQ(*store->TrimAudit(3, 10), 7);
+  EXPECT_EQ(*store->TrimAudit(3, 10), 0);
+  const auto left = *store->ReadAudit(0, 100);
+  ASSERT_EQ(left.size(), 3U);
+  EXPECT_EQ(left.front().principal, "p17");
+  EXPECT_EQ(left.back().principal, "p19");
+}
+
 }  // namespace
 }  // namespace sae::server

@@ -28,7 +28,7 @@ class FaultyStoreTest : public ::testing::Test {
     if (!folder_.empty()) std::filesystem::remove_all(folder_);
     std::string folder = ::testing::TempDir() + "/faulty_XXXXXX";
     folder_ = ::mkdtemp(folder.data());
-    acknowledged_ = 0;
+    acknowledged_ = committed_ = 0;
   }
   absl::Status Open() {
     store_.reset();
@@ -51,7 +51,7 @@ class FaultyStoreTest : public ::testing::Test {
   }
   /// Opens and commits 1, 2, ... until the power fails or all is done.
   void Script() {
-    if (!Open().ok() || !store_->BeginEpoch().ok()) {
+    if (!Open().ok() || !store_->BeginEpoch().ok() || (defer_ && !store_->DeferSync().ok())) {
       store_.reset();  // a coordinator does not start with this
       return;
     }
@@ -61,8 +61,13 @@ class FaultyStoreTest : public ::testing::Test {
           store_->CompleteSnapshot({n, "layout", "body"}, {{"s", n}}).IgnoreError();
       }
       if (!store_->Commit(Nth(n)).ok()) return;
+      committed_ = n;
+      if (defer_ && n % 3 != 0) continue;
+      if (defer_ && !store_->Sync().ok()) return;
       acknowledged_ = n;
+      store_->Tidy();
     }
+    if (defer_ && store_->Sync().ok()) acknowledged_ = kCommits;
   }
   /// Every transaction up to acknowledged_ is there, whole; perhaps one more; nothing else.
   void CheckContents(int most_more) {
@@ -96,8 +101,92 @@ class FaultyStoreTest : public ::testing::Test {
   FaultyVfs vfs_;
   std::string folder_;
   std::unique_ptr<SqliteStore> store_;
-  int acknowledged_ = 0;
+  bool defer_ = false;    // syncs: every third commit, and what was not synced counts for nothing
+  int acknowledged_ = 0;  // durable
+  int committed_ = 0;
 };
+
+TEST_F(FaultyStoreTest, DeferredCommitsAreDurableWithTheNextSync) {
+  defer_ = true;
+  int syncs = 0;
+  vfs_.OnSync([&] { ++syncs; });
+  Script();
+  ASSERT_EQ(acknowledged_, kCommits);
+  syncs = 0;
+  for (int n = kCommits + 1; n <= kCommits + 5; ++n) ASSERT_TRUE(store_->Commit(Nth(n)).ok());
+  EXPECT_EQ(syncs, 0);
+  EXPECT_TRUE(store_->unsynced());
+  ASSERT_TRUE(store_->Sync().ok());
+  EXPECT_EQ(syncs, 1) << "one for all";
+  EXPECT_FALSE(store_->unsynced());
+  ASSERT_TRUE(store_->Commit(Nth(kCommits + 6)).ok());
+  vfs_.CutPowerAt(vfs_.operations() + 1);
+  EXPECT_TRUE(absl::IsUnavailable(store_->Sync())) << "and the last one is lost";
+  store_.reset();
+  vfs_.Reboot();
+  ASSERT_TRUE(Open().ok());
+  acknowledged_ = kCommits + 5;
+  ASSERT_NO_FATAL_FAILURE(CheckContents(0));
+  vfs_.OnSync(nullptr);  // the store syncs when it closes
+}
+
+TEST_F(FaultyStoreTest, ALongLogIsBroughtInWhenItIsTidied) {
+  ASSERT_TRUE(Open().ok());
+  ASSERT_TRUE(store_->BeginEpoch().ok());
+  ASSERT_TRUE(store_->DeferSync().ok());
+  const auto size = [&] { return std::filesystem::file_size(folder_ + "/c.db"); };
+  const auto before = size();
+  for (int n = 1; n <= 600; ++n) ASSERT_TRUE(store_->Commit(Nth(n)).ok());
+  ASSERT_TRUE(store_->Sync().ok());
+  EXPECT_EQ(size(), before) << "not inside a commit";
+  store_->Tidy();
+  EXPECT_GT(size(), before + 1'000'000);
+}
+
+TEST_F(FaultyStoreTest, WithDeferredSyncsThePowerMayFailToo) {
+  defer_ = true;
+  const std::int64_t operations = OperationsOfScript();
+  int lost = 0;
+  for (std::int64_t at = 1; at <= operations; ++at) {
+    for (const auto& seed : {std::optional<std::uint64_t>(), std::optional<std::uint64_t>(at)}) {
+      SCOPED_TRACE(::testing::Message() << "at operation " << at << (seed ? ", torn" : ""));
+      Fresh();
+      vfs_.CutPowerAt(vfs_.operations() + at, seed);
+      Script();
+      ASSERT_TRUE(vfs_.power_is_off());
+      store_.reset();
+      vfs_.Reboot();
+      ASSERT_TRUE(Open().ok());
+      const int most_more = committed_ - acknowledged_ + 1, committed = committed_;
+      ASSERT_NO_FATAL_FAILURE(CheckContents(most_more));
+      lost += acknowledged_ < committed ? 1 : 0;
+    }
+  }
+  EXPECT_GT(lost, 0) << "otherwise this shows nothing";
+}
+
+TEST_F(FaultyStoreTest, WithDeferredSyncsAnIoErrorLeavesNoDoubtEither) {
+  defer_ = true;
+  const std::int64_t operations = OperationsOfScript();
+  for (std::int64_t at = 1; at <= operations; ++at) {
+    SCOPED_TRACE(::testing::Message() << "operation " << at);
+    Fresh();
+    vfs_.FailFrom(vfs_.operations() + at, Fault::kIo, 1);
+    Script();
+    vfs_.Heal();
+    if (store_ == nullptr) {
+      ASSERT_TRUE(Open().ok());
+    } else if (acknowledged_ < kCommits) {
+      ASSERT_TRUE(store_->Recover().ok());
+    }
+    ASSERT_NO_FATAL_FAILURE(CheckContents(committed_ - acknowledged_ + 1));
+    ASSERT_TRUE(store_->Commit(Nth(acknowledged_ + 1)).ok());
+    ASSERT_TRUE(store_->Sync().ok());
+    ++acknowledged_;
+    ASSERT_TRUE(Open().ok());
+    ASSERT_NO_FATAL_FAILURE(CheckContents(0)) << "what was read after Recover stayed";
+  }
+}
 
 TEST_F(FaultyStoreTest, ThePowerMayFailAtEveryOperation) {
   const std::int64_t operations = OperationsOfScript();

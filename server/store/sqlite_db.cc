@@ -7,6 +7,9 @@
 namespace sae::server {
 namespace {
 
+/// A longer WAL is brought into the database: SQLite's own default.
+constexpr int kWalPages = 1000;
+
 /// SQLite's locks do not hold on network file systems.
 bool OnNetworkFileSystem(const std::string& path) {
   struct statfs fs {};
@@ -61,6 +64,33 @@ absl::Status SqliteDb::Configure() {
         absl::StrCat("event log ", path_, ": synchronous is ", synchronous, ", not FULL"));
   }
   return absl::OkStatus();
+}
+
+absl::Status SqliteDb::DeferSync() {
+  SAE_RETURN_IF_ERROR(Execute("PRAGMA synchronous=NORMAL"));
+  // In place of SQLite's own hook, which would checkpoint inside a commit.
+  const auto committed = [](void* pages, sqlite3*, const char*, int n) {
+    *static_cast<int*>(pages) = n;
+    return SQLITE_OK;
+  };
+  sqlite3_wal_hook(db_, committed, &wal_pages_);
+  return absl::OkStatus();
+}
+
+absl::Status SqliteDb::Sync() {
+  sqlite3_file* wal = nullptr;
+  int code = sqlite3_file_control(db_, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal);
+  if (code == SQLITE_OK && wal != nullptr && wal->pMethods != nullptr)
+    code = wal->pMethods->xSync(wal, SQLITE_SYNC_NORMAL);
+  if (code == SQLITE_OK) return absl::OkStatus();
+  return absl::UnavailableError(
+      absl::StrCat("event log ", path_, ": sync: ", sqlite3_errstr(code), " (", code, ")"));
+}
+
+absl::Status SqliteDb::Checkpoint() {
+  if (wal_pages_ < kWalPages) return absl::OkStatus();
+  wal_pages_ = 0;
+  return Execute("PRAGMA wal_checkpoint(PASSIVE)");
 }
 
 absl::Status SqliteDb::Check() {

@@ -30,6 +30,13 @@ class SqliteDb {
   /// The first column of the only row.
   [[nodiscard]] absl::StatusOr<std::int64_t> Integer(const std::string& sql);
   bool in_transaction() const;
+
+  /// From now on a commit is in the WAL when it returns, and on the disk after Sync; and only
+  /// Checkpoint brings the WAL into the database.
+  [[nodiscard]] absl::Status DeferSync();
+  [[nodiscard]] absl::Status Sync();
+  /// Nothing when the WAL is short.
+  [[nodiscard]] absl::Status Checkpoint();
   absl::Status Error(int code, const std::string& doing) const;
 
  private:
@@ -41,6 +48,7 @@ class SqliteDb {
   sqlite3* db_;
   std::string path_;
   std::map<std::string, sqlite3_stmt*> statements_;  // prepared, by their text
+  int wal_pages_ = 0;                                // of the last commit, when syncs are deferred
 };
 
 /// One use of a cached prepared statement: binds left to right, steps, resets at the end. Bound

@@ -1,4 +1,6 @@
 // What SqliteStore does besides the log: snapshots, trimming, getting over a disk that failed.
+#include <algorithm>
+
 #include "sae/base/hash.h"
 #include "server/store/schema.h"
 #include "server/store/sqlite_store.h"
@@ -19,8 +21,12 @@ absl::Status SqliteStore::Recover() {
   // SQLite does not know whether a commit whose sync failed is on the disk. What a new connection
   // finds in the WAL is written into the database and synced, so that it stays true.
   db_ = nullptr;
+  unsynced_ = false;
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<SqliteDb> db, SqliteDb::Open(path_, vfs_, false));
   SAE_RETURN_IF_ERROR(db->Execute("PRAGMA wal_checkpoint(TRUNCATE)"));
+  if (deferred_) {
+    SAE_RETURN_IF_ERROR(db->DeferSync());
+  }
   db_ = std::move(db);
   absl::StatusOr<std::int64_t> epoch = ReadEpoch();
   if (epoch.ok() && *epoch != epoch_)
@@ -131,12 +137,13 @@ absl::StatusOr<std::int64_t> SqliteStore::TrimTelemetry(const std::string& sweep
       if (window.Integer(0) == limit) last = window.Integer(1);
     }
     SAE_RETURN_IF_ERROR(
-        SqliteQuery(*db_,
-                    "DELETE FROM telemetry AS old WHERE sweep=?1 AND seq>?2 AND seq<=?3 AND EXISTS("
-                    "SELECT 1 FROM telemetry AS new INDEXED BY telemetry_by_trial WHERE new.sweep=?1 AND "
-                    "new.trial=old.trial AND "
-                    "new.seq>old.seq AND json_extract(new.body,'$.evaluation')="
-                    "json_extract(old.body,'$.evaluation'))")
+        SqliteQuery(
+            *db_,
+            "DELETE FROM telemetry AS old WHERE sweep=?1 AND seq>?2 AND seq<=?3 AND EXISTS("
+            "SELECT 1 FROM telemetry AS new INDEXED BY telemetry_by_trial WHERE new.sweep=?1 AND "
+            "new.trial=old.trial AND "
+            "new.seq>old.seq AND json_extract(new.body,'$.evaluation')="
+            "json_extract(old.body,'$.evaluation'))")
             .Bind(sweep)
             .Bind(after)
             .Bind(last)
@@ -150,6 +157,23 @@ absl::StatusOr<std::int64_t> SqliteStore::TrimTelemetry(const std::string& sweep
   });
   if (!status.ok()) return status;
   return last;
+}
+
+absl::StatusOr<int> SqliteStore::TrimAudit(std::int64_t keep, int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
+  // Ids have no gaps but at the front, so no row is counted.
+  SAE_ASSIGN_OR_RETURN(const std::int64_t newest,
+                       db_->Integer("SELECT coalesce(max(id), 0) FROM audit"));
+  SAE_ASSIGN_OR_RETURN(const std::int64_t oldest,
+                       db_->Integer("SELECT coalesce(min(id), 1) FROM audit"));
+  const std::int64_t n = std::min<std::int64_t>(newest - keep - oldest + 1, limit);
+  if (n <= 0) return 0;
+  SAE_RETURN_IF_ERROR(InTransaction([&] {
+    return SqliteQuery(*db_, "DELETE FROM audit WHERE id<?")
+        .Bind(oldest + n)
+        .Run("delete old audit records");
+  }));
+  return static_cast<int>(n);
 }
 
 absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Trimmed() {

@@ -85,6 +85,7 @@ absl::Status SqliteStore::InTransaction(const std::function<absl::Status()>& wri
   if (status.ok()) status = write();
   SAE_FAILPOINT("store.before_commit");
   if (status.ok()) status = db_->Execute("COMMIT");
+  unsynced_ = unsynced_ || (deferred_ && status.ok());
   SAE_FAILPOINT("store.after_commit");
   // SQLite may have rolled back by itself (disk full).
   if (!status.ok() && db_->in_transaction()) db_->Execute("ROLLBACK").IgnoreError();
@@ -94,6 +95,27 @@ absl::Status SqliteStore::InTransaction(const std::function<absl::Status()>& wri
 absl::Status SqliteStore::Commit(const Transaction& transaction) {
   if (transaction.empty()) return absl::OkStatus();
   return InTransaction([&] { return Write(transaction); });
+}
+
+absl::Status SqliteStore::DeferSync() {
+  SAE_RETURN_IF_ERROR(Opened());
+  deferred_ = true;
+  return db_->DeferSync();
+}
+
+absl::Status SqliteStore::Sync() {
+  if (!unsynced_) return absl::OkStatus();
+  SAE_RETURN_IF_ERROR(Opened());
+  SAE_FAILPOINT_RETURN("store.before_sync");
+  SAE_RETURN_IF_ERROR(db_->Sync());
+  SAE_FAILPOINT("store.after_sync");
+  unsynced_ = false;
+  return absl::OkStatus();
+}
+
+void SqliteStore::Tidy() {
+  // What cannot be brought in stays in the WAL; a commit or a Sync will meet what is wrong.
+  if (db_ != nullptr && deferred_) db_->Checkpoint().IgnoreError();
 }
 
 absl::Status SqliteStore::WriteEvent(const LogEvent& event) {
@@ -279,8 +301,8 @@ absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadLifecycle(
   return EventsOf(query, sweep, "read lifecycle events");
 }
 
-// Left to itself, SQLite takes the primary key and looks at all points of the sweep. With INDEXED BY
-// it takes that index or refuses the statement.
+// Left to itself, SQLite takes the primary key and looks at all points of the sweep. With INDEXED
+// BY it takes that index or refuses the statement.
 absl::StatusOr<std::vector<LogEvent>> SqliteStore::ReadPoints(const std::string& sweep,
                                                               const std::string& trial,
                                                               std::int64_t after, int limit) {

@@ -22,6 +22,10 @@ class SqliteStore final : public EventStore {
   absl::StatusOr<std::int64_t> BeginEpoch() override;
   absl::Status CheckEpoch() override;
   absl::Status Commit(const Transaction& transaction) override;
+  absl::Status DeferSync() override;
+  bool unsynced() const override { return unsynced_; }
+  absl::Status Sync() override;
+  void Tidy() override;
   absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Heads() override;
   absl::StatusOr<std::vector<Acknowledged>> AllAcknowledged() override;
@@ -39,6 +43,7 @@ class SqliteStore final : public EventStore {
                                                            std::int64_t before, int limit) override;
   absl::StatusOr<std::vector<TokenRecord>> Tokens() override;
   absl::StatusOr<std::vector<AuditRecord>> ReadAudit(std::int64_t after, int limit) override;
+  absl::StatusOr<int> TrimAudit(std::int64_t keep, int limit) override;
   std::int64_t SizeBytes() override;
   absl::Status Recover() override;
   absl::Status Probe() override;
@@ -74,6 +79,8 @@ class SqliteStore final : public EventStore {
   const std::string path_;
   const std::string vfs_;
   std::int64_t epoch_ = 0;
+  bool deferred_ = false;  // syncs
+  bool unsynced_ = false;
 };
 
 }  // namespace sae::server

@@ -55,6 +55,10 @@ for _point in ("store.before_begin", "store.after_begin", "store.before_commit",
     for _times in (2, 9):
         _name = f"coordinator_killed_{_point.replace('.', '_')}_{_times}"
         HISTORIES[_name] = (killed_coordinator(_point, _times), {})
+for _point in ("store.before_sync", "store.after_sync"):
+    for _times in (1, 4):
+        _name = f"coordinator_killed_{_point.replace('.', '_')}_{_times}"
+        HISTORIES[_name] = (killed_coordinator(_point, _times), {})
 
 
 @history
