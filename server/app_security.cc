@@ -35,6 +35,10 @@ void AddSecurityFlags(CLI::App& app, SecurityFlags& flags) {
                  "Watches and log tails that one principal may have open")
       ->check(CLI::Range(1, 1'000'000))
       ->capture_default_str();
+  app.add_option("--keep-audit", flags.keep_audit,
+                 "Newest audit records that are kept, older ones are deleted; 0 = keep all")
+      ->check(CLI::Range(std::int64_t{0}, std::int64_t{1} << 40))
+      ->capture_default_str();
   app.add_option("--create-admin-token", flags.create_admin_token,
                  "Write a new token for an admin to this file, and end: for the first one, or when "
                  "all are lost");
@@ -54,6 +58,7 @@ absl::Status ApplySecurityFlags(const SecurityFlags& flags, ServerOptions& optio
   options.reflection = options.tls.empty() || flags.enable_reflection;
   options.gate.require_worker_identity = flags.require_worker_identity;
   options.gate.max_request_bytes = flags.max_request_bytes;
+  options.gate.audit.keep = flags.keep_audit;
   options.gate.max_streams_per_principal = flags.max_streams_per_principal;
   return absl::OkStatus();
 }

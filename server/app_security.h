@@ -21,6 +21,7 @@ struct SecurityFlags {
   bool enable_reflection = false;
   std::size_t max_request_bytes = GateOptions().max_request_bytes;
   int max_streams_per_principal = GateOptions().max_streams_per_principal;
+  std::int64_t keep_audit = GateOptions().audit.keep;
   std::string create_admin_token;
 };
 

@@ -53,5 +53,34 @@ TEST(AuditQueue, AQuietTimeFillsTheAllowanceAgainAndNoMore) {
   EXPECT_EQ(queue.Take().size(), 2U);
 }
 
+TEST(AuditQueue, WhatCannotBeStoredWaitsInItsOrder) {
+  FakeClock clock;
+  AuditQueue queue(clock, {1, 10});
+  queue.Add(Of("First"));
+  auto taken = queue.Take();
+  queue.Add(Of("Second"));
+  queue.PutBack(std::move(taken));
+  const auto both = queue.Take();
+  ASSERT_EQ(both.size(), 2U);
+  EXPECT_EQ(both[0].method, "First");
+  EXPECT_EQ(both[1].method, "Second");
+}
+
+TEST(AuditQueue, WhatHasNoRoomIsCounted) {
+  FakeClock clock;
+  AuditQueue queue(clock, {1, 10, 3});
+  for (int i = 0; i < 3; ++i) queue.Add(Of("Old"));
+  auto old = queue.Take();
+  for (int i = 0; i < 3; ++i) queue.Add(Of("New"));
+  queue.PutBack(std::move(old));
+  for (int i = 0; i < 4; ++i) queue.AddRefused(Of("Refused"));
+  const auto taken = queue.Take();
+  ASSERT_EQ(taken.size(), 4U);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(taken[i].method, "Old");
+  EXPECT_EQ(taken[3].method, "(lost)");
+  EXPECT_EQ(taken[3].resource, "7 records found no room while the event log could not be written");
+  EXPECT_TRUE(queue.Take().empty());
+}
+
 }  // namespace
 }  // namespace sae::server

@@ -12,6 +12,9 @@ namespace {
 
 constexpr absl::Duration kCheckStreamsEvery = absl::Seconds(1);
 constexpr absl::Duration kStoreUseEvery = absl::Minutes(1);
+constexpr absl::Duration kTryAgainAfter = absl::Milliseconds(500);
+constexpr absl::Duration kTrimEvery = absl::Minutes(1);
+constexpr int kTrimSlice = 500;  // records at once, for others want the thread too
 /// Kept of what a caller has written; the rest tells nobody more.
 constexpr std::size_t kLongestText = 256;
 
@@ -134,6 +137,8 @@ void Gate::Poll(EventStore& store) {
     streams_.EndUnlessGood(
         [this](const std::string& token) { return tokens_.Check(token, clock_.Now()); });
   }
+  if (now < next_try_) return;
+  TrimAudit(store, now);
   Transaction transaction;
   transaction.audit = audit_.Take();
   if (now - stored_use_ >= kStoreUseEvery) {
@@ -141,8 +146,18 @@ void Gate::Poll(EventStore& store) {
     transaction.tokens = tokens_.TakeUsed();
   }
   if (transaction.empty()) return;
-  if (const absl::Status status = store.Commit(transaction); !status.ok())
-    spdlog::error("cannot write the audit: {}", Message(status));
+  const absl::Status status = store.Commit(transaction);
+  if (status.ok()) return;
+  spdlog::error("cannot write the audit: {}", Message(status));
+  audit_.PutBack(std::move(transaction.audit));
+  next_try_ = now + kTryAgainAfter;
+}
+
+void Gate::TrimAudit(EventStore& store, absl::Duration now) {
+  if (options_.audit.keep <= 0 || now < next_trim_) return;
+  const auto deleted = store.TrimAudit(options_.audit.keep, kTrimSlice);
+  if (!deleted.ok()) spdlog::warn("cannot delete old audit records: {}", Message(deleted.status()));
+  if (!deleted.ok() || *deleted < kTrimSlice) next_trim_ = now + kTrimEvery;
 }
 
 }  // namespace sae::server

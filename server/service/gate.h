@@ -66,8 +66,8 @@ class Gate {
   /// down, in the transaction of the call where there is one.
   [[nodiscard]] absl::Status Run(Core& core, const AdmittedCall& call,
                                  const std::function<absl::Status()>& handle);
-  /// On the core's thread, often: stores what waits, and ends streams whose token is not good any
-  /// more.
+  /// On the core's thread, often: stores what waits, deletes audit records beyond those to keep,
+  /// and ends streams whose token is not good any more.
   void Poll(EventStore& store);
 
   const GateOptions& options() const { return options_; }
@@ -80,6 +80,7 @@ class Gate {
   AuditRecord RecordOf(const CallFacts& facts, const Principal& caller,
                        const absl::Status& status) const;
   void Refused(const CallFacts& facts, const Principal& caller, const absl::Status& status);
+  void TrimAudit(EventStore& store, absl::Duration now);
 
   const GateOptions options_;
   Clock& clock_;
@@ -89,6 +90,8 @@ class Gate {
   StreamRegistry streams_;
   absl::Duration checked_streams_;  ///< of the core's thread, as the next
   absl::Duration stored_use_;
+  absl::Duration next_try_;  ///< to store, after an error
+  absl::Duration next_trim_;
 };
 
 /// "projects/default/sweeps/S/trials/T" or "S/T" -> "S"; "" for "".

@@ -271,5 +271,26 @@ TEST_F(GateTest, StreamsAreCountedAndEndWithTheirToken) {
   EXPECT_THAT(Message(other), HasSubstr("has expired"));
 }
 
+TEST_F(GateTest, RefusalsWaitUntilTheDiskHasSpace) {
+  struct FullStore final : MemoryStore {
+    absl::Status Commit(const Transaction& transaction) override {
+      ++tries;
+      return full ? absl::ResourceExhaustedError("full") : MemoryStore::Commit(transaction);
+    }
+    using MemoryStore::MemoryStore;
+    bool full = true;
+    int tries = 0;
+  } store(std::make_shared<MemoryStore::Disk>());
+  EXPECT_TRUE(absl::IsUnauthenticated(gate_->Admit(Call("GetSweep", "")).status()));
+  for (int i = 0; i < 5; ++i) gate_->Poll(store);
+  EXPECT_EQ(store.tries, 1) << "not at every turn";
+  EXPECT_TRUE(store.ReadAudit(0, 10)->empty());
+  store.full = false;
+  clock_.Advance(absl::Seconds(1));
+  gate_->Poll(store);
+  ASSERT_EQ(store.ReadAudit(0, 10)->size(), 1U);
+  EXPECT_EQ(store.ReadAudit(0, 10)->at(0).code, "UNAUTHENTICATED");
+}
+
 }  // namespace
 }  // namespace sae::server::testing
