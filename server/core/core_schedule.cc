@@ -82,6 +82,8 @@ std::vector<RunningGang> Core::RunningGangs(const std::vector<SchedulableWorker>
 ScheduleInput Core::MakeScheduleInput() const {
   ScheduleInput input{pending_, {}, QueuesInUse(), ReadyWorkers(), {}};
   std::int64_t highest = std::numeric_limits<std::int64_t>::min(), lowest = kNoLimit;
+  std::vector<std::pair<std::int64_t, SweepTerms>> in_order;  // of submission
+  in_order.reserve(pending_.sweeps().size());
   for (const auto& [name, pending] : pending_.sweeps()) {
     const SweepRecord& sweep = *state_.sweep(name);
     SweepTerms terms;
@@ -95,11 +97,12 @@ ScheduleInput Core::MakeScheduleInput() const {
       terms.room = terms.max_concurrent - static_cast<std::int64_t>(sweep.live.size());
     terms.paused = sweep.state == SweepState::kPaused;
     if (!terms.paused) highest = std::max(highest, terms.priority);
-    input.sweeps.push_back(std::move(terms));
+    in_order.emplace_back(submitted_.at(name), std::move(terms));
   }
-  std::sort(input.sweeps.begin(), input.sweeps.end(), [&](const auto& a, const auto& b) {
-    return submitted_.at(a.name) < submitted_.at(b.name);
-  });
+  std::sort(in_order.begin(), in_order.end(),
+            [](const auto& a, const auto& b) { return a.first < b.first; });
+  input.sweeps.reserve(in_order.size());
+  for (auto& [order, terms] : in_order) input.sweeps.push_back(std::move(terms));
   for (const auto& [name, slots] : live_.sweeps())
     lowest = std::min(lowest, state_.sweep(name)->spec.priority);
   if (highest > lowest) input.running = RunningGangs(input.workers);

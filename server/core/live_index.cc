@@ -71,11 +71,6 @@ const LiveIndex::Host& LiveIndex::host(const std::string& worker) const {
   return it == hosts_.end() ? none : it->second;
 }
 
-std::int64_t LiveIndex::SlotsOf(const std::string& sweep) const {
-  const auto it = sweeps_.find(sweep);
-  return it == sweeps_.end() ? 0 : it->second;
-}
-
 std::vector<TrialId> LiveIndex::On(const std::string& worker) const {
   std::vector<TrialId> out;
   for (const std::string& key : host(worker).gangs) {

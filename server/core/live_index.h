@@ -49,7 +49,6 @@ class LiveIndex {
   const std::map<std::string, Gang>& gangs() const { return gangs_; }
   /// Slots in use by a sweep; sweeps that use none are not there.
   const std::map<std::string, std::int64_t>& sweeps() const { return sweeps_; }
-  std::int64_t SlotsOf(const std::string& sweep) const;
   /// Live attempts that `worker` runs, or holds slots for.
   std::vector<TrialId> On(const std::string& worker) const;
 

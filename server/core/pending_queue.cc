@@ -39,11 +39,6 @@ void PendingQueue::Remove(const std::string& name, int index) {
   if (sweep.entries.empty()) sweeps_.erase(at);
 }
 
-std::int64_t PendingQueue::Size(const std::string& sweep) const {
-  const auto it = sweeps_.find(sweep);
-  return it == sweeps_.end() ? 0 : static_cast<std::int64_t>(it->second.entries.size());
-}
-
 const Shape* PendingQueue::ShapeOf(const std::string& sweep, int index) const {
   const auto at = sweeps_.find(sweep);
   if (at == sweeps_.end()) return nullptr;

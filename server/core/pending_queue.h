@@ -69,7 +69,6 @@ class PendingQueue {
   void Clear() { sweeps_.clear(); }
 
   const std::map<std::string, Sweep>& sweeps() const { return sweeps_; }
-  std::int64_t Size(const std::string& sweep) const;
   /// Null when it is not here.
   const Shape* ShapeOf(const std::string& sweep, int index) const;
 
