@@ -182,6 +182,11 @@ absl::Status Handle(Core& core, const saeloom::v1::ListSweepsRequest& request,
   return absl::OkStatus();
 }
 
+bool OrdersByMetric(const saeloom::v1::ListTrialsRequest& request) {
+  return absl::StartsWith(request.order_by(), "objective") ||
+         absl::StartsWith(request.order_by(), kMetrics);
+}
+
 absl::Status Handle(Core& core, const saeloom::v1::ListTrialsRequest& request,
                     saeloom::v1::ListTrialsResponse& response) {
   SAE_ASSIGN_OR_RETURN(const SweepRecord* sweep, FindSweep(core, request.parent(), "parent"));

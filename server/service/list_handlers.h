@@ -9,6 +9,8 @@ namespace sae::server {
 
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListSweepsRequest& request,
                                   saeloom::v1::ListSweepsResponse& response);
+/// Whether the request wants the values of all trials (service/read_ahead.h).
+bool OrdersByMetric(const saeloom::v1::ListTrialsRequest& request);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListTrialsRequest& request,
                                   saeloom::v1::ListTrialsResponse& response);
 [[nodiscard]] absl::Status Handle(Core& core, const saeloom::v1::ListAttemptsRequest& request,

@@ -68,33 +68,32 @@ std::string SortKey(double x) {
 
 absl::StatusOr<PageResult> PageOf(const std::vector<Place>& places, const PageRequest& request) {
   SAE_ASSIGN_OR_RETURN(const std::size_t size, SizeOf(request.size));
+  const auto before = [&](std::size_t a, std::size_t b) {
+    return Compare(places[a], places[b], request.descending) < 0;
+  };
   std::vector<std::size_t> order(places.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
-  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return Compare(places[a], places[b], request.descending) < 0;
-  });
-  auto begin = order.begin();
   if (!request.token.empty()) {
     SAE_ASSIGN_OR_RETURN(const std::string body, Opened(request.token, request.listed));
     const std::size_t slash = body.find('/');
     if (slash == std::string::npos || slash == 0) return BadToken(request.token);
     Place last{body[0] == 'k', body.substr(slash + 1), 0, body.substr(1, slash - 1)};
     // After the same item, if it is still where it was; else from the first that is not before it.
-    begin = std::find_if(order.begin(), order.end(), [&](std::size_t i) {
-      return places[i].name == last.name && places[i].key == last.key;
+    const auto same = std::find_if(places.begin(), places.end(), [&](const Place& place) {
+      return place.name == last.name && place.key == last.key;
     });
-    if (begin != order.end()) {
-      ++begin;
-    } else {
-      last.tie = request.descending ? INT64_MAX : INT64_MIN;
-      begin = std::find_if(order.begin(), order.end(), [&](std::size_t i) {
-        return Compare(places[i], last, request.descending) >= 0;
-      });
-    }
+    last.tie = request.descending ? INT64_MAX : INT64_MIN;
+    std::erase_if(order, [&](std::size_t i) {
+      return same != places.end() ? Compare(places[i], *same, request.descending) <= 0
+                                  : Compare(places[i], last, request.descending) < 0;
+    });
   }
+  // Only the page is put in order: a list may have a hundred thousand items.
+  const auto end = order.begin() + static_cast<std::ptrdiff_t>(std::min(size, order.size()));
+  std::partial_sort(order.begin(), end, order.end(), before);
   PageResult out;
-  while (begin != order.end() && out.items.size() < size) out.items.push_back(*begin++);
-  if (begin != order.end() && !out.items.empty())
+  out.items.assign(order.begin(), end);
+  if (end != order.end() && !out.items.empty())
     out.next_token = Sealed(Packed(places[out.items.back()]), request.listed);
   return out;
 }

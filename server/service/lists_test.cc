@@ -1,4 +1,5 @@
 // Filters, orders, pages and fronts, without a server.
+#include <algorithm>
 #include <cmath>
 
 #include <gmock/gmock.h>
@@ -87,6 +88,29 @@ TEST(ListPage, PagesAreTheWholeListInOrder) {
   for (const int size : {1, 2, 3, 50}) {
     EXPECT_THAT(AllPages(places, size, false), ElementsAre("c", "a", "d", "b"));
     EXPECT_THAT(AllPages(places, size, true), ElementsAre("d", "a", "c", "b"));
+  }
+}
+
+TEST(ListPage, EqualsSortingTheWholeListOnRandomPlaces) {
+  Random random(7);
+  for (int round = 0; round < 50; ++round) {
+    std::vector<Place> places;
+    for (int i = 0, n = static_cast<int>(random.Below(40)); i < n; ++i) {
+      const bool has_key = random.Below(5) > 0;
+      places.push_back({has_key, has_key ? SortKey(static_cast<double>(random.Below(6))) : "", i,
+                        "n" + std::to_string(i)});
+    }
+    for (const bool descending : {false, true}) {
+      std::vector<Place> sorted = places;
+      std::sort(sorted.begin(), sorted.end(), [&](const Place& a, const Place& b) {
+        if (a.has_key != b.has_key) return a.has_key;
+        if (a.key != b.key) return descending ? a.key > b.key : a.key < b.key;
+        return descending ? a.tie > b.tie : a.tie < b.tie;
+      });
+      std::vector<std::string> names;
+      for (const Place& place : sorted) names.push_back(place.name);
+      for (const int size : {1, 3, 40}) EXPECT_EQ(AllPages(places, size, descending), names);
+    }
   }
 }
 
