@@ -100,6 +100,23 @@ void PauseDaemon(World& world) {
   SomeMachine(world).PauseDaemon(world.queue.Now() + Seconds(world, 1, 30));
 }
 
+/// Its lease runs out while the head of its gang cannot hear of that.
+void PeerFallsSilent(World& world) {
+  for (const auto& machine : world.machines) {
+    Machine* head = machine->HeadElsewhere();
+    if (head == nullptr) continue;
+    machine->PauseDaemon(world.queue.Now() + Seconds(world, 25, 40));
+    Link& link = head->link();
+    world.queue.After(Seconds(world, 12, 17), [&link] { link.down = false; });
+    world.queue.After(Seconds(world, 25, 30), [&link] { link.down = true; });
+    ++world.history.counts["peer falls silent"];
+    return;
+  }
+  // Nothing trains over several machines now: soon, perhaps.
+  if (world.queue.Now() < absl::Seconds(60))
+    world.queue.After(absl::Seconds(3), [&world] { PeerFallsSilent(world); });
+}
+
 /// Only one whose runs folder another one shares.
 void MachineDies(World& world) {
   if (world.may_die != nullptr && world.surroundings.Chance(0.3)) world.may_die->Die();
@@ -142,6 +159,7 @@ constexpr Fault kFaults[] = {{"kill coordinator", KillCoordinator},
                              {"crash daemon", CrashDaemon},
                              {"reboot machine", RebootMachine},
                              {"pause daemon", PauseDaemon},
+                             {"peer falls silent", PeerFallsSilent},
                              {"machine dies", MachineDies},
                              {"cut link", CutLink},
                              {"lossy link", LossyLink},
@@ -154,6 +172,7 @@ constexpr Fault kFaults[] = {{"kill coordinator", KillCoordinator},
 void PlanFaults(World& world, absl::Duration until) {
   Random& random = world.random;
   Surroundings& s = world.surroundings;
+  if (s.Chance(0.5)) s.far = 4;
   if (s.Chance(0.4)) s.refuse = 0.3 * random.Uniform();
   if (s.Chance(0.4)) s.unreachable = 0.3 * random.Uniform();
   std::vector<Fault> kinds;

@@ -87,8 +87,10 @@ void Machine::End(const AttemptKey& key, Life& life, int exit_code) {
 }
 
 void Machine::StepLater(const AttemptKey& key) {
-  world_.queue.After(absl::Milliseconds(400) + world_.Upto(absl::Milliseconds(800)),
-                     [this, key, life = lives_.at(key).history] { Step(key, life); });
+  const Life& life = lives_.at(key);
+  const double times = life.peers.empty() ? 1 : world_.far;
+  world_.queue.After((absl::Milliseconds(400) + world_.Upto(absl::Milliseconds(800))) * times,
+                     [this, key, of = life.history] { Step(key, of); });
 }
 
 void Machine::Begin(const AttemptKey& key, Life& life) {

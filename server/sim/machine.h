@@ -35,6 +35,7 @@ struct Surroundings {
   absl::Duration lease;
   absl::Duration heartbeat;
   std::int64_t steps = 12;  ///< of a trial
+  double far = 1;           ///< a step over several machines takes so many times as long
   double die = 0;           ///< chance a step that the processes are killed
   double fail = 0;          ///< that the trainer says it failed
   double hang = 0;
@@ -80,6 +81,8 @@ class Machine {
   bool peers() const { return peers_; }
   Link& link() { return link_; }
   int Used() const;
+  /// Of a gang that has ranks here, the machine of its head; null = there is none.
+  Machine* HeadElsewhere() const;
   /// Attempts that have processes here now.
   std::vector<AttemptKey> Running() const;
 

@@ -141,6 +141,13 @@ void Machine::EndPeers(const AttemptKey& key, Life& life) {
   }
 }
 
+Machine* Machine::HeadElsewhere() const {
+  for (const auto& [key, held] : held_) {
+    if (held.head != nullptr) return held.head;
+  }
+  return nullptr;
+}
+
 /// What the ranks here are told, all of the gang learn.
 void Machine::NoticeHeads() {
   for (const auto& [key, held] : held_) {

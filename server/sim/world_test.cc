@@ -35,7 +35,8 @@ constexpr const char* kKinds[] = {
     "commit fails", "commit unknown", "commit dies before", "commit dies after",
     "fault kill coordinator", "fault two coordinators", "fault crash daemon",
     "fault reboot machine", "fault pause daemon", "fault machine dies", "fault cut link",
-    "fault lossy link", "fault jump clock", "gang part refused", "gang peer not reached",
+    "fault lossy link", "fault jump clock", "gang part refused", "peer falls silent",
+    "gang peer not reached",
     // Gangs.
     "gang packed", "gang over several workers", "gang over several workers trains",
     "event attempt_prepared", "ended refused RENDEZVOUS_TIMEOUT", "ended lost NODE_LOST",
