@@ -1,7 +1,6 @@
 // Everything that changes a sweep or a trial, with trainers that would run for hours.
 
 #include <filesystem>
-#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include <gmock/gmock.h>
@@ -248,16 +247,6 @@ TEST_F(Change, AProtectedCheckpointStaysUntilItIsLetGo) {
       {"checkpoint", "gc", "held-on", "--dry-run", "--request-id", "h2"},
       {"checkpoint", "unprotect", name, "--request-id", "h3"},
       {"checkpoint", "gc", "held-on", "--request-id", "h4"}};
-  if (LacksCollection("held-on")) {
-    std::cout << "left out: the coordinator lacks checkpoint protect, unprotect and gc yet\n";
-    for (const Arguments& args : verbs) {
-      EXPECT_THAT(Fails("sam", args, 1, "UNIMPLEMENTED").at("hint"),
-                  HasSubstr("this coordinator does not have it"));
-      world().NoteDone(args);
-    }
-    Ok("sam", {"cancel", "held-on", "--now", "--wait", "--quiet"});
-    return;
-  }
   Fails("tom", verbs[0], 4, "PERMISSION_DENIED");
   EXPECT_EQ(Json("sam", verbs[0]).at("protected"), true);
   const std::int64_t saved = SavedStep("held-on/0000");

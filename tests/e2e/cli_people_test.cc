@@ -38,11 +38,6 @@ class People : public CliTest {
       out.insert(out.end(), it->second.begin(), it->second.end());
     return out;
   }
-  /// One that the coordinator lacks yet, and says so.
-  bool IsMissing(const std::string& path) {
-    return path.rfind("checkpoint ", 0) == 0 && path != "checkpoint list" &&
-           LacksCollection("nothing");
-  }
   /// Does without the coordinator, or is open to everybody.
   static bool IsOpen(const std::string& path, const VerbInfo& verb) {
     return !verb.Has("--server") || path.rfind("context ", 0) == 0 || path == "up" ||
@@ -54,7 +49,7 @@ class People : public CliTest {
 TEST_F(People, EveryVerbAsksWhoItIs) {
   int asked = 0;
   for (const auto& [path, verb] : world().verbs().verbs()) {
-    if (IsOpen(path, verb) || IsMissing(path)) continue;
+    if (IsOpen(path, verb)) continue;
     Arguments args = WithUnknownNames(path, verb);
     if (path == "submit") args.push_back(world().Spec("unasked", "2", 60));
     ++asked;
@@ -68,7 +63,6 @@ TEST_F(People, AViewerChangesNothing) {
   int refused = 0;
   for (const auto& [path, verb] : world().verbs().verbs()) {
     if (!verb.Has("--request-id") && path != "token list" && path != "audit list") continue;
-    if (IsMissing(path)) continue;
     Arguments args = WithUnknownNames(path, verb);
     if (path == "submit") args.push_back(world().Spec("viewed", "2", 60));
     ++refused;
@@ -83,7 +77,7 @@ TEST_F(People, NamesThatNothingHasAreNotFound) {
   int missed = 0;
   for (const auto& [path, verb] : world().verbs().verbs()) {
     if (verb.kind.empty() || verb.kind == "queue" || verb.kind == "spec" || verb.kind == "shell" ||
-        path == "context set" || path == "token create" || IsMissing(path))
+        path == "context set" || path == "token create")
       continue;
     ++missed;
     const json error = Fails("admin", WithUnknownNames(path, verb), 3, "NOT_FOUND");

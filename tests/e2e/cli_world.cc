@@ -218,11 +218,6 @@ bool CliTest::IsUnderWay(const std::string& trial, std::int64_t step) {
   });
 }
 
-bool CliTest::LacksCollection(const std::string& sweep) {
-  const CliRun run = Run("admin", {"checkpoint", "gc", sweep, "--dry-run", "-o", "json"});
-  return run.code != 0 && run.error().value("code", "") == "UNIMPLEMENTED";
-}
-
 void CliTest::ExpectIdle() {
   EXPECT_TRUE(ProcessRig::WaitUntil([&] {
     const json worker = Json("vera", {"worker", "get", world().worker()});

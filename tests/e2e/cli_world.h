@@ -112,8 +112,6 @@ class CliTest : public ::testing::Test {
   bool Becomes(const std::string& name, const std::string& state);
   /// Waits until it runs and has reported a step beyond `step`.
   bool IsUnderWay(const std::string& trial, std::int64_t step = 0);
-  /// Whether the coordinator cannot protect and collect checkpoints yet.
-  bool LacksCollection(const std::string& sweep);
   /// Nothing runs any more.
   void ExpectIdle();
 };
