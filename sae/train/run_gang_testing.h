@@ -150,8 +150,8 @@ inline std::map<std::string, std::map<std::int64_t, double>> Curves(const std::v
   for (const std::string& directory : directories) {
     for (const config::Event& e : ReadEvents(directory + "/events.jsonl")) {
       for (const auto& [name, value] : e.values) {
-        const bool time = name.rfind("ms.", 0) == 0 || name == "tokens_per_second" ||
-                          name == "non_gemm_share";
+        const bool time = name.rfind("ms.", 0) == 0 || name.rfind("straggler.", 0) == 0 ||
+                          name == "tokens_per_second" || name == "non_gemm_share";
         if (!time && e.kind != config::EventKind::kFailed) out[name][e.step] = value;
       }
     }
