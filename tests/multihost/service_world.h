@@ -15,7 +15,7 @@ namespace saeloom::multihost {
 
 class ServiceWorld : public GangWorld {
  protected:
-  static constexpr int kSteps = 600;
+  static constexpr int kSteps = 2400;
 
   void StartService(int hosts, const std::string& lease);
   std::string CoordinatorOf(int) override { return address_; }
