@@ -12,6 +12,7 @@
 #include "proto/convert/error_reason.h"
 #include "sae/base/hash.h"
 #include "server/core/core.h"
+#include "server/core/no_such.h"
 #include "server/core/point_keys.h"
 
 namespace sae::server {
@@ -19,10 +20,6 @@ namespace {
 
 constexpr char kCancelled[] = "the sweep was cancelled";
 constexpr char kSweepPaused[] = "its sweep was paused";
-
-absl::Status NoSweep(const std::string& sweep) {
-  return absl::NotFoundError(absl::StrCat("no sweep \"", sweep, "\""));
-}
 
 absl::Status HasEndedError(const SweepRecord& sweep, const std::string& remedy) {
   return WithReason(

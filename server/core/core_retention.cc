@@ -12,6 +12,7 @@
 #include "sae/config/search_rungs.h"
 #include "server/core/checkpoint_policy.h"
 #include "server/core/core.h"
+#include "server/core/no_such.h"
 #include "server/core/state_search.h"
 
 namespace sae::server {
@@ -328,7 +329,7 @@ absl::Status Core::ProtectCheckpoint(const std::string& name, const std::string&
   SAE_ASSIGN_OR_RETURN(const auto answer, FirstAnswer(request, "ProtectCheckpoint", name));
   if (answer) return absl::OkStatus();
   const SweepRecord* sweep = state_.sweep(name);
-  if (sweep == nullptr) return absl::NotFoundError(absl::StrCat("no sweep \"", name, "\""));
+  if (sweep == nullptr) return NoSweep(name);
   const TrialRecord* trial = sweep->trial(trial_name);
   if (trial == nullptr)
     return absl::NotFoundError(
@@ -369,7 +370,7 @@ absl::StatusOr<std::vector<JudgedCheckpoint>> Core::CollectCheckpoints(const std
                                                                        bool dry_run,
                                                                        const RequestKey& request) {
   const SweepRecord* sweep = state_.sweep(name);
-  if (sweep == nullptr) return absl::NotFoundError(absl::StrCat("no sweep \"", name, "\""));
+  if (sweep == nullptr) return NoSweep(name);
   std::optional<std::string> answer;
   if (!dry_run) {
     SAE_ASSIGN_OR_RETURN(answer, FirstAnswer(request, "CollectCheckpoints", name));

@@ -8,6 +8,7 @@
 #include "proto/convert/error_reason.h"
 #include "sae/base/ids.h"
 #include "server/core/core.h"
+#include "server/core/no_such.h"
 
 namespace sae::server {
 namespace {
@@ -15,10 +16,6 @@ namespace {
 constexpr char kCreate[] = "CreateSweep";
 constexpr char kFork[] = "ForkSweep";
 constexpr char kRetry[] = "RetryTrials";
-
-absl::Status NoSweep(const std::string& sweep) {
-  return absl::NotFoundError(absl::StrCat("no sweep \"", sweep, "\""));
-}
 
 }  // namespace
 

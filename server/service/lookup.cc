@@ -6,6 +6,7 @@
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
 #include "sae/base/hash.h"
+#include "server/core/no_such.h"
 #include "server/service/convert.h"
 
 namespace sae::server {
@@ -14,7 +15,7 @@ absl::StatusOr<const SweepRecord*> FindSweep(const Core& core, const std::string
                                              const std::string& field) {
   SAE_ASSIGN_OR_RETURN(const std::string bare, ParseSweepName(name, field));
   const SweepRecord* sweep = core.state().sweep(bare);
-  if (sweep == nullptr) return absl::NotFoundError(absl::StrCat("no sweep \"", bare, "\""));
+  if (sweep == nullptr) return NoSweep(bare);
   return sweep;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "server/core/no_such.h"
 #include "server/service/convert.h"
 
 namespace sae::server {
@@ -51,7 +52,7 @@ void WatchHub::Add(Core& core, std::int64_t id, WatchFilter filter, std::shared_
   if (draining_) return out->End(Draining());
   const SweepRecord* record = core.state().sweep(filter.sweep);
   if (record == nullptr) {
-    return out->End(absl::NotFoundError(absl::StrCat("no sweep \"", filter.sweep, "\"")));
+    return out->End(NoSweep(filter.sweep));
   }
   const std::int64_t head = core.head(filter.sweep);
   if (filter.after > head) {

@@ -98,6 +98,26 @@ class FaultyStoreTest : public ::testing::Test {
     return vfs_.operations() - before;
   }
 
+  /// The script once for each of its operations, twice: the power fails there, whole or torn. What
+  /// is found after the reboot is `check`'s to judge.
+  template <class Check>
+  void AtEachPowerCut(std::int64_t operations, Check check) {
+    for (std::int64_t at = 1; at <= operations; ++at) {
+      for (const auto& seed : {std::optional<std::uint64_t>(), std::optional<std::uint64_t>(at)}) {
+        SCOPED_TRACE(::testing::Message() << "at operation " << at << (seed ? ", torn" : ""));
+        Fresh();
+        vfs_.CutPowerAt(vfs_.operations() + at, seed);
+        Script();
+        ASSERT_TRUE(vfs_.power_is_off());
+        store_.reset();
+        vfs_.Reboot();
+        const absl::Status status = Open();
+        ASSERT_TRUE(status.ok()) << status;
+        ASSERT_NO_FATAL_FAILURE(check());
+      }
+    }
+  }
+
   FaultyVfs vfs_;
   std::string folder_;
   std::unique_ptr<SqliteStore> store_;
@@ -145,23 +165,12 @@ TEST_F(FaultyStoreTest, ALongLogIsBroughtInWhenItIsTidied) {
 
 TEST_F(FaultyStoreTest, WithDeferredSyncsThePowerMayFailToo) {
   defer_ = true;
-  const std::int64_t operations = OperationsOfScript();
   int lost = 0;
-  for (std::int64_t at = 1; at <= operations; ++at) {
-    for (const auto& seed : {std::optional<std::uint64_t>(), std::optional<std::uint64_t>(at)}) {
-      SCOPED_TRACE(::testing::Message() << "at operation " << at << (seed ? ", torn" : ""));
-      Fresh();
-      vfs_.CutPowerAt(vfs_.operations() + at, seed);
-      Script();
-      ASSERT_TRUE(vfs_.power_is_off());
-      store_.reset();
-      vfs_.Reboot();
-      ASSERT_TRUE(Open().ok());
-      const int most_more = committed_ - acknowledged_ + 1, committed = committed_;
-      ASSERT_NO_FATAL_FAILURE(CheckContents(most_more));
-      lost += acknowledged_ < committed ? 1 : 0;
-    }
-  }
+  ASSERT_NO_FATAL_FAILURE(AtEachPowerCut(OperationsOfScript(), [&] {
+    const int most_more = committed_ - acknowledged_ + 1, committed = committed_;
+    ASSERT_NO_FATAL_FAILURE(CheckContents(most_more));
+    lost += acknowledged_ < committed ? 1 : 0;
+  }));
   EXPECT_GT(lost, 0) << "otherwise this shows nothing";
 }
 
@@ -192,22 +201,11 @@ TEST_F(FaultyStoreTest, ThePowerMayFailAtEveryOperation) {
   const std::int64_t operations = OperationsOfScript();
   ASSERT_GT(operations, 3 * kCommits);
   int lost = 0;
-  for (std::int64_t at = 1; at <= operations; ++at) {
-    for (const auto& seed : {std::optional<std::uint64_t>(), std::optional<std::uint64_t>(at)}) {
-      SCOPED_TRACE(::testing::Message() << "at operation " << at << (seed ? ", torn" : ""));
-      Fresh();
-      vfs_.CutPowerAt(vfs_.operations() + at, seed);
-      Script();
-      ASSERT_TRUE(vfs_.power_is_off());
-      store_.reset();
-      vfs_.Reboot();
-      const absl::Status status = Open();
-      ASSERT_TRUE(status.ok()) << status;
-      ASSERT_NO_FATAL_FAILURE(CheckContents(1));
-      lost += acknowledged_ < kCommits ? 1 : 0;
-      ASSERT_TRUE(store_->Commit(Nth(acknowledged_ + 1)).ok()) << "and it goes on";
-    }
-  }
+  ASSERT_NO_FATAL_FAILURE(AtEachPowerCut(operations, [&] {
+    ASSERT_NO_FATAL_FAILURE(CheckContents(1));
+    lost += acknowledged_ < kCommits ? 1 : 0;
+    ASSERT_TRUE(store_->Commit(Nth(acknowledged_ + 1)).ok()) << "and it goes on";
+  }));
   EXPECT_GT(lost, 0);
 }
 
