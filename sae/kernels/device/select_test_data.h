@@ -13,7 +13,7 @@
 
 namespace sae::kernels::testing {
 
-enum class Fill { kNormal, kTies, kEqual, kNegative, kZeros };
+enum class Fill { kNormal, kTies, kEqual, kNegative, kZeros, kRising };
 
 struct SelectCase {
   std::string name;
@@ -38,7 +38,10 @@ struct SelectData {
 
   explicit SelectData(const SelectCase& s) {
     Random random(static_cast<std::uint64_t>(7 * s.tokens + 11 * s.columns + s.k));
-    for (std::int64_t i = 0; i < s.tokens * s.columns; ++i) products.push_back(Draw(s, random));
+    for (std::int64_t i = 0; i < s.tokens * s.columns; ++i) {
+      products.push_back(s.fill == Fill::kRising ? static_cast<float>(i % s.columns)
+                                                 : Draw(s, random));
+    }
     for (std::int64_t j = 0; j < s.columns; ++j) {
       const bool ties = s.fill != Fill::kNormal && s.fill != Fill::kNegative;
       c.push_back(ties ? 0.0F : static_cast<float>(0.5 * random.Normal()));
@@ -64,6 +67,8 @@ struct SelectData {
         return 2;
       case Fill::kNegative:
         return static_cast<float>(-std::abs(random.Normal()) - 1e-3);
+      case Fill::kRising:
+        break;
       case Fill::kZeros:
         return random.Below(2) == 0 ? 0.0F : -0.0F;
     }
@@ -111,6 +116,11 @@ inline std::vector<SelectCase> SelectCases() {
   cases.push_back({"masked nan", 2, 500, 200, 9, Fill::kNormal, true, true, true});
   cases.push_back({"large k", 1, 4500, 1700, 700, Fill::kNormal, true});
   cases.push_back({"large k of ties", 1, 4500, 4500, 700, Fill::kTies, false, false, false, true});
+  cases.push_back({"two sweeps", 2, 4096, 2048, 32});
+  cases.push_back({"sweep of ids", 2, 3200, 3200, 7, Fill::kNormal, true, true, true});
+  cases.push_back({"rising", 2, 3072, 3072, 20, Fill::kRising});
+  cases.push_back({"rising to the rank's cut", 1, 1516, 1516, 20, Fill::kRising});
+  cases.push_back({"rising beyond the rank's cut", 1, 1517, 1517, 20, Fill::kRising});
   return cases;
 }
 

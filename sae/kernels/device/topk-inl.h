@@ -29,6 +29,16 @@ class TopKBuffer {
   SAELOOM_DEVICE bool changed() const { return changed_; }
   /// A key below it cannot be among the k first.
   SAELOOM_DEVICE Key bound() const { return bound_; }
+  /// k keys were seen, so that the bound says something.
+  SAELOOM_DEVICE bool bounded() const { return bound_ > 1; }
+
+  /// For whoever counts places itself, from count() to kRankCut: distinct keys that are not below
+  /// the bound, in any order; then a barrier, then Placed with their end.
+  SAELOOM_DEVICE void Place(int at, Key key) { keys_[at] = key; }
+  SAELOOM_DEVICE void Placed(int end) {
+    changed_ = changed_ || end > count_;
+    count_ = end;
+  }
 
   SAELOOM_DEVICE void Load(Block& block, const float* values, const std::int32_t* ids, int count) {
     count_ = count;
