@@ -7,13 +7,28 @@
 
 namespace sae::kernels::cuda {
 
-template <class T>
-struct alignas(4 * sizeof(T)) Four {
-  T of[4];
+/// Adjacent elements, for one load.
+template <class T, int kCount>
+struct alignas(kCount * sizeof(T)) Pack {
+  T of[kCount];
 };
+template <class T>
+using Four = Pack<T, 4>;
 
-SAELOOM_DEVICE inline bool Aligned(const void* address, std::uintptr_t bytes) {
+SAELOOM_HOST_DEVICE inline bool Aligned(const void* address, std::uintptr_t bytes) {
   return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
+}
+
+/// Elements j .. j + kCount - 1 of a row of d; 0 from d on, which is not read. kWide: in one load;
+/// d and j are multiples of kCount and the row is aligned to the pack.
+template <int kCount, bool kWide, class T>
+SAELOOM_DEVICE inline Pack<T, kCount> LoadPack(const T* row, std::int64_t j, std::int64_t d) {
+  if constexpr (kWide) return *reinterpret_cast<const Pack<T, kCount>*>(row + j);
+  Pack<T, kCount> pack = {};
+  for (int i = 0; i < kCount; ++i) {
+    if (j + i < d) pack.of[i] = row[j + i];
+  }
+  return pack;
 }
 
 /// visit(j, weight, hi) for the lane's elements of one row, ascending.

@@ -13,13 +13,16 @@
 
 namespace sae::kernels::device {
 
+/// Blocks of rows that sums of columns are cut into: doubles of scratch for each column.
+inline constexpr std::int64_t kColumnParts = 256;
+
 /// out[j] (+)= sum over rows of m[r, j], rounded once, then added in float32.
 struct ColumnSumsParams {
   const float* m = nullptr;  ///< rows x d
   std::int64_t rows = 0, d = 0;
   const std::int32_t* enabled = nullptr;
   bool add = false;
-  double* scratch = nullptr;  ///< 64 d
+  double* scratch = nullptr;  ///< kColumnParts d
   float* out = nullptr;       ///< d
 };
 
@@ -28,7 +31,7 @@ struct WeightedRowSumParams {
   const float* weights = nullptr;  ///< rows
   WeightRows w;                    ///< rows x d, joined where lo is given
   std::int64_t rows = 0, d = 0;
-  double* scratch = nullptr;  ///< 64 d
+  double* scratch = nullptr;  ///< kColumnParts d
   double* out = nullptr;      ///< d
 };
 

@@ -1,7 +1,7 @@
 // Sums in two launches: fixed blocks of rows or elements into scratch, then the blocks in order.
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/adam_element.h"
-#include "sae/kernels/device/block_sum.h"
+#include "sae/kernels/device/row_visit-inl.h"
 #include "sae/kernels/device/vectors.h"
 
 namespace sae::kernels::cuda {
@@ -10,6 +10,7 @@ namespace {
 using device::AdamVectorParams;
 using device::ColumnSumsParams;
 using device::EmaParams;
+using device::kColumnParts;
 using device::RenormaliseRowsParams;
 using device::RowNormsParams;
 using device::SubtractParams;
@@ -19,8 +20,9 @@ using device::WeightedRowSumParams;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kRowBlocks = 64;
-constexpr int kAhead = 8;                 // rows read at once
+constexpr int kColumnThreads = 64;        // of four columns each
+constexpr int kAhead = 16;                // rows read at once
+constexpr int kPartLanes = 8;             // lanes that share a column's parts
 constexpr std::int64_t kElements = 4096;  // of a block of Sum, while there are no more than kSums
 constexpr std::int64_t kSums = 1024;
 
@@ -31,55 +33,122 @@ unsigned Grid(std::int64_t items, std::int64_t each) {
 SAELOOM_DEVICE bool IsOn(const std::int32_t* flag) { return flag == nullptr || *flag != 0; }
 
 struct PlainRows {
+  using Stored = Four<float>;
   const float* m;
   std::int64_t d;
-  SAELOOM_DEVICE double Weigh(std::int64_t) const { return 1; }
-  SAELOOM_DEVICE double operator()(std::int64_t row, std::int64_t j) const {
-    return static_cast<double>(m[row * d + j]);
+  SAELOOM_DEVICE float Weigh(std::int64_t) const { return 1; }
+  template <bool kWide>
+  SAELOOM_DEVICE Stored Load(std::int64_t row, std::int64_t j) const {
+    return LoadPack<4, kWide>(m + row * d, j, d);
   }
+  SAELOOM_DEVICE static float Value(const Stored& stored, int i) { return stored.of[i]; }
+  bool Wide() const { return d % 4 == 0 && Aligned(m, sizeof(Stored)); }
 };
-template <class Weights>
-struct WeightedRows {
+struct WeightedHighRows {
+  using Stored = Four<std::uint16_t>;
   const float* weights;
-  Weights w;
+  const std::uint16_t* hi;
   std::int64_t d;
-  SAELOOM_DEVICE double Weigh(std::int64_t row) const { return static_cast<double>(weights[row]); }
-  SAELOOM_DEVICE double operator()(std::int64_t row, std::int64_t j) const {
-    return static_cast<double>(w(row * d + j));
+  SAELOOM_DEVICE float Weigh(std::int64_t row) const { return weights[row]; }
+  template <bool kWide>
+  SAELOOM_DEVICE Stored Load(std::int64_t row, std::int64_t j) const {
+    return LoadPack<4, kWide>(hi + row * d, j, d);
   }
+  SAELOOM_DEVICE static float Value(const Stored& stored, int i) {
+    return Bf16ToFloat(stored.of[i]);
+  }
+  bool Wide() const { return d % 4 == 0 && Aligned(hi, sizeof(Stored)); }
+};
+struct WeightedJoinedRows {
+  struct Stored {
+    Four<std::uint16_t> hi;
+    Four<std::int16_t> lo;
+  };
+  const float* weights;
+  device::WeightRows w;
+  std::int64_t d;
+  SAELOOM_DEVICE float Weigh(std::int64_t row) const { return weights[row]; }
+  template <bool kWide>
+  SAELOOM_DEVICE Stored Load(std::int64_t row, std::int64_t j) const {
+    return {LoadPack<4, kWide>(w.hi + row * d, j, d), LoadPack<4, kWide>(w.lo + row * d, j, d)};
+  }
+  SAELOOM_DEVICE static float Value(const Stored& stored, int i) {
+    return Join(stored.hi.of[i], stored.lo.of[i]);
+  }
+  bool Wide() const { return d % 4 == 0 && Aligned(w.hi, 8) && Aligned(w.lo, 8); }
 };
 
-/// scratch[blockIdx.y, j] = sum over the block's rows of Weigh(row) row[j].
-template <class Rows>
+/// scratch[blockIdx.y, j] = sum over the block's rows of Weigh(row) row[j], ascending. A thread
+/// owns four columns. The weights are asked for one turn, the rows kAhead rows before they are
+/// needed. The product of two floats is exact in float64.
+template <class Rows, bool kWide>
 SAELOOM_KERNEL void PartialColumnsKernel(Rows rows, std::int64_t count, std::int64_t d,
                                          const std::int32_t* enabled, double* scratch) {
-  const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
+  const std::int64_t j = 4 * (blockIdx.x * static_cast<std::int64_t>(kColumnThreads) + threadIdx.x);
   if (j >= d || !IsOn(enabled)) return;
-  const std::int64_t end = count * (blockIdx.y + 1) / kRowBlocks;
-  double sum = 0;
-  for (std::int64_t first = count * blockIdx.y / kRowBlocks; first < end; first += kAhead) {
-    double weights[kAhead], values[kAhead];  // asked for before the first is needed
-    for (int r = 0; r < kAhead; ++r) weights[r] = first + r < end ? rows.Weigh(first + r) : 0.0;
-    for (int r = 0; r < kAhead; ++r) values[r] = weights[r] != 0 ? rows(first + r, j) : 0.0;
-    for (int r = 0; r < kAhead; ++r) sum += weights[r] * values[r];
+  const std::int64_t end = count * (blockIdx.y + 1) / kColumnParts;
+  std::int64_t first = count * blockIdx.y / kColumnParts;
+  double sums[4] = {0, 0, 0, 0};
+  float next[kAhead];
+  for (int r = 0; r < kAhead; ++r) next[r] = first + r < end ? rows.Weigh(first + r) : 0.0F;
+  for (; first < end; first += kAhead) {
+    float weights[kAhead];
+    typename Rows::Stored values[kAhead];
+    for (int r = 0; r < kAhead; ++r) {
+      weights[r] = next[r];
+      values[r] = {};
+      if (weights[r] != 0) values[r] = rows.template Load<kWide>(first + r, j);
+    }
+    for (int r = 0; r < kAhead; ++r) {
+      const std::int64_t row = first + kAhead + r;
+      next[r] = row < end ? rows.Weigh(row) : 0.0F;
+    }
+    for (int r = 0; r < kAhead; ++r) {
+      const auto weight = static_cast<double>(weights[r]);
+      for (int i = 0; i < 4; ++i)
+        sums[i] = __fma_rn(weight, static_cast<double>(Rows::Value(values[r], i)), sums[i]);
+    }
   }
-  scratch[blockIdx.y * d + j] = sum;
+  for (int i = 0; i < 4; ++i) {
+    if (kWide || j + i < d) scratch[blockIdx.y * d + j + i] = sums[i];
+  }
 }
 
+/// The calling thread's column and lane of it, where kPartLanes lanes of a warp share each of
+/// 32 / kPartLanes columns.
+SAELOOM_DEVICE std::int64_t SharedColumn() {
+  const int columns = 32 / kPartLanes;
+  const std::int64_t warp = blockIdx.x * static_cast<std::int64_t>(kWarps) + threadIdx.x / 32;
+  return warp * columns + threadIdx.x % columns;
+}
+
+/// Every lane of the column gets its sum: runs of parts in order, then a fixed tree over runs. All
+/// lanes of the warp come.
 SAELOOM_DEVICE double ColumnTotal(const double* scratch, std::int64_t d, std::int64_t j) {
+  constexpr int kRun = kColumnParts / kPartLanes;
+  const int columns = 32 / kPartLanes;
+  const int run = static_cast<int>(threadIdx.x) % 32 / columns;
+  double parts[kRun];
+  for (int i = 0; i < kRun; ++i) parts[i] = j < d ? scratch[(run * kRun + i) * d + j] : 0.0;
   double sum = 0;
-  for (int block = 0; block < kRowBlocks; ++block) sum += scratch[block * d + j];
+  for (int i = 0; i < kRun; ++i) sum += parts[i];
+  for (int lanes = 16; lanes >= columns; lanes /= 2) sum += __shfl_xor_sync(kAllLanes, sum, lanes);
   return sum;
 }
+SAELOOM_DEVICE bool OwnsColumn(std::int64_t j, std::int64_t d) {
+  return j < d && static_cast<int>(threadIdx.x) % 32 < 32 / kPartLanes;
+}
 SAELOOM_KERNEL void ColumnSumsKernel(ColumnSumsParams p) {
-  const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  if (j >= p.d || !IsOn(p.enabled)) return;
+  if (!IsOn(p.enabled)) return;
+  const std::int64_t j = SharedColumn();
   const auto sum = static_cast<float>(ColumnTotal(p.scratch, p.d, j));
+  if (!OwnsColumn(j, p.d)) return;
   p.out[j] = p.add ? p.out[j] + sum : sum;
 }
 SAELOOM_KERNEL void WeightedRowSumKernel(WeightedRowSumParams p) {
-  const std::int64_t j = blockIdx.x * static_cast<std::int64_t>(kThreads) + threadIdx.x;
-  if (j < p.d) p.out[j] = ColumnTotal(p.scratch, p.d, j);
+  const std::int64_t j = SharedColumn();
+  const double sum = ColumnTotal(p.scratch, p.d, j);
+  if (OwnsColumn(j, p.d)) p.out[j] = sum;
 }
 
 struct Values {
@@ -179,9 +248,14 @@ Error SumUp(const Source& source, std::int64_t count, const double* factor, bool
 template <class Rows>
 Error PartialColumns(const Rows& rows, std::int64_t count, std::int64_t d,
                      const std::int32_t* enabled, double* scratch, void* stream) {
-  return SAELOOM_LAUNCH((PartialColumnsKernel<Rows>), dim3(Grid(d, kThreads), kRowBlocks), kThreads,
-                        0, stream, rows, count, d, enabled, scratch);
+  const dim3 grid(Grid(d, 4 * kColumnThreads), kColumnParts);
+  return rows.Wide() ? SAELOOM_LAUNCH((PartialColumnsKernel<Rows, true>), grid, kColumnThreads, 0,
+                                      stream, rows, count, d, enabled, scratch)
+                     : SAELOOM_LAUNCH((PartialColumnsKernel<Rows, false>), grid, kColumnThreads, 0,
+                                      stream, rows, count, d, enabled, scratch);
 }
+
+constexpr std::int64_t kColumnsOfBlock = kThreads / kPartLanes;
 
 }  // namespace
 
@@ -193,7 +267,7 @@ Error ColumnSums(const ColumnSumsParams& p, void* stream) {
   const Error error =
       PartialColumns(PlainRows{p.m, p.d}, p.rows, p.d, p.enabled, p.scratch, stream);
   if (error != Error::kOk) return error;
-  return SAELOOM_LAUNCH(ColumnSumsKernel, Grid(p.d, kThreads), kThreads, 0, stream, p);
+  return SAELOOM_LAUNCH(ColumnSumsKernel, Grid(p.d, kColumnsOfBlock), kThreads, 0, stream, p);
 }
 
 Error WeightedRowSum(const WeightedRowSumParams& p, void* stream) {
@@ -201,14 +275,12 @@ Error WeightedRowSum(const WeightedRowSumParams& p, void* stream) {
       (p.rows > 0 && (p.weights == nullptr || p.w.hi == nullptr))) {
     return Error::kInvalidArgument;
   }
-  const Error error =
-      p.w.lo == nullptr
-          ? PartialColumns(WeightedRows<HighWeights>{p.weights, {p.w.hi}, p.d}, p.rows, p.d,
-                           nullptr, p.scratch, stream)
-          : PartialColumns(WeightedRows<JoinedWeights>{p.weights, {p.w.hi, p.w.lo}, p.d}, p.rows,
-                           p.d, nullptr, p.scratch, stream);
+  const Error error = p.w.lo == nullptr ? PartialColumns(WeightedHighRows{p.weights, p.w.hi, p.d},
+                                                         p.rows, p.d, nullptr, p.scratch, stream)
+                                        : PartialColumns(WeightedJoinedRows{p.weights, p.w, p.d},
+                                                         p.rows, p.d, nullptr, p.scratch, stream);
   if (error != Error::kOk) return error;
-  return SAELOOM_LAUNCH(WeightedRowSumKernel, Grid(p.d, kThreads), kThreads, 0, stream, p);
+  return SAELOOM_LAUNCH(WeightedRowSumKernel, Grid(p.d, kColumnsOfBlock), kThreads, 0, stream, p);
 }
 
 Error Sum(const SumParams& p, void* stream) {

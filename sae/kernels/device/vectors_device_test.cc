@@ -43,7 +43,7 @@ void Columns(DeviceTest& t, std::int64_t rows, std::int64_t d, bool add, std::in
   device::ColumnSumsParams p = host;
   p.m = t.Upload(m, "m");
   p.enabled = testing::UploadScalar(t, enabled, "enabled");
-  p.scratch = t.Allocate<double>(At(64 * d), "scratch");
+  p.scratch = t.Allocate<double>(At(device::kColumnParts * d), "scratch");
   p.out = t.Upload(out, "out");
   auto* const device_weighted = t.Allocate<double>(At(d), "weighted");
   t.Check(cuda::ColumnSums(p, t.stream()));
@@ -56,9 +56,13 @@ void Columns(DeviceTest& t, std::int64_t rows, std::int64_t d, bool add, std::in
   testing::ExpectNear(t.Download(device_weighted, At(d)), weighted, kSum, "weighted");
 }
 
+TEST(VectorsDevice, ColumnSumsOfMoreRowsThanABlockReadsAhead) {
+  RunDeviceTest([&](DeviceTest& t) { Columns(t, 9001, 4, true, 1); });
+}
+
 TEST(VectorsDevice, ColumnSumsEqualTheirPartners) {
-  for (const std::int64_t d : {1, 7, 32, 100, 577}) {
-    for (const std::int64_t rows : {0, 1, 63, 200}) {
+  for (const std::int64_t d : {1, 7, 32, 100, 516, 577}) {
+    for (const std::int64_t rows : {0, 1, 63, 700}) {
       RunDeviceTest([&](DeviceTest& t) { Columns(t, rows, d, rows == 63, rows != 1); });
     }
   }

@@ -166,7 +166,8 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(doubles(column_means_, d_out, "column means"));
   SAE_RETURN_IF_ERROR(doubles(partial_, batch, "partial"));
   SAE_RETURN_IF_ERROR(doubles(sum_scratch_, 1024, "sum scratch"));
-  SAE_RETURN_IF_ERROR(doubles(column_scratch_, 64 * std::max(d, d_out), "column scratch"));
+  SAE_RETURN_IF_ERROR(doubles(column_scratch_, kernels::device::kColumnParts * std::max(d, d_out),
+                              "column scratch"));
   SAE_RETURN_IF_ERROR(doubles(encoder_sums_, d, "encoder sums"));
   SAE_RETURN_IF_ERROR(doubles(latent_penalty_, n, "latent penalty"));
   SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
