@@ -220,6 +220,7 @@ absl::Status Trainer::Evaluate() {
 absl::Status Trainer::Save(int keep) {
   if (saved_step_ == parts_.engine->step()) return absl::OkStatus();
   const absl::Duration start = parts_.clock->SinceBoot();
+  SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->Settle()));
   checkpoint::Info info;
   info.step = parts_.engine->step();
   info.tokens = parts_.engine->tokens();

@@ -74,10 +74,10 @@ DeviceEngine::DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh,
 }
 
 DeviceEngine::~DeviceEngine() {
+  if (pending_) (void)collectives_->Wait();
   DropGraph();
   kernels::cuda::DestroyDeviceLibrary(library_);
   if (pinned_ != nullptr) runtime_.FreePinned(pinned_);
-  if (staging_ != nullptr) runtime_.FreePinned(staging_);
   if (owns_stream_) runtime_.DestroyStream(stream_);
 }
 
@@ -124,9 +124,8 @@ absl::Status DeviceEngine::Allocate() {
   const std::int64_t d = context_.d, d_out = context_.d_out;
   SAE_ASSIGN_OR_RETURN(void* pinned, runtime_.AllocatePinned(sizeof(DeviceScalars)));
   pinned_ = static_cast<DeviceScalars*>(pinned);
-  SAE_ASSIGN_OR_RETURN(
-      void* staging, runtime_.AllocatePinned(batch * (d + d_out) * std::int64_t{sizeof(float)}));
-  staging_ = static_cast<float*>(staging);
+  SAE_RETURN_IF_ERROR(
+      inbox_.Create(runtime_, batch, d, context_.options.transcoder ? d_out : 0));
   SAE_ASSIGN_OR_RETURN(parameters_, DeviceParameters::Create(runtime_, host_->state()));
   SAE_RETURN_IF_ERROR(
       Launched(kernels::cuda::CreateDeviceLibrary(&library_), "CreateDeviceLibrary"));
@@ -325,6 +324,7 @@ void DeviceEngine::PushScalars() {
 }
 
 absl::Status DeviceEngine::UploadState() {
+  SAE_RETURN_IF_ERROR(Settle());
   PullScalars();
   batch_.set_input_scale(input_scale_);
   DropGraph();
@@ -344,6 +344,8 @@ absl::Status DeviceEngine::StateLoaded() {
 
 model::State DeviceEngine::state() {
   if (input_scale_ > 0) {
+    state_status_ = Settle();
+    if (!state_status_.ok()) return host_->state();
     state_status_ = parameters_->Download(host_->state(), stream_);
     PushScalars();
   }

@@ -4,10 +4,13 @@
 // memory. A step is enqueued as a whole, without waiting for the host inside (with one rank, or
 // stream-ordered collectives, it is captured in a graph once and replayed); buffers whose size data
 // decides start small: a step that does not fit changes nothing, says so, and is repeated with more.
+// Step returns while the device works: its rows come from the host meanwhile, and what went wrong in
+// it the next call says.
 // The host keeps a SaeEngine: it makes initial values and holds what checkpoints save; state() brings
 // the device's values there. See engine.h for the contract. Not thread-safe.
 // UNIMPLEMENTED (SupportedOnDevice) for what only the CPU engine does.
 
+#include <chrono>
 #include <map>
 #include <memory>
 #include <optional>
@@ -21,6 +24,7 @@
 #include "sae/optim/l0_controller.h"
 #include "sae/optim/schedule.h"
 #include "sae/train/device/device_batch_topk.h"
+#include "sae/train/device/device_inbox.h"
 #include "sae/train/device/device_parameters.h"
 #include "sae/train/device/device_scalars.h"
 #include "sae/train/device/device_topk.h"
@@ -45,13 +49,16 @@ class DeviceEngine final : public Engine<float> {
   std::int64_t row_width() const override { return batch_.row_width(); }
   absl::Status Initialise(std::span<const float> sample) override;
   absl::Status Step(std::span<const float> rows) override;
+  absl::Status Settle() override;
   absl::StatusOr<std::map<std::string, double>> LastMetrics() override;
   void BeginEvaluation(std::span<const float> mean) override;
   absl::Status EvaluateBatch(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> FinishEvaluation() override;
   absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() override;
-  std::int64_t step() const override { return step_; }
-  std::int64_t tokens() const override { return tokens_; }
+  std::int64_t step() const override { return step_ + (pending_ ? 1 : 0); }
+  std::int64_t tokens() const override {
+    return tokens_ + (pending_ ? context_.config.train.batch : 0);
+  }
   model::State state() override;
   absl::Status StateLoaded() override;
   void set_dense_density(double) override {}  ///< there is no dense step here
@@ -85,7 +92,8 @@ class DeviceEngine final : public Engine<float> {
   absl::Status UploadState();
 
   // device_engine_forward.cc
-  absl::Status Load(std::span<const float> rows);
+  absl::Status Stage(std::span<const float> rows);
+  absl::Status Take();
   absl::Status WriteScalars();
   absl::Status ReadScalars();
   kernels::device::WeightRows EncoderRows() const;
@@ -107,6 +115,8 @@ class DeviceEngine final : public Engine<float> {
   absl::Status ForwardBatch();
   absl::StatusOr<double> PenaltySum();
   // device_engine_step.cc
+  absl::Status BeginStep();
+  absl::Status SettleStep();
   absl::Status RunStep();
   absl::Status EnqueueStep();
   absl::Status Residual(const kernels::device::Groups& groups, float* parts, float* x_hat);
@@ -147,7 +157,9 @@ class DeviceEngine final : public Engine<float> {
   std::optional<optim::L0Controller> controller_;
   double input_scale_ = 0, sample_variance_ = 0, bandwidth_ = 0;
   double threshold_mean_ = 0, threshold_weight_ = 0;  // BatchTopK's running mean
-  std::int64_t step_ = 0, tokens_ = 0;
+  std::int64_t step_ = 0, tokens_ = 0;  // that have ended well
+  bool pending_ = false;                // one more is on the device
+  std::chrono::steady_clock::time_point began_;
 
   Batch<float> batch_;
   Capacities capacity_;
@@ -160,7 +172,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceEntries entries_, aux_entries_;
   DeviceBuffer<DeviceScalars> scalars_;
   DeviceScalars* pinned_ = nullptr;
-  float* staging_ = nullptr;  // pinned: a batch's x, then y
+  DeviceInbox inbox_;
   DeviceBuffer<std::int32_t> global_ids_;
   DeviceBuffer<std::uint16_t> x_bf16_;
   DeviceBuffer<float> x_, y_, c_, norms_, row_scale_, theta_, lower_, scale_;

@@ -30,6 +30,10 @@ absl::StatusOr<std::vector<V>> Fetch(DeviceRuntime& runtime, const V* data, std:
 
 // With a running mean of parameters the host evaluates: the mean never leaves it then.
 void DeviceEngine::BeginEvaluation(std::span<const float> mean) {
+  if (absl::Status settled = Settle(); !settled.ok()) {
+    state_status_ = std::move(settled);
+    return;
+  }
   // Metrics of the last step need its batch.
   if (last_tokens_ > 0 && !measured_) (void)LastMetrics();
   last_tokens_ = 0;
@@ -94,6 +98,7 @@ absl::Status DeviceEngine::ForwardBatch() {
     SAE_RETURN_IF_ERROR(
         collectives_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
     SAE_RETURN_IF_ERROR(ReadScalars());
+    SAE_RETURN_IF_ERROR(collectives_->Wait());
     if (pinned_->sums.overflow == 0) return absl::OkStatus();
     if (tries > 40) return absl::InternalError("evaluation: buffers stay too small");
     SAE_RETURN_IF_ERROR(Grow(pinned_->sums));
@@ -114,7 +119,8 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(state_status_);
   if (parameters_->has_ema()) return host_->EvaluateBatch(rows);
   SAE_RETURN_IF_ERROR(BeginFired());
-  SAE_RETURN_IF_ERROR(Load(rows));
+  SAE_RETURN_IF_ERROR(Stage(rows));
+  SAE_RETURN_IF_ERROR(Take());
   SAE_RETURN_IF_ERROR(ForwardBatch());
   device::SinceFiredParams fired;
   fired.codes = entries_.codes();
@@ -128,6 +134,7 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   fired.scratch = dead_scratch_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::SinceFired(fired, stream_), "SinceFired"));
   SAE_RETURN_IF_ERROR(ReadScalars());
+  SAE_RETURN_IF_ERROR(collectives_->Wait());
   evaluation_active_ += static_cast<double>(pinned_->active);
   SAE_ASSIGN_OR_RETURN(const double penalty,
                        PenaltySum());
@@ -178,6 +185,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::FinishEvaluation() {
 }
 
 absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
+  SAE_RETURN_IF_ERROR(Settle());
   if (!measured_) {
     if (last_tokens_ == 0)
       return absl::FailedPreconditionError("metrics: no step has been made yet: call Step first");
@@ -187,7 +195,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
     std::vector<float> scaled(hat.size());
     std::vector<double> mean(static_cast<std::size_t>(context_.d_out), 0.0);
     for (std::size_t i = 0; i < scaled.size(); ++i) {
-      scaled[i] = batch_.scale() * batch_.y()[i];
+      scaled[i] = batch_.scale() * inbox_.y()[i];
       mean[i % mean.size()] += static_cast<double>(scaled[i]) / static_cast<double>(last_tokens_);
     }
     model::ReconstructionAccumulator accumulator(mean);
@@ -221,6 +229,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
 }
 
 absl::StatusOr<std::vector<std::vector<std::int64_t>>> DeviceEngine::LastSelection() {
+  SAE_RETURN_IF_ERROR(Settle());
   if (last_tokens_ == 0)
     return absl::FailedPreconditionError("selection: no step since the start or an evaluation");
   const std::int64_t count = OwnEntries();

@@ -1,6 +1,5 @@
 // Rows to the device, encoder, codes and reconstruction.
 #include <algorithm>
-#include <cstring>
 
 #include "sae/kernels/device/prepare.h"
 #include "sae/train/device/device_engine.h"
@@ -10,33 +9,28 @@ namespace sae::train {
 namespace cuda = kernels::cuda;
 namespace device = kernels::device;
 
-absl::Status DeviceEngine::Load(std::span<const float> rows) {
-  batch_.Load(rows);
+// On its way while the device may still work on the batch before.
+absl::Status DeviceEngine::Stage(std::span<const float> rows) {
+  batch_.Load(rows, /*keep=*/false);
   batch_.set_input_scale(input_scale_);
-  const auto copy = [&](const float* from, float* staging, DeviceBuffer<float>& to,
-                        std::int64_t width) {
-    const std::int64_t count = batch_.tokens() * width;
-    std::copy_n(from, count, staging);
-    return runtime_.CopyAsync(to.data(), staging, count * std::int64_t{sizeof(float)}, stream_);
-  };
-  SAE_RETURN_IF_ERROR(copy(batch_.x(), staging_, x_, context_.d));
-  if (x_bf16_.count() > 0) {
-    device::ToBf16Params convert{x_.data(), x_bf16_.data(), batch_.tokens() * context_.d};
-    SAE_RETURN_IF_ERROR(Launched(cuda::ToBf16(convert, stream_), "ToBf16"));
-  }
-  if (!context_.options.transcoder) return absl::OkStatus();
-  return copy(batch_.y(), staging_ + context_.config.train.batch * context_.d, y_,
-              context_.d_out);
+  return inbox_.Stage(batch_.x(), batch_.y(), batch_.tokens(), context_.pool);
+}
+
+// To where kernels read it.
+absl::Status DeviceEngine::Take() {
+  SAE_RETURN_IF_ERROR(inbox_.Take(x_.data(), y_.data(), stream_));
+  if (x_bf16_.count() == 0) return absl::OkStatus();
+  device::ToBf16Params convert{x_.data(), x_bf16_.data(), batch_.tokens() * context_.d};
+  return Launched(cuda::ToBf16(convert, stream_), "ToBf16");
 }
 
 absl::Status DeviceEngine::WriteScalars() {
   return runtime_.CopyAsync(scalars_.data(), pinned_, sizeof(DeviceScalars), stream_);
 }
 
+// To be seen after a Wait.
 absl::Status DeviceEngine::ReadScalars() {
-  SAE_RETURN_IF_ERROR(
-      runtime_.CopyAsync(pinned_, scalars_.data(), sizeof(DeviceScalars), stream_));
-  return collectives_->Wait();
+  return runtime_.CopyAsync(pinned_, scalars_.data(), sizeof(DeviceScalars), stream_);
 }
 
 device::LatentRule DeviceEngine::rule() const {

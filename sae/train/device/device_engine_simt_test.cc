@@ -1,4 +1,6 @@
 // The whole step of every architecture under the executor.
+#include <limits>
+
 #include <gtest/gtest.h>
 
 #include "sae/comm/staging/staging.h"
@@ -162,6 +164,66 @@ TEST(DeviceEngineState, EitherEngineGoesOnFromTheOther) {
     for (const auto& [name, value] : ends[1].doubles)
       EXPECT_NEAR(ends[0].doubles.at(name), value, 1e-4 * (1 + std::abs(value))) << name;
   }
+}
+
+/// Steps one after the other, settled after each or left to the device.
+testing::SavedState EndOf(const config::TrialConfig& config,
+                          const std::vector<std::vector<float>>& batches, bool settle) {
+  simt::SimtRuntime runtime({});
+  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+  ThreadPool pool(1);
+  DeviceParts parts;
+  parts.runtime = &runtime;
+  const auto engine = DeviceEngine::Create(config, 32, 32, *self, pool, parts);
+  testing::SavedState end;
+  EXPECT_TRUE(engine.ok() && (*engine)->Initialise(batches[0]).ok());
+  for (std::size_t t = 0; t < batches.size(); ++t) {
+    std::vector<float> rows = batches[t];
+    EXPECT_TRUE((*engine)->Step(rows).ok());
+    std::fill(rows.begin(), rows.end(), -1.0F);  // they are the caller's again
+    EXPECT_EQ((*engine)->step(), static_cast<std::int64_t>(t) + 1);
+    EXPECT_EQ((*engine)->tokens(), (static_cast<std::int64_t>(t) + 1) * config.train.batch);
+    if (settle) {
+      EXPECT_TRUE((*engine)->Settle().ok());
+    }
+  }
+  testing::Save((*engine)->state(), &end);
+  return end;
+}
+
+// Buffers grow on the way: steps are repeated with the next batch already there.
+TEST(DeviceEngineSteps, AreTheSameWhetherAnyoneWaitsForThem) {
+  for (const char* architecture : {"topk", "batchtopk"}) {
+    config::TrialConfig config = testing::AcceptanceConfig(architecture);
+    testing::SparseData data(80, 32, 4, 29);
+    std::vector<std::vector<float>> batches;
+    for (int t = 0; t < 12; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+    const testing::SavedState waited = EndOf(config, batches, true);
+    const testing::SavedState left = EndOf(config, batches, false);
+    EXPECT_EQ(left.tensors, waited.tensors) << architecture;
+    EXPECT_EQ(left.integers, waited.integers) << architecture;
+    EXPECT_EQ(left.doubles, waited.doubles) << architecture;
+  }
+}
+
+TEST(DeviceEngineSteps, TheNextCallSaysWhatWentWrongInOne) {
+  const config::TrialConfig config = testing::AcceptanceConfig("topk");
+  std::vector<float> rows = testing::SparseData(80, 32, 4, 31).Rows(config.train.batch, 4);
+  simt::SimtRuntime runtime({});
+  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+  ThreadPool pool(1);
+  DeviceParts parts;
+  parts.runtime = &runtime;
+  const auto engine = DeviceEngine::Create(config, 32, 32, *self, pool, parts);
+  ASSERT_TRUE(engine.ok() && (*engine)->Initialise(rows).ok());
+  ASSERT_TRUE((*engine)->Step(rows).ok());
+  std::vector<float> broken = rows;
+  broken[7] = std::numeric_limits<float>::quiet_NaN();
+  ASSERT_TRUE((*engine)->Step(broken).ok());
+  const absl::Status status = (*engine)->Step(rows);
+  EXPECT_EQ(status.code(), absl::StatusCode::kFailedPrecondition);
+  EXPECT_NE(status.message().find("step 1: the loss is nan"), absl::string_view::npos) << status;
+  EXPECT_EQ((*engine)->step(), 1);
 }
 
 /// A rank's device communicator, over the group that the test runs in.

@@ -38,7 +38,6 @@ double DeviceEngine::LossScale() const {
   }
 }
 
-
 double DeviceEngine::LambdaNow() const {
   return LambdaAt(context_, controller_, schedule_, step_);
 }
@@ -54,35 +53,55 @@ absl::Status DeviceEngine::Step(std::span<const float> rows) {
                                                    " values: a step takes the whole batch of ",
                                                    batch, " rows of width ", row_width()));
   }
-  const auto start = std::chrono::steady_clock::now();
-  last_tokens_ = 0;
   SAE_RETURN_IF_ERROR(state_status_);
-  SAE_RETURN_IF_ERROR(Load(rows));
+  SAE_RETURN_IF_ERROR(Stage(rows));
+  SAE_RETURN_IF_ERROR(Settle());
+  began_ = std::chrono::steady_clock::now();
+  SAE_RETURN_IF_ERROR(Take());
+  last_tokens_ = 0;
+  SAE_RETURN_IF_ERROR(BeginStep());
+  pending_ = true;
+  return absl::OkStatus();
+}
+
+absl::Status DeviceEngine::BeginStep() {
   const config::TrainConfig& train = context_.config.train;
   const kernels::Adam adam = kernels::Adam::At(step_ + 1, schedule_.LearningRate(step_),
                                                *train.beta1, train.beta2, *train.epsilon);
+  *pinned_ = {};
+  pinned_->adam = {adam.lr,          adam.beta1,       adam.beta2, adam.epsilon,
+                   adam.correction1, adam.correction2, step_ + 1};
+  pinned_->rho = LossScale();
+  pinned_->lambda = LambdaNow();
+  pinned_->finite = 1;
+  pinned_->gradient_scale = 1;
+  SAE_RETURN_IF_ERROR(WriteScalars());
+  SAE_RETURN_IF_ERROR(RunStep());
+  return ReadScalars();
+}
+
+// The step that the device works on ends, if there is one.
+absl::Status DeviceEngine::Settle() {
+  if (!pending_) return absl::OkStatus();
+  pending_ = false;
+  return SettleStep();
+}
+
+absl::Status DeviceEngine::SettleStep() {
   for (int tries = 0;; ++tries) {
-    *pinned_ = {};
-    pinned_->adam = {adam.lr,          adam.beta1,       adam.beta2, adam.epsilon,
-                     adam.correction1, adam.correction2, step_ + 1};
-    pinned_->rho = LossScale();
-    pinned_->lambda = LambdaNow();
-    pinned_->finite = 1;
-    pinned_->gradient_scale = 1;
-    SAE_RETURN_IF_ERROR(WriteScalars());
-    SAE_RETURN_IF_ERROR(RunStep());
-    SAE_RETURN_IF_ERROR(ReadScalars());
+    SAE_RETURN_IF_ERROR(collectives_->Wait());
     last_ = *pinned_;
     if (last_.sums.overflow == 0 && last_.sums.dead_overflow == 0) break;
     if (tries == kTries)
       return absl::InternalError(absl::StrCat("step ", step_, ": buffers stay too small"));
     SAE_RETURN_IF_ERROR(Grow(last_.sums));
+    SAE_RETURN_IF_ERROR(BeginStep());
   }
   SAE_RETURN_IF_ERROR(CheckLoss());
   SAE_RETURN_IF_ERROR(runtime_.CopyAsync(parameters_->since_fired().data(), since_next_.data(),
                                          since_next_.bytes(), stream_));
   FinishStep();
-  last_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
+  last_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began_)
                  .count();
   return absl::OkStatus();
 }

@@ -57,12 +57,12 @@ Batch<T>::Batch(const Context& context)
       rows_(own_) {}
 
 template <class T>
-void Batch<T>::Load(std::span<const float> rows) {
+void Batch<T>::Load(std::span<const float> rows, bool keep) {
   if constexpr (std::is_same_v<T, float>) {
     rows_ = gang_ == nullptr ? nullptr : gang_->Load(rows, context_);
     if (rows_ != nullptr) return;
   }
-  own_->Load(rows, context_, /*keep=*/true);
+  own_->Load(rows, context_, keep);
   rows_ = own_;
 }
 

@@ -46,8 +46,8 @@ class Batch {
 
   /// Values of one row as the source delivers it: [x] or [x | y].
   std::int64_t row_width() const { return row_width_; }
-  /// `rows`: at most the batch of the config, row_width() each.
-  void Load(std::span<const float> rows);
+  /// `rows`: at most the batch of the config, row_width() each. keep: as LoadedRows.
+  void Load(std::span<const float> rows, bool keep = true);
   void set_input_scale(double s) { scale_ = static_cast<T>(1 / s); }
   /// Borrowed; null: this batch is alone.
   void set_gang(EngineGang* gang) { gang_ = gang; }

@@ -37,8 +37,12 @@ class Engine {
   [[nodiscard]] virtual absl::Status Initialise(std::span<const float> sample) = 0;
 
   /// One optimizer step on the global batch, rows of row_width() in raw units: `rows` is all of it,
-  /// or only what this rank's replica takes, the r-th of D equal parts.
+  /// or only what this rank's replica takes, the r-th of D equal parts. `rows` are free again after
+  /// it. An engine may still work on the step then: what goes wrong in it the next call returns.
   [[nodiscard]] virtual absl::Status Step(std::span<const float> rows) = 0;
+
+  /// The last step has ended, well or with the error that is returned. Before state().
+  [[nodiscard]] virtual absl::Status Settle() { return absl::OkStatus(); }
 
   /// Of the last step, for a metrics event: "train.loss", "train.fvu", "train.l0",
   /// "train.dead_fraction",
