@@ -8,6 +8,7 @@
 #                                    needs into third_party/gpu_packages (under 40 MB), which travels along
 #   tools/gpu_check.sh               on the machine with the GPU
 #   tools/gpu_check.sh --build-only  configures and builds; needs no GPU
+#   tools/gpu_check.sh --seconds N   all of it within N seconds (530); compute-sanitizer takes what is left
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -65,13 +66,18 @@ prepare() {
   say "$packages is ready: ${#debian_packages[@]} packages, $((kilobytes / 1024)) MB"
 }
 
-for argument in "$@"; do
-  case "$argument" in
+while [ $# -gt 0 ]; do
+  case "$1" in
     --prepare) prepare; exit 0 ;;
     --build-only) build_only=1 ;;
+    --seconds)
+      case "${2:-}" in ''|*[!0-9]*) say "--seconds needs a number (see --help)"; exit 2 ;; esac
+      deadline=$((SECONDS + $2))
+      shift ;;
     -h|--help) sed -n '2,11p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
-    *) say "unknown option $argument (see --help)"; exit 2 ;;
+    *) say "unknown option $1 (see --help)"; exit 2 ;;
   esac
+  shift
 done
 
 # --- the table -------------------------------------------------------------------------------------------
@@ -168,11 +174,13 @@ if [ -z "$gpu" ]; then
   finish
 fi
 for bench in "$build"/bin/*_gpu_bench; do
-  [ -x "$bench" ] && timed "$(basename "$bench")" 60 "$bench"
+  [ -x "$bench" ] && timed "$(basename "$bench")" 90 "$bench"
 done
 if [ -n "$sanitizer" ]; then
   only_ours=()  # not the libraries' kernels
-  "$sanitizer" --help 2>/dev/null | grep -q -- --kernel-regex && only_ours=(--kernel-regex kns=Kernel)
+  for option in --kernel-name --kernel-regex; do  # the second is what older ones call it
+    "$sanitizer" --help 2>/dev/null | grep -q -- $option && only_ours=($option kns=Kernel) && break
+  done
   when_late=skipped
   for tool in memcheck racecheck synccheck; do
     for test in "$build"/bin/{kernels,runtime,device_*}_gpu_test; do

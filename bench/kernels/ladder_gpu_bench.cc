@@ -28,6 +28,7 @@ namespace device = kernels::device;
 
 struct Sizes {
   std::int64_t latents = 65536, d = 768, tokens = 8192, k = 32;
+  std::int64_t group = 0, chunk = 0;  ///< EncodeSchedule's; 0: its default
   int rounds = 20;
 };
 
@@ -42,6 +43,7 @@ class Ladder {
 
   void Run() {
     Ceilings();
+    ChunkProducts();
     MakeWeights();
     Encode();
     MakeCodes();
@@ -83,11 +85,37 @@ class Ladder {
     std::vector<std::uint16_t> hi;
     std::vector<std::int16_t> lo;
     SplitAll(Uniform(1, n * n, 1), &hi, &lo);
-    const std::uint16_t* a = data_.Upload(hi, "factor");
+    const std::uint16_t* a = factor_ = data_.Upload(hi, "factor");
     float* c = data_.Zeros<float>(n * n, "product");
     const double ms = data_.Milliseconds(s_.rounds, [&] { Product(n, n, n, a, a, c); });
     product_rate_ = 2.0 * static_cast<double>(n * n * n) / ms * 1e-9;
     PrintFlops("bf16 product 8192^3", ms, 2.0 * static_cast<double>(n * n * n));
+  }
+
+  /// What products of other chunks, and copies that stay in the cache, would reach.
+  void ChunkProducts() {
+    const std::int64_t most = std::int64_t{1} << 25;
+    float* out = data_.Zeros<float>(most, "products");
+    for (const std::int64_t bytes : {std::int64_t{8} << 20, std::int64_t{16} << 20}) {
+      const double copy = data_.Milliseconds(s_.rounds, [&] {
+        Check(data_.runtime().CopyAsync(out + most / 2, out, bytes, stream()), "copy");
+      });
+      PrintBytes(bytes >> 20 == 8 ? "copy of 8 MB, in cache" : "copy of 16 MB, in cache", copy,
+                 2.0 * static_cast<double>(bytes));
+    }
+    static constexpr std::int64_t kShapes[][2] = {{512, 16384}, {1024, 8192}, {2048, 4096},
+                                                  {4096, 2048}, {1024, 4096}, {2048, 2048},
+                                                  {2048, 8192}};
+    for (const auto& [m, n] : kShapes) {
+      if (std::max(m, n) * s_.d > most) continue;
+      const double ms = data_.Milliseconds(s_.rounds, [&] {
+        for (int i = 0; i < 8; ++i) Product(m, n, s_.d, factor_, factor_ + most, out);
+      });
+      char name[64];
+      std::snprintf(name, sizeof(name), "product %ld x %ld", static_cast<long>(m),
+                    static_cast<long>(n));
+      PrintFlops(name, ms / 8, 2.0 * static_cast<double>(m * n * s_.d));
+    }
   }
 
   void Product(std::int64_t m, std::int64_t n, std::int64_t k, const std::uint16_t* a,
@@ -136,6 +164,8 @@ class Ladder {
     p.x_bf16 = x_bf16_;
     p.tokens = s_.tokens;
     p.finite = finite_;
+    if (s_.group > 0) p.schedule.group_tokens = s_.group;
+    if (s_.chunk > 0) p.schedule.chunk_columns = s_.chunk;
     p.scratch = data_.Bytes(device::EncodeScratchBytes(p), "encode scratch");
     const double flop = 2.0 * static_cast<double>(s_.tokens) * static_cast<double>(s_.latents) *
                         static_cast<double>(s_.d);
@@ -297,6 +327,7 @@ class Ladder {
   DeviceData data_;
   cuda::DeviceLibrary* library_ = nullptr;
   double copy_rate_ = 1, product_rate_ = 1;
+  const std::uint16_t* factor_ = nullptr;  // 2^26 random values
   device::MutableWeightRows w_enc_, w_dec_;
   const float* x_ = nullptr;
   const std::uint16_t* x_bf16_ = nullptr;
@@ -318,6 +349,8 @@ int Main(int argc, char** argv) {
   app.add_option("--d", sizes.d)->check(CLI::Range(8, 16384));
   app.add_option("--tokens", sizes.tokens)->check(CLI::Range(64, 1 << 17));
   app.add_option("--k", sizes.k)->check(CLI::Range(1, 1024));
+  app.add_option("--group", sizes.group, "tokens of a product")->check(CLI::Range(1, 1 << 17));
+  app.add_option("--chunk", sizes.chunk, "latents of a product")->check(CLI::Range(1, 1 << 20));
   app.add_option("--rounds", sizes.rounds)->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
   auto runtime = kernels::CreateCudaRuntime(0);

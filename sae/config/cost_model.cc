@@ -9,9 +9,8 @@
 namespace sae::config {
 namespace {
 
-
-// H100, H200: measured product and copy rates; links: NCCL's bus rates reached on such machines; 62 and
-// 120 GB a rank leave room for libraries and fragments.
+// H100, H200: measured product and copy rates; links: NCCL's bus rates reached on such machines; 62
+// and 120 GB a rank leave room for libraries and fragments.
 std::vector<Hardware> Known() {
   Hardware h100;
   h100.name = "H100";
@@ -75,7 +74,8 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
   const double copies = c.train.ema > 0 ? 4 : 0;
   const double own = s.parameters() / s.replicas;  // moments live with their owner
   const double entries = s.tokens * std::min(ActiveLatents(c), s.latents);
-  const double batch = s.tokens * s.d * (4.0 * 3 + hardware.value_bytes + 4);
+  const double inbox = hardware.value_bytes == 2 ? 4 : 0;  // a device has the next batch beside
+  const double batch = s.tokens * s.d * (4.0 * 3 + hardware.value_bytes + 4 + inbox);
   std::vector<PlanMemory> out = {{"weights", 4 * s.parameters()},
                                  {"moments", MomentBytes(c) * own},
                                  {"latents' vectors", 64 * s.latents},
@@ -131,11 +131,12 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
   const double product = Ms(2 * s.tokens * s.latents * s.d, h.product);
   const double select = h.cache > 0 ? Ms(4 * s.tokens * s.latents, h.cache) : h.selection * product;
   // A rank's own winners: gathers of decoder rows for the reconstruction and for the gradient (the
-  // second of rows just read), of x and the error for the rows' gradients; rows of tokens themselves.
+  // second of rows just read), of x and the error for the rows' gradients; rows of tokens
+  // themselves.
   const double entries = s.tokens * ActiveLatents(c) / s.shards;
   const double value = h.value_bytes;
-  const double sparse = entries * s.d * value + entries * s.d * (value + 4) +
-                        s.tokens * s.d * (2 * 4 + value);
+  const double sparse =
+      entries * s.d * value + entries * s.d * (value + 4) + s.tokens * s.d * (2 * 4 + value);
   // Weights and moments, read and written.
   const double update = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
   std::vector<PlanPhase> out = {{"encoder product", product},
@@ -143,8 +144,7 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
                                 {"sparse decode and gradients", Ms(sparse, h.gather)},
                                 {"row update", Ms(update, h.memory)}};
   for (const PlanLink& link : links) {
-    out.push_back({absl::StrCat("exchange: ", link.purpose),
-                   Ms(link.bytes, link.rate),
+    out.push_back({absl::StrCat("exchange: ", link.purpose), Ms(link.bytes, link.rate),
                    link.purpose == "batch"});
   }
   return out;
@@ -191,9 +191,9 @@ absl::StatusOr<StepPlan> PlanStep(const TrialConfig& config, std::int64_t d,
   plan.replicas = Replicas(c);
   plan.shards = plan.ranks / plan.replicas;
   if (plan.shards < 1 || c.sae.latents % plan.shards != 0) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "plan: ", plan.shards, " shards do not divide sae.latents ", c.sae.latents,
-        ": use a power of two of both"));
+    return absl::InvalidArgumentError(absl::StrCat("plan: ", plan.shards,
+                                                   " shards do not divide sae.latents ",
+                                                   c.sae.latents, ": use a power of two of both"));
   }
   Sizes s;
   s.tokens = static_cast<double>(c.train.batch) / static_cast<double>(plan.replicas);
@@ -209,8 +209,8 @@ absl::StatusOr<StepPlan> PlanStep(const TrialConfig& config, std::int64_t d,
   for (const PlanPhase& phase : plan.phases) (phase.beside ? beside : plan.step_ms) += phase.ms;
   plan.step_ms = std::max(plan.step_ms, beside);
   plan.tokens_per_second = static_cast<double>(c.train.batch) / plan.step_ms * 1e3;
-  plan.device_hours = c.train.tokens / plan.tokens_per_second / 3600 *
-                      static_cast<double>(plan.ranks);
+  plan.device_hours =
+      c.train.tokens / plan.tokens_per_second / 3600 * static_cast<double>(plan.ranks);
   return plan;
 }
 

@@ -42,9 +42,8 @@ absl::Status DeviceBatchTopK::Select(cuda::DeviceLibrary* library,
   const device::LargestParams largest{shape_.k * tokens, slots_.First(tokens), cut_.data(),
                                       histogram_.data(), floor_.data()};
   const kernels::Error encoded =
-      shape_.certified
-          ? device::EncodeCertifiedLargest(library, encode, largest, nullptr, stream)
-          : device::EncodeLargest(library, encode, largest, stream);
+      shape_.certified ? device::EncodeCertifiedLargest(library, encode, largest, nullptr, stream)
+                       : device::EncodeLargest(library, encode, largest, stream);
   SAE_RETURN_IF_ERROR(Launched(encoded, "EncodeLargest"));
   SAE_RETURN_IF_ERROR(FindCut(tokens, collectives, stream));
   device::TieKeysParams ties;

@@ -26,7 +26,8 @@ class DeviceBatchTopK {
                                     const kernels::device::EncodeParams& encode,
                                     DeviceCollectives& collectives, DeviceEntries* out,
                                     void* stream);
-  /// After Select, on the device: the smallest kept value (BatchCut::value) and how many were found.
+  /// After Select, on the device: the smallest kept value (BatchCut::value) and how many were
+  /// found.
   const kernels::device::BatchCut* cut() const { return cut_.data(); }
 
  private:

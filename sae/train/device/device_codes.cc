@@ -43,8 +43,8 @@ absl::Status DeviceEntries::BuildIndex(void* stream) {
   return Launched(cuda::BuildIndex(params, stream), "BuildIndex");
 }
 
-absl::Status DeviceSlots::Create(DeviceRuntime& runtime, std::int64_t tokens,
-                                 std::int64_t capacity, std::int32_t* overflow) {
+absl::Status DeviceSlots::Create(DeviceRuntime& runtime, std::int64_t tokens, std::int64_t capacity,
+                                 std::int32_t* overflow) {
   SAE_RETURN_IF_ERROR(values_.Create(runtime, tokens * capacity, "slots: values"));
   SAE_RETURN_IF_ERROR(ids_.Create(runtime, tokens * capacity, "slots: ids"));
   SAE_RETURN_IF_ERROR(counts_.Create(runtime, tokens, "slots: counts"));

@@ -98,9 +98,14 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
   SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh, Mesh::Create(communicator, 1));
   const Context context{
-      resolved, model::OptionsOf(resolved),
+      resolved,
+      model::OptionsOf(resolved),
       model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()),
-      d, d_out, communicator, pool, *mesh};
+      d,
+      d_out,
+      communicator,
+      pool,
+      *mesh};
   std::unique_ptr<DeviceEngine> engine(new DeviceEngine(context, std::move(mesh), parts));
   engine->host_ = std::move(host);
   SAE_RETURN_IF_ERROR(engine->Allocate());
@@ -124,8 +129,7 @@ absl::Status DeviceEngine::Allocate() {
   const std::int64_t d = context_.d, d_out = context_.d_out;
   SAE_ASSIGN_OR_RETURN(void* pinned, runtime_.AllocatePinned(sizeof(DeviceScalars)));
   pinned_ = static_cast<DeviceScalars*>(pinned);
-  SAE_RETURN_IF_ERROR(
-      inbox_.Create(runtime_, batch, d, context_.options.transcoder ? d_out : 0));
+  SAE_RETURN_IF_ERROR(inbox_.Create(runtime_, batch, d, context_.options.transcoder ? d_out : 0));
   SAE_ASSIGN_OR_RETURN(parameters_, DeviceParameters::Create(runtime_, host_->state()));
   SAE_RETURN_IF_ERROR(
       Launched(kernels::cuda::CreateDeviceLibrary(&library_), "CreateDeviceLibrary"));
@@ -145,7 +149,8 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(
       floats(row_scale_, o.decoder == model::DecoderMode::kOnTheFly ? n : 0, "row scale"));
   SAE_RETURN_IF_ERROR(floats(theta_, jump ? n : 0, "theta"));
-  SAE_RETURN_IF_ERROR(floats(lower_, o.architecture == model::Architecture::kTopK ? 0 : n, "lower"));
+  SAE_RETURN_IF_ERROR(
+      floats(lower_, o.architecture == model::Architecture::kTopK ? 0 : n, "lower"));
   SAE_RETURN_IF_ERROR(floats(scale_, gated ? n : 0, "scale"));
   SAE_RETURN_IF_ERROR(floats(parts_buffer_, groups * batch * d_out, "reconstruction parts"));
   SAE_RETURN_IF_ERROR(floats(x_hat_, batch * d_out, "x_hat"));
@@ -196,9 +201,9 @@ absl::Status DeviceEngine::AllocateScratch() {
                                 kernels::device::EncodeScratchBytes(subset));
   if (context_.options.certified) {
     const bool topk = context_.options.architecture == model::Architecture::kTopK;
-    bytes = std::max(
-        bytes, topk ? kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k)
-                    : kernels::device::CertifiedSlotsScratchBytes(whole, capacity_.slots));
+    bytes =
+        std::max(bytes, topk ? kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k)
+                             : kernels::device::CertifiedSlotsScratchBytes(whole, capacity_.slots));
   }
   return encode_scratch_.Create(runtime_, bytes, "encoder scratch");
 }
@@ -256,8 +261,8 @@ absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
   if (sums.dead_overflow > 0) {
     // The fullest rank's number is not known here: twice the mean is a start.
     const auto dead = static_cast<std::int64_t>(sums.dead);
-    capacity_.dead = std::min(
-        n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / collectives_->size()}));
+    capacity_.dead =
+        std::min(n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / collectives_->size()}));
     return AllocateAux();
   }
   capacity_.slots = std::min(n, 2 * capacity_.slots);

@@ -3,12 +3,11 @@
 // sae/kernels/device, buffers, streams and graphs of a DeviceRuntime, and collectives on device
 // memory. A step is enqueued as a whole, without waiting for the host inside (with one rank, or
 // stream-ordered collectives, it is captured in a graph once and replayed); buffers whose size data
-// decides start small: a step that does not fit changes nothing, says so, and is repeated with more.
-// Step returns while the device works: its rows come from the host meanwhile, and what went wrong in
-// it the next call says.
-// The host keeps a SaeEngine: it makes initial values and holds what checkpoints save; state() brings
-// the device's values there. See engine.h for the contract. Not thread-safe.
-// UNIMPLEMENTED (SupportedOnDevice) for what only the CPU engine does.
+// decides start small: a step that does not fit changes nothing, says so, and is repeated with
+// more. Step returns while the device works: its rows come from the host meanwhile, and what went
+// wrong in it the next call says. The host keeps a SaeEngine: it makes initial values and holds
+// what checkpoints save; state() brings the device's values there. See engine.h for the contract.
+// Not thread-safe. UNIMPLEMENTED (SupportedOnDevice) for what only the CPU engine does.
 
 #include <chrono>
 #include <map>
@@ -120,8 +119,8 @@ class DeviceEngine final : public Engine<float> {
   absl::Status RunStep();
   absl::Status EnqueueStep();
   absl::Status Residual(const kernels::device::Groups& groups, float* parts, float* x_hat);
-  absl::Status LatentGradients(const DeviceEntries& entries,
-                               const kernels::device::Groups& groups, const float* h, float* u);
+  absl::Status LatentGradients(const DeviceEntries& entries, const kernels::device::Groups& groups,
+                               const float* h, float* u);
   absl::Status MainLoss();
   absl::Status GateLoss();
   absl::Status Sum(const double* values, std::int64_t count, double* out);
@@ -157,8 +156,8 @@ class DeviceEngine final : public Engine<float> {
   std::optional<optim::L0Controller> controller_;
   double input_scale_ = 0, sample_variance_ = 0, bandwidth_ = 0;
   double threshold_mean_ = 0, threshold_weight_ = 0;  // BatchTopK's running mean
-  std::int64_t step_ = 0, tokens_ = 0;  // that have ended well
-  bool pending_ = false;                // one more is on the device
+  std::int64_t step_ = 0, tokens_ = 0;                // that have ended well
+  bool pending_ = false;                              // one more is on the device
   std::chrono::steady_clock::time_point began_;
 
   Batch<float> batch_;
@@ -183,7 +182,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
 
-  DeviceScalars last_{};     // of the last step
+  DeviceScalars last_{};  // of the last step
   double last_lr_ = 0, last_lambda_ = 0, last_ms_ = 0;
   std::int64_t last_tokens_ = 0;
   bool measured_ = false;

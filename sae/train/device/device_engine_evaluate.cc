@@ -63,9 +63,8 @@ absl::StatusOr<double> DeviceEngine::PenaltySum() {
   if (rule() == device::LatentRule::kJumpRelu) return static_cast<double>(pinned_->active);
   const bool gated = rule() == device::LatentRule::kGated;
   const std::int64_t entries = OwnEntries();
-  SAE_ASSIGN_OR_RETURN(
-      const std::vector<float> values,
-      Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
+  SAE_ASSIGN_OR_RETURN(const std::vector<float> values,
+                       Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
   if (norms_.count() == 0) return std::accumulate(values.begin(), values.end(), 0.0);
   SAE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
                        Fetch(runtime_, entries_.codes().ids, entries, stream_));
@@ -87,8 +86,7 @@ absl::Status DeviceEngine::ForwardBatch() {
     SAE_RETURN_IF_ERROR(Encode(false, &entries_));
     SAE_RETURN_IF_ERROR(CopyCounts());
     SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
-    SAE_RETURN_IF_ERROR(
-        Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
+    SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
     device::CollectSumsParams collect;
     collect.entries = entries_.count();
     collect.finite = &at()->finite;
@@ -136,8 +134,7 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(ReadScalars());
   SAE_RETURN_IF_ERROR(collectives_->Wait());
   evaluation_active_ += static_cast<double>(pinned_->active);
-  SAE_ASSIGN_OR_RETURN(const double penalty,
-                       PenaltySum());
+  SAE_ASSIGN_OR_RETURN(const double penalty, PenaltySum());
   evaluation_penalty_ += penalty;
   const std::int64_t tokens = batch_.tokens(), d = context_.d_out;
   SAE_ASSIGN_OR_RETURN(raw_hat_, Fetch(runtime_, parts_buffer_.data(), tokens * d, stream_));
@@ -163,8 +160,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::FinishEvaluation() {
   std::int64_t dead = 0;
   for (std::size_t i = 0; i < silent.size(); ++i)
     dead += silent[i] != 0 && since[i] >= recent ? 1 : 0;
-  std::array<double, 3> sums = {evaluation_active_, evaluation_penalty_,
-                                static_cast<double>(dead)};
+  std::array<double, 3> sums = {evaluation_active_, evaluation_penalty_, static_cast<double>(dead)};
   SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
   if (!std::isfinite(r.squared_error)) {
     return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_,
@@ -248,8 +244,8 @@ absl::StatusOr<std::vector<std::vector<std::int64_t>>> DeviceEngine::LastSelecti
   const auto size = static_cast<std::int64_t>(own.size());
   SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&size, 1),
                                                       std::span<std::int64_t>(counts)));
-  std::vector<std::int64_t> all(static_cast<std::size_t>(
-      std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+  std::vector<std::int64_t> all(
+      static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
   SAE_RETURN_IF_ERROR(
       context_.communicator.AllGatherV(own.data(), all.data(), counts, DType::kI64));
   std::vector<std::vector<std::int64_t>> out(static_cast<std::size_t>(last_tokens_));

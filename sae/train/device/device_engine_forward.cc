@@ -35,10 +35,14 @@ absl::Status DeviceEngine::ReadScalars() {
 
 device::LatentRule DeviceEngine::rule() const {
   switch (context_.options.architecture) {
-    case model::Architecture::kReluL1: return device::LatentRule::kRelu;
-    case model::Architecture::kJumpRelu: return device::LatentRule::kJumpRelu;
-    case model::Architecture::kGated: return device::LatentRule::kGated;
-    default: return device::LatentRule::kPassThrough;
+    case model::Architecture::kReluL1:
+      return device::LatentRule::kRelu;
+    case model::Architecture::kJumpRelu:
+      return device::LatentRule::kJumpRelu;
+    case model::Architecture::kGated:
+      return device::LatentRule::kGated;
+    default:
+      return device::LatentRule::kPassThrough;
   }
 }
 
@@ -196,8 +200,7 @@ absl::Status DeviceEngine::Decode(const DeviceEntries& entries, const float* f, 
   decode.f = f;
   decode.w = DecoderRows();
   decode.row_scale = row_scale_.data();
-  if (bias && context_.communicator.rank() == 0)
-    decode.bias = parameters_->Find("b_dec")->p.data();
+  if (bias && context_.communicator.rank() == 0) decode.bias = parameters_->Find("b_dec")->p.data();
   decode.groups = groups;
   decode.parts = parts;
   decode.d = context_.d_out;

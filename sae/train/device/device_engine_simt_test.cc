@@ -24,8 +24,8 @@ TEST_P(EveryVariant, TrainsAsOnTheCpu) {
     ThreadPool pool(1);
     DeviceParts parts;
     parts.runtime = &runtime;
-    const auto engine = DeviceEngine::Create(config, testing::kRunWidth, variant.d_out, *self,
-                                             pool, parts);
+    const auto engine =
+        DeviceEngine::Create(config, testing::kRunWidth, variant.d_out, *self, pool, parts);
     EXPECT_EQ(engine.status().code(), absl::StatusCode::kUnimplemented) << engine.status();
     return;
   }
@@ -37,8 +37,8 @@ TEST_P(EveryVariant, TrainsAsOnTheCpu) {
   EXPECT_EQ(runtime.live_buffers(), 0);
 }
 
-INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryVariant,
-                         ::testing::ValuesIn(testing::AllVariants()), testing::NameOf);
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryVariant, ::testing::ValuesIn(testing::AllVariants()),
+                         testing::NameOf);
 
 /// Moments in fewer bits: the format of `train.moments`, an architecture.
 using Reduced = std::tuple<const char*, const char*>;
@@ -83,8 +83,8 @@ TEST(DeviceEngineTies, ManyAtTheCutOfABatch) {
   const auto batch = std::vector<float>(static_cast<std::size_t>(config.train.batch * 32), 0.5F);
   simt::SimtRuntime runtime({});
   const auto equal = [](auto&& create) {
-    return [create](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool)
-               -> absl::StatusOr<std::unique_ptr<Engine<float>>> {
+    return [create](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
+                    auto& pool) -> absl::StatusOr<std::unique_ptr<Engine<float>>> {
       SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> engine, create(c, in, out, ranks, pool));
       SAE_RETURN_IF_ERROR(engine->Initialise(testing::SparseData(80, 32, 4, 21).Rows(64, 4)));
       for (const model::StateTensor& t : engine->state().tensors) {
@@ -96,14 +96,16 @@ TEST(DeviceEngineTies, ManyAtTheCutOfABatch) {
       return engine;
     };
   };
-  const auto on_device = equal([&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
-                                   auto& pool) {
-    DeviceParts parts;
-    parts.runtime = &runtime;
-    return DeviceEngine::Create(c, in, out, ranks, pool, parts);
-  });
-  const auto on_cpu = equal([](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
-                               auto& pool) { return CreateEngine<float>(c, in, out, ranks, pool); });
+  const auto on_device =
+      equal([&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool) {
+        DeviceParts parts;
+        parts.runtime = &runtime;
+        return DeviceEngine::Create(c, in, out, ranks, pool, parts);
+      });
+  const auto on_cpu =
+      equal([](const auto& c, std::int64_t in, std::int64_t out, auto& ranks, auto& pool) {
+        return CreateEngine<float>(c, in, out, ranks, pool);
+      });
   const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
   ThreadPool pool(1);
   auto device = on_device(config, 32, 32, *self, pool);
@@ -252,8 +254,7 @@ testing::DeviceRun RunSharded(simt::SimtRuntime& runtime, const config::TrialCon
         comm::StagingOptions options;
         options.runtime = &runtime;
         options.stream = own.stream;
-        SAE_ASSIGN_OR_RETURN(own.communicator,
-                             comm::StageThroughHost(std::move(group), options));
+        SAE_ASSIGN_OR_RETURN(own.communicator, comm::StageThroughHost(std::move(group), options));
         DeviceParts parts;
         parts.runtime = &runtime;
         parts.collectives = own.communicator.get();

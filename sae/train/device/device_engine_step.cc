@@ -18,10 +18,14 @@ constexpr int kTries = 40;
 
 device::RowRule RuleOf(model::DecoderMode mode) {
   switch (mode) {
-    case model::DecoderMode::kUnitBefore: return device::RowRule::kUnitBefore;
-    case model::DecoderMode::kFree: return device::RowRule::kFree;
-    case model::DecoderMode::kOnTheFly: return device::RowRule::kOnTheFly;
-    case model::DecoderMode::kUnit: break;
+    case model::DecoderMode::kUnitBefore:
+      return device::RowRule::kUnitBefore;
+    case model::DecoderMode::kFree:
+      return device::RowRule::kFree;
+    case model::DecoderMode::kOnTheFly:
+      return device::RowRule::kOnTheFly;
+    case model::DecoderMode::kUnit:
+      break;
   }
   return device::RowRule::kUnit;
 }
@@ -31,16 +35,16 @@ double DeviceEngine::LossScale() const {
   const double tokens = static_cast<double>(context_.config.train.batch);
   const double d = static_cast<double>(context_.d_out);
   switch (context_.options.loss) {
-    case model::LossReduction::kMean: return 1 / (tokens * d);
+    case model::LossReduction::kMean:
+      return 1 / (tokens * d);
     case model::LossReduction::kOpenAi:
       return sample_variance_ > 0 ? 1 / (tokens * sample_variance_) : 1 / (tokens * d);
-    default: return 1 / tokens;
+    default:
+      return 1 / tokens;
   }
 }
 
-double DeviceEngine::LambdaNow() const {
-  return LambdaAt(context_, controller_, schedule_, step_);
-}
+double DeviceEngine::LambdaNow() const { return LambdaAt(context_, controller_, schedule_, step_); }
 
 absl::Status DeviceEngine::Step(std::span<const float> rows) {
   const std::int64_t batch = context_.config.train.batch;
@@ -101,8 +105,8 @@ absl::Status DeviceEngine::SettleStep() {
   SAE_RETURN_IF_ERROR(runtime_.CopyAsync(parameters_->since_fired().data(), since_next_.data(),
                                          since_next_.bytes(), stream_));
   FinishStep();
-  last_ms_ = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began_)
-                 .count();
+  last_ms_ =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - began_).count();
   return absl::OkStatus();
 }
 
@@ -185,8 +189,7 @@ absl::Status DeviceEngine::Residual(const device::Groups& groups, float* parts, 
 }
 
 absl::Status DeviceEngine::LatentGradients(const DeviceEntries& entries,
-                                           const device::Groups& groups, const float* h,
-                                           float* u) {
+                                           const device::Groups& groups, const float* h, float* u) {
   device::LatentGradientParams p;
   p.codes = entries.codes();
   p.w = DecoderRows();
@@ -241,8 +244,7 @@ absl::Status DeviceEngine::AuxSelect() {
   encode.ids = dead_ids_.data();
   encode.id_count = &at()->dead;
   encode.id_limit = capacity_.dead;
-  SAE_RETURN_IF_ERROR(
-      aux_topk_.Select(library_, encode, *collectives_, &aux_entries_, stream_));
+  SAE_RETURN_IF_ERROR(aux_topk_.Select(library_, encode, *collectives_, &aux_entries_, stream_));
   return aux_entries_.BuildIndex(stream_);
 }
 
@@ -260,10 +262,10 @@ absl::Status DeviceEngine::Aux() {
   SAE_RETURN_IF_ERROR(Decode(aux_entries_, aux_entries_.f(), false, aux_g_.data(), one));
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
   const std::int64_t tokens = batch_.tokens(), d = context_.d_out;
-  device::ResidualVarianceParams variance{x_hat_.data(),        target,
-                                          batch_.scale(),       column_means_.data(),
-                                          partial_.data(),      &at()->aux_variance,
-                                          tokens,               d};
+  device::ResidualVarianceParams variance{x_hat_.data(),   target,
+                                          batch_.scale(),  column_means_.data(),
+                                          partial_.data(), &at()->aux_variance,
+                                          tokens,          d};
   SAE_RETURN_IF_ERROR(Launched(cuda::ResidualVariance(variance, stream_), "ResidualVariance"));
   device::AuxScaleParams scale;
   scale.variance = &at()->aux_variance;
@@ -369,8 +371,8 @@ absl::Status DeviceEngine::Reduce() {
   collect.dead_overflow = &at()->dead_overflow;
   collect.sums = &at()->sums;
   SAE_RETURN_IF_ERROR(Launched(cuda::CollectSums(collect, stream_), "CollectSums"));
-  SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->sums.active,
-                                        sizeof(device::StepSums) / sizeof(double)));
+  SAE_RETURN_IF_ERROR(
+      collectives_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
   device::DecideParams decide;
   decide.sums = &at()->sums;
   decide.squares = &at()->squares;
@@ -451,8 +453,8 @@ absl::Status DeviceEngine::Clip() {
   }
   SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->shard_norm2, 1));
   SAE_RETURN_IF_ERROR(squares(d_b_dec_, &at()->shared_norm2, false));
-  device::ClipScaleParams clip{&at()->shard_norm2, &at()->shared_norm2,
-                               context_.config.train.clip, &at()->norm, &at()->gradient_scale};
+  device::ClipScaleParams clip{&at()->shard_norm2, &at()->shared_norm2, context_.config.train.clip,
+                               &at()->norm, &at()->gradient_scale};
   return Launched(cuda::ClipScale(clip, stream_), "ClipScale");
 }
 
@@ -532,8 +534,7 @@ void DeviceEngine::FinishStep() {
   const std::int64_t batch = context_.config.train.batch;
   last_lr_ = schedule_.LearningRate(step_);
   last_lambda_ = LambdaNow();
-  if (controller_)
-    controller_->Observe(step_, last_.sums.active / static_cast<double>(batch));
+  if (controller_) controller_->Observe(step_, last_.sums.active / static_cast<double>(batch));
   ++step_;
   tokens_ += batch;
   last_tokens_ = batch;

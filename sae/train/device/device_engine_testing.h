@@ -1,6 +1,6 @@
 #pragma once
-// The device engine against the CPU engine, on any DeviceRuntime: run by the executor in CI and by a
-// GPU where there is one.
+// The device engine against the CPU engine, on any DeviceRuntime: run by the executor in CI and by
+// a GPU where there is one.
 
 #include <cmath>
 #include <memory>
@@ -13,10 +13,9 @@ namespace sae::train::testing {
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
   static const std::set<std::string> refused = {
-      "relu_lp",           "relu_resample", "gated_clip_resample", "topk_multi",
-      "topk_fvu",          "topk_deferred", "topk_lazy",           "matryoshka_aux_clip",
-      "jumprelu_raw_lazy",   "jumprelu_quadratic", "jumprelu_tanh",
-      "skip_transcoder_topk"};
+      "relu_lp",           "relu_resample",      "gated_clip_resample", "topk_multi",
+      "topk_fvu",          "topk_deferred",      "topk_lazy",           "matryoshka_aux_clip",
+      "jumprelu_raw_lazy", "jumprelu_quadratic", "jumprelu_tanh",       "skip_transcoder_topk"};
   return refused.contains(variant);
 }
 
@@ -72,8 +71,8 @@ DeviceRun RunSteps(const config::TrialConfig& config, std::int64_t d, std::int64
       if (t == 0) out.first = std::move(first);
     }
     engine->BeginEvaluation(std::vector<float>(static_cast<std::size_t>(d_out), 0.4F));
-    SAE_RETURN_IF_ERROR(engine->EvaluateBatch(
-        std::span(batches.back()).first(batches.back().size() / 2)));
+    SAE_RETURN_IF_ERROR(
+        engine->EvaluateBatch(std::span(batches.back()).first(batches.back().size() / 2)));
     SAE_ASSIGN_OR_RETURN(auto heldout, engine->FinishEvaluation());
     MutexLock lock(mutex);
     Save(engine->state(), &out.end);

@@ -4,6 +4,7 @@
 #include <array>
 
 #include "absl/strings/str_cat.h"
+
 #include "sae/kernels/split_float.h"
 
 namespace sae::train {
@@ -47,7 +48,7 @@ absl::Status CreateMatrix(DeviceRuntime& runtime, const model::State& state,
   SAE_RETURN_IF_ERROR(out->hi.Create(runtime, out->rows * out->d, "weights: high halves"));
   SAE_RETURN_IF_ERROR(out->lo.Create(runtime, out->rows * out->d, "weights: low halves"));
   using kernels::device::MomentFormat;
-  out->format = m->dtype == DType::kBf16 ? MomentFormat::kBf16
+  out->format = m->dtype == DType::kBf16  ? MomentFormat::kBf16
                 : m->dtype == DType::kF32 ? MomentFormat::kF32
                                           : MomentFormat::kInt8;
   SAE_RETURN_IF_ERROR(out->m.Create(runtime, Bytes(*m), "first moments"));
@@ -120,13 +121,17 @@ absl::Status DeviceParameters::TransferWeights(const StateTensor& tensor, Device
         hi[static_cast<std::size_t>(i)] = split.hi;
         lo[static_cast<std::size_t>(i)] = split.lo;
       }
-      SAE_RETURN_IF_ERROR(runtime_.CopyAsync(matrix->hi.data() + first, hi.data(), 2 * count, stream));
-      SAE_RETURN_IF_ERROR(runtime_.CopyAsync(matrix->lo.data() + first, lo.data(), 2 * count, stream));
+      SAE_RETURN_IF_ERROR(
+          runtime_.CopyAsync(matrix->hi.data() + first, hi.data(), 2 * count, stream));
+      SAE_RETURN_IF_ERROR(
+          runtime_.CopyAsync(matrix->lo.data() + first, lo.data(), 2 * count, stream));
       SAE_RETURN_IF_ERROR(runtime_.Synchronize(stream));
       continue;
     }
-    SAE_RETURN_IF_ERROR(runtime_.CopyAsync(hi.data(), matrix->hi.data() + first, 2 * count, stream));
-    SAE_RETURN_IF_ERROR(runtime_.CopyAsync(lo.data(), matrix->lo.data() + first, 2 * count, stream));
+    SAE_RETURN_IF_ERROR(
+        runtime_.CopyAsync(hi.data(), matrix->hi.data() + first, 2 * count, stream));
+    SAE_RETURN_IF_ERROR(
+        runtime_.CopyAsync(lo.data(), matrix->lo.data() + first, 2 * count, stream));
     SAE_RETURN_IF_ERROR(runtime_.Synchronize(stream));
     for (std::int64_t i = 0; i < count; ++i)
       values[first + i] =
@@ -145,9 +150,11 @@ absl::Status DeviceParameters::Transfer(const model::State& state, Way way, void
     SAE_RETURN_IF_ERROR(Copy(*v, matrix->v.data(), matrix->v.bytes(), way, stream));
     if (matrix->format == kernels::device::MomentFormat::kInt8) {
       SAE_ASSIGN_OR_RETURN(const StateTensor* ms, Need(state, matrix->name + kMScales));
-      SAE_RETURN_IF_ERROR(Copy(*ms, matrix->m_scales.data(), matrix->m_scales.bytes(), way, stream));
+      SAE_RETURN_IF_ERROR(
+          Copy(*ms, matrix->m_scales.data(), matrix->m_scales.bytes(), way, stream));
       SAE_ASSIGN_OR_RETURN(const StateTensor* vs, Need(state, matrix->name + kVScales));
-      SAE_RETURN_IF_ERROR(Copy(*vs, matrix->v_scales.data(), matrix->v_scales.bytes(), way, stream));
+      SAE_RETURN_IF_ERROR(
+          Copy(*vs, matrix->v_scales.data(), matrix->v_scales.bytes(), way, stream));
     }
     if (matrix->ema.count() == 0) continue;
     SAE_ASSIGN_OR_RETURN(const StateTensor* ema, Need(state, matrix->name + kEma));

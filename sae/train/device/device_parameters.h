@@ -22,8 +22,8 @@ struct DeviceMatrix {
   std::int64_t rows = 0, d = 0;
   DeviceBuffer<std::uint16_t> hi;
   DeviceBuffer<std::int16_t> lo;
-  DeviceBuffer<std::uint8_t> m, v;           ///< in the format of the state's tensors
-  DeviceBuffer<float> m_scales, v_scales;    ///< int8 only
+  DeviceBuffer<std::uint8_t> m, v;         ///< in the format of the state's tensors
+  DeviceBuffer<float> m_scales, v_scales;  ///< int8 only
   DeviceBuffer<float> ema;
   kernels::device::MomentFormat format = kernels::device::MomentFormat::kF32;
 

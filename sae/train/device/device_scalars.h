@@ -19,11 +19,11 @@ struct DeviceScalars {
   std::int32_t overflow;
   std::int32_t dead_overflow;
   std::int32_t go;
-  std::int32_t dead;          ///< of this rank
-  std::int32_t all_dead;      ///< of all ranks
+  std::int32_t dead;      ///< of this rank
+  std::int32_t all_dead;  ///< of all ranks
   std::int32_t aux_enabled;
-  std::int32_t entries;       ///< of this rank's codes
-  float smallest;             ///< BatchTopK: kept value, over all ranks
+  std::int32_t entries;  ///< of this rank's codes
+  float smallest;        ///< BatchTopK: kept value, over all ranks
   std::int64_t active;
   double squares, gate_squares, aux_squares, penalty;
   double aux_variance, aux_factor, aux_scale;

@@ -38,11 +38,10 @@ absl::Status DeviceTopK::Create(DeviceRuntime& runtime, const Shape& shape, int 
 
 absl::Status DeviceTopK::GlobalCut(std::int64_t tokens, DeviceCollectives& collectives,
                                    void* stream) {
-  device::OfferParams offer{values_.data(), ids_.data(), counts_.data(), tokens, shape_.k, width_,
-                            true, offered_.data()};
+  device::OfferParams offer{values_.data(), ids_.data(), counts_.data(), tokens,
+                            shape_.k,       width_,      true,           offered_.data()};
   SAE_RETURN_IF_ERROR(Launched(cuda::Offer(offer, stream), "Offer"));
-  SAE_RETURN_IF_ERROR(
-      collectives.Gather(offered_.data(), tokens * width_, all_offered_.data()));
+  SAE_RETURN_IF_ERROR(collectives.Gather(offered_.data(), tokens * width_, all_offered_.data()));
   device::GlobalCutParams cut;
   cut.offered = all_offered_.data();
   cut.ranks = collectives.size();
@@ -85,8 +84,7 @@ absl::Status DeviceTopK::GlobalCut(std::int64_t tokens, DeviceCollectives& colle
 }
 
 absl::Status DeviceTopK::Select(cuda::DeviceLibrary* library, const device::EncodeParams& encode,
-                                DeviceCollectives& collectives, DeviceEntries* out,
-                                void* stream) {
+                                DeviceCollectives& collectives, DeviceEntries* out, void* stream) {
   const std::int64_t tokens = encode.tokens;
   const device::TopKState state{shape_.k, values_.data(), ids_.data(), counts_.data()};
   const kernels::Error encoded =

@@ -4,8 +4,8 @@
 // Serves the main codes and AuxK's. Collective. Owns its buffers. Not thread-safe. Source: spec
 // numerics.md 3.
 
-#include "sae/train/device/device_codes.h"
 #include "sae/kernels/device/encode.h"
+#include "sae/train/device/device_codes.h"
 #include "sae/train/device/device_parts.h"
 
 namespace sae::train {
@@ -13,10 +13,10 @@ namespace sae::train {
 class DeviceTopK {
  public:
   struct Shape {
-    std::int64_t tokens = 0;         ///< of a batch, at most
+    std::int64_t tokens = 0;  ///< of a batch, at most
     std::int64_t k = 0;
     const std::int32_t* global_ids = nullptr;  ///< device, of the shard's latents
-    bool certified = false;  ///< z by the definition of `selection: certified`
+    bool certified = false;                    ///< z by the definition of `selection: certified`
   };
   /// `overflow`: the step's flag. `unsafe`: tokens that a second round has room for; 0: by default.
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, const Shape& shape, int ranks,

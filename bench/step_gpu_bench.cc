@@ -1,15 +1,21 @@
-// Time of one whole training step on a GPU, its tokens a second, and its ratio to the encoder's product alone
-// as cuBLASLt makes it in bf16, 2048 tokens by 8192 latents at a time, in turns in one run. Learning rates are so small that every
-// step does the same work. Without a GPU it says so and exits with 3.
-//   device_step_bench                               every architecture at the standard shapes, bf16 products
-//   device_step_bench --only topk --selection float32 --shape 131072,768,32,4096
+// Time of a whole training step on a GPU, its tokens a second, what the cost model of `saeloom plan` says of it,
+// and its ratio to the encoder's product alone, as the step makes it (cuBLASLt, bf16, 1024 tokens by 8192 latents at
+// a time), in turns in one run: steps follow each other, each with its rows from the host. Learning rates are so
+// small that every step does the same work. Without a GPU it says so and exits with 3.
+//   step_gpu_bench                               every architecture at its shapes, bf16 products
+//   step_gpu_bench --only topk --selection float32 --shape 131072,768,32,4096
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
+#include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "bench/timing.h"
+#include "sae/config/cost_model.h"
 #include "sae/kernels/cuda_runtime.h"
 #include "sae/kernels/device_library.h"
 #include "sae/train/device/device_engine.h"
@@ -27,7 +33,7 @@ struct Shape {
 struct Options {
   std::vector<std::string> only, shapes;
   std::string selection = "bf16";
-  int repeats = 9;
+  int repeats = 5, steps = 6;
 };
 
 sae::config::TrialConfig Config(const Options& o, const std::string& architecture, const Shape& s) {
@@ -54,7 +60,7 @@ sae::config::TrialConfig Config(const Options& o, const std::string& architectur
 // The encoder's product of all tokens with 8192 latents at a time, in bf16, into one buffer.
 class Product {
  public:
-  static constexpr std::int64_t kTokens = 2048, kLatents = 8192;
+  static constexpr std::int64_t kTokens = 1024, kLatents = 8192;
 
   absl::Status Create(sae::DeviceRuntime& runtime, void* stream, const Shape& shape) {
     runtime_ = &runtime;
@@ -97,36 +103,54 @@ class Product {
   sae::train::DeviceBuffer<float> z_;
 };
 
+// NaN for a device that the model does not know.
+double PlannedMs(const sae::config::TrialConfig& config, const Shape& s, const std::string& device) {
+  for (const char* known : {"H100", "H200"}) {
+    if (device.find(known) == std::string::npos) continue;
+    const auto cluster = sae::config::ParseCluster(known);
+    if (!cluster.ok()) break;
+    const auto plan = sae::config::PlanStep(sae::config::Resolve(config, s.width), s.width, *cluster);
+    if (plan.ok()) return plan->step_ms;
+  }
+  return std::nan("");
+}
+
 absl::Status MeasureOne(const Options& o, const std::string& architecture, const Shape& s,
                         sae::DeviceRuntime& runtime, void* stream) {
   const auto self = sae::comm::CreateSelf();
-  sae::ThreadPool pool(4);
+  sae::ThreadPool pool(static_cast<int>(std::max(2U, std::thread::hardware_concurrency())));
   sae::train::DeviceParts parts;
   parts.runtime = &runtime;
   parts.stream = stream;
-  SAE_ASSIGN_OR_RETURN(const auto engine,
-                       sae::train::DeviceEngine::Create(Config(o, architecture, s), s.width,
-                                                        s.width, *self, pool, parts));
+  const sae::config::TrialConfig config = Config(o, architecture, s);
+  SAE_ASSIGN_OR_RETURN(const auto engine, sae::train::DeviceEngine::Create(config, s.width, s.width, *self,
+                                                                           pool, parts));
   const std::vector<float> rows = Normals(s.batch * s.width);
-  SAE_RETURN_IF_ERROR(engine->Initialise(rows));
+  // Few rows are enough: what depends on them does not matter here.
+  SAE_RETURN_IF_ERROR(engine->Initialise(std::span(rows).first(static_cast<std::size_t>(256 * s.width))));
   Product product;
   SAE_RETURN_IF_ERROR(product.Create(runtime, stream, s));
   absl::Status status;
-  for (int i = 0; i < 4; ++i) status.Update(engine->Step(rows));  // sizes settle, the graph is made
+  const auto run = [&](int steps) {
+    for (int i = 0; i < steps; ++i) status.Update(engine->Step(rows));
+    status.Update(engine->Settle());
+  };
+  run(5);  // sizes settle, the graph is made
+  status.Update(product.Run());
   std::vector<double> steps, products;
   for (int i = 0; i < o.repeats && status.ok(); ++i) {
     products.push_back(Measure([&] { status.Update(product.Run()); }).wall);
-    steps.push_back(Measure([&] { status.Update(engine->Step(rows)); }).wall);
+    steps.push_back(Measure([&] { run(o.steps); }).wall / o.steps);
   }
   SAE_RETURN_IF_ERROR(status);
   const double step = Median(steps), gemm = Median(products);
   const double tokens = static_cast<double>(s.batch);
   const double flops = 2 * tokens * static_cast<double>(s.latents * s.width);
-  std::printf("%-11s %9lld %6lld %4lld %7lld %9.2f %9.2f %7.2f %11.0f %9.0f\n",
+  std::printf("%-11s %9lld %6lld %4lld %7lld %9.2f %9.2f %9.2f %7.2f %11.0f %9.0f\n",
               architecture.c_str(), static_cast<long long>(s.latents),
               static_cast<long long>(s.width), static_cast<long long>(s.k),
-              static_cast<long long>(s.batch), step, gemm, step / gemm, tokens / step * 1e3,
-              flops / gemm / 1e9);
+              static_cast<long long>(s.batch), step, PlannedMs(config, s, runtime.DeviceName()), gemm, step / gemm,
+              tokens / step * 1e3, flops / gemm / 1e9);
   return absl::OkStatus();
 }
 
@@ -150,29 +174,37 @@ int main(int argc, char** argv) {
   app.add_option("--only", o.only, "architectures");
   app.add_option("--shape", o.shapes, "latents,width,k,batch; repeatable");
   app.add_option("--selection", o.selection, "bf16 | float32 | certified");
-  app.add_option("--repeats", o.repeats, "measurements of each");
+  app.add_option("--repeats", o.repeats, "measurements of each")->check(CLI::Range(1, 1000));
+  app.add_option("--steps", o.steps, "steps of a measurement")->check(CLI::Range(1, 1000));
   CLI11_PARSE(app, argc, argv);
+  const bool standard = o.shapes.empty() && o.only.empty();
   if (o.only.empty()) o.only = {"topk", "batchtopk", "jumprelu", "gated", "relu_l1", "matryoshka"};
-  if (o.shapes.empty()) o.shapes = {"16384,576,32,4096", "131072,768,32,16384"};
+  if (o.shapes.empty()) o.shapes = {"32768,768,32,8192"};
   auto runtime = sae::kernels::CreateCudaRuntime(0);
   if (!runtime.ok()) {
-    std::fprintf(stderr, "device_step_bench: %s\n", std::string(runtime.status().message()).c_str());
+    std::fprintf(stderr, "step_gpu_bench: %s\n", std::string(runtime.status().message()).c_str());
     return 3;
   }
   const auto stream = (*runtime)->CreateStream();
   if (!stream.ok()) return 1;
   std::printf("%s, products in %s\n", (*runtime)->DeviceName().c_str(), o.selection.c_str());
-  std::printf("%-11s %9s %6s %4s %7s %9s %9s %7s %11s %9s\n", "", "latents", "width", "k", "batch",
-              "step ms", "gemm ms", "ratio", "tokens/s", "GFLOP/s");
+  std::printf("%-11s %9s %6s %4s %7s %9s %9s %9s %7s %11s %9s\n", "", "latents", "width", "k", "batch",
+              "step ms", "plan ms", "gemm ms", "ratio", "tokens/s", "GFLOP/s");
+  std::fflush(stdout);
   int failures = 0;
-  for (const std::string& shape : o.shapes) {
-    for (const std::string& architecture : o.only) {
-      const absl::Status status =
-          MeasureOne(o, architecture, Parse(shape), **runtime, *stream);
-      if (status.ok()) continue;
-      std::printf("%-11s %s\n", architecture.c_str(), std::string(status.ToString()).c_str());
+  const auto measure = [&](const std::string& architecture, const std::string& shape) {
+    const absl::Status status = MeasureOne(o, architecture, Parse(shape), **runtime, *stream);
+    if (!status.ok()) {
+      std::printf("%-11s %s\n", architecture.c_str(), status.ToString().c_str());
       ++failures;
     }
+    std::fflush(stdout);
+  };
+  for (const std::string& shape : o.shapes) {
+    for (const std::string& architecture : o.only) measure(architecture, shape);
+  }
+  if (standard) {
+    for (const char* shape : {"131072,768,32,16384", "65536,2304,32,16384"}) measure("topk", shape);
   }
   (*runtime)->DestroyStream(*stream);
   return failures == 0 ? 0 : 1;
