@@ -3,7 +3,8 @@
 // compiles the file for the GPU; with -DSAELOOM_SIMT g++ compiles the same file as C++17 for the
 // executor in tests/simt, which runs every kernel on the CPU. C++17.
 //
-//   SAELOOM_KERNEL void Name(args)       a kernel; SAELOOM_LAUNCH_BOUNDS(n) may follow the macro
+//   SAELOOM_KERNEL void Name(args)       a kernel; SAELOOM_LAUNCH_BOUNDS(n) may follow the macro,
+//                                        or (n, blocks that a multiprocessor shall hold at once)
 //   SAELOOM_DEVICE, SAELOOM_HOST_DEVICE  functions called by kernels
 //   SAELOOM_LAUNCH(kernel, grid, block, shared_bytes, stream, args...) -> Error
 //       grid and block: an integer or dim3; a template kernel in parentheses; enqueues and returns.
@@ -16,6 +17,10 @@
 //                                        file: the mutation tests delete barriers by it. All
 //                                        threads of the block must come: none may have returned
 //   SAELOOM_WARP_BARRIER(id)             __syncwarp over all 32 lanes
+//   SAELOOM_UNROLL                       before a loop: unroll it whole, so that the arrays that it
+//                                        indexes lie in registers
+//   SAELOOM_FORGET(word)                 what was computed from this 32-bit integer variable is
+//                                        computed anew from here on, not kept in registers
 //
 // Beside these: threadIdx, blockIdx, blockDim, gridDim; __shfl_sync, __shfl_up_sync,
 // __shfl_down_sync, __shfl_xor_sync, __ballot_sync, __any_sync, __all_sync, __match_any_sync,
@@ -24,7 +29,7 @@
 // atomicAdd (int, unsigned, unsigned long long, float: never for gradients), atomicMax, atomicMin,
 // atomicCAS, atomicOr, atomicAnd, atomicExch; __threadfence; __fmaf_rn, __fma_rn, __fadd_rn,
 // __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn; __float_as_uint, __uint_as_float, __float_as_int,
-// __int_as_float; float2, float4, int2, int4, uint2, uint4 with make_*; cmath; bf16.h.
+// __int_as_float; float2, float4, int2, int4, uint2, uint4 with make_*; __stcg; cmath; bf16.h.
 // Floating point is never contracted: write __fmaf_rn where one rounding is meant. A kernel's
 // arguments are trivially copyable, 4 KB in all. Blocks of at most 1024 threads, a multiple of 32
 // where warp functions are used. No block waits for another.
@@ -45,7 +50,7 @@
 #include <cuda_runtime.h>
 
 #define SAELOOM_KERNEL __global__
-#define SAELOOM_LAUNCH_BOUNDS(threads) __launch_bounds__(threads)
+#define SAELOOM_LAUNCH_BOUNDS(...) __launch_bounds__(__VA_ARGS__)
 #define SAELOOM_DEVICE __device__
 #define SAELOOM_SHARED(type, name, count) __shared__ type name[count]
 #define SAELOOM_DYNAMIC_SHARED(type, name)                                \
@@ -53,6 +58,12 @@
   type* const name = reinterpret_cast<type*>(saeloom_dynamic_shared)
 #define SAELOOM_BARRIER(id) __syncthreads()
 #define SAELOOM_WARP_BARRIER(id) __syncwarp()
+#define SAELOOM_UNROLL _Pragma("unroll")
+#if defined(__CUDA_ARCH__)
+#define SAELOOM_FORGET(word) asm volatile("" : "+r"(word))
+#else
+#define SAELOOM_FORGET(word) static_cast<void>(word)
+#endif
 #define SAELOOM_LAUNCH(kernel, grid, block, ...) \
   ::sae::kernels::cuda::LaunchKernel(kernel, grid, block, __VA_ARGS__)
 

@@ -129,7 +129,7 @@ constexpr bool kAtomic =
 }  // namespace sae::simt
 
 #define SAELOOM_KERNEL
-#define SAELOOM_LAUNCH_BOUNDS(threads)
+#define SAELOOM_LAUNCH_BOUNDS(...)
 #define SAELOOM_DEVICE
 #define SAELOOM_SHARED(type, name, count)                                           \
   static const char saeloom_key_##name = 0;                                         \
@@ -139,6 +139,8 @@ constexpr bool kAtomic =
   type* const name = static_cast<type*>(::sae::simt::DynamicShared())
 #define SAELOOM_BARRIER(id) ::sae::simt::Barrier(__FILE__, id)
 #define SAELOOM_WARP_BARRIER(id) ::sae::simt::WarpBarrier(__FILE__, id)
+#define SAELOOM_UNROLL
+#define SAELOOM_FORGET(word) static_cast<void>(word)
 #define SAELOOM_LAUNCH(kernel, grid, block, ...) \
   ::sae::simt::Launch(#kernel, kernel, grid, block, __VA_ARGS__)
 
@@ -146,6 +148,12 @@ constexpr bool kAtomic =
 #define blockIdx (::sae::simt::current_thread->block)
 #define blockDim (::sae::simt::current_thread->block_dim)
 #define gridDim (::sae::simt::current_thread->grid_dim)
+
+/// A store of all of T at once.
+template <class T>
+void __stcg(T* address, T value) {
+  *address = value;
+}
 
 template <class T>
 T __shfl_sync(unsigned mask, T value, int source, int width = 32) {

@@ -5,8 +5,9 @@
 // are row-major and contiguous; float32, weights split (rows.h: joined where lo is given). Entries
 // beyond indptr[tokens] do not exist. One block a token. Order of additions: what is added to one
 // element (bias, then entries ascending) is one chain of fused multiply-adds owned by one thread;
-// dot products are 32 chains (column j in chain j mod 32) added in a fixed tree; sums of squares
-// are float64, columns by threads, then a fixed tree. So bits do not depend on the device. NaN
+// dot products are chains too, column j in chain j / columns mod threads (ShapeOfToken), each 32
+// adjacent chains added in a fixed tree, those sums ascending; sums of squares are float64, columns
+// by threads, then a fixed tree. So bits do not depend on the device. NaN
 // propagates. Errors: kInvalidArgument where a size is negative or a needed pointer is null.
 // Partners: namespace plain, the same params with host memory (decode_cpu.cc).
 // Sources: sae algorithms 0.2, 3b.2, 7.
@@ -25,6 +26,26 @@ struct Groups {
   std::int32_t last[kMaxGroups] = {0x7fffffff};  ///< local ids; by default one group of all
   double weight[kMaxGroups] = {1};               ///< w_g
 };
+
+/// Adjacent columns of a row that a thread owns: a warp reads 256 bytes of bfloat16 at once, and
+/// twice 128 where lo is joined. Either way two registers hold them, so that the rows of 32 entries
+/// stay in a thread's registers from the reconstruction to the latents' gradients.
+inline constexpr int kHighColumns = 4;
+inline constexpr int kJoinedColumns = 2;
+/// Of a block: few, so that blocks which wait and blocks which compute share a multiprocessor.
+inline constexpr int kMostTokenThreads = 128;
+
+struct TokenShape {
+  int threads;  ///< of the token's block: a multiple of 32
+  int columns;  ///< adjacent ones of a thread, which owns those threads * columns further on too
+};
+constexpr TokenShape ShapeOfToken(std::int64_t d, bool joined) {
+  const int columns = joined ? kJoinedColumns : kHighColumns;
+  const std::int64_t packs = d > 0 ? (d + columns - 1) / columns : 1;
+  const std::int64_t turns = (packs + kMostTokenThreads - 1) / kMostTokenThreads;
+  const std::int64_t threads = (packs + turns - 1) / turns;
+  return {static_cast<int>((threads + 31) / 32 * 32), columns};
+}
 
 /// parts[g] (tokens x d) = sum over the token's entries of group g of f_e row_scale_i W_i; group 0
 /// starts from the bias. f_e row_scale_i is rounded to float32.
@@ -64,8 +85,8 @@ struct LatentGradientParams {
   std::int64_t d = 0;
 };
 
-/// The three in one pass for one group on one rank, to the bit: each decoder row is read once and
-/// kept in shared memory where codes.capacity / tokens rows of d fit; those beyond are read twice.
+/// The three in one pass for one group on one rank, to the bit: the decoder rows of a token's last
+/// 32 entries are read once and kept in registers; those of earlier entries are read twice.
 struct TokenPassParams {
   DecodeParams decode;            ///< groups.count == 1; parts = H, as PrefixResidual leaves it
   const float* target = nullptr;  ///< tokens x d, raw

@@ -20,15 +20,20 @@ int GroupOf(const Groups& groups, std::int32_t id) {
 double Square(float e) { return static_cast<double>(e) * static_cast<double>(e); }
 
 float Dot(std::int64_t d, const device::WeightRows& w, std::int64_t row, const float* h) {
-  std::array<float, 32> lanes{};
+  const device::TokenShape shape = device::ShapeOfToken(d, w.lo != nullptr);
+  std::array<float, device::kMostTokenThreads> chains{};
   for (std::int64_t j = 0; j < d; ++j) {
-    float& lane = lanes[static_cast<std::size_t>(j % 32)];
-    lane = std::fma(Weight(w, row + j), h[j], lane);
+    float& chain = chains[static_cast<std::size_t>(j / shape.columns % shape.threads)];
+    chain = std::fma(Weight(w, row + j), h[j], chain);
   }
   for (std::size_t half = 16; half > 0; half /= 2) {
-    for (std::size_t l = 0; l < half; ++l) lanes[l] += lanes[l + half];
+    for (std::size_t c = 0; c < chains.size(); ++c) {
+      if (c % 32 < half) chains[c] += chains[c + half];
+    }
   }
-  return lanes[0];
+  float sum = chains[0];
+  for (std::size_t c = 32; c < static_cast<std::size_t>(shape.threads); c += 32) sum += chains[c];
+  return sum;
 }
 
 }  // namespace

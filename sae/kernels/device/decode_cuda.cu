@@ -1,8 +1,10 @@
-// One block a token. A thread owns columns j, j + kThreads, ... and keeps kColumns of them in
-// registers while the token's entries pass; a warp owns an entry where rows are multiplied.
+// One block a token. Where decoder rows are read a thread owns adjacent columns of all of them
+// (token_rows-inl.h), and TokenPass keeps what it has read in registers: a token's rows, 48 KB of
+// bfloat16 for 32 entries of 768, come once from memory.
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/block_sum.h"
 #include "sae/kernels/device/decode.h"
+#include "sae/kernels/device/token_rows-inl.h"
 
 namespace sae::kernels::cuda {
 namespace {
@@ -19,8 +21,8 @@ using device::TokenPassParams;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kColumns = 4;
-constexpr std::int64_t kSharedBytes = 96 * 1024;  // two blocks a multiprocessor
+constexpr int kMostThreads = device::kMostTokenThreads;
+constexpr int kResident = 4;  // blocks of a multiprocessor, at least: 128 registers a thread
 
 /// First entry in [begin, end) whose latent lies behind group g.
 SAELOOM_DEVICE std::int32_t GroupEnd(const Groups& groups, int g, const std::int32_t* ids,
@@ -37,47 +39,53 @@ SAELOOM_DEVICE std::int32_t GroupEnd(const Groups& groups, int g, const std::int
   return begin;
 }
 
-SAELOOM_DEVICE float CodeFactor(const DecodeParams& p, std::int32_t e) {
-  return p.row_scale == nullptr ? p.f[e] : p.f[e] * p.row_scale[p.codes.ids[e]];
-}
-
-/// sums[c] of column j + c kThreads: bias, then the entries [begin, end), whose row's elements
-/// read(entry, column) gives.
-template <class Read>
-SAELOOM_DEVICE void AddEntries(const DecodeParams& p, const float* bias, std::int32_t begin,
-                               std::int32_t end, std::int64_t j, const Read& read,
-                               float (&sums)[kColumns]) {
-  for (int c = 0; c < kColumns; ++c) {
-    const std::int64_t column = j + c * kThreads;
-    sums[c] = bias != nullptr && column < p.d ? bias[column] : 0.0F;
-  }
-  for (std::int32_t e = begin; e < end; ++e) {
-    const float a = CodeFactor(p, e);
-    for (int c = 0; c < kColumns; ++c) {
-      const std::int64_t column = j + c * kThreads;
-      if (column < p.d) sums[c] = __fmaf_rn(a, read(e, column), sums[c]);
+/// Wide: in one store for certain; the compiler cuts an assignment into single ones.
+template <int kColumns, bool kWide>
+SAELOOM_DEVICE void StorePack(const float (&values)[kColumns], std::int64_t j, std::int64_t d,
+                              float* row) {
+  static_assert(kColumns == 2 || kColumns == 4);
+  if constexpr (kWide && kColumns == 4) {
+    __stcg(reinterpret_cast<float4*>(row + j),
+           make_float4(values[0], values[1], values[2], values[3]));
+  } else if constexpr (kWide) {
+    __stcg(reinterpret_cast<float2*>(row + j), make_float2(values[0], values[1]));
+  } else {
+    for (int i = 0; i < kColumns; ++i) {
+      if (j + i < d) row[j + i] = values[i];
     }
   }
 }
 
-template <class Weights>
-SAELOOM_KERNEL void DecodeKernel(DecodeParams p, Weights weights) {
+template <int kColumns, bool kWide>
+SAELOOM_DEVICE void StartSums(const float* bias, std::int64_t j, std::int64_t d,
+                              float (&sums)[kColumns]) {
+  Pack<float, kColumns> pack = {};
+  if (bias != nullptr) pack = LoadPack<kColumns, kWide>(bias, j, d);
+  for (int i = 0; i < kColumns; ++i) sums[i] = pack.of[i];
+}
+
+/// out = bias, then the rows of the entries [begin, end).
+template <bool kWide, class Columns>
+SAELOOM_DEVICE void AddRows(const DecodeParams& p, const Columns& columns, const float* bias,
+                            std::int32_t begin, std::int32_t end, float* out) {
+  constexpr int kColumns = Columns::kColumns;
+  for (std::int64_t j = kColumns * threadIdx.x; j < p.d; j += kColumns * blockDim.x) {
+    float sums[kColumns];
+    StartSums<kColumns, kWide>(bias, j, p.d, sums);
+    AddEntries<kWide>(p, columns, begin, end, j, sums);
+    StorePack<kColumns, kWide>(sums, j, p.d, out);
+  }
+}
+
+template <class Columns, bool kWide>
+SAELOOM_KERNEL void DecodeKernel(DecodeParams p, Columns columns) {
   const std::int64_t token = blockIdx.x;
   std::int32_t begin = p.codes.indptr[token];
   const std::int32_t end = p.codes.indptr[token + 1];
-  const auto read = [&](std::int32_t e, std::int64_t column) {
-    return weights(p.codes.ids[e] * p.d + column);
-  };
   for (int g = 0; g < p.groups.count; ++g) {
     const std::int32_t last = GroupEnd(p.groups, g, p.codes.ids, begin, end);
     float* const out = p.parts + (g * p.codes.tokens + token) * p.d;
-    for (std::int64_t j = threadIdx.x; j < p.d; j += kColumns * kThreads) {
-      float sums[kColumns];
-      AddEntries(p, g == 0 ? p.bias : nullptr, begin, last, j, read, sums);
-      for (int c = 0; c < kColumns; ++c) {
-        if (j + c * kThreads < p.d) out[j + c * kThreads] = sums[c];
-      }
-    }
+    AddRows<kWide>(p, columns, g == 0 ? p.bias : nullptr, begin, last, out);
     begin = last;
   }
 }
@@ -113,113 +121,120 @@ SAELOOM_KERNEL void PrefixResidualKernel(PrefixResidualParams p) {
   if (threadIdx.x == 0) p.squares[token] = sum[0];
 }
 
-/// Over the calling warp's lanes: 32 chains, then the tree.
-template <class Row>
-SAELOOM_DEVICE float WarpDot(std::int64_t d, const Row& row, const float* h) {
-  float sum = 0;
-  for (std::int64_t j = threadIdx.x % 32; j < d; j += 32) sum = __fmaf_rn(row(j), h[j], sum);
-  return WarpSum(sum);
+SAELOOM_DEVICE std::int32_t AtMostBatch(std::int32_t count) {
+  return count < kBatch ? count : kBatch;
 }
 
-/// A row of the decoder in device memory.
-template <class Weights>
-struct GlobalRow {
-  Weights weights;
-  std::int64_t first;
-  SAELOOM_DEVICE float operator()(std::int64_t j) const { return weights(first + j); }
-};
-
-SAELOOM_DEVICE void StoreGradient(float* u, const float* row_scale, const std::int32_t* ids,
-                                  std::int32_t e, float dot) {
-  if (threadIdx.x % 32 != 0) return;
-  u[e] = row_scale == nullptr ? dot : dot * row_scale[ids[e]];
+/// The whole block adds up its threads' dots of the entries first .. first + count - 1; u of each.
+/// One barrier; the caller has another one before the next call.
+SAELOOM_DEVICE void StoreDots(const TokenGradient& p, std::int32_t first, int count,
+                              float (&dots)[kBatch], float* sums) {
+  const int thread = static_cast<int>(threadIdx.x);
+  sums[thread] = TransposedWarpSum(dots);
+  SAELOOM_BARRIER(2);
+  if (thread >= count) return;
+  float dot = sums[thread];
+  for (int w = 1; w < static_cast<int>(blockDim.x) / 32; ++w) dot += sums[32 * w + thread];
+  const std::int32_t e = first + thread;
+  p.u[e] = p.row_scale == nullptr ? dot : dot * p.row_scale[p.codes.ids[e]];
 }
 
-template <class Weights>
-SAELOOM_KERNEL void LatentGradientKernel(LatentGradientParams p, Weights weights) {
+/// u of the token's entries [first, end). `entries` and `sums` are shared.
+template <bool kWide, class Columns>
+SAELOOM_DEVICE void Gradients(const TokenGradient& p, const Groups& groups, const Columns& columns,
+                              std::int32_t first, std::int32_t end, Entry* entries, float* sums) {
+  constexpr int kColumns = Columns::kColumns;
   const std::int64_t token = blockIdx.x;
-  const std::int32_t end = p.codes.indptr[token + 1];
-  int g = 0;
-  for (std::int32_t e = p.codes.indptr[token] + static_cast<std::int32_t>(threadIdx.x / 32);
-       e < end; e += kWarps) {
-    const std::int32_t id = p.codes.ids[e];
-    while (g < p.groups.count - 1 && id >= p.groups.last[g]) ++g;
-    const float dot = WarpDot(p.d, GlobalRow<Weights>{weights, id * p.d},
-                              p.h + (g * p.codes.tokens + token) * p.d);
-    StoreGradient(p.u, p.row_scale, p.codes.ids, e, dot);
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  for (; first < end; first += kBatch) {
+    const std::int32_t count = AtMostBatch(end - first);
+    if (thread < kBatch) {
+      const std::int32_t id = p.codes.ids[first + (thread < count ? thread : count - 1)];
+      entries[thread] = {id, 0, GroupOf(groups, id)};
+    }
+    SAELOOM_BARRIER(3);
+    float dots[kBatch] = {};
+    for (std::int64_t j = kColumns * threadIdx.x; j < p.d; j += kColumns * blockDim.x)
+      DotEntries<kWide>(p, token, columns, ReadAnew(entries), count, j, dots);
+    StoreDots(p, first, count, dots, sums);
   }
 }
 
-/// What of a weight is kept in shared memory, and how it is read.
-struct HighRows {
-  using Stored = std::uint16_t;
-  HighWeights weights;
-  SAELOOM_DEVICE Stored Load(std::int64_t at) const { return weights.hi[at]; }
-  SAELOOM_DEVICE static float Value(Stored stored) { return Bf16ToFloat(stored); }
-};
-struct JoinedRows {
-  using Stored = float;
-  JoinedWeights weights;
-  SAELOOM_DEVICE Stored Load(std::int64_t at) const { return weights(at); }
-  SAELOOM_DEVICE static float Value(Stored stored) { return stored; }
-};
-
-/// A row of the decoder in shared memory.
-template <class Rows>
-struct SharedRow {
-  const typename Rows::Stored* row;
-  SAELOOM_DEVICE float operator()(std::int64_t j) const { return Rows::Value(row[j]); }
-};
-
-SAELOOM_HOST_DEVICE constexpr std::int64_t GradientFloats(std::int64_t d) {
-  return (d + 3) / 4 * 4;
+template <class Columns, bool kWide>
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads, kResident)
+    LatentGradientKernel(LatentGradientParams p, Columns columns) {
+  SAELOOM_SHARED(Entry, entries, kBatch);
+  SAELOOM_SHARED(float, sums, kMostThreads);
+  const TokenGradient gradient{p.codes, p.row_scale, p.h, p.u, p.d};
+  Gradients<kWide>(gradient, p.groups, columns, p.codes.indptr[blockIdx.x],
+                   p.codes.indptr[blockIdx.x + 1], entries, sums);
 }
 
-/// Shared memory: the token's gradient, then the first `kept` rows.
-template <class Rows>
-SAELOOM_KERNEL void TokenPassKernel(TokenPassParams p, Rows source, std::int64_t kept) {
-  using Stored = typename Rows::Stored;
-  SAELOOM_DYNAMIC_SHARED(float, gradient);
+/// Columns j .. of the token's reconstruction, its error and gradient, after the entries' rows.
+/// Returns the squares.
+template <bool kWide, int kColumns>
+SAELOOM_DEVICE double StoreColumns(const TokenPassParams& p, std::int64_t row, std::int64_t j,
+                                   float factor, const Pack<float, kColumns>& target,
+                                   const float (&sums)[kColumns], float (&gradient)[kColumns]) {
+  const std::int64_t d = p.decode.d;
+  double squares = 0;
+  for (int i = 0; i < kColumns; ++i) {
+    const float error = __fmaf_rn(-p.target_scale, target.of[i], sums[i]);
+    if (kWide || j + i < d)
+      squares +=
+          p.decode.groups.weight[0] * (static_cast<double>(error) * static_cast<double>(error));
+    gradient[i] = factor * error;
+  }
+  StorePack<kColumns, kWide>(sums, j, d, p.x_hat + row);
+  StorePack<kColumns, kWide>(gradient, j, d, p.decode.parts + row);
+  return squares;
+}
+
+template <class Columns, bool kWide>
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads, kResident)
+    TokenPassKernel(TokenPassParams p, Columns columns) {
+  constexpr int kColumns = Columns::kColumns;
   SAELOOM_SHARED(double, shared, 2 * kMaxWarps);
+  SAELOOM_SHARED(Entry, entries, kBatch);
+  SAELOOM_SHARED(float, warp_dots, kMostThreads);
   const DecodeParams& decode = p.decode;
-  Stored* const rows = reinterpret_cast<Stored*>(gradient + GradientFloats(decode.d));
+  const std::int64_t d = decode.d;
   const std::int64_t token = blockIdx.x;
   const std::int32_t begin = decode.codes.indptr[token];
   const std::int32_t end = decode.codes.indptr[token + 1];
+  const std::int32_t count = AtMostBatch(end - begin);
+  const std::int32_t first = end - count;  // of the entries whose rows are kept
+  const auto thread = static_cast<std::int32_t>(threadIdx.x);
+  if (thread < kBatch && count > 0) {
+    const std::int32_t e = first + (thread < count ? thread : count - 1);
+    const std::int32_t id = decode.codes.ids[e];
+    entries[thread] = {id, CodeFactor(decode, e, id), 0};
+  }
   const float factor = ErrorFactor(*p.rho, decode.groups.weight[0]);
-  const auto read = [&](std::int32_t e, std::int64_t column) {
-    const Stored value = source.Load(decode.codes.ids[e] * decode.d + column);
-    if (e - begin < kept) rows[(e - begin) * decode.d + column] = value;
-    return Rows::Value(value);
-  };
-  double sum[1] = {0};
-  for (std::int64_t first = threadIdx.x; first < decode.d; first += kColumns * kThreads) {
-    float sums[kColumns];
-    AddEntries(decode, decode.bias, begin, end, first, read, sums);
-    for (int c = 0; c < kColumns; ++c) {
-      const std::int64_t j = first + c * kThreads;
-      if (j >= decode.d) break;
-      const std::int64_t at = token * decode.d + j;
-      const float error = __fmaf_rn(-p.target_scale, p.target[at], sums[c]);
-      sum[0] += decode.groups.weight[0] * (static_cast<double>(error) * static_cast<double>(error));
-      p.x_hat[at] = sums[c];
-      gradient[j] = factor * error;
-      decode.parts[at] = factor * error;
-    }
+  const float* start = decode.bias;
+  if (begin < first) {  // by itself: a thread has no registers for it beside the kept rows
+    float* const sums = p.x_hat + token * d;
+    AddRows<kWide>(decode, columns, decode.bias, begin, first, sums);
+    start = sums;
+  }
+  SAELOOM_BARRIER(4);
+  double squares[1] = {0};
+  float dots[kBatch] = {};
+  for (std::int64_t j = kColumns * threadIdx.x; j < d; j += kColumns * blockDim.x) {
+    const Pack<float, kColumns> target = LoadPack<kColumns, kWide>(p.target + token * d, j, d);
+    typename Columns::Stored kept[kBatch];
+    float sums[kColumns], gradient[kColumns];
+    StartSums<kColumns, kWide>(start, j, d, sums);
+    AddKept<kWide>(columns, ReadAnew(entries), count, j, d, kept, sums);
+    squares[0] += StoreColumns<kWide>(p, token * d, j, factor, target, sums, gradient);
+    DotKept<Columns>(kept, count, gradient, dots);
   }
   BlockSum<1> block_sum(shared);
-  block_sum(sum);  // its barrier also shows the gradient and the rows to all warps
-  if (threadIdx.x == 0) p.squares[token] = sum[0];
-  for (std::int32_t e = begin + static_cast<std::int32_t>(threadIdx.x / 32); e < end; e += kWarps) {
-    const std::int64_t row = decode.codes.ids[e] * decode.d;
-    float dot = 0;
-    if (e - begin < kept) {
-      dot = WarpDot(decode.d, SharedRow<Rows>{rows + (e - begin) * decode.d}, gradient);
-    } else {
-      dot = WarpDot(decode.d, GlobalRow<decltype(source.weights)>{source.weights, row}, gradient);
-    }
-    StoreGradient(p.u, decode.row_scale, decode.codes.ids, e, dot);
-  }
+  block_sum(squares);
+  if (thread == 0) p.squares[token] = squares[0];
+  const TokenGradient rest{decode.codes, decode.row_scale, decode.parts, p.u, d};
+  StoreDots(rest, first, count, dots, warp_dots);
+  Gradients<kWide>(rest, decode.groups, columns, begin, first, entries, warp_dots);
 }
 
 SAELOOM_KERNEL void AuxResidualKernel(AuxResidualParams p) {
@@ -303,16 +318,53 @@ bool Valid(const DecodeParams& p) {
 unsigned Grid(std::int64_t items, std::int64_t each) {
   return static_cast<unsigned>((items + each - 1) / each);
 }
+template <class Columns>
+int TokenThreads(std::int64_t d) {
+  return device::ShapeOfToken(d, Columns::kColumns == device::kJoinedColumns).threads;
+}
+
+template <class Columns>
+Error LaunchDecode(const Columns& columns, const DecodeParams& p, void* stream) {
+  constexpr std::uintptr_t kBytes = sizeof(float) * Columns::kColumns;
+  const unsigned grid = Grid(p.codes.tokens, 1);
+  const int threads = TokenThreads<Columns>(p.d);
+  return columns.Wide(p.d) && Aligned(p.bias, kBytes) && Aligned(p.parts, kBytes)
+             ? SAELOOM_LAUNCH((DecodeKernel<Columns, true>), grid, threads, 0, stream, p, columns)
+             : SAELOOM_LAUNCH((DecodeKernel<Columns, false>), grid, threads, 0, stream, p, columns);
+}
+
+template <class Columns>
+Error LaunchLatentGradient(const Columns& columns, const LatentGradientParams& p, void* stream) {
+  const unsigned grid = Grid(p.codes.tokens, 1);
+  const int threads = TokenThreads<Columns>(p.d);
+  return columns.Wide(p.d) && Aligned(p.h, sizeof(float) * Columns::kColumns)
+             ? SAELOOM_LAUNCH((LatentGradientKernel<Columns, true>), grid, threads, 0, stream, p,
+                              columns)
+             : SAELOOM_LAUNCH((LatentGradientKernel<Columns, false>), grid, threads, 0, stream, p,
+                              columns);
+}
+
+template <class Columns>
+Error LaunchTokenPass(const Columns& columns, const TokenPassParams& p, void* stream) {
+  constexpr std::uintptr_t kBytes = sizeof(float) * Columns::kColumns;
+  const DecodeParams& decode = p.decode;
+  const unsigned grid = Grid(decode.codes.tokens, 1);
+  const int threads = TokenThreads<Columns>(decode.d);
+  const bool wide = columns.Wide(decode.d) && Aligned(decode.bias, kBytes) &&
+                    Aligned(decode.parts, kBytes) && Aligned(p.target, kBytes) &&
+                    Aligned(p.x_hat, kBytes);
+  return wide ? SAELOOM_LAUNCH((TokenPassKernel<Columns, true>), grid, threads, 0, stream, p,
+                               columns)
+              : SAELOOM_LAUNCH((TokenPassKernel<Columns, false>), grid, threads, 0, stream, p,
+                               columns);
+}
 
 }  // namespace
 
 Error Decode(const DecodeParams& p, void* stream) {
   if (!Valid(p)) return Error::kInvalidArgument;
-  const unsigned grid = Grid(p.codes.tokens, 1);
-  return p.w.lo == nullptr ? SAELOOM_LAUNCH((DecodeKernel<HighWeights>), grid, kThreads, 0, stream,
-                                            p, HighWeights{p.w.hi})
-                           : SAELOOM_LAUNCH((DecodeKernel<JoinedWeights>), grid, kThreads, 0,
-                                            stream, p, JoinedWeights{p.w.hi, p.w.lo});
+  return p.w.lo == nullptr ? LaunchDecode(HighColumns{p.w.hi}, p, stream)
+                           : LaunchDecode(JoinedColumns{p.w}, p, stream);
 }
 
 Error PrefixResidual(const PrefixResidualParams& p, void* stream) {
@@ -328,11 +380,8 @@ Error LatentGradient(const LatentGradientParams& p, void* stream) {
       (p.codes.capacity > 0 && (p.w.hi == nullptr || p.u == nullptr))) {
     return Error::kInvalidArgument;
   }
-  const unsigned grid = Grid(p.codes.tokens, 1);
-  return p.w.lo == nullptr ? SAELOOM_LAUNCH((LatentGradientKernel<HighWeights>), grid, kThreads, 0,
-                                            stream, p, HighWeights{p.w.hi})
-                           : SAELOOM_LAUNCH((LatentGradientKernel<JoinedWeights>), grid, kThreads,
-                                            0, stream, p, JoinedWeights{p.w.hi, p.w.lo});
+  return p.w.lo == nullptr ? LaunchLatentGradient(HighColumns{p.w.hi}, p, stream)
+                           : LaunchLatentGradient(JoinedColumns{p.w}, p, stream);
 }
 
 Error TokenPass(const TokenPassParams& p, void* stream) {
@@ -341,31 +390,8 @@ Error TokenPass(const TokenPassParams& p, void* stream) {
       p.x_hat == nullptr || p.squares == nullptr || (decode.codes.capacity > 0 && p.u == nullptr)) {
     return Error::kInvalidArgument;
   }
-  const std::int64_t tokens = decode.codes.tokens;
-  if (tokens == 0) return Error::kOk;
-  const std::int64_t gradient = GradientFloats(decode.d) * 4;
-  const std::int64_t row = decode.d * (decode.w.lo == nullptr ? 2 : 4);
-  if (gradient + row > kSharedBytes) {
-    Error error = Decode(decode, stream);
-    if (error != Error::kOk) return error;
-    error = PrefixResidual({decode.parts, p.target, p.target_scale, p.rho, decode.groups, p.x_hat,
-                            p.squares, tokens, decode.d},
-                           stream);
-    if (error != Error::kOk) return error;
-    return LatentGradient(
-        {decode.codes, decode.w, decode.row_scale, decode.groups, decode.parts, p.u, decode.d},
-        stream);
-  }
-  const std::int64_t wanted = (decode.codes.capacity + tokens - 1) / tokens;
-  const std::int64_t fit = row == 0 ? 0 : (kSharedBytes - gradient) / row;
-  const std::int64_t kept = wanted < fit ? wanted : fit;
-  const auto bytes = static_cast<std::size_t>(gradient + kept * row);
-  const unsigned grid = Grid(tokens, 1);
-  return decode.w.lo == nullptr
-             ? SAELOOM_LAUNCH((TokenPassKernel<HighRows>), grid, kThreads, bytes, stream, p,
-                              HighRows{{decode.w.hi}}, kept)
-             : SAELOOM_LAUNCH((TokenPassKernel<JoinedRows>), grid, kThreads, bytes, stream, p,
-                              JoinedRows{{decode.w.hi, decode.w.lo}}, kept);
+  return decode.w.lo == nullptr ? LaunchTokenPass(HighColumns{decode.w.hi}, p, stream)
+                                : LaunchTokenPass(JoinedColumns{decode.w}, p, stream);
 }
 
 Error AuxResidual(const AuxResidualParams& p, void* stream) {

@@ -19,32 +19,33 @@ using testing::Normal;
 using testing::SplitWeights;
 
 constexpr std::int64_t kTokens = 23;
-constexpr std::int64_t kLatents = 40;
-constexpr double kSum = 1e-13;  // float64 sums in another order
+constexpr std::int64_t kFew = 40;    // latents, of which three in ten are a token's entries
+constexpr std::int64_t kMany = 250;  // more entries than a block keeps rows of
+constexpr double kSum = 1e-13;       // float64 sums in another order
 
 struct Case {
   std::int64_t d;
   int groups = 1;
   bool joined = false, scaled = false, bias = true;
-  std::int64_t capacity = 0;  ///< 0: room for all entries and some more
+  std::int64_t latents = kFew;
 };
 
 /// Data and the partner's answers. A case owns everything, so that a body is a function of it.
 struct Data {
   explicit Data(const Case& c)
       : shape(c),
-        codes(testing::MakeCodes(3, kTokens, kLatents, 0.3)),
-        w(Normal<float>(4, kLatents * c.d)),
+        codes(testing::MakeCodes(3, kTokens, c.latents, 0.3)),
+        w(Normal<float>(4, c.latents * c.d)),
         bias(Normal<float>(5, c.d)),
         target(Normal<float>(6, kTokens * c.d)),
-        row_scale(Normal<float>(7, kLatents)),
+        row_scale(Normal<float>(7, c.latents)),
         f(testing::PerEntry(8, codes)) {
     groups.count = c.groups;
     for (int g = 0; g < c.groups; ++g) {
-      groups.last[g] = static_cast<std::int32_t>(kLatents * g * g / (c.groups * c.groups));
+      groups.last[g] = static_cast<std::int32_t>(c.latents * g * g / (c.groups * c.groups));
       groups.weight[g] = 1 + 0.1 * g;
     }
-    groups.last[c.groups - 1] = kLatents;
+    groups.last[c.groups - 1] = static_cast<std::int32_t>(c.latents);
     parts.resize(At(c.groups * kTokens * c.d));
     h = parts;
     x_hat.resize(At(kTokens * c.d));
@@ -73,9 +74,7 @@ struct Data {
     decode.d = shape.d;
   }
   void UploadAll(DeviceTest& t) {
-    device::DeviceCodes view = testing::Upload(t, codes);
-    if (shape.capacity > 0) view.capacity = shape.capacity;
-    Params(view, testing::Upload(t, w, shape.joined), t.Upload(f, "f"),
+    Params(testing::Upload(t, codes), testing::Upload(t, w, shape.joined), t.Upload(f, "f"),
            t.Upload(row_scale, "row_scale"), t.Upload(bias, "bias"));
     decode.parts = t.Allocate<float>(parts.size(), "parts");
     device_target = t.Upload(target, "target");
@@ -126,8 +125,12 @@ void Fused(DeviceTest& t, const Case& shape) {
   data.ExpectAnswers(t);
 }
 
+// Of columns: less than a thread's own, less than a block's, a block's several times; by single
+// loads and by wide ones.
+constexpr std::int64_t kWidths[] = {1, 7, 32, 100, 516, 577};
+
 TEST(DecodeDevice, EqualsItsPartnerAtAllShapes) {
-  for (const std::int64_t d : {1, 7, 32, 100, 577}) {
+  for (const std::int64_t d : kWidths) {
     const Case plain{d, 1, true, false, true};
     const Case grouped{d, 5, false, true, false};
     for (const Case& shape : {plain, grouped})
@@ -135,17 +138,32 @@ TEST(DecodeDevice, EqualsItsPartnerAtAllShapes) {
   }
 }
 
-TEST(DecodeDevice, TokenPassEqualsTheThreeAtAllShapes) {
-  for (const std::int64_t d : {1, 7, 32, 100, 577}) {
-    const Case exact{d, 1, true, false, true};
-    const Case scaled{d, 1, false, true, false};
-    const Case few_kept{d, 1, false, false, true, 2 * kTokens};
-    for (const Case& shape : {exact, scaled, few_kept})
-      RunDeviceTest([&](DeviceTest& t) { Fused(t, shape); });
+TEST(DecodeDevice, EqualsItsPartnerWithManyEntries) {
+  for (const std::int64_t d : {100, 577}) {
+    const Case joined{d, 5, true, true, true, kMany};
+    const Case high{d, 1, false, false, true, kMany};
+    for (const Case& shape : {joined, high})
+      RunDeviceTest([&](DeviceTest& t) { ThreeKernels(t, shape); });
   }
 }
 
-TEST(DecodeDevice, TokenPassOfRowsThatDoNotFitIntoSharedMemory) {
+TEST(DecodeDevice, TokenPassEqualsTheThreeAtAllShapes) {
+  for (const std::int64_t d : kWidths) {
+    const Case joined{d, 1, true, false, true};
+    const Case high{d, 1, false, true, false};
+    for (const Case& shape : {joined, high}) RunDeviceTest([&](DeviceTest& t) { Fused(t, shape); });
+  }
+}
+
+TEST(DecodeDevice, TokenPassEqualsTheThreeWithManyEntries) {
+  for (const std::int64_t d : {100, 577}) {
+    const Case joined{d, 1, true, true, true, kMany};
+    const Case high{d, 1, false, false, true, kMany};
+    for (const Case& shape : {joined, high}) RunDeviceTest([&](DeviceTest& t) { Fused(t, shape); });
+  }
+}
+
+TEST(DecodeDevice, TokenPassOfWideRows) {
   const Case wide{20000, 1, false, false, true};
   Data data(wide);
   RunDeviceTest([&](DeviceTest& t) {
@@ -220,7 +238,7 @@ TEST(DecodeDevice, AuxKEqualsItsPartner) {
 
 TEST(DecodeDevice, EveryBarrierIsNeeded) {
   ExpectBarriersNeeded([](DeviceTest& t) {
-    Fused(t, {300, 1, true, false, true});
+    Fused(t, {300, 1, true, false, true, kMany});
     AuxK(t, 33, 2);
   });
 }
