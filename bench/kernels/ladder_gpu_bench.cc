@@ -4,6 +4,7 @@
 // result for what random data must give before it is timed. Exit 1 where a check fails or there is
 // no GPU.
 //   ladder_gpu_bench [--latents 65536] [--d 768] [--tokens 8192] [--k 32] [--rounds 20]
+//   [--variants]
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -30,6 +31,7 @@ struct Sizes {
   std::int64_t latents = 65536, d = 768, tokens = 8192, k = 32;
   std::int64_t group = 0, chunk = 0;  ///< EncodeSchedule's; 0: its default
   int rounds = 20;
+  bool variants = false;
 };
 
 class Ladder {
@@ -287,13 +289,31 @@ class Ladder {
     }
     const device::AdamScalars adam{1e-6, 0.9, 0.999, 1e-8, 0.1, 0.001, 1};
     p.adam = data_.Upload(std::vector<device::AdamScalars>{adam}, "adam");
+    // The choice that the sizes ask for, then others; where rows do not allow it, the nearest.
+    struct Variant {
+      const char* name;
+      device::RowTuning tuning;
+    };
+    constexpr Variant kVariants[] = {{"row update", {}},
+                                     {"  rows in shared memory", {-1}},
+                                     {"  2 quads", {2, 0, 0, -1}},
+                                     {"  2 quads, prefetch", {2, 0, 0, 1}},
+                                     {"  2 quads, a latent a block", {2, 1, 0, -1}},
+                                     {"  3 quads", {3, 0, 0, -1}},
+                                     {"  3 quads, prefetch", {3, 0, 0, 1}},
+                                     {"  4 quads", {4, 0, 0, -1}},
+                                     {"  4 quads, prefetch", {4, 0, 0, 1}}};
     const auto update = [&] { Check(cuda::RowUpdate(p, stream()), "update"); };
     update();
     Expect(std::isfinite(data_.Read(static_cast<const float*>(p.dec_moments.m))), "moments");
     // Both matrices: weights 4 bytes and moments 8, read and written; each entry's x and g rows.
     const double parameters = 2.0 * static_cast<double>(count);
-    PrintBytes("row update", data_.Milliseconds(s_.rounds, update),
-               parameters * 24 + static_cast<double>(entries_) * static_cast<double>(s_.d) * 6);
+    for (const Variant& variant : kVariants) {
+      if (&variant != kVariants && !s_.variants) break;
+      p.tuning = variant.tuning;
+      PrintBytes(variant.name, data_.Milliseconds(s_.rounds, update),
+                 parameters * 24 + static_cast<double>(entries_) * static_cast<double>(s_.d) * 6);
+    }
   }
 
   void Histogram() {
@@ -352,6 +372,7 @@ int Main(int argc, char** argv) {
   app.add_option("--group", sizes.group, "tokens of a product")->check(CLI::Range(1, 1 << 17));
   app.add_option("--chunk", sizes.chunk, "latents of a product")->check(CLI::Range(1, 1 << 20));
   app.add_option("--rounds", sizes.rounds)->check(CLI::Range(1, 1000));
+  app.add_flag("--variants", sizes.variants, "the row update in other ways, too");
   CLI11_PARSE(app, argc, argv);
   auto runtime = kernels::CreateCudaRuntime(0);
   Check(runtime.status(), "ladder");

@@ -19,6 +19,8 @@
 //   SAELOOM_WARP_BARRIER(id)             __syncwarp over all 32 lanes
 //   SAELOOM_UNROLL                       before a loop: unroll it whole, so that the arrays that it
 //                                        indexes lie in registers
+//   SAELOOM_NO_UNROLL                    before a loop: never unroll it
+//   SAELOOM_PREFETCH(address)            asks for global memory, to be in the GPU's L2 soon
 //   SAELOOM_FORGET(word)                 what was computed from this 32-bit integer variable is
 //                                        computed anew from here on, not kept in registers
 //
@@ -27,9 +29,10 @@
 // __reduce_add_sync, __reduce_min_sync, __reduce_max_sync (32-bit), each with an explicit mask that
 // names exactly the lanes that call it; __popc, __popcll, __ffs, __ffsll, __clz, __clzll, __brev;
 // atomicAdd (int, unsigned, unsigned long long, float: never for gradients), atomicMax, atomicMin,
-// atomicCAS, atomicOr, atomicAnd, atomicExch; __threadfence; __fmaf_rn, __fma_rn, __fadd_rn,
-// __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn; __float_as_uint, __uint_as_float, __float_as_int,
-// __int_as_float; float2, float4, int2, int4, uint2, uint4 with make_*; __stcg; cmath; bf16.h.
+// atomicCAS, atomicOr, atomicAnd, atomicExch; __ldcs, __stcs; __threadfence; __fmaf_rn, __fma_rn,
+// __fadd_rn, __fsub_rn, __fmul_rn, __fdiv_rn, __fsqrt_rn; __float_as_uint, __uint_as_float,
+// __float_as_int, __int_as_float; float2, float4, int2, int4, uint2, uint4 with make_*; __stcg;
+// cmath; bf16.h.
 // Floating point is never contracted: write __fmaf_rn where one rounding is meant. A kernel's
 // arguments are trivially copyable, 4 KB in all. Blocks of at most 1024 threads, a multiple of 32
 // where warp functions are used. No block waits for another.
@@ -58,7 +61,9 @@
   type* const name = reinterpret_cast<type*>(saeloom_dynamic_shared)
 #define SAELOOM_BARRIER(id) __syncthreads()
 #define SAELOOM_WARP_BARRIER(id) __syncwarp()
+#define SAELOOM_PREFETCH(address) asm volatile("prefetch.global.L2 [%0];" ::"l"(address))
 #define SAELOOM_UNROLL _Pragma("unroll")
+#define SAELOOM_NO_UNROLL _Pragma("unroll 1")
 #if defined(__CUDA_ARCH__)
 #define SAELOOM_FORGET(word) asm volatile("" : "+r"(word))
 #else

@@ -141,6 +141,8 @@ constexpr bool kAtomic =
 #define SAELOOM_WARP_BARRIER(id) ::sae::simt::WarpBarrier(__FILE__, id)
 #define SAELOOM_UNROLL
 #define SAELOOM_FORGET(word) static_cast<void>(word)
+#define SAELOOM_PREFETCH(address) static_cast<void>(address)
+#define SAELOOM_NO_UNROLL
 #define SAELOOM_LAUNCH(kernel, grid, block, ...) \
   ::sae::simt::Launch(#kernel, kernel, grid, block, __VA_ARGS__)
 
@@ -276,6 +278,15 @@ std::enable_if_t<sae::simt::kAtomic<T>, T> atomicCAS(T* address, C compare, V va
   return expected;
 }
 inline void __threadfence() { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
+
+template <class T>
+T __ldcs(const T* address) {
+  return *address;
+}
+template <class T>
+void __stcs(T* address, T value) {
+  *address = value;
+}
 
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }

@@ -2,11 +2,13 @@
 // The row-owner update: gradient of a latent's two rows from its entries, the decoder's rule, Adam,
 // renormalisation, one pass, no float atomics, no gradient matrix. The contract is row_step.h's
 // with dense rows (kernels::RowUpdate): terms in order, tokens ascending, one fused multiply-add an
-// entry; norms and the radial factor in float64. Where a matrix's terms hold more than 512 entries
-// of the latent together, its warps take shares of them, and their sums are added in warp order:
-// fixed, but another order. Moments are float32 in registers and rounded when stored
-// (moment_format.h), keyed by seed, adam->t, global id, column, matrix and moment. One block a
-// latent. All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
+// entry; norms and the radial factor in float64, in an order that widths, formats and whether rows
+// are aligned decide. Where a matrix's terms hold more than 512 entries of the latent together, its
+// warps take shares of them, and their sums are added in warp order: fixed, but another order.
+// Moments are float32 in registers and rounded when stored (moment_format.h), keyed by seed,
+// adam->t, global id, column, matrix and moment. A block has a latent to itself; rows of a multiple
+// of 4 columns, of at most 8192, are read and written four columns at a time and stay in registers.
+// All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
 // size is negative, a needed pointer is null, or rows do not fit into shared memory (d and d_out
 // at most 28160, with 8-bit moments 14080).
 // Partner: namespace plain, one chain an element whatever the list's length (row_update_cpu.cc).
@@ -31,6 +33,15 @@ struct RowTerm {
   const std::int32_t* enabled = nullptr;  ///< device flag; 0: the term is not there
 };
 inline constexpr int kMaxTerms = 18;
+
+/// For measurements and tests; 0: as the sizes ask for.
+struct RowTuning {
+  int quads = 0;  ///< 4 columns each, of a thread: 2, 3, 4 where the rows allow it; -1: all rows in
+                  ///< shared memory. The order of float64 sums depends on it
+  int latents = 0;      ///< that a block takes in turn
+  int long_blocks = 0;  ///< that look for long lists
+  int prefetch = 0;     ///< 1: a block asks for its next row while it is at one; -1: not
+};
 
 struct RowUpdateParams {
   std::int64_t latents = 0, d = 0, d_out = 0;
@@ -57,6 +68,7 @@ struct RowUpdateParams {
   double* norms = nullptr;    ///< latents, or null: squared norm of both gradient rows, after the
                               ///< rule, before gradient_scale
   bool measure_only = false;  ///< clipping's first pass: only `norms`
+  RowTuning tuning;
 };
 
 }  // namespace sae::kernels::device

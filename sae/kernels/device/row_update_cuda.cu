@@ -1,10 +1,14 @@
-// One block a latent: decoder row, then encoder row. Shared memory holds the row w and an area of
-// rows: the gradient (or one partial gradient a share of a long list), and with 8-bit moments m and
-// v until their blocks are encoded. Outside of shares a thread owns columns j = thread, thread +
+// Two kernels. RegisterKernel (row_registers-inl.h) takes rows of whole quads of columns, but for
+// latents with a long list. RowUpdateKernel takes those, and all latents of other widths: one block
+// a latent, decoder row, then encoder row. Its shared memory holds the row w and an area of rows:
+// the gradient (or one partial gradient a share of a long list), and with 8-bit moments m and v
+// until their blocks are encoded. Outside of shares a thread owns columns j = thread, thread +
 // kThreads, ... of every row, so that most of it needs no barrier.
 #include "sae/kernels/device.h"
 #include "sae/kernels/device/adam_element.h"
 #include "sae/kernels/device/block_sum.h"
+#include "sae/kernels/device/row_registers-inl.h"
+#include "sae/kernels/device/row_terms-inl.h"
 #include "sae/kernels/device/row_update.h"
 #include "sae/kernels/moment_format.h"
 
@@ -19,9 +23,8 @@ using Format = device::MomentFormat;
 
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kColumns = 4;      // in registers at once
-constexpr int kTile = kThreads;  // entries staged at once
-constexpr std::int32_t kLongList = 512;
+constexpr int kColumns = 4;                      // in registers at once
+constexpr int kTile = kThreads;                  // entries staged at once
 constexpr std::int64_t kShareBytes = 48 * 1024;  // more shares only within these
 constexpr std::int64_t kSharedBytes = 220 * 1024;
 
@@ -55,32 +58,9 @@ struct Row {
   RoundingKey key;
 };
 
-struct Touch {
-  bool touched = false;
-  std::int32_t entries = 0;
-};
-
-SAELOOM_DEVICE bool Holds(const RowTerm& term, std::int64_t latent) {
-  return latent >= term.first_latent && latent < term.last_latent &&
-         (term.enabled == nullptr || *term.enabled != 0);
-}
 template <bool kDecoder>
 SAELOOM_DEVICE const float* Factors(const RowTerm& term) {
   return kDecoder ? term.f : term.delta;
-}
-
-template <bool kDecoder>
-SAELOOM_DEVICE Touch Touched(const RowUpdateParams& p, std::int64_t latent) {
-  Touch out;
-  out.touched =
-      kDecoder ? p.norm_gradient != nullptr && p.rule == RowRule::kFree : p.dense_delta != nullptr;
-  for (int t = 0; t < p.terms_count; ++t) {
-    const RowTerm& term = p.terms[t];
-    if (Factors<kDecoder>(term) == nullptr || !Holds(term, latent)) continue;
-    out.entries += term.index.indptr[latent + 1] - term.index.indptr[latent];
-  }
-  out.touched = out.touched || out.entries > 0;
-  return out;
 }
 
 struct FloatSource {
@@ -315,12 +295,12 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
 /// Returns the squared norm of the row's gradient.
 SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
   const RowUpdateParams& p = b.p;
-  const Touch touch = Touched<true>(p, b.latent);
-  if (!touch.touched) {
+  const std::int32_t entries = LengthsOf(p, b.latent).decoder;
+  if (!DecoderTouched(p, entries)) {
     if (!p.measure_only) AdvanceRow(b, row, p.rule);
     return 0;
   }
-  Accumulate<true>(b, row.d, touch.entries);
+  Accumulate<true>(b, row.d, entries);
   LoadWeights(b, row);
   if (p.rule == RowRule::kUnitBefore) RenormaliseWeights(b, row.d);
   float radial = 0;
@@ -343,12 +323,12 @@ SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
 
 SAELOOM_DEVICE double UpdateEncoder(Block& b, const Row& row) {
   const RowUpdateParams& p = b.p;
-  const Touch touch = Touched<false>(p, b.latent);
-  if (!touch.touched) {
+  const std::int32_t entries = LengthsOf(p, b.latent).encoder;
+  if (!EncoderTouched(p, entries)) {
     if (!p.measure_only) AdvanceRow(b, row, RowRule::kFree);
     return 0;
   }
-  Accumulate<false>(b, row.d, touch.entries);
+  Accumulate<false>(b, row.d, entries);
   LoadWeights(b, row);
   for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
     float g = b.area[j];
@@ -360,8 +340,22 @@ SAELOOM_DEVICE double UpdateEncoder(Block& b, const Row& row) {
   return StepRow(b, row, 0, 1, false, false);
 }
 
-SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads)
-    RowUpdateKernel(RowUpdateParams p, Layout layout) {
+SAELOOM_DEVICE void UpdateLatent(Block& b) {
+  const RowUpdateParams& p = b.p;
+  const auto global = static_cast<std::uint64_t>(p.global_ids == nullptr ? p.first_global + b.latent
+                                                                         : p.global_ids[b.latent]);
+  const auto t = static_cast<std::uint64_t>(p.adam->t);
+  const double dec = UpdateDecoder(b, {p.w_dec, p.dec_moments, p.d_out,
+                                       RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
+  const double enc = UpdateEncoder(
+      b, {p.w_enc, p.enc_moments, p.d, RoundingKeyOf(p.seed, t, global, MomentMatrix::kEncoder)});
+  if (threadIdx.x == 0 && p.norms != nullptr) p.norms[b.latent] = dec + enc;
+}
+
+/// Latents blockIdx.x, blockIdx.x + gridDim.x, ...; of these `long_only`, or all. Neighbours are
+/// often long together: so they come to different blocks.
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 4)
+    RowUpdateKernel(RowUpdateParams p, Layout layout, bool long_only) {
   SAELOOM_DYNAMIC_SHARED(float, rows);
   SAELOOM_SHARED(double, sums_shared, 2 * 2 * kMaxWarps);
   SAELOOM_SHARED(float, factors, 2 * kTile);
@@ -369,19 +363,42 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads)
   if (p.go != nullptr && *p.go == 0) return;
   const AdamConstants adam(*p.adam, p.adam->lr);
   BlockSum<2> sums(sums_shared);
-  const std::int64_t latent = blockIdx.x;
   const float gradient_scale =
       p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
-  Block b{p,       adam,   sums, layout, latent, gradient_scale, rows, rows + layout.width,
-          factors, tokens, 0};
-  const auto global = static_cast<std::uint64_t>(p.global_ids == nullptr ? p.first_global + latent
-                                                                         : p.global_ids[latent]);
-  const auto t = static_cast<std::uint64_t>(p.adam->t);
-  const double dec = UpdateDecoder(b, {p.w_dec, p.dec_moments, p.d_out,
-                                       RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
-  const double enc = UpdateEncoder(
-      b, {p.w_enc, p.enc_moments, p.d, RoundingKeyOf(p.seed, t, global, MomentMatrix::kEncoder)});
-  if (threadIdx.x == 0 && p.norms != nullptr) p.norms[latent] = dec + enc;
+  Block b{p, adam, sums, layout, 0, gradient_scale, rows, rows + layout.width, factors, tokens, 0};
+  const std::int64_t stride = gridDim.x;
+  for (std::int64_t first = blockIdx.x; first < p.latents; first += 32 * stride) {
+    const std::int64_t mine = first + static_cast<std::int64_t>(threadIdx.x % 32) * stride;
+    const bool wanted = mine < p.latents && (!long_only || LengthsOf(p, mine).AnyLong());
+    for (unsigned left = __ballot_sync(kAllLanes, wanted ? 1 : 0); left != 0; left &= left - 1) {
+      b.latent = first + (__ffs(static_cast<int>(left)) - 1) * stride;
+      UpdateLatent(b);
+    }
+  }
+}
+
+/// Of RegisterKernel: threads of a block at most, and blocks that a multiprocessor must have
+/// registers for, so that enough rows are on their way at once.
+template <class S>
+inline constexpr int kMostThreads = S::kQuads == 4 ? 512 : 256;
+template <class S>
+inline constexpr int kBlocksAtOnce =
+    S::kQuads == 4                                              ? 1
+    : S::kQuads == 2 && S::kWhole&& S::kFormat != Format::kInt8 ? 3
+                                                                : 2;
+
+/// A block takes `latents` latents, one after the other.
+template <class S>
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
+    RegisterKernel(RowUpdateParams p, int latents, bool prefetch) {
+  SAELOOM_SHARED(double, sums_shared, 2 * 2 * kMaxWarps);
+  if (p.go != nullptr && *p.go == 0) return;
+  const AdamConstants adam(*p.adam, p.adam->lr);
+  BlockSum<2> sums(sums_shared);
+  const float gradient_scale =
+      p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
+  registers::UpdateLatents<S>({p, adam, sums, gradient_scale},
+                              static_cast<std::int64_t>(blockIdx.x) * latents, latents, prefetch);
 }
 
 bool Valid(const MomentRows& r) {
@@ -412,6 +429,74 @@ bool Valid(const RowUpdateParams& p) {
   return true;
 }
 
+bool FourAtOnce(const device::MutableWeightRows& w, const MomentRows& r) {
+  const std::uintptr_t moment = r.format == Format::kF32 ? 16 : r.format == Format::kBf16 ? 8 : 4;
+  return Aligned(w.hi, 8) && Aligned(w.lo, 8) && Aligned(r.m, moment) && Aligned(r.v, moment);
+}
+/// Whether every row is whole quads of columns that can be read in one access each.
+bool FourAtOnce(const RowUpdateParams& p) {
+  bool yes = p.enc_moments.format == p.dec_moments.format && p.d % 4 == 0 && p.d_out % 4 == 0 &&
+             FourAtOnce(p.w_enc, p.enc_moments) && FourAtOnce(p.w_dec, p.dec_moments) &&
+             Aligned(p.x, 16) && Aligned(p.x_bf16, 8) && Aligned(p.b_dec, 16) &&
+             Aligned(p.x_sum, 16);
+  for (int t = 0; t < p.terms_count; ++t) yes = yes && Aligned(p.terms[t].g, 16);
+  return yes;
+}
+
+constexpr std::int64_t kLatentsInTurn = 4;  // of one block, so that what all share is made once
+constexpr std::int64_t kManyBlocks = 8192;
+constexpr std::int64_t kLongListBlocks = 2048;
+
+template <class S>
+Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
+  const std::int64_t each = p.tuning.latents > 0                        ? p.tuning.latents
+                            : p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn
+                                                                        : 1;
+  // With 4 quads a multiprocessor has registers for two rows at once.
+  const bool prefetch = p.tuning.prefetch == 0 ? S::kQuads == 4 : p.tuning.prefetch > 0;
+  const std::int64_t warps = (width + 128 * S::kQuads - 1) / (128 * S::kQuads);
+  return SAELOOM_LAUNCH((RegisterKernel<S>), static_cast<unsigned>((p.latents + each - 1) / each),
+                        static_cast<unsigned>(32 * (warps > 0 ? warps : 1)), 0, stream, p,
+                        static_cast<int>(each), prefetch);
+}
+template <int kQuads, bool kWhole>
+Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, void* stream) {
+  switch (p.enc_moments.format) {
+    case Format::kF32:
+      return LaunchShape<registers::Shape<kQuads, kWhole, Format::kF32>>(p, width, stream);
+    case Format::kBf16:
+      return LaunchShape<registers::Shape<kQuads, kWhole, Format::kBf16>>(p, width, stream);
+    case Format::kInt8:
+      return LaunchShape<registers::Shape<kQuads, kWhole, Format::kInt8>>(p, width, stream);
+  }
+  return Error::kInvalidArgument;
+}
+
+/// Quads of a thread in RegisterKernel; 0: not for it. More quads are more bytes on their way, but
+/// registers for fewer warps. Of 2, 3 and 4 one that leaves no thread without work is best.
+constexpr std::int64_t kWidest[] = {0, 0, 2048, 3072, 8192};  // with so many quads
+bool Whole(const RowUpdateParams& p, int quads) {
+  return p.d == p.d_out && p.d > 0 && p.d % (128 * quads) == 0 && p.d <= kWidest[quads];
+}
+int QuadsOf(const RowUpdateParams& p, std::int64_t width) {
+  if (p.tuning.quads < 0 || width > kWidest[4] || !FourAtOnce(p)) return 0;
+  if (p.tuning.quads >= 2 && p.tuning.quads <= 4 && Whole(p, p.tuning.quads)) return p.tuning.quads;
+  for (const int quads : {2, 3, 4}) {
+    if (Whole(p, quads)) return quads;
+  }
+  return width <= kWidest[2] ? 2 : 4;
+}
+Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, int quads, void* stream) {
+  const bool whole = Whole(p, quads);
+  if (quads == 2) {
+    return whole ? LaunchRegisters<2, true>(p, width, stream)
+                 : LaunchRegisters<2, false>(p, width, stream);
+  }
+  if (quads == 3) return LaunchRegisters<3, true>(p, width, stream);
+  return whole ? LaunchRegisters<4, true>(p, width, stream)
+               : LaunchRegisters<4, false>(p, width, stream);
+}
+
 }  // namespace
 
 Error RowUpdate(const RowUpdateParams& p, void* stream) {
@@ -420,13 +505,20 @@ Error RowUpdate(const RowUpdateParams& p, void* stream) {
   layout.width = ((p.d > p.d_out ? p.d : p.d_out) + 3) / 4 * 4;
   const std::int64_t row = layout.width * 4;
   while (layout.shares < kWarps && (1 + 2 * layout.shares) * row <= kShareBytes) layout.shares *= 2;
-  const bool blocks =
-      p.enc_moments.format == Format::kInt8 || p.dec_moments.format == Format::kInt8;
-  const std::int64_t area = blocks && layout.shares < 3 ? 3 : layout.shares;
+  const bool coded = p.enc_moments.format == Format::kInt8 || p.dec_moments.format == Format::kInt8;
+  const std::int64_t area = coded && layout.shares < 3 ? 3 : layout.shares;
   const std::int64_t bytes = (1 + area) * row;
   if (bytes > kSharedBytes) return Error::kInvalidArgument;
-  return SAELOOM_LAUNCH(RowUpdateKernel, static_cast<unsigned>(p.latents), kThreads,
-                        static_cast<std::size_t>(bytes), stream, p, layout);
+  const auto rest = [&](std::int64_t grid, bool long_only) {
+    return SAELOOM_LAUNCH(RowUpdateKernel, static_cast<unsigned>(grid), kThreads,
+                          static_cast<std::size_t>(bytes), stream, p, layout, long_only);
+  };
+  const int quads = QuadsOf(p, layout.width);
+  if (quads == 0) return rest(p.latents, false);
+  const Error error = LaunchRegisters(p, layout.width, quads, stream);
+  if (error != Error::kOk) return error;
+  const std::int64_t blocks = p.tuning.long_blocks > 0 ? p.tuning.long_blocks : kLongListBlocks;
+  return rest(p.latents < blocks ? p.latents : blocks, true);
 }
 
 }  // namespace sae::kernels::cuda

@@ -45,6 +45,7 @@ struct Case {
   bool measure = false;
   double beta1 = 0.9;
   std::int32_t enabled = 1, go = 1;
+  device::RowTuning tuning;
 };
 
 /// A matrix's moments as bytes.
@@ -103,7 +104,9 @@ struct Moments {
 struct Data {
   explicit Data(const Case& c)
       : shape(c),
-        d_out(c.d == 100 ? 77 : c.d),
+        d_out(c.d == 100  ? 77
+              : c.d == 36 ? 44
+                          : c.d),
         main(testing::MakeCodes(1, c.tokens, c.latents, c.density, c.hot)),
         aux(testing::MakeCodes(2, c.tokens, c.latents, c.density / 2)),
         x(Normal<float>(3, c.tokens * c.d)),
@@ -145,6 +148,7 @@ struct Data {
     p.seed = 99;
     p.first_global = 1000;
     p.measure_only = shape.measure;
+    p.tuning = shape.tuning;
     return p;
   }
   /// Two groups of the main codes, the auxiliary ones, and a term without f or delta.
@@ -346,6 +350,74 @@ TEST(RowUpdateDevice, StoresMomentsInEveryFormat) {
       shape.rule = d == 100 ? RowRule::kOnTheFly : RowRule::kUnit;
       RunCase(shape);
     }
+  }
+}
+
+// Rows in registers: whole quads of columns with 2, 3 and 4 of a thread, and some without.
+constexpr std::pair<std::int64_t, int> kQuadShapes[] = {{36, 0},  {256, 0}, {384, 0},
+                                                        {512, 4}, {640, 0}, {2176, 0}};
+
+TEST(RowUpdateDevice, KeepsRowsInRegistersUnderEveryRule) {
+  for (const auto& [d, quads] : kQuadShapes) {
+    for (const RowRule rule : kRules) {
+      Case shape;
+      shape.d = d;
+      shape.tuning.quads = quads;
+      shape.rule = rule;
+      shape.tokens = 11;
+      shape.latents = 7;
+      shape.dense = d == 256;
+      shape.scaled = d == 384;
+      shape.x_bf16 = d != 36;
+      shape.beta1 = d == 640 ? 0 : 0.9;
+      RunCase(shape);
+    }
+  }
+}
+
+TEST(RowUpdateDevice, KeepsRowsInRegistersWithMomentsInEveryFormat) {
+  for (const auto& [d, quads] : kQuadShapes) {
+    for (const Format format : {Format::kBf16, Format::kInt8}) {
+      Case shape;
+      shape.d = d;
+      shape.tuning.quads = quads;
+      shape.format = format;
+      shape.tokens = 11;
+      shape.latents = 7;
+      shape.rule = d == 512 ? RowRule::kOnTheFly : RowRule::kUnit;
+      RunCase(shape);
+    }
+  }
+}
+
+TEST(RowUpdateDevice, RegistersAndSharedMemoryGiveTheSame) {
+  for (const int variant : {0, 1, 2, 3, 4}) {
+    Case shape;
+    shape.d = 256;
+    shape.go = variant == 0 ? 0 : 1;
+    shape.enabled = variant == 1 ? 0 : 1;
+    shape.measure = variant == 2;
+    shape.rule = variant == 2 ? RowRule::kUnitBefore : RowRule::kUnit;
+    shape.hi_only = variant == 3;
+    shape.tuning.latents = variant;  // the last block has fewer
+    RunCase(shape);
+    shape.tuning.quads = -1;
+    RunCase(shape);
+  }
+}
+
+// Short and long lists side by side, several latents a block in both kernels.
+TEST(RowUpdateDevice, FindsTheLongLists) {
+  for (const std::int64_t d : {36, 256}) {
+    Case shape;
+    shape.d = d;
+    shape.tokens = 600;
+    shape.latents = 71;
+    shape.hot = 3;
+    shape.density = 0.01;
+    shape.tuning.latents = 3;
+    shape.tuning.long_blocks = 2;
+    RunCase(shape);
   }
 }
 

@@ -4,20 +4,9 @@
 // addresses. For kernels alone.
 
 #include "sae/kernels/device/block_sum.h"
+#include "sae/kernels/device/four-inl.h"
 
 namespace sae::kernels::cuda {
-
-/// Adjacent elements, for one load.
-template <class T, int kCount>
-struct alignas(kCount * sizeof(T)) Pack {
-  T of[kCount];
-};
-template <class T>
-using Four = Pack<T, 4>;
-
-SAELOOM_HOST_DEVICE inline bool Aligned(const void* address, std::uintptr_t bytes) {
-  return reinterpret_cast<std::uintptr_t>(address) % bytes == 0;
-}
 
 /// Elements j .. j + kCount - 1 of a row of d; 0 from d on, which is not read. kWide: in one load;
 /// d and j are multiples of kCount and the row is aligned to the pack.
