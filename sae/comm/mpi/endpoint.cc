@@ -35,8 +35,8 @@ absl::Status FromMpi(const char* what, int code) {
 absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Create(MPI_Comm parent_comm,
                                                            const MpiOptions& options,
                                                            std::shared_ptr<Mutex> mpi_lock,
-                                                           Endpoint* parent) {
-  std::unique_ptr<Endpoint> endpoint(new Endpoint(options, std::move(mpi_lock), parent));
+                                                           std::shared_ptr<Endpoint> parent) {
+  std::unique_ptr<Endpoint> endpoint(new Endpoint(options, std::move(mpi_lock), std::move(parent)));
   for (MPI_Comm* comm : {&endpoint->data_, &endpoint->control_}) {
     MPI_Request request = MPI_REQUEST_NULL;
     {
@@ -70,8 +70,12 @@ Endpoint::~Endpoint() {
   MutexLock lock(*mpi_lock_);
   int finalized = 0;
   MPI_Finalized(&finalized);
-  if (finalized != 0 || !failure().ok())
-    return;  // a failed group's messages are still under way: leave it
+  if (finalized != 0) return;
+  // A failed group's messages are still under way, and those of its parts. Leave it: a new group
+  // that took its place in MPI would find them.
+  for (Endpoint* group = this; group != nullptr; group = group->parent_.get()) {
+    if (!group->failure().ok()) return;
+  }
   if (data_ != MPI_COMM_NULL) MPI_Comm_free(&data_);
   if (control_ != MPI_COMM_NULL) MPI_Comm_free(&control_);
 }
@@ -87,7 +91,7 @@ void Endpoint::Fail(absl::Status status) {
 }
 
 absl::Status Endpoint::Check() {
-  for (Endpoint* group = this; group != nullptr; group = group->parent_) {
+  for (Endpoint* group = this; group != nullptr; group = group->parent_.get()) {
     int found = 0;
     MPI_Status status;
     if (group->failure().ok() &&
@@ -279,7 +283,8 @@ absl::StatusOr<std::unique_ptr<Endpoint>> Endpoint::Split(int color, int key) {
     MutexLock lock(*mpi_lock_);
     SAE_RETURN_IF_ERROR(FromMpi("MPI_Comm_split", MPI_Comm_split(data_, color, key, &part)));
   }
-  absl::StatusOr<std::unique_ptr<Endpoint>> child = Create(part, options_, mpi_lock_, this);
+  absl::StatusOr<std::unique_ptr<Endpoint>> child =
+      Create(part, options_, mpi_lock_, shared_from_this());
   MutexLock lock(*mpi_lock_);
   MPI_Comm_free(&part);
   return child;

@@ -25,14 +25,14 @@ struct Transfer {
   bool sync = false;
 };
 
-class Endpoint {
+class Endpoint : public std::enable_shared_from_this<Endpoint> {
  public:
   /// Duplicates `parent_comm` twice (data and control), within the deadline. `parent` passes aborts
-  /// down.
+  /// down, and lives as long as its parts.
   static absl::StatusOr<std::unique_ptr<Endpoint>> Create(MPI_Comm parent_comm,
                                                           const MpiOptions& options,
                                                           std::shared_ptr<Mutex> mpi_lock,
-                                                          Endpoint* parent);
+                                                          std::shared_ptr<Endpoint> parent);
   ~Endpoint();
   Endpoint(const Endpoint&) = delete;
   Endpoint& operator=(const Endpoint&) = delete;
@@ -56,8 +56,9 @@ class Endpoint {
     std::vector<int> receives;  ///< bytes expected; -1 for a send
   };
 
-  Endpoint(const MpiOptions& options, std::shared_ptr<Mutex> mpi_lock, Endpoint* parent)
-      : options_(options), mpi_lock_(std::move(mpi_lock)), parent_(parent) {}
+  Endpoint(const MpiOptions& options, std::shared_ptr<Mutex> mpi_lock,
+           std::shared_ptr<Endpoint> parent)
+      : options_(options), mpi_lock_(std::move(mpi_lock)), parent_(std::move(parent)) {}
 
   absl::Status Post(const char* operation, const std::vector<Transfer>& transfers,
                     Pending* pending);
@@ -77,7 +78,7 @@ class Endpoint {
 
   const MpiOptions options_;
   const std::shared_ptr<Mutex> mpi_lock_;  ///< around every MPI call of the process
-  Endpoint* const parent_;
+  const std::shared_ptr<Endpoint> parent_;
   MPI_Comm data_ = MPI_COMM_NULL;
   MPI_Comm control_ = MPI_COMM_NULL;
   int rank_ = 0;
