@@ -8,6 +8,7 @@
 #include <cstring>
 #include <memory>
 #include <random>
+#include <thread>
 #include <unistd.h>
 #include <utility>
 
@@ -26,6 +27,7 @@ namespace {
 struct Library {
   Settings settings;
   std::atomic<bool> held{false};
+  std::atomic<const char*> last_error{"injected"};
   sae::Mutex mu;
   std::vector<std::unique_ptr<ncclComm>> comms ABSL_GUARDED_BY(mu);
 };
@@ -66,15 +68,14 @@ struct ncclComm {
   std::atomic<bool> aborted{false};
   std::atomic<int> running{0};
   std::atomic<int> executed{0};
+  std::atomic<bool> splitting{false};  // in split_job
   std::atomic<ncclResult_t> error{ncclSuccess};
   // Below: of the thread that calls, which the backend sees to.
   bool gone = false;
   bool joined = false;
   int polls = 0;  // for which it is still in progress
   int splits = 0;
-  ncclComm** split_into = nullptr;
-  int split_color = 0;
-  int split_key = 0;
+  std::thread split_job;
   std::vector<std::unique_ptr<Task>> tasks;
 
   const Fault* Find(Kind kind, int operation) const {
@@ -88,6 +89,13 @@ struct ncclComm {
 
 namespace {
 
+ncclComm* Keep(std::unique_ptr<ncclComm> comm) {
+  fake_nccl::Library& library = TheLibrary();
+  sae::MutexLock lock(library.mu);
+  library.comms.push_back(std::move(comm));
+  return library.comms.back().get();
+}
+
 ncclComm* NewComm(int rank, int ranks, bool first, const std::string& path) {
   auto comm = std::make_unique<ncclComm>();
   comm->rank = rank;
@@ -99,51 +107,93 @@ ncclComm* NewComm(int rank, int ranks, bool first, const std::string& path) {
   if (board == nullptr) return nullptr;
   int said = 0;
   if (!board->ranks.compare_exchange_strong(said, ranks) && said != ranks) return nullptr;
-  if (const Fault* slow = comm->Find(Kind::kSlowStart, 0); slow != nullptr)
+  if (const Fault* slow = comm->Find(Kind::kSlowStart, 0); first && slow != nullptr)
     comm->polls = slow->amount;
   if (comm->Find(Kind::kNeverStarts, 0) == nullptr) board->joined.fetch_add(1);
-  fake_nccl::Library& library = TheLibrary();
-  sae::MutexLock lock(library.mu);
-  library.comms.push_back(std::move(comm));
-  return library.comms.back().get();
+  return Keep(std::move(comm));
 }
 
 void MustLive(const ncclComm* comm, const char* call) {
   if (comm == nullptr || comm->gone) Misuse(call);
 }
 
-/// A split ends when every rank has said its color.
-void AdvanceSplit(ncclComm* comm) {
-  const auto& notes = comm->board->get()->splits[static_cast<std::size_t>(comm->splits - 1)];
-  std::vector<std::pair<int, int>> members;  // key, rank
+/// What each rank said at the split `number`, as members (key, rank) of `color`. False: not all
+/// have.
+bool GatherSplit(ncclComm* comm, int number, int color, std::vector<std::pair<int, int>>* members) {
+  const auto& notes = comm->board->get()->splits[static_cast<std::size_t>(number)];
+  members->clear();
   for (int r = 0; r < comm->ranks; ++r) {
     const fake_nccl::SplitNote& note = notes[static_cast<std::size_t>(r)];
-    if (note.said.load(std::memory_order_acquire) == 0) return;
-    if (note.color == comm->split_color) members.emplace_back(note.key, r);
+    if (note.said.load(std::memory_order_acquire) == 0) return false;
+    if (note.color == color) members->emplace_back(note.key, r);
   }
-  std::sort(members.begin(), members.end());
-  const auto own =
-      std::find(members.begin(), members.end(), std::pair(comm->split_key, comm->rank));
-  ncclComm* part = NewComm(
-      static_cast<int>(own - members.begin()), static_cast<int>(members.size()), false,
-      comm->path + ".s" + std::to_string(comm->splits) + "c" + std::to_string(comm->split_color));
-  if (part == nullptr) comm->error = ncclSystemError;
-  *std::exchange(comm->split_into, nullptr) = part;
+  std::sort(members->begin(), members->end());
+  return true;
+}
+
+/// Polls until `done`; false when `comm` is aborted before.
+template <class F>
+bool Await(ncclComm* comm, const F& done) {
+  sae::comm::Backoff backoff;
+  while (!done()) {
+    if (comm->aborted) return false;
+    backoff.Pause();
+  }
+  return true;
+}
+
+/// The part that `comm` is in, or one that is as good as failed, which its owner must still abort.
+ncclComm* MakePart(ncclComm* comm, int number, int color, int key) {
+  std::vector<std::pair<int, int>> members;
+  ncclComm* part = nullptr;
+  if (Await(comm, [&] { return GatherSplit(comm, number, color, &members); })) {
+    const auto own = std::find(members.begin(), members.end(), std::pair(key, comm->rank));
+    part = NewComm(static_cast<int>(own - members.begin()), static_cast<int>(members.size()), false,
+                   comm->path + ".s" + std::to_string(number) + "c" + std::to_string(color));
+  }
+  if (part == nullptr) part = Keep(std::make_unique<ncclComm>());
+  part->joined = part->board != nullptr &&
+                 Await(comm, [&] { return part->board->get()->joined.load() == part->ranks; });
+  if (!part->joined) part->error = ncclSystemError;
+  return part;
+}
+
+/// On a thread of its own, as NCCL's. What comes of it is stored in any case, also after an abort.
+void RunSplit(ncclComm* comm, ncclComm** made, int number, int color, int key) {
+  ncclComm* const part = MakePart(comm, number, color, key);
+  if (const Fault* stuck = comm->Find(Kind::kStuckSplit, -1); stuck != nullptr && comm->aborted)
+    sae::RealClock().SleepFor(absl::Milliseconds(stuck->amount));
+  if (part->error != ncclSuccess) comm->error = part->error.load();
+  std::atomic_ref<ncclComm*>(*made).store(part, std::memory_order_release);
+  comm->splitting = false;
+}
+
+/// The state without a look at how far things have come.
+ncclResult_t Known(const ncclComm* comm) {
+  if (comm->splitting) return ncclInProgress;
+  if (comm->error != ncclSuccess) return comm->error;
+  return comm->joined && comm->polls == 0 ? ncclSuccess : ncclInProgress;
 }
 
 ncclResult_t StateOf(ncclComm* comm) {
-  if (comm->error != ncclSuccess) return comm->error;
+  if (const ncclResult_t known = Known(comm); known != ncclInProgress) return known;
   if (!comm->joined) {
     if (comm->Find(Kind::kFailedStart, 0) != nullptr) return ncclSystemError;
     comm->joined = comm->board->get()->joined.load() == comm->ranks;
-    if (!comm->joined) return ncclInProgress;
-  }
-  if (comm->polls > 0) {
+  } else if (comm->polls > 0) {
     --comm->polls;
     return ncclInProgress;
   }
-  if (comm->split_into != nullptr) AdvanceSplit(comm);
-  return comm->split_into != nullptr ? ncclInProgress : comm->error.load();
+  return Known(comm);
+}
+
+/// NCCL takes a call only when all of before has succeeded, and was seen to.
+ncclResult_t Ready(const ncclComm* comm) {
+  const ncclResult_t known = Known(comm);
+  if (known != ncclInProgress) return known;
+  TheLibrary().last_error =
+      "Attempt to use communicator before the previous operation returned ncclSuccess";
+  return ncclInvalidArgument;
 }
 
 /// The task's turn in the stream has come.
@@ -212,8 +262,7 @@ ncclResult_t Launch() {
 
 ncclResult_t Add(ncclComm* comm, cudaStream_t stream, const Op& op) {
   MustLive(comm, "an operation on a communicator that is gone");
-  if (!comm->joined || comm->polls > 0 || comm->split_into != nullptr)
-    Misuse("an operation while the communicator is in progress");
+  if (const ncclResult_t ready = Ready(comm); ready != ncclSuccess) return ready;
   if (op.count > 0 && op.input == nullptr && op.output == nullptr) return ncclInvalidArgument;
   const bool message = op.call == fake_nccl::Call::kSend || op.call == fake_nccl::Call::kRecv;
   if (op.peer < 0 || op.peer >= comm->ranks) return ncclInvalidArgument;
@@ -278,7 +327,7 @@ const char* ncclGetErrorString(ncclResult_t result) {
   return "unknown";
 }
 
-const char* ncclGetLastError(ncclComm_t) { return "injected"; }
+const char* ncclGetLastError(ncclComm_t) { return TheLibrary().last_error; }
 
 ncclResult_t ncclGetUniqueId(ncclUniqueId* id) {
   std::random_device random;
@@ -300,17 +349,21 @@ ncclResult_t ncclCommSplit(ncclComm_t comm, int color, int key, ncclComm_t* part
                            ncclConfig_t* config) {
   MustLive(comm, "a split of a communicator that is gone");
   if (config->blocking != 0) Misuse("only non-blocking communicators are offered");
+  *part = nullptr;
+  if (const ncclResult_t ready = Ready(comm); ready != ncclSuccess) return ready;
   if (comm->splits == fake_nccl::kMaxSplits) Misuse("more splits than the fake has room for");
+  if (comm->split_job.joinable()) comm->split_job.join();
   fake_nccl::SplitNote& note =
       comm->board->get()
-          ->splits[static_cast<std::size_t>(comm->splits++)][static_cast<std::size_t>(comm->rank)];
+          ->splits[static_cast<std::size_t>(comm->splits)][static_cast<std::size_t>(comm->rank)];
   note.color = color;
   note.key = key;
   note.said.store(1, std::memory_order_release);
-  comm->split_into = part;
-  comm->split_color = color;
-  comm->split_key = key;
-  return ncclInProgress;
+  if (const Fault* slow = comm->Find(Kind::kSlowStart, -1); slow != nullptr)
+    comm->polls += slow->amount;
+  comm->splitting = true;
+  comm->split_job = std::thread(RunSplit, comm, part, comm->splits++, color, key);
+  return ncclSuccess;  // as NCCL does, which loses the state of the group of calls that this is
 }
 
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
@@ -321,6 +374,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t* error) {
 
 ncclResult_t ncclCommFinalize(ncclComm_t comm) {
   MustLive(comm, "a communicator that is gone is finalised");
+  if (const ncclResult_t ready = Ready(comm); ready != ncclSuccess) return ready;
   comm->polls += 2;
   return ncclInProgress;
 }
@@ -328,6 +382,8 @@ ncclResult_t ncclCommFinalize(ncclComm_t comm) {
 ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   MustLive(comm, "a communicator that is gone is destroyed");
   if (comm->running != 0) Misuse("a communicator with running operations is destroyed");
+  if (const ncclResult_t ready = Ready(comm); ready != ncclSuccess) return ready;
+  if (comm->split_job.joinable()) comm->split_job.join();
   comm->gone = true;
   return ncclSuccess;
 }
@@ -335,8 +391,8 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
 ncclResult_t ncclCommAbort(ncclComm_t comm) {
   MustLive(comm, "a communicator that is gone is aborted");
   comm->gone = true;
-  comm->split_into = nullptr;
   comm->aborted = true;
+  if (comm->split_job.joinable()) comm->split_job.join();
   sae::comm::Backoff backoff;
   while (comm->running != 0 || TheLibrary().held) backoff.Pause();
   return ncclSuccess;
@@ -345,13 +401,13 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
 ncclResult_t ncclCommCount(const ncclComm_t comm, int* count) {
   MustLive(comm, "the size of a communicator that is gone");
   *count = comm->ranks;
-  return ncclSuccess;
+  return Ready(comm);
 }
 
 ncclResult_t ncclCommUserRank(const ncclComm_t comm, int* rank) {
   MustLive(comm, "the rank in a communicator that is gone");
   *rank = comm->rank;
-  return ncclSuccess;
+  return Ready(comm);
 }
 
 ncclResult_t ncclGroupStart() {

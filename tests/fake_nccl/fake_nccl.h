@@ -24,6 +24,7 @@ enum class Kind {
   kRemoteError,  ///< the operation does not end, and the communicator has ncclRemoteError
   kHang,         ///< the operation does nothing until it is aborted
   kStuck,        ///< the same, and the stream goes on only `amount` ms after the abort
+  kStuckSplit,   ///< a split that is aborted stores what it made, and ends, `amount` ms later
   kDie           ///< SIGKILL when half of the operation's data has been sent
 };
 

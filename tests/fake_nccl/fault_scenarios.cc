@@ -114,6 +114,14 @@ absl::Status StaysOnTheDevice(RankContext& context) {
   return absl::OkStatus();
 }
 
+// NCCL still stores the part's communicator when the call that asked for it is long over.
+absl::Status SplitEndsLate(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  if (c->rank() == 1) return absl::OkStatus();
+  return Expect(c->Split(0, 0).status(), StatusCode::kDeadlineExceeded,
+                "Split: no sign of rank 1 after 300ms");
+}
+
 absl::Status DifferentCalls(RankContext& context) {
   SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
   std::vector<double> data(40);
@@ -150,6 +158,7 @@ std::vector<Scenario> FaultScenarios() {
   const auto slow = [](int) {
     return std::vector<Fault>{{Kind::kSlowStart, -1, 40}, {Kind::kSlowEnqueue, -1, 3}};
   };
+  const auto stuck_split = [](int) { return std::vector<Fault>{{Kind::kStuckSplit, -1, 1500}}; };
   return {
       {"SlowButSure", slow, SlowButSure, late},
       {"AbsentAtTheStart", nullptr, AbsentAtTheStart, soon, soon},
@@ -163,6 +172,7 @@ std::vector<Scenario> FaultScenarios() {
       {"HeldByAGraph", OnRank(1, {Kind::kHang, 2}), HeldByAGraph, soon},
       {"Dies", OnRank(2, {Kind::kDie, 4}), Dies, soon},
       {"StaysOnTheDevice", OnRank(1, {Kind::kStuck, 0, 1500}), StaysOnTheDevice, soon},
+      {"SplitEndsLate", stuck_split, SplitEndsLate, soon},
       {"DifferentCalls", nullptr, DifferentCalls, soon},
   };
 }

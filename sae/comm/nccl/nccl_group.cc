@@ -23,6 +23,11 @@ ncclConfig_t NonBlocking() {
   return config;
 }
 
+/// NCCL stores a split's communicator from a thread of its own.
+ncclComm_t Load(ncclComm_t& made) {
+  return std::atomic_ref<ncclComm_t>(made).load(std::memory_order_acquire);
+}
+
 }  // namespace
 
 absl::Status FromNccl(const std::string& what, ncclResult_t result, const char* detail) {
@@ -79,7 +84,7 @@ absl::Status NcclGroup::Start() {
     MutexLock lock(calls_);
     result = ncclCommInitRankConfig(&comm_, size(), id, rank(), &config);
   }
-  return Settle("start", result, options_.start);
+  return Settle("start", result, options_.start, nullptr);
 }
 
 NcclGroup::~NcclGroup() {
@@ -87,9 +92,10 @@ NcclGroup::~NcclGroup() {
     MutexLock lock(calls_);
     ncclResult_t result = comm_ == nullptr ? ncclInvalidArgument : ncclCommFinalize(comm_);
     Backoff backoff;
-    while (result == ncclInProgress && backoff.waited() < std::min(kJoin, options_.deadline)) {
+    while (result == ncclSuccess || result == ncclInProgress) {
+      if (ncclCommGetAsyncError(comm_, &result) != ncclSuccess) result = ncclInternalError;
+      if (result != ncclInProgress || backoff.waited() > std::min(kJoin, options_.deadline)) break;
       backoff.Pause();
-      if (ncclCommGetAsyncError(comm_, &result) != ncclSuccess) break;
     }
     if (result == ncclSuccess) {
       (void)ncclCommDestroy(comm_);
@@ -109,16 +115,18 @@ ncclResult_t NcclGroup::AsyncError() {
   return result == ncclSuccess ? state : result;
 }
 
-absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result,
-                               absl::Duration deadline) {
+absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result, absl::Duration deadline,
+                               ncclComm_t* made) {
   Backoff backoff;
-  while (result == ncclInProgress) {
+  for (;;) {
+    // Some calls return ncclSuccess for what goes on in the background.
+    if (result == ncclSuccess || result == ncclInProgress) result = AsyncError();
+    if (result == ncclSuccess && (made == nullptr || Load(*made) != nullptr)) break;
+    if (result != ncclSuccess && result != ncclInProgress) return Failed(operation, result);
     if (absl::Status status = Heard(false); !status.ok()) return Fail(std::move(status));
     if (backoff.waited() > deadline) return TimedOut(operation, deadline);
     backoff.Pause();
-    result = AsyncError();
   }
-  if (result != ncclSuccess) return Failed(operation, result);
   // The communicator may have gone while this thread polled.
   if (absl::Status status = LocalFailure(); !status.ok()) return Fail(std::move(status));
   return absl::OkStatus();
@@ -132,7 +140,7 @@ absl::Status NcclGroup::Enqueue(const char* operation,
     MutexLock lock(calls_);
     if (comm_ != nullptr) result = call(comm_);
   }
-  return Settle(operation, result, options_.deadline);
+  return Settle(operation, result, options_.deadline, nullptr);
 }
 
 absl::Status NcclGroup::Wait(const char* operation, void* stream) {
@@ -153,6 +161,26 @@ absl::Status NcclGroup::Wait(const char* operation, void* stream) {
   }
 }
 
+absl::StatusOr<ncclComm_t> NcclGroup::SplitOff(int color, int key) {
+  SAE_RETURN_IF_ERROR(CheckBefore());
+  ncclConfig_t config = NonBlocking();
+  const auto made = std::make_shared<ncclComm_t>(nullptr);
+  ncclResult_t result = ncclSuccess;
+  {
+    MutexLock lock(calls_);
+    if (comm_ != nullptr) {
+      unborn_ = made;
+      result = ncclCommSplit(comm_, color, key, made.get(), &config);
+    }
+  }
+  SAE_RETURN_IF_ERROR(Settle("Split", result, options_.deadline, made.get()));
+  {
+    MutexLock lock(calls_);
+    if (std::exchange(unborn_, nullptr) != nullptr) return Load(*made);
+  }
+  return Fail(LocalFailure());  // aborted meanwhile, and the part with it
+}
+
 absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Split(const std::shared_ptr<NcclGroup>& whole,
                                                             int color, int key) {
   NcclOptions options = whole->options_;
@@ -160,20 +188,12 @@ absl::StatusOr<std::shared_ptr<NcclGroup>> NcclGroup::Split(const std::shared_pt
   std::shared_ptr<NcclGroup> part(new NcclGroup(options));
   part->whole_ = whole;
   SAE_ASSIGN_OR_RETURN(part->event_, options.runtime->CreateEvent());
-  ncclConfig_t config = NonBlocking();
+  SAE_ASSIGN_OR_RETURN(const ncclComm_t made, whole->SplitOff(color, key));
   {
     MutexLock lock(part->calls_);
-    // NCCL fills it in only when the whole has settled.
-    ncclComm_t* const made = &part->comm_;
-    const absl::Status status = whole->Enqueue(
-        "Split", [&](ncclComm_t comm) { return ncclCommSplit(comm, color, key, made, &config); });
-    if (!status.ok()) {
-      whole->AwaitKill();  // else NCCL might still write to `made`
-      return status;
-    }
-    if (part->comm_ == nullptr) return absl::InternalError("Split: NCCL made no communicator");
+    part->comm_ = made;
   }
-  SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress, options.deadline));
+  SAE_RETURN_IF_ERROR(part->Settle("Split", ncclInProgress, options.deadline, nullptr));
   {
     MutexLock lock(part->calls_);
     if (part->comm_ == nullptr) return part->LocalFailure();
@@ -233,8 +253,11 @@ absl::Status NcclGroup::Fail(absl::Status status) {
 void NcclGroup::Kill() {
   MutexLock lock(calls_);
   if (comm_ == nullptr) return;
-  killer_ = std::thread([comm = std::exchange(comm_, nullptr), killed = killed_] {
-    (void)ncclCommAbort(comm);
+  killer_ = std::thread([comm = std::exchange(comm_, nullptr),
+                         unborn = std::exchange(unborn_, nullptr), killed = killed_] {
+    (void)ncclCommAbort(comm);  // ends a split too, which leaves something to abort
+    if (ncclComm_t part = unborn == nullptr ? nullptr : Load(*unborn); part != nullptr)
+      (void)ncclCommAbort(part);
     *killed = true;
   });
   // Mostly it is done at once; if not, it has at least told the device to stop.

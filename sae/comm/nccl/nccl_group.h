@@ -44,8 +44,12 @@ class NcclGroup {
   explicit NcclGroup(const NcclOptions& options) : options_(options) {}
 
   absl::Status Start();
-  /// Polls until NCCL is out of ncclInProgress.
-  absl::Status Settle(const char* operation, ncclResult_t result, absl::Duration deadline);
+  /// Polls until NCCL is out of ncclInProgress, whatever the call returned, and `made`, unless
+  /// null, holds a communicator.
+  absl::Status Settle(const char* operation, ncclResult_t result, absl::Duration deadline,
+                      ncclComm_t* made);
+  /// A new communicator, the caller's.
+  absl::StatusOr<ncclComm_t> SplitOff(int color, int key);
   /// The state of the communicator now; ncclSuccess when it is gone, for then failed_ says why.
   ncclResult_t AsyncError();
   absl::Status TimedOut(const char* operation, absl::Duration deadline);
@@ -75,6 +79,9 @@ class NcclGroup {
 
   Mutex calls_;  // around calls of NCCL on this communicator, which are short
   ncclComm_t comm_ ABSL_GUARDED_BY(calls_) = nullptr;
+  // Where NCCL stores what it splits off, also when that fails; from its thread, so that this lives
+  // until the split has ended or was aborted. Whoever takes it owns the communicator.
+  std::shared_ptr<ncclComm_t> unborn_ ABSL_GUARDED_BY(calls_);
   std::thread killer_ ABSL_GUARDED_BY(calls_);
   const std::shared_ptr<std::atomic<bool>> killed_ = std::make_shared<std::atomic<bool>>(false);
   Mutex state_;
