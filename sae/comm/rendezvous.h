@@ -29,9 +29,12 @@ class Rendezvous {
   [[nodiscard]] virtual absl::StatusOr<std::string> Fetch(const std::string& key, int publisher,
                                                           absl::Duration deadline) = 0;
 
-  /// Called by every rank that lost patience, after the same deadline. Waits at most `grace` for
-  /// the others; DEADLINE_EXCEEDED names those that did not come. Each key once.
+  /// By a rank that lost patience or lost its peers, and by those that find it Called. Waits at
+  /// most `grace` for the others; DEADLINE_EXCEEDED names those that did not come, ABORTED wins.
+  /// Each key once.
   [[nodiscard]] virtual absl::Status RollCall(const std::string& key, absl::Duration grace) = 0;
+  /// Whether a rank has begun the roll call. Does not wait; costs what Check does. From any thread.
+  [[nodiscard]] virtual bool Called(const std::string& key) = 0;
   /// Tells all ranks. Sticky; reaches the parts too.
   virtual void Abort(const std::string& reason) = 0;
   /// OK, or ABORTED with the reason. Does not wait; about one look into the file system.
@@ -44,7 +47,7 @@ class Rendezvous {
 };
 
 /// Over a group of its own, split off `communicator` (MPI's, say): all ranks call it. Deadlines are
-/// those of the communicator, and so is the grace of a roll call.
+/// those of the communicator, and so is the grace of a roll call; only the first one is Called.
 [[nodiscard]] absl::StatusOr<std::unique_ptr<Rendezvous>> CreateRendezvous(
     Communicator& communicator);
 

@@ -29,6 +29,7 @@ struct Ring {
 struct Board {
   std::atomic<int> ranks{0};  ///< that the first to come has said
   std::atomic<int> joined{0};
+  std::array<std::atomic<int>, kMaxRanks> left;  ///< whose communicator was destroyed or aborted
   std::array<std::array<SplitNote, kMaxRanks>, kMaxSplits> splits;
   std::array<std::array<Ring, kMaxRanks>, kMaxRanks> rings;  ///< [from][to]
 };

@@ -85,6 +85,11 @@ struct ncclComm {
     }
     return nullptr;
   }
+
+  bool NeighbourHasLeft() const {
+    return TheLibrary().settings.hears_leaving &&
+           board->get()->left[static_cast<std::size_t>((rank + 1) % ranks)] != 0;
+  }
 };
 
 namespace {
@@ -131,30 +136,40 @@ bool GatherSplit(ncclComm* comm, int number, int color, std::vector<std::pair<in
   return true;
 }
 
-/// Polls until `done`; false when `comm` is aborted before.
+/// Polls until `done`, or `comm` is aborted or hears that a rank has left.
 template <class F>
-bool Await(ncclComm* comm, const F& done) {
+ncclResult_t Await(ncclComm* comm, const F& done) {
   sae::comm::Backoff backoff;
-  while (!done()) {
-    if (comm->aborted) return false;
+  for (;;) {
+    const bool last = comm->NeighbourHasLeft();
+    if (done()) return ncclSuccess;
+    if (comm->aborted) return ncclInternalError;
+    if (last) return ncclRemoteError;
     backoff.Pause();
   }
-  return true;
+}
+
+void SetError(ncclComm* comm, ncclResult_t error) {
+  if (error == ncclRemoteError)
+    TheLibrary().last_error = "socketProgress: Connection closed by remote peer";
+  comm->error = error;
 }
 
 /// The part that `comm` is in, or one that is as good as failed, which its owner must still abort.
 ncclComm* MakePart(ncclComm* comm, int number, int color, int key) {
   std::vector<std::pair<int, int>> members;
   ncclComm* part = nullptr;
-  if (Await(comm, [&] { return GatherSplit(comm, number, color, &members); })) {
+  ncclResult_t result = Await(comm, [&] { return GatherSplit(comm, number, color, &members); });
+  if (result == ncclSuccess) {
     const auto own = std::find(members.begin(), members.end(), std::pair(key, comm->rank));
     part = NewComm(static_cast<int>(own - members.begin()), static_cast<int>(members.size()), false,
                    comm->path + ".s" + std::to_string(number) + "c" + std::to_string(color));
   }
+  if (part != nullptr)
+    result = Await(comm, [&] { return part->board->get()->joined.load() == part->ranks; });
   if (part == nullptr) part = Keep(std::make_unique<ncclComm>());
-  part->joined = part->board != nullptr &&
-                 Await(comm, [&] { return part->board->get()->joined.load() == part->ranks; });
-  if (!part->joined) part->error = ncclSystemError;
+  part->joined = result == ncclSuccess;
+  part->error = result;
   return part;
 }
 
@@ -163,7 +178,7 @@ void RunSplit(ncclComm* comm, ncclComm** made, int number, int color, int key) {
   ncclComm* const part = MakePart(comm, number, color, key);
   if (const Fault* stuck = comm->Find(Kind::kStuckSplit, -1); stuck != nullptr && comm->aborted)
     sae::RealClock().SleepFor(absl::Milliseconds(stuck->amount));
-  if (part->error != ncclSuccess) comm->error = part->error.load();
+  if (part->error != ncclSuccess) SetError(comm, part->error);
   std::atomic_ref<ncclComm*>(*made).store(part, std::memory_order_release);
   comm->splitting = false;
 }
@@ -212,7 +227,7 @@ void Execute(void* data) {
     while (!aborted()) backoff.Pause();
   };
   if (comm->Find(Kind::kRemoteError, number) != nullptr) {
-    comm->error = ncclRemoteError;
+    SetError(comm, ncclRemoteError);
     wait_for_abort();
   } else if (comm->Find(Kind::kHang, number) != nullptr) {
     wait_for_abort();
@@ -226,10 +241,12 @@ void Execute(void* data) {
     const auto half_sent = [dies] {
       if (dies) ::kill(::getpid(), SIGKILL);
     };
+    const auto broken = [comm] { return comm->NeighbourHasLeft(); };
     const fake_nccl::Outcome outcome =
-        RunOps(comm->board->get(), comm->rank, comm->ranks, task->ops, aborted, half_sent);
-    if (outcome == fake_nccl::Outcome::kMismatch) {
-      comm->error = ncclInvalidUsage;
+        RunOps(comm->board->get(), comm->rank, comm->ranks, task->ops, aborted, broken, half_sent);
+    const bool mismatch = outcome == fake_nccl::Outcome::kMismatch;
+    if (mismatch || outcome == fake_nccl::Outcome::kBroken) {
+      SetError(comm, mismatch ? ncclInvalidUsage : ncclRemoteError);
       wait_for_abort();
     }
   }
@@ -384,6 +401,7 @@ ncclResult_t ncclCommDestroy(ncclComm_t comm) {
   if (comm->running != 0) Misuse("a communicator with running operations is destroyed");
   if (const ncclResult_t ready = Ready(comm); ready != ncclSuccess) return ready;
   if (comm->split_job.joinable()) comm->split_job.join();
+  comm->board->get()->left[static_cast<std::size_t>(comm->rank)] = 1;
   comm->gone = true;
   return ncclSuccess;
 }
@@ -392,6 +410,7 @@ ncclResult_t ncclCommAbort(ncclComm_t comm) {
   MustLive(comm, "a communicator that is gone is aborted");
   comm->gone = true;
   comm->aborted = true;
+  if (comm->board != nullptr) comm->board->get()->left[static_cast<std::size_t>(comm->rank)] = 1;
   if (comm->split_job.joinable()) comm->split_job.join();
   sae::comm::Backoff backoff;
   while (comm->running != 0 || TheLibrary().held) backoff.Pause();

@@ -38,6 +38,10 @@ struct Settings {
   sae::DeviceRuntime* runtime = nullptr;  ///< whose streams and memory are used; outlives all
   std::string folder;                     ///< for the shared files; the same for all ranks
   std::vector<Fault> faults;
+  /// Whether a rank hears at once that its neighbour's communicator was destroyed or aborted, as it
+  /// does over sockets: work under way ends in ncclRemoteError. If not it waits, as it does over
+  /// shared memory. The neighbour is the next rank, so that the news travels from rank to rank.
+  bool hears_leaving = false;
 };
 
 void Configure(const Settings& settings);

@@ -53,7 +53,7 @@ absl::Status SlowButSure(RankContext& context) {
 absl::Status AbsentAtTheStart(RankContext& context) {
   if (context.options.rank == 1) return absl::OkStatus();
   return Expect(CreateNccl(context.options).status(), StatusCode::kDeadlineExceeded,
-                "start: no sign of rank 1 after 300ms");
+                "start: no sign of rank 1 ");
 }
 
 absl::Status FirstIsAbsentAtTheStart(RankContext& context) {
@@ -68,10 +68,12 @@ absl::Status NobodyStarts(RankContext& context) {
 }
 
 absl::Status StartFails(RankContext& context) {
-  const absl::Status status = CreateNccl(context.options).status();
-  return context.options.rank == 1
-             ? Expect(status, StatusCode::kUnavailable, "unhandled system error")
-             : absl::OkStatus();  // the start ends when rank 1 has said it, well or by its note
+  const auto c = CreateNccl(context.options);
+  if (context.options.rank == 1)
+    return Expect(c.status(), StatusCode::kUnavailable, "start: NCCL: unhandled system error");
+  // The start of the others may end well before they hear of it.
+  return Expect(c.ok() ? (*c)->Barrier() : c.status(), StatusCode::kAborted,
+                "rank 1: start: NCCL: unhandled system error");
 }
 
 absl::Status Hangs(RankContext& context) {
@@ -99,7 +101,7 @@ absl::Status Dies(RankContext& context) {
   SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
   const absl::Status status = SumUntilItFails(*c, 100000);
   if (c->rank() == 2) return absl::InternalError("it lives");
-  return Expect(status, StatusCode::kDeadlineExceeded, "AllReduce: no sign of rank 2 after");
+  return Expect(status, StatusCode::kDeadlineExceeded, "AllReduce: no sign of rank 2 ");
 }
 
 absl::Status StaysOnTheDevice(RankContext& context) {
@@ -114,12 +116,42 @@ absl::Status StaysOnTheDevice(RankContext& context) {
   return absl::OkStatus();
 }
 
+// Rank 0 misses rank 1 at once; rank 2, which is busy with other things, answers when it looks.
+absl::Status LeavesWhileOneIsBusy(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  for (int i = 0; i < 5; ++i) SAE_RETURN_IF_ERROR(c->Barrier());
+  if (c->rank() == 1) return absl::OkStatus();
+  while (c->rank() == 2 && !context.options.rendezvous->Called("world.stuck"))
+    sae::RealClock().SleepFor(absl::Milliseconds(1));
+  SAE_RETURN_IF_ERROR(Expect(c->Barrier(), StatusCode::kDeadlineExceeded, "no sign of rank 1 "));
+  return Expect(c->Barrier(), StatusCode::kAborted, "no sign of rank 1 ");
+}
+
+// The same while rank 2 is in an operation of a part: it answers for the whole.
+absl::Status LeavesAPart(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  SAE_ASSIGN_OR_RETURN(const auto part, c->Split(0, 0));
+  SAE_RETURN_IF_ERROR(part->Barrier());
+  if (c->rank() == 1) return absl::OkStatus();
+  Communicator& used = c->rank() == 0 ? *c : *part;
+  return Expect(used.Barrier(), StatusCode::kDeadlineExceeded, "no sign of rank 1 ");
+}
+
+// A rank that loses a peer though all are there keeps what NCCL said, and tells the others, however
+// they hear of it.
+absl::Status LosesAPeer(RankContext& context) {
+  SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+  const absl::Status status = SumUntilItFails(*c, 300);
+  return Expect(status, absl::IsAborted(status) ? status.code() : StatusCode::kUnavailable,
+                "AllReduce: NCCL: remote process exited");
+}
+
 // NCCL still stores the part's communicator when the call that asked for it is long over.
 absl::Status SplitEndsLate(RankContext& context) {
   SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
   if (c->rank() == 1) return absl::OkStatus();
   return Expect(c->Split(0, 0).status(), StatusCode::kDeadlineExceeded,
-                "Split: no sign of rank 1 after 300ms");
+                "Split: no sign of rank 1 ");
 }
 
 absl::Status DifferentCalls(RankContext& context) {
@@ -145,9 +177,14 @@ std::vector<Scenario> ContractScenarios() {
   for (const sae::comm::contract::Case& test : sae::comm::contract::Cases()) {
     const auto run = [&test](RankContext& context) -> absl::Status {
       SAE_ASSIGN_OR_RETURN(const auto c, CreateNccl(context.options));
+      // A case that aborts the group must find it made on every rank.
+      SAE_RETURN_IF_ERROR(context.options.rendezvous->RollCall("made", absl::Seconds(30)));
       return test.run(*c);
     };
     scenarios.push_back({"contract." + test.name, nullptr, run, test.deadline});
+    // Whoever is absent has left, and is missed before any deadline.
+    scenarios.push_back({"leaving." + test.name, nullptr, run, absl::Seconds(60)});
+    scenarios.back().hears_leaving = true;
   }
   return scenarios;
 }
@@ -168,6 +205,9 @@ std::vector<Scenario> FaultScenarios() {
       {"BadEnqueue", OnRank(1, {Kind::kBadEnqueue, 3}), OneFails(1, StatusCode::kInternal), late},
       {"RemoteError", OnRank(0, {Kind::kRemoteError, 3}), OneFails(0, StatusCode::kUnavailable),
        late},
+      {"LosesAPeer", OnRank(0, {Kind::kRemoteError, 3}), LosesAPeer, late, late, true},
+      {"LeavesWhileOneIsBusy", nullptr, LeavesWhileOneIsBusy, late, late, true},
+      {"LeavesAPart", nullptr, LeavesAPart, late, late, true},
       {"Hangs", OnRank(1, {Kind::kHang, 2}), Hangs, soon},
       {"HeldByAGraph", OnRank(1, {Kind::kHang, 2}), HeldByAGraph, soon},
       {"Dies", OnRank(2, {Kind::kDie, 4}), Dies, soon},

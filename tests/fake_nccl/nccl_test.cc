@@ -14,6 +14,22 @@ std::vector<sae::testing::RankResult> RunRanks(int ranks, const std::string& nam
   return sae::testing::RunRanks(ranks, name, absl::Seconds(60));
 }
 
+/// A rank that has left is missed at once: what comes of it must be the same.
+class NcclLeaving : public testing::TestWithParam<std::string> {};
+
+TEST_P(NcclLeaving, Holds) { ExpectAllWell(RunRanks(4, "leaving." + GetParam())); }
+
+std::vector<std::string> CasesThatEndAGroup() {
+  std::vector<std::string> names{"AbortOfAPartLeavesTheWhole"};
+  for (const sae::comm::contract::Case& test : sae::comm::contract::Cases()) {
+    if (test.ends_group) names.push_back(test.name);
+  }
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, NcclLeaving, testing::ValuesIn(CasesThatEndAGroup()),
+                         [](const auto& p) { return p.param; });
+
 class NcclContract : public testing::TestWithParam<std::tuple<int, std::size_t>> {};
 
 TEST_P(NcclContract, Holds) {
@@ -56,10 +72,11 @@ INSTANTIATE_TEST_SUITE_P(All, NcclStreams, testing::ValuesIn(Names(StreamScenari
 
 /// Ranks as threads, whose rendezvous is a communicator of the host.
 absl::Status OverHostCommunicator(
-    absl::Duration deadline, const std::function<absl::Status(sae::comm::Communicator&)>& body) {
+    absl::Duration deadline, bool hears_leaving,
+    const std::function<absl::Status(sae::comm::Communicator&)>& body) {
   const sae::testing::TempDir folder;
   sae::testing::HostRuntime any;  // callbacks go to the stream, whichever runtime is asked
-  Configure({.runtime = &any, .folder = folder.path()});
+  Configure({.runtime = &any, .folder = folder.path(), .hears_leaving = hears_leaving});
   return sae::comm::RunInProcess(
       3,
       [&](sae::comm::Communicator& host) -> absl::Status {
@@ -83,8 +100,8 @@ absl::Status OverHostCommunicator(
 }
 
 TEST(Nccl, NamesTheAbsentThroughACommunicator) {
-  const absl::Status status =
-      OverHostCommunicator(absl::Milliseconds(300), [](sae::comm::Communicator& c) -> absl::Status {
+  const absl::Status status = OverHostCommunicator(
+      absl::Milliseconds(300), false, [](sae::comm::Communicator& c) -> absl::Status {
         SAE_RETURN_IF_ERROR(c.Barrier());
         if (c.rank() == 2) return absl::OkStatus();
         return Expect(c.Barrier(), absl::StatusCode::kDeadlineExceeded, "no sign of rank 2");
@@ -93,12 +110,23 @@ TEST(Nccl, NamesTheAbsentThroughACommunicator) {
   EXPECT_EQ(Live(), 0);
 }
 
+TEST(Nccl, NamesWhoLeftThroughACommunicator) {
+  const absl::Status status = OverHostCommunicator(
+      absl::Milliseconds(500), true, [](sae::comm::Communicator& c) -> absl::Status {
+        for (int i = 0; i < 3; ++i) SAE_RETURN_IF_ERROR(c.Barrier());
+        if (c.rank() == 1) return absl::OkStatus();
+        return Expect(c.Barrier(), absl::StatusCode::kDeadlineExceeded, "no sign of rank 1 ");
+      });
+  EXPECT_EQ(status.ToString(), "OK");
+  EXPECT_EQ(Live(), 0);
+}
+
 TEST(Nccl, TellsOfAnAbortThroughACommunicator) {
-  const absl::Status status =
-      OverHostCommunicator(absl::Seconds(30), [](sae::comm::Communicator& c) -> absl::Status {
+  const absl::Status status = OverHostCommunicator(
+      absl::Seconds(30), false, [](sae::comm::Communicator& c) -> absl::Status {
         SAE_ASSIGN_OR_RETURN(const auto part, c.Split(0, 0));
+        absl::Status seen = part->Barrier();  // all have the part
         if (c.rank() == 1) c.Abort("the disk is full");
-        absl::Status seen;
         while (seen.ok()) seen = part->Barrier();
         return Expect(seen, absl::StatusCode::kAborted, "rank 1: the disk is full");
       });

@@ -10,7 +10,8 @@ absl::Status RunScenario(const Scenario& scenario, int rank, int size, const std
   sae::testing::HostRuntime runtime;
   Configure({.runtime = &runtime,
              .folder = folder,
-             .faults = scenario.faults ? scenario.faults(rank) : std::vector<Fault>{}});
+             .faults = scenario.faults ? scenario.faults(rank) : std::vector<Fault>{},
+             .hears_leaving = scenario.hears_leaving});
   SAE_ASSIGN_OR_RETURN(void* const stream, runtime.CreateStream());
   const auto meet = [&](const std::string& attempt) {
     return sae::comm::CreateFileRendezvous({.env = &sae::RealEnv(),

@@ -25,6 +25,7 @@ struct Scenario {
   std::function<absl::Status(RankContext&)> run;
   absl::Duration deadline = absl::Seconds(30);
   absl::Duration start = absl::Seconds(30);
+  bool hears_leaving = false;  ///< of the fake's settings
 };
 
 /// The main program of a rank: 0 when the scenario ended well and everything was given back.

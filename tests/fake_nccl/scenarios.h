@@ -7,7 +7,8 @@
 
 namespace fake_nccl {
 
-/// "contract.CASE", for every case of the suite.
+/// "contract.CASE", for every case of the suite; "leaving.CASE" for the same where ranks hear of
+/// one that leaves.
 std::vector<Scenario> ContractScenarios();
 std::vector<Scenario> FaultScenarios();
 std::vector<Scenario> StreamScenarios();

@@ -50,6 +50,7 @@ absl::Status GraphAfterAnAbort(RankContext& context) {
   SAE_RETURN_IF_ERROR(runtime.BeginCapture(context.options.stream));
   SAE_RETURN_IF_ERROR(chain.Enqueue());
   SAE_ASSIGN_OR_RETURN(void* const graph, runtime.EndCapture(context.options.stream));
+  SAE_RETURN_IF_ERROR(context.options.rendezvous->RollCall("captured", absl::Seconds(30)));
   absl::Status status;
   if (c->rank() == 0) {
     std::thread other([&c] { c->Abort("no more steps"); });

@@ -75,11 +75,13 @@ class Plan {
     }
   }
 
-  Outcome Run(const std::function<bool()>& stop, const std::function<void()>& half_sent) {
+  Outcome Run(const std::function<bool()>& stop, const std::function<bool()>& broken,
+              const std::function<void()>& half_sent) {
     bool told = false;
     sae::comm::Backoff backoff;
     for (;;) {
       if (stop()) return Outcome::kStopped;
+      const bool last = broken();
       std::uint64_t sent = 0;
       bool all = true;
       // Flows of one ring go one after the other.
@@ -96,6 +98,7 @@ class Plan {
         half_sent();
       }
       if (all) break;
+      if (last) return Outcome::kBroken;
       backoff.Pause();
     }
     for (const Reduction& reduction : reductions_) Reduce(reduction);
@@ -171,10 +174,11 @@ std::size_t WidthOf(ncclDataType_t type) {
 }
 
 Outcome RunOps(Board* board, int rank, int ranks, const std::vector<Op>& ops,
-               const std::function<bool()>& stop, const std::function<void()>& half_sent) {
+               const std::function<bool()>& stop, const std::function<bool()>& broken,
+               const std::function<void()>& half_sent) {
   Plan plan(board, rank, ranks);
   for (const Op& op : ops) plan.Add(op);
-  return plan.Run(stop, half_sent);
+  return plan.Run(stop, broken, half_sent);
 }
 
 }  // namespace fake_nccl

@@ -23,12 +23,14 @@ struct Op {
   int peer = 0;  ///< the root of a broadcast, the other end of a message
 };
 
-enum class Outcome { kDone, kMismatch, kStopped };
+enum class Outcome { kDone, kMismatch, kBroken, kStopped };
 
-/// One rank's part in `ops`. Polls `stop` while it waits, and calls `half_sent` once when half of
-/// what it sends is in the rings.
+/// One rank's part in `ops`. Polls `stop` and `broken` while it waits; what the peers had sent
+/// before `broken` is still taken. Calls `half_sent` once when half of what it sends is in the
+/// rings.
 Outcome RunOps(Board* board, int rank, int ranks, const std::vector<Op>& ops,
-               const std::function<bool()>& stop, const std::function<void()>& half_sent);
+               const std::function<bool()>& stop, const std::function<bool()>& broken,
+               const std::function<void()>& half_sent);
 
 std::size_t WidthOf(ncclDataType_t type);
 

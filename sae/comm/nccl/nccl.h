@@ -9,7 +9,8 @@
 // communicators (selection, reconstruction, prefetch): by Split, each with a stream of its own
 // through SetStream. All ranks issue operations of all of them in the same order. One thread calls
 // operations; Abort and Check may come from any. NCCL names no absent rank and carries no abort;
-// the rendezvous does both. It does not compare calls: different ones end by the deadline or by an
+// the rendezvous does both, also for a rank that NCCL has lost: that is UNAVAILABLE only when all
+// are there. It does not compare calls: different ones end by the deadline or by an
 // error. Sums are in NCCL's order, not in rank order. Errors: as communicator.h says; INTERNAL for
 // failures of the device.
 
@@ -34,7 +35,7 @@ struct NcclOptions {
   absl::Duration deadline = absl::Minutes(5);  ///< of each operation
   absl::Duration start = absl::Minutes(5);     ///< the same for the start
   absl::Duration roll_call =
-      absl::Seconds(5);        ///< after a deadline: how long to wait for the names
+      absl::Seconds(5);        ///< after a deadline or a lost peer: how long to wait for the names
   std::string name = "world";  ///< different for each communicator over one rendezvous
 };
 

@@ -123,7 +123,7 @@ absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result, absl:
     if (result == ncclSuccess || result == ncclInProgress) result = AsyncError();
     if (result == ncclSuccess && (made == nullptr || Load(*made) != nullptr)) break;
     if (result != ncclSuccess && result != ncclInProgress) return Failed(operation, result);
-    if (absl::Status status = Heard(false); !status.ok()) return Fail(std::move(status));
+    if (absl::Status status = Listen(operation); !status.ok()) return Fail(std::move(status));
     if (backoff.waited() > deadline) return TimedOut(operation, deadline);
     backoff.Pause();
   }
@@ -134,7 +134,7 @@ absl::Status NcclGroup::Settle(const char* operation, ncclResult_t result, absl:
 
 absl::Status NcclGroup::Enqueue(const char* operation,
                                 absl::FunctionRef<ncclResult_t(ncclComm_t)> call) {
-  SAE_RETURN_IF_ERROR(CheckBefore());
+  SAE_RETURN_IF_ERROR(CheckBefore(operation));
   ncclResult_t result = ncclSuccess;
   {
     MutexLock lock(calls_);
@@ -149,20 +149,23 @@ absl::Status NcclGroup::Wait(const char* operation, void* stream) {
   if (!status.ok()) return Fail(std::move(status));
   Backoff backoff;
   for (;;) {
+    status = Listen(operation);
     const absl::StatusOr<bool> done = options_.runtime->QueryEvent(event_);
     if (!done.ok()) return Fail(done.status());
+    // An operation that all had come to ends well, whoever is missed since; not one that ended
+    // because the communicator was aborted, which this rank has noted before.
+    const bool heard_no_abort = status.ok() || absl::IsDeadlineExceeded(status);
+    if (*done && heard_no_abort && LocalFailure().ok()) return absl::OkStatus();
+    if (!status.ok()) return Fail(std::move(status));
     const ncclResult_t state = AsyncError();
     if (state != ncclSuccess && state != ncclInProgress) return Failed(operation, state);
-    status = Heard(false);
-    if (!status.ok()) return Fail(std::move(status));
-    if (*done) return absl::OkStatus();
     if (backoff.waited() > options_.deadline) return TimedOut(operation, options_.deadline);
     backoff.Pause();
   }
 }
 
 absl::StatusOr<ncclComm_t> NcclGroup::SplitOff(int color, int key) {
-  SAE_RETURN_IF_ERROR(CheckBefore());
+  SAE_RETURN_IF_ERROR(CheckBefore("Split"));
   ncclConfig_t config = NonBlocking();
   const auto made = std::make_shared<ncclComm_t>(nullptr);
   ncclResult_t result = ncclSuccess;
@@ -215,23 +218,50 @@ absl::Status NcclGroup::LocalFailure() {
   return absl::OkStatus();
 }
 
-absl::Status NcclGroup::Heard(bool now) {
+absl::Status NcclGroup::Heard() {
   SAE_RETURN_IF_ERROR(LocalFailure());
-  const std::int64_t us = absl::ToInt64Microseconds(RealClock().SinceBoot());
-  if (!now && us - asked_us_.load() < absl::ToInt64Microseconds(kAskEvery)) return absl::OkStatus();
-  asked_us_.store(us);
   return options_.rendezvous->Check();
 }
 
+absl::Status NcclGroup::Listen(const char* operation) {
+  const absl::Duration now = RealClock().SinceBoot();
+  if (now - asked_ < kAskEvery) return LocalFailure();
+  asked_ = now;
+  SAE_RETURN_IF_ERROR(Heard());
+  return AnswerCalls(operation);
+}
+
+absl::Status NcclGroup::RollCall() {
+  if (!roll_.has_value()) {
+    roll_ = options_.rendezvous->RollCall(RollKey(), options_.roll_call);
+  }
+  return *roll_;
+}
+
+absl::Status NcclGroup::AnswerCalls(const char* operation) {
+  for (NcclGroup* group = this; group != nullptr; group = group->whole_.get()) {
+    if (!group->made()) continue;
+    if (!group->roll_.has_value() && !group->options_.rendezvous->Called(group->RollKey()))
+      continue;
+    const absl::Status roll = group->RollCall();
+    if (absl::IsAborted(roll)) return roll;
+    if (!absl::IsDeadlineExceeded(roll)) continue;  // whoever called says what is wrong
+    return absl::DeadlineExceededError(absl::StrCat(operation, ": ", Message(roll),
+                                                    " in the roll call of ", group->options_.name));
+  }
+  return absl::OkStatus();
+}
+
 absl::Status NcclGroup::Check() {
-  absl::Status status = Heard(true);
+  absl::Status status = Heard();
   return status.ok() ? status : Record(std::move(status));
 }
 
-absl::Status NcclGroup::CheckBefore() {
-  absl::Status status = Heard(false);
-  if (status.ok()) return status;
-  return absl::AbortedError(Message(Fail(std::move(status))));
+absl::Status NcclGroup::CheckBefore(const char* operation) {
+  if (absl::Status before = LocalFailure(); !before.ok())
+    return absl::AbortedError(Message(Fail(std::move(before))));
+  absl::Status heard = Listen(operation);
+  return heard.ok() ? heard : Fail(std::move(heard));
 }
 
 absl::Status NcclGroup::Record(absl::Status status) {
@@ -299,19 +329,27 @@ absl::Status NcclGroup::Failed(const char* operation, ncclResult_t result) {
     MutexLock lock(calls_);
     if (const char* last = ncclGetLastError(comm_); last != nullptr) detail = last;
   }
-  const absl::Status status = Fail(FromNccl(operation, result, detail.c_str()));
-  options_.rendezvous->Abort(Message(status));
-  return status;
+  absl::Status status = FromNccl(operation, result, detail.c_str());
+  // Often NCCL sees only what came of a failure, and a note or the roll call says which.
+  if (absl::Status heard = Heard(); !heard.ok()) return Fail(std::move(heard));
+  if (absl::IsUnavailable(status) && made()) {
+    const absl::Status roll = RollCall();
+    if (absl::IsDeadlineExceeded(roll)) {
+      return Fail(absl::DeadlineExceededError(
+          absl::StrCat(operation, ": ", Message(roll), " after an error: ", Message(status))));
+    }
+    if (absl::Status heard = Heard(); !heard.ok()) return Fail(std::move(heard));
+  }
+  options_.rendezvous->Abort(Message(status));  // first, for peers miss the communicator at once
+  return Fail(std::move(status));
 }
 
 absl::Status NcclGroup::TimedOut(const char* operation, absl::Duration deadline) {
-  Kill();
   const std::string after = absl::FormatDuration(deadline);
-  if (whole_ != nullptr && part_rendezvous_ == nullptr) {  // a part that is not made yet
+  if (!made())
     return Fail(absl::DeadlineExceededError(absl::StrCat(operation, ": not done after ", after)));
-  }
-  const absl::Status roll =
-      options_.rendezvous->RollCall(absl::StrCat(options_.name, ".stuck"), options_.roll_call);
+  const absl::Status roll = RollCall();
+  if (absl::IsAborted(roll)) return Fail(roll);
   return Fail(absl::DeadlineExceededError(
       roll.ok() ? absl::StrCat(operation, ": not done after ", after,
                                ", though every rank is there: do all make the same calls?")

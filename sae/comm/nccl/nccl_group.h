@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -37,8 +38,8 @@ class NcclGroup {
       const std::shared_ptr<NcclGroup>& whole, int color, int key);
   void Abort(const std::string& reason);
   [[nodiscard]] absl::Status Check();
-  /// For the start of an operation: a failure of before is ABORTED.
-  [[nodiscard]] absl::Status CheckBefore();
+  /// For the start of an operation: a failure that this rank knew of is ABORTED.
+  [[nodiscard]] absl::Status CheckBefore(const char* operation);
 
  private:
   explicit NcclGroup(const NcclOptions& options) : options_(options) {}
@@ -54,6 +55,14 @@ class NcclGroup {
   ncclResult_t AsyncError();
   absl::Status TimedOut(const char* operation, absl::Duration deadline);
   absl::Status Failed(const char* operation, ncclResult_t result);
+  /// The roll call of this group's ranks, of which each rank makes one.
+  absl::Status RollCall();
+  std::string RollKey() const { return options_.name + ".stuck"; }
+  /// Answers the roll calls of this group and its wholes; DEADLINE_EXCEEDED names who did not, from
+  /// then on.
+  absl::Status AnswerCalls(const char* operation);
+  /// Not a part that is still being made, which has no rendezvous of its own.
+  bool made() const { return whole_ == nullptr || part_rendezvous_ != nullptr; }
   /// Keeps `status` when it is the first, aborts NCCL's communicator, and returns the first. From
   /// any thread.
   absl::Status Record(absl::Status status);
@@ -68,8 +77,10 @@ class NcclGroup {
   void AwaitKill();
   void Join();
   absl::Status LocalFailure();
-  /// LocalFailure, and what the rendezvous knows, asked now and then.
-  absl::Status Heard(bool now);
+  /// LocalFailure, and the abort notes of the rendezvous.
+  absl::Status Heard();
+  /// The same now and then, with the roll calls: from the thread that calls operations.
+  absl::Status Listen(const char* operation);
 
   NcclOptions options_;
   std::shared_ptr<NcclGroup> whole_;
@@ -86,7 +97,10 @@ class NcclGroup {
   const std::shared_ptr<std::atomic<bool>> killed_ = std::make_shared<std::atomic<bool>>(false);
   Mutex state_;
   absl::Status failed_ ABSL_GUARDED_BY(state_);
-  std::atomic<std::int64_t> asked_us_{0};  // when the rendezvous was asked last
+  // Of the thread that calls operations: when the rendezvous was asked last, what the roll call
+  // said.
+  absl::Duration asked_;
+  std::optional<absl::Status> roll_;
 };
 
 /// `what: text`, with the code that fits.

@@ -1,6 +1,8 @@
 #include <array>
 #include <utility>
 
+#include "absl/strings/match.h"
+
 #include "sae/comm/rendezvous.h"
 
 namespace sae::comm {
@@ -8,7 +10,15 @@ namespace {
 
 class OverCommunicator final : public Rendezvous {
  public:
-  explicit OverCommunicator(std::unique_ptr<Communicator> group) : group_(std::move(group)) {}
+  /// All ranks of `whole` call it.
+  static absl::StatusOr<std::unique_ptr<Rendezvous>> Make(Communicator& whole, int color, int key) {
+    SAE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group, whole.Split(color, key));
+    SAE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> call, group->Split(0, group->rank()));
+    return std::unique_ptr<Rendezvous>(
+        std::make_unique<OverCommunicator>(std::move(group), std::move(call)));
+  }
+  OverCommunicator(std::unique_ptr<Communicator> group, std::unique_ptr<Communicator> call)
+      : group_(std::move(group)), call_(std::move(call)) {}
   int rank() const override { return group_->rank(); }
   int size() const override { return group_->size(); }
 
@@ -35,33 +45,37 @@ class OverCommunicator final : public Rendezvous {
     return text.substr(found.size());
   }
 
-  absl::Status RollCall(const std::string& /*key*/, absl::Duration /*grace*/) override {
+  absl::Status RollCall(const std::string& key, absl::Duration /*grace*/) override {
+    call_->Abort(key);  // the others see that without a call of their own
     return group_->Barrier();
+  }
+  bool Called(const std::string& key) override {
+    const absl::Status call = call_->Check();
+    return absl::IsAborted(call) && absl::EndsWith(Message(call), absl::StrCat(": ", key));
   }
   void Abort(const std::string& reason) override { group_->Abort(reason); }
   absl::Status Check() override { return group_->Check(); }
 
   absl::StatusOr<std::unique_ptr<Rendezvous>> Split(int color, int key, int rank,
                                                     int size) override {
-    SAE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> part, group_->Split(color, key));
+    SAE_ASSIGN_OR_RETURN(std::unique_ptr<Rendezvous> part, Make(*group_, color, key));
     if (part->rank() != rank || part->size() != size) {
       return absl::InternalError(absl::StrCat("rendezvous: rank ", part->rank(), " of ",
                                               part->size(), " in the part, the transport says ",
                                               rank, " of ", size));
     }
-    return std::unique_ptr<Rendezvous>(std::make_unique<OverCommunicator>(std::move(part)));
+    return part;
   }
 
  private:
   const std::unique_ptr<Communicator> group_;
+  const std::unique_ptr<Communicator> call_;  // its abort calls all to the roll call
 };
 
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<Rendezvous>> CreateRendezvous(Communicator& communicator) {
-  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Communicator> group,
-                       communicator.Split(0, communicator.rank()));
-  return std::unique_ptr<Rendezvous>(std::make_unique<OverCommunicator>(std::move(group)));
+  return OverCommunicator::Make(communicator, 0, communicator.rank());
 }
 
 }  // namespace sae::comm

@@ -56,6 +56,8 @@ class OverFiles final : public Rendezvous {
   absl::Status RollCall(const std::string& key, absl::Duration grace) override {
     SAE_RETURN_IF_ERROR(CheckName("key", key));
     SAE_RETURN_IF_ERROR(WriteFileAtomically(*options_.env, Answer(key, rank()), ""));
+    SAE_RETURN_IF_ERROR(WriteFileAtomically(*options_.env, Call(key, rank()), ""));
+    SAE_RETURN_IF_ERROR(options_.env->Rename(Call(key, rank()), PathOf("called.", key)));
     const absl::Duration end = options_.clock->SinceBoot() + grace;
     for (;;) {
       std::string missing;
@@ -64,10 +66,15 @@ class OverFiles final : public Rendezvous {
           absl::StrAppend(&missing, missing.empty() ? "" : ", ", r);
       }
       if (missing.empty()) return absl::OkStatus();
+      SAE_RETURN_IF_ERROR(Check());
       if (options_.clock->SinceBoot() >= end)
         return absl::DeadlineExceededError(absl::StrCat("no sign of rank ", missing));
       options_.clock->SleepFor(kPause);
     }
+  }
+
+  bool Called(const std::string& key) override {
+    return options_.env->Exists(PathOf("called.", key));
   }
 
   void Abort(const std::string& reason) override {
@@ -108,6 +115,9 @@ class OverFiles final : public Rendezvous {
   }
   std::string Answer(const std::string& key, int rank) const {
     return absl::StrCat(PathOf("roll.", key), ".", rank);
+  }
+  std::string Call(const std::string& key, int rank) const {
+    return absl::StrCat(PathOf("call.", key), ".", rank);
   }
   static std::string AbortNote(const std::string& folder) { return folder + "/abort"; }
 

@@ -57,7 +57,7 @@ struct Way {
 class EveryWay : public ::testing::TestWithParam<Way> {};
 INSTANTIATE_TEST_SUITE_P(All, EveryWay,
                          ::testing::Values(Way{"Communicator", OverMessages},
-                                         Way{"Files", OverFolder}),
+                                           Way{"Files", OverFolder}),
                          [](const auto& p) { return p.param.name; });
 
 constexpr absl::Duration kLong = absl::Seconds(30);
@@ -99,9 +99,44 @@ TEST_P(EveryWay, RollCallNamesWhoStaysAway) {
   EXPECT_EQ(status.ToString(), "OK");
 }
 
+TEST_P(EveryWay, AnAbortEndsARollCall) {
+  const absl::Status status = GetParam().run(
+      3,
+      [](Rendezvous& r) -> absl::Status {
+        if (r.rank() == 1) {
+          while (!r.Called("stuck")) SAE_RETURN_IF_ERROR(r.Check());
+          r.Abort("no more paper");
+          return absl::OkStatus();
+        }
+        const absl::Status told = r.RollCall("stuck", kLong);
+        return absl::IsAborted(told) && Message(told) == "rank 1: no more paper"
+                   ? absl::OkStatus()
+                   : absl::InternalError(told.ToString());
+      },
+      kLong);
+  EXPECT_EQ(status.ToString(), "OK");
+}
+
 TEST_P(EveryWay, RollCallOfAll) {
   const Body all = [](Rendezvous& r) { return r.RollCall("stuck", kLong); };
   EXPECT_EQ(GetParam().run(4, all, kLong).ToString(), "OK");
+}
+
+TEST_P(EveryWay, RollCallIsHeardByThoseWhoDoNotWait) {
+  const absl::Status status = GetParam().run(
+      3,
+      [](Rendezvous& r) -> absl::Status {
+        SAE_ASSIGN_OR_RETURN(const auto part, r.Split(0, r.rank(), r.rank(), r.size()));
+        if (part->Called("uck")) return absl::InternalError("nobody has called that");
+        while (r.rank() != 1 && !part->Called("stuck")) SAE_RETURN_IF_ERROR(part->Check());
+        SAE_RETURN_IF_ERROR(part->RollCall("stuck", kLong));
+        SAE_RETURN_IF_ERROR(part->Check());
+        if (part->Called("uck") || r.Called("stuck"))
+          return absl::InternalError("only that one was called");
+        return part->Called("stuck") ? absl::OkStatus() : absl::InternalError("it was called");
+      },
+      kLong);
+  EXPECT_EQ(status.ToString(), "OK");
 }
 
 TEST_P(EveryWay, AbortReachesAllAndTheirParts) {
