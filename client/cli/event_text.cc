@@ -14,7 +14,7 @@ namespace sae::cli {
 namespace {
 using saeloom::v1::SweepEvent;
 
-std::string CountsText(const SweepEvent::Counts& counts) {
+std::string EventCountsText(const SweepEvent::Counts& counts) {
   const std::map<std::string, std::int64_t> sorted(counts.trials().begin(), counts.trials().end());
   std::string out = "counts";
   for (const auto& [state, count] : sorted) absl::StrAppend(&out, " ", state, "=", count);
@@ -62,7 +62,7 @@ std::string Text(const SweepEvent& event) {
     case SweepEvent::kResync:
       return absl::StrCat(event.resync().dropped(), " points left out: this reader is too slow");
     case SweepEvent::kCounts:
-      return CountsText(event.counts());
+      return EventCountsText(event.counts());
     case SweepEvent::kDecision:
       return absl::StrCat("rung ", event.decision().rung(), ": ", event.decision().decision(),
                           " at ", Number(event.decision().value()));

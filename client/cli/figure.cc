@@ -15,7 +15,7 @@ namespace sae::cli {
 namespace {
 
 constexpr double kWidth = 760, kHeight = 480;
-constexpr double kLeft = 72, kRight = 24, kTop = 48, kBottom = 60;
+constexpr double kLeftMargin = 72, kRightMargin = 24, kTopMargin = 48, kBottomMargin = 60;
 constexpr double kLegendLine = 16;
 constexpr char kNote[] = "hollow: off its series' front";
 constexpr double kLetter = 6.2, kLineHeight = 13;  // of the labels' font, in pixels
@@ -103,7 +103,7 @@ class Figure {
         "width=\"100%%\" "
         "height=\"100%%\" fill=\"white\"/>\n",
         kWidth, kHeight, kWidth, kHeight);
-    out += Text(kLeft, 24, "start", 15,
+    out += Text(kLeftMargin, 24, "start", 15,
                 absl::StrCat(results_.sweep, ": fraction of variance unexplained against sparsity"),
                 " font-weight=\"bold\"");
     if (y_ticks_.empty())
@@ -120,12 +120,13 @@ class Figure {
     return std::isfinite(r.l0) && std::isfinite(r.fvu) && r.l0 > 0;
   }
   double X(double l0) const {
-    return kLeft + (std::log(l0) - std::log(x_low_)) / (std::log(x_high_) - std::log(x_low_)) *
-                       (kWidth - kLeft - kRight);
+    return kLeftMargin + (std::log(l0) - std::log(x_low_)) /
+                             (std::log(x_high_) - std::log(x_low_)) *
+                             (kWidth - kLeftMargin - kRightMargin);
   }
   double Y(double fvu) const {
     return top_ + (y_ticks_.back() - fvu) / (y_ticks_.back() - y_ticks_.front()) *
-                      (kHeight - top_ - kBottom);
+                      (kHeight - top_ - kBottomMargin);
   }
 
   std::string Axes() const {
@@ -133,21 +134,21 @@ class Figure {
     for (const double t : y_ticks_) {
       absl::StrAppendFormat(
           &out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
-          kLeft, Y(t), kWidth - kRight, Y(t));
-      out += Text(kLeft - 8, Y(t) + 4, "end", 12, absl::StrFormat("%.6g", t));
+          kLeftMargin, Y(t), kWidth - kRightMargin, Y(t));
+      out += Text(kLeftMargin - 8, Y(t) + 4, "end", 12, absl::StrFormat("%.6g", t));
     }
     for (const double t : LogTicks(x_low_, x_high_)) {
       absl::StrAppendFormat(
           &out, "<line x1=\"%.1f\" y1=\"%.1f\" x2=\"%.1f\" y2=\"%.1f\" stroke=\"#e4e4e4\"/>\n",
-          X(t), top_, X(t), kHeight - kBottom);
-      out += Text(X(t), kHeight - kBottom + 18, "middle", 12, absl::StrFormat("%.6g", t));
+          X(t), top_, X(t), kHeight - kBottomMargin);
+      out += Text(X(t), kHeight - kBottomMargin + 18, "middle", 12, absl::StrFormat("%.6g", t));
     }
     absl::StrAppendFormat(&out,
                           "<path d=\"M%.1f %.1f V%.1f H%.1f\" fill=\"none\" stroke=\"#555\"/>\n",
-                          kLeft, top_, kHeight - kBottom, kWidth - kRight);
-    out += Text((kLeft + kWidth - kRight) / 2, kHeight - 16, "middle", 13,
+                          kLeftMargin, top_, kHeight - kBottomMargin, kWidth - kRightMargin);
+    out += Text((kLeftMargin + kWidth - kRightMargin) / 2, kHeight - 16, "middle", 13,
                 "L0: active latents per token, held-out rows (log scale)");
-    const double middle = (top_ + kHeight - kBottom) / 2;
+    const double middle = (top_ + kHeight - kBottomMargin) / 2;
     return out + Text(20, middle, "middle", 13, "FVU, held-out rows",
                       absl::StrFormat(" transform=\"rotate(-90 20 %.1f)\"", middle));
   }
@@ -199,8 +200,8 @@ class Figure {
       bool free = false;
       for (const auto& [dx, dy] : places) {
         box = {l.x + dx, l.y + dy, w, kLineHeight};
-        const bool inside = box.x >= kLeft && box.x + w <= kWidth - 4 && box.y >= top_ - 8 &&
-                            box.y + box.h <= kHeight - kBottom;
+        const bool inside = box.x >= kLeftMargin && box.x + w <= kWidth - 4 && box.y >= top_ - 8 &&
+                            box.y + box.h <= kHeight - kBottomMargin;
         free = inside && std::none_of(taken_.begin(), taken_.end(),
                                       [&](const Box& b) { return b.Overlaps(box); });
         if (free) break;
@@ -215,20 +216,20 @@ class Figure {
 
   /// Series from left to right, in as many lines as they need; the note ends the last one.
   void PlaceLegend() {
-    double x = kLeft;
+    double x = kLeftMargin;
     int line = 0;
     for (const std::string& name : series_) {
       const double w = 36 + 7.0 * DisplayWidth(name);
-      if (x > kLeft && x + w > kWidth - kRight) {
-        x = kLeft;
+      if (x > kLeftMargin && x + w > kWidth - kRightMargin) {
+        x = kLeftMargin;
         ++line;
       }
       legend_.push_back({x, 37.0 + kLegendLine * line});
       x += w;
     }
-    if (x + kLetter * DisplayWidth(kNote) > kWidth - kRight) ++line;
+    if (x + kLetter * DisplayWidth(kNote) > kWidth - kRightMargin) ++line;
     note_y_ = 41.0 + kLegendLine * line;
-    top_ = kTop + kLegendLine * line;
+    top_ = kTopMargin + kLegendLine * line;
   }
 
   std::string Legend() const {
@@ -237,7 +238,7 @@ class Figure {
       const auto& [x, y] = legend_[i];
       out += Marker(StyleOf(i), x + 6, y, true) + Text(x + 18, y + 4, "start", 12, series_[i]);
     }
-    return out + Text(kWidth - kRight, note_y_, "end", 11, kNote, " fill=\"#666\"");
+    return out + Text(kWidth - kRightMargin, note_y_, "end", 11, kNote, " fill=\"#666\"");
   }
 
   struct Labelled {
@@ -248,7 +249,7 @@ class Figure {
   const Results& results_;
   std::vector<std::string> series_;
   std::vector<std::pair<double, double>> legend_;  // where each series' mark stands
-  double note_y_ = 0, top_ = kTop;
+  double note_y_ = 0, top_ = kTopMargin;
   double x_low_ = 1, x_high_ = 10;
   std::vector<double> y_ticks_;
   std::vector<Box> taken_;

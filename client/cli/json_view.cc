@@ -12,10 +12,9 @@
 namespace sae::cli {
 namespace {
 using google::protobuf::FieldDescriptor;
-using google::protobuf::Message;
 using json = nlohmann::ordered_json;
 
-json View(const Message& message);
+json View(const google::protobuf::Message& message);
 
 json ValueView(const google::protobuf::Value& v) {
   switch (v.kind_case()) {
@@ -35,7 +34,7 @@ json ValueView(const google::protobuf::Value& v) {
 }
 
 /// `index` < 0: a field that is not repeated.
-json FieldView(const Message& m, const FieldDescriptor* f, int index) {
+json FieldView(const google::protobuf::Message& m, const FieldDescriptor* f, int index) {
   const auto* r = m.GetReflection();
   const bool one = index < 0;
   switch (f->cpp_type()) {
@@ -63,11 +62,11 @@ json FieldView(const Message& m, const FieldDescriptor* f, int index) {
   return nullptr;
 }
 
-json MapView(const Message& m, const FieldDescriptor* f) {
+json MapView(const google::protobuf::Message& m, const FieldDescriptor* f) {
   std::map<std::string, json> sorted;
   const auto* r = m.GetReflection();
   for (int i = 0; i < r->FieldSize(m, f); ++i) {
-    const Message& entry = r->GetRepeatedMessage(m, f, i);
+    const google::protobuf::Message& entry = r->GetRepeatedMessage(m, f, i);
     sorted[entry.GetReflection()->GetString(entry, f->message_type()->map_key())] =
         FieldView(entry, f->message_type()->map_value(), -1);
   }
@@ -76,7 +75,7 @@ json MapView(const Message& m, const FieldDescriptor* f) {
   return out;
 }
 
-json View(const Message& m) {
+json View(const google::protobuf::Message& m) {
   if (const auto* time = dynamic_cast<const google::protobuf::Timestamp*>(&m)) {
     return google::protobuf::util::TimeUtil::ToString(*time);
   }
@@ -112,7 +111,7 @@ std::string EnumName(const google::protobuf::EnumValueDescriptor* value) {
                                                  : value->name();
 }
 
-std::string JsonText(const Message& message, int indent) {
+std::string JsonText(const google::protobuf::Message& message, int indent) {
   return View(message).dump(indent, ' ', false, json::error_handler_t::replace);
 }
 

@@ -11,7 +11,7 @@
 namespace sae::cli {
 namespace {
 using saeloom::v1::Checkpoint;
-using Stub = saeloom::v1::TrialService::StubInterface;
+using TrialStub = saeloom::v1::TrialService::StubInterface;
 
 /// Of one trial, or of every trial of a sweep.
 absl::StatusOr<std::vector<Checkpoint>> Checkpoints(Api& api, const std::string& name) {
@@ -53,7 +53,7 @@ void AddProtect(CLI::App& noun, Session& session, bool protect) {
       saeloom::v1::ProtectCheckpointRequest request;
       SAE_ASSIGN_OR_RETURN(*request.mutable_name(), CheckpointResource(name));
       request.set_protect(protect);
-      SAE_ASSIGN_OR_RETURN(const Checkpoint c, api->Mutate(&Stub::ProtectCheckpoint, request));
+      SAE_ASSIGN_OR_RETURN(const Checkpoint c, api->Mutate(&TrialStub::ProtectCheckpoint, request));
       PrintChanged(session, c, ShortName(request.name()),
                    absl::StrCat("checkpoint ", ShortName(request.name()), ": ",
                                 c.protected_() ? "protected" : "not protected"));
@@ -67,7 +67,7 @@ absl::Status Collect(const std::string& sweep, bool dry_run, Session& session) {
   request.set_parent(SweepName(BareName(sweep)));
   request.set_dry_run(dry_run);
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-  SAE_ASSIGN_OR_RETURN(const auto response, api->Mutate(&Stub::CollectCheckpoints, request));
+  SAE_ASSIGN_OR_RETURN(const auto response, api->Mutate(&TrialStub::CollectCheckpoints, request));
   const auto kind = CheckpointKind(session.world.clock.Now());
   if (session.json()) {
     Print(session, MachineText(session, JsonText(response)));

@@ -9,15 +9,15 @@
 
 namespace sae::cli {
 namespace {
-using Stub = saeloom::v1::FleetService::StubInterface;
+using FleetStub = saeloom::v1::FleetService::StubInterface;
 
-struct Options {
+struct QueueOptions {
   std::string queue;
   std::optional<std::int64_t> quota;
   std::optional<double> weight;
 };
 
-absl::Status Set(const Options& options, Session& session) {
+absl::Status Set(const QueueOptions& options, Session& session) {
   saeloom::v1::UpdateQueueRequest request;
   request.mutable_queue()->set_name(options.queue);
   if (options.quota) {
@@ -31,7 +31,7 @@ absl::Status Set(const Options& options, Session& session) {
   if (request.update_mask().paths().empty())
     return absl::InvalidArgumentError("nothing to set: give --quota or --weight");
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-  SAE_ASSIGN_OR_RETURN(const auto queue, api->Mutate(&Stub::UpdateQueue, request));
+  SAE_ASSIGN_OR_RETURN(const auto queue, api->Mutate(&FleetStub::UpdateQueue, request));
   PrintChanged(
       session, queue, queue.name(),
       absl::StrCat("queue ", queue.name(), ": quota ",
@@ -49,11 +49,11 @@ void AddQueue(CLI::App& app, Session& session) {
   OnRun(list, session, [&session] {
     return Show(session, [&session](Api& api) -> absl::StatusOr<std::string> {
       SAE_ASSIGN_OR_RETURN(const auto response,
-                           api.Call(&Stub::ListQueues, saeloom::v1::ListQueuesRequest()));
+                           api.Call(&FleetStub::ListQueues, saeloom::v1::ListQueuesRequest()));
       return ListText(session, QueueKind(), response.queues());
     });
   });
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<QueueOptions>();
   CLI::App* set = AddVerb(*noun, session, "set", "change a queue, or make one",
                           {"% research --quota 16 --weight 2", "% research --quota 0"},
                           {.change = true, .names = true});

@@ -10,9 +10,9 @@
 
 namespace sae::cli {
 namespace {
-using Stub = saeloom::v1::AuthService::StubInterface;
+using AuthStub = saeloom::v1::AuthService::StubInterface;
 
-struct Options {
+struct TokenOptions {
   std::string principal;
   std::string role = "submitter";
   std::string ttl;
@@ -20,7 +20,7 @@ struct Options {
   std::string out;
 };
 
-absl::Status Create(const Options& options, Session& session) {
+absl::Status Create(const TokenOptions& options, Session& session) {
   saeloom::v1::CreateTokenRequest request;
   request.set_principal(options.principal);
   request.set_role(options.role);
@@ -34,7 +34,7 @@ absl::Status Create(const Options& options, Session& session) {
     request.set_ttl_seconds(absl::ToInt64Seconds(ttl));
   }
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-  SAE_ASSIGN_OR_RETURN(auto response, api->Mutate(&Stub::CreateToken, request));
+  SAE_ASSIGN_OR_RETURN(auto response, api->Mutate(&AuthStub::CreateToken, request));
   if (!options.out.empty()) {
     const auto path = std::filesystem::path(session.world.directory) / options.out;
     SAE_RETURN_IF_ERROR(WritePrivateFile(path.string(), response.secret() + "\n"));
@@ -60,7 +60,7 @@ absl::Status Revoke(const std::vector<std::string>& ids, Session& session) {
   for (const std::string& id : ids) {
     saeloom::v1::RevokeTokenRequest request;
     request.set_id(id);
-    SAE_ASSIGN_OR_RETURN(const auto token, api->Mutate(&Stub::RevokeToken, request));
+    SAE_ASSIGN_OR_RETURN(const auto token, api->Mutate(&AuthStub::RevokeToken, request));
     PrintChanged(session, token, token.id(),
                  absl::StrCat("token ", token.id(), " of ", token.principal(), ": revoked"));
   }
@@ -72,7 +72,7 @@ void AddWhoAmI(CLI::App& app, Session& session) {
                            {"%", "% -o json"}, {.names = true});
   OnRun(verb, session, [&session]() -> absl::Status {
     SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
-    SAE_ASSIGN_OR_RETURN(const auto me, api->Call(&Stub::WhoAmI, saeloom::v1::WhoAmIRequest()));
+    SAE_ASSIGN_OR_RETURN(const auto me, api->Call(&AuthStub::WhoAmI, saeloom::v1::WhoAmIRequest()));
     if (session.json()) {
       Print(session, MachineText(session, JsonText(me)));
     } else {
@@ -89,7 +89,7 @@ void AddWhoAmI(CLI::App& app, Session& session) {
 
 void AddToken(CLI::App& app, Session& session) {
   CLI::App* noun = AddNoun(app, "token", "tokens of people and scripts");
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<TokenOptions>();
   CLI::App* create = AddVerb(*noun, session, "create", "make a token; its secret is shown once",
                              {"% ann --role submitter --ttl 720h --out ann.token",
                               "% ci --role viewer --note dashboards > ci.token"},
@@ -108,7 +108,7 @@ void AddToken(CLI::App& app, Session& session) {
   OnRun(list, session, [&session] {
     return Show(session, [&session](Api& api) -> absl::StatusOr<std::string> {
       SAE_ASSIGN_OR_RETURN(const auto response,
-                           api.Call(&Stub::ListTokens, saeloom::v1::ListTokensRequest()));
+                           api.Call(&AuthStub::ListTokens, saeloom::v1::ListTokensRequest()));
       return ListText(session, TokenKind(session.world.clock.Now()), response.tokens());
     });
   });

@@ -13,7 +13,7 @@ namespace sae::cli {
 namespace {
 using saeloom::v1::Trial;
 using saeloom::v1::TrialService;
-using Stub = TrialService::StubInterface;
+using TrialStub = TrialService::StubInterface;
 using Done = bool (*)(const Trial&);
 
 std::string Line(const Trial& trial) {
@@ -23,7 +23,7 @@ std::string Line(const Trial& trial) {
 }
 
 template <class Request>
-absl::Status Change(Api::Method<Stub, Request, Trial> method, Done done,
+absl::Status Change(Api::Method<TrialStub, Request, Trial> method, Done done,
                     const std::vector<std::string>& names, Session& session) {
   if (session.wait) session.CatchSignals();
   std::vector<std::string> resources;
@@ -57,7 +57,7 @@ bool IsUnderWay(const Trial& t) { return Ended(t.state()) || t.state() == Trial:
 
 template <class Request>
 void AddOne(CLI::App& noun, Session& session, const char* verb_name, const char* description,
-            Api::Method<Stub, Request, Trial> method, Done done, const char* until) {
+            Api::Method<TrialStub, Request, Trial> method, Done done, const char* until) {
   auto names = std::make_shared<std::vector<std::string>>();
   CLI::App* verb = AddVerb(noun, session, verb_name, description,
                            {"% demo/0003", "% demo/0003 demo/0004 --wait"},
@@ -70,18 +70,18 @@ void AddOne(CLI::App& noun, Session& session, const char* verb_name, const char*
 
 void AddTrialChange(CLI::App& noun, Session& session) {
   AddOne<saeloom::v1::StopTrialRequest>(
-      noun, session, "stop", "end it early as a success, with a last checkpoint", &Stub::StopTrial,
-      HasEnded, "With --wait until it has ended.");
+      noun, session, "stop", "end it early as a success, with a last checkpoint",
+      &TrialStub::StopTrial, HasEnded, "With --wait until it has ended.");
   AddOne<saeloom::v1::PauseTrialRequest>(
       noun, session, "pause", "save a checkpoint, stop, and stay stopped until it is resumed",
-      &Stub::PauseTrial, IsPaused, "With --wait until it is PAUSED.");
+      &TrialStub::PauseTrial, IsPaused, "With --wait until it is PAUSED.");
   AddOne<saeloom::v1::ResumeTrialRequest>(noun, session, "resume", "go on with a paused trial",
-                                          &Stub::ResumeTrial, IsUnderWay,
+                                          &TrialStub::ResumeTrial, IsUnderWay,
                                           "With --wait until it runs.");
   AddOne<saeloom::v1::PromoteTrialRequest>(
       noun, session, "promote",
       "let a paused trial of an asha search go to its next rung, whatever its rank",
-      &Stub::PromoteTrial, IsUnderWay, "With --wait until it runs.");
+      &TrialStub::PromoteTrial, IsUnderWay, "With --wait until it runs.");
 }
 
 }  // namespace sae::cli

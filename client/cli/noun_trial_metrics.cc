@@ -11,10 +11,10 @@
 
 namespace sae::cli {
 namespace {
-using Request = saeloom::v1::QueryMetricsRequest;
-using Response = saeloom::v1::QueryMetricsResponse;
+using MetricsRequest = saeloom::v1::QueryMetricsRequest;
+using MetricsResponse = saeloom::v1::QueryMetricsResponse;
 
-struct Options {
+struct MetricsOptions {
   std::string trial;
   std::vector<std::string> metrics;
   int points = 20;
@@ -23,16 +23,16 @@ struct Options {
   std::int64_t after_step = 0;
 };
 
-const std::map<std::string, Request::Sampling>& Samplings() {
-  static const std::map<std::string, Request::Sampling> known = {
-      {"even", Request::SAMPLING_EVEN},
-      {"mean", Request::SAMPLING_MEAN},
-      {"minmax", Request::SAMPLING_MIN_MAX}};
+const std::map<std::string, MetricsRequest::Sampling>& Samplings() {
+  static const std::map<std::string, MetricsRequest::Sampling> known = {
+      {"even", MetricsRequest::SAMPLING_EVEN},
+      {"mean", MetricsRequest::SAMPLING_MEAN},
+      {"minmax", MetricsRequest::SAMPLING_MIN_MAX}};
   return known;
 }
 
 /// One row a step (and attempt), one column a metric.
-std::string CurvesText(const Response& response, bool attempts) {
+std::string CurvesText(const MetricsResponse& response, bool attempts) {
   std::map<std::pair<std::int64_t, int>, std::map<int, double>> rows;
   std::map<std::pair<std::int64_t, int>, std::int64_t> tokens;
   std::vector<Table::Column> columns = {{"STEP", Table::Align::kRight},
@@ -63,8 +63,8 @@ std::string CurvesText(const Response& response, bool attempts) {
   return table.Text();
 }
 
-absl::Status Metrics(const Options& options, Session& session) {
-  Request request;
+absl::Status Metrics(const MetricsOptions& options, Session& session) {
+  MetricsRequest request;
   SAE_ASSIGN_OR_RETURN(*request.mutable_trial(), TrialResource(options.trial));
   for (const std::string& m : options.metrics) request.add_metrics(m);
   request.set_max_points(options.points);
@@ -73,7 +73,7 @@ absl::Status Metrics(const Options& options, Session& session) {
   request.set_after_step(options.after_step);
   return Show(session, [&](Api& api) -> absl::StatusOr<std::string> {
     SAE_ASSIGN_OR_RETURN(
-        const Response response,
+        const MetricsResponse response,
         api.Call(&saeloom::v1::TelemetryService::StubInterface::QueryMetrics, request));
     return session.json() ? MachineText(session, JsonArrayText(response.series()))
                           : CurvesText(response, options.all_attempts);
@@ -83,7 +83,7 @@ absl::Status Metrics(const Options& options, Session& session) {
 }  // namespace
 
 void AddTrialMetrics(CLI::App& noun, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<MetricsOptions>();
   CLI::App* verb = AddVerb(
       noun, session, "metrics", "curves of a trial as numbers",
       {"% demo/0003", "% demo/0003 --metric train.loss --points 10 --sampling mean",

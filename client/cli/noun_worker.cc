@@ -10,12 +10,12 @@
 namespace sae::cli {
 namespace {
 using saeloom::v1::Worker;
-using Stub = saeloom::v1::FleetService::StubInterface;
+using FleetStub = saeloom::v1::FleetService::StubInterface;
 
 absl::StatusOr<Worker> GetWorker(Api& api, const std::string& id) {
   saeloom::v1::GetWorkerRequest request;
   request.set_id(id);
-  return api.Call(&Stub::GetWorker, request);
+  return api.Call(&FleetStub::GetWorker, request);
 }
 
 std::string Line(const Worker& w) {
@@ -39,7 +39,7 @@ absl::Status Cordon(const CordonOptions& options, bool drain, Session& session) 
     request.set_id(id);
     request.set_reason(options.reason);
     request.set_drain(drain);
-    SAE_ASSIGN_OR_RETURN(workers.emplace_back(), api->Mutate(&Stub::CordonWorker, request));
+    SAE_ASSIGN_OR_RETURN(workers.emplace_back(), api->Mutate(&FleetStub::CordonWorker, request));
   }
   for (Worker& worker : workers) {
     if (session.wait) {
@@ -102,7 +102,7 @@ void AddWorker(CLI::App& app, Session& session) {
     for (const std::string& id : *ids) {
       saeloom::v1::UncordonWorkerRequest request;
       request.set_id(id);
-      SAE_ASSIGN_OR_RETURN(const Worker worker, api->Mutate(&Stub::UncordonWorker, request));
+      SAE_ASSIGN_OR_RETURN(const Worker worker, api->Mutate(&FleetStub::UncordonWorker, request));
       PrintChanged(session, worker, worker.id(), Line(worker));
     }
     return absl::OkStatus();

@@ -19,9 +19,8 @@
 
 namespace sae::cli {
 namespace {
-using nlohmann::json;
 
-constexpr absl::Duration kPoll = absl::Milliseconds(50);
+constexpr absl::Duration kPollChildren = absl::Milliseconds(50);
 constexpr absl::Duration kLongestBackoff = absl::Seconds(30);
 constexpr absl::Duration kGoodRun =
     absl::Seconds(60);  // after that, a death starts again from the first back-off
@@ -100,7 +99,7 @@ absl::Status Supervisor::Lock() {
        ++tries) {
     if (tries == 0)
       Say(absl::StrCat("ending ", left, " processes that an earlier run left behind"));
-    (void)signals_.Wait(kPoll);
+    (void)signals_.Wait(kPollChildren);
   }
   return world_.env.RemoveAll(options_.dir + "/address");
 }
@@ -109,7 +108,7 @@ absl::Status Supervisor::LoadPorts() {
   const std::string path = options_.dir + "/ports.json";
   if (world_.env.Exists(path)) {
     SAE_ASSIGN_OR_RETURN(const std::string text, world_.env.Read(path));
-    const json j = json::parse(text, nullptr, false);
+    const nlohmann::json j = nlohmann::json::parse(text, nullptr, false);
     if (!j.is_object())
       return absl::DataLossError(
           absl::StrCat(path, " is damaged: delete it, and ports are chosen anew"));
@@ -134,7 +133,8 @@ absl::Status Supervisor::LoadPorts() {
 }
 
 absl::Status Supervisor::SavePorts() {
-  return WriteFileAtomically(world_.env, options_.dir + "/ports.json", json(ports_).dump(2) + "\n");
+  return WriteFileAtomically(world_.env, options_.dir + "/ports.json",
+                             nlohmann::json(ports_).dump(2) + "\n");
 }
 
 std::vector<std::string> Supervisor::Argv(const Child& child) const {
@@ -179,7 +179,7 @@ absl::Status Supervisor::AwaitCoordinator(Child& child) {
     }
     if (ParsePortFile(world_.env.Read(child.port_file).value_or("")).listen != 0)
       return absl::OkStatus();
-    if (signals_.Wait(kPoll))
+    if (signals_.Wait(kPollChildren))
       return absl::CancelledError("interrupted before the coordinator was ready");
     if (world_.clock.SinceBoot() > deadline) {
       return absl::DeadlineExceededError(absl::StrCat("the coordinator was not ready within ",
@@ -218,9 +218,9 @@ absl::Status Supervisor::StartCoordinator() {
   SAE_RETURN_IF_ERROR(SavePorts());
   SAE_RETURN_IF_ERROR(WriteFileAtomically(world_.env, options_.dir + "/address", address_ + "\n"));
   if (options_.json) {
-    world_.out << json{{"address", address_},
-                       {"directory", options_.dir},
-                       {"workers", options_.workers}}
+    world_.out << nlohmann::json{{"address", address_},
+                                 {"directory", options_.dir},
+                                 {"workers", options_.workers}}
                       .dump()
                << std::endl;
   } else {
@@ -268,7 +268,7 @@ bool Supervisor::AwaitEnd(const std::vector<Child*>& children, absl::Duration ti
     }
     if (!running) return true;
     if (impatient_ || world_.clock.SinceBoot() > deadline) return false;
-    if (signals_.Wait(kPoll)) impatient_ = true;
+    if (signals_.Wait(kPollChildren)) impatient_ = true;
   }
 }
 
@@ -295,7 +295,7 @@ void Supervisor::KillAll() {
   }
   const absl::Duration deadline = world_.clock.SinceBoot() + absl::Seconds(10);
   while (SignalProcesses({0, {mark_}}, SIGKILL) > 0 && world_.clock.SinceBoot() < deadline)
-    (void)signals_.Wait(kPoll);
+    (void)signals_.Wait(kPollChildren);
   children_.clear();
   (void)world_.env.RemoveAll(options_.dir + "/address");
 }
@@ -324,7 +324,7 @@ absl::Status Supervisor::Run() {
                    "/logs; Ctrl-C stops them, sweeps go on at the next `saeloom up`"));
   for (;;) {
     for (const auto& child : children_) Tend(*child);
-    if (signals_.Wait(2 * kPoll)) break;
+    if (signals_.Wait(2 * kPollChildren)) break;
   }
   Stop();
   return absl::OkStatus();

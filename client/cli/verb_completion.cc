@@ -18,7 +18,7 @@ namespace {
 constexpr double kPatienceSeconds = 0.5;
 constexpr int kMost = 200;
 
-using Names = absl::StatusOr<std::vector<std::string>>;
+using NamesOrError = absl::StatusOr<std::vector<std::string>>;
 
 template <class Rows, class Name>
 std::vector<std::string> NamesOf(const Rows& rows, Name name) {
@@ -27,20 +27,20 @@ std::vector<std::string> NamesOf(const Rows& rows, Name name) {
   return out;
 }
 
-Names SweepNames(Api& api, const std::string& suffix) {
+NamesOrError SweepNames(Api& api, const std::string& suffix) {
   SAE_ASSIGN_OR_RETURN(const auto sweeps, api.ListSweeps("", kMost));
   return NamesOf(sweeps, [&](const auto& s) { return BareName(s.name()) + suffix; });
 }
 
 /// "demo/" -> its trials; before the slash, sweeps with one.
-Names TrialNames(Api& api, const std::string& word) {
+NamesOrError TrialNames(Api& api, const std::string& word) {
   const std::size_t slash = word.find('/');
   if (slash == std::string::npos) return SweepNames(api, "/");
   SAE_ASSIGN_OR_RETURN(const auto trials, api.ListTrials(word.substr(0, slash), "", kMost));
   return NamesOf(trials, [](const auto& t) { return ShortName(t.name()); });
 }
 
-Names CheckpointNames(Api& api, const std::string& word) {
+NamesOrError CheckpointNames(Api& api, const std::string& word) {
   const std::size_t first = word.find('/');
   const std::size_t second = first == std::string::npos ? first : word.find('/', first + 1);
   if (second == std::string::npos) {
@@ -55,7 +55,7 @@ Names CheckpointNames(Api& api, const std::string& word) {
   return NamesOf(rows, [](const auto& c) { return ShortName(c.resource()); });
 }
 
-Names NamesFor(const std::string& kind, const std::string& word, Session& session) {
+NamesOrError NamesFor(const std::string& kind, const std::string& word, Session& session) {
   using saeloom::v1::AuthService;
   using saeloom::v1::FleetService;
   if (kind == "context") {
@@ -94,7 +94,7 @@ void AddComplete(CLI::App& app, Session& session) {
   verb->add_option("word", options->word, "what has been typed of it");
   OnRun(verb, session, [options, &session]() -> absl::Status {
     session.timeout_seconds = std::min(session.timeout_seconds, kPatienceSeconds);
-    const Names names = NamesFor(options->kind, options->word, session);
+    const NamesOrError names = NamesFor(options->kind, options->word, session);
     if (!names.ok()) return absl::OkStatus();  // a shell at its prompt is no place for errors
     std::string text;
     for (const std::string& name : *names) {

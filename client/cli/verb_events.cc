@@ -14,9 +14,9 @@
 namespace sae::cli {
 namespace {
 using saeloom::v1::SweepEvent;
-using Request = saeloom::v1::WatchSweepRequest;
+using WatchRequest = saeloom::v1::WatchSweepRequest;
 
-struct Options {
+struct EventsOptions {
   std::string sweep;
   std::int64_t after = 0;
   std::string resume;
@@ -26,15 +26,16 @@ struct Options {
   bool follow = false;
 };
 
-const std::map<std::string, Request::Kind>& Kinds() {
-  static const std::map<std::string, Request::Kind> known = {{"lifecycle", Request::KIND_LIFECYCLE},
-                                                             {"point", Request::KIND_POINT},
-                                                             {"counts", Request::KIND_COUNTS}};
+const std::map<std::string, WatchRequest::Kind>& Kinds() {
+  static const std::map<std::string, WatchRequest::Kind> known = {
+      {"lifecycle", WatchRequest::KIND_LIFECYCLE},
+      {"point", WatchRequest::KIND_POINT},
+      {"counts", WatchRequest::KIND_COUNTS}};
   return known;
 }
 
-Request MakeRequest(const Options& options) {
-  Request request;
+WatchRequest MakeRequest(const EventsOptions& options) {
+  WatchRequest request;
   request.set_name(SweepName(BareName(options.sweep)));
   request.set_after_seq(options.after);
   request.set_resume_token(options.resume);
@@ -47,7 +48,7 @@ Request MakeRequest(const Options& options) {
 /// Reads streams until the end: of the sweep, or, without --follow, of what there is now.
 class Reader {
  public:
-  Reader(const Options& options, Session& session, Api& api, std::int64_t head)
+  Reader(const EventsOptions& options, Session& session, Api& api, std::int64_t head)
       : session_(session),
         api_(api),
         follow_(options.follow),
@@ -107,11 +108,11 @@ class Reader {
   Api& api_;
   bool follow_;
   std::int64_t head_;  ///< newest event when the command began
-  Request request_;
+  WatchRequest request_;
   bool done_ = false;
 };
 
-absl::Status Events(const Options& options, Session& session) {
+absl::Status Events(const EventsOptions& options, Session& session) {
   session.CatchSignals();
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
   SAE_ASSIGN_OR_RETURN(const auto sweep, api->GetSweep(options.sweep));
@@ -123,7 +124,7 @@ absl::Status Events(const Options& options, Session& session) {
 }  // namespace
 
 void AddEvents(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<EventsOptions>();
   CLI::App* verb = AddVerb(
       app, session, "events", "what happened in a sweep: one line an event, in order",
       {"% demo", "% demo --follow -o jsonl", "% demo --kind lifecycle --trial 0003",

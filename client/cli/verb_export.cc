@@ -9,7 +9,7 @@
 namespace sae::cli {
 namespace {
 
-struct Options {
+struct ExportOptions {
   std::string sweep;
   std::string trial;
   bool best = false;
@@ -18,7 +18,7 @@ struct Options {
   std::string golden;
 };
 
-absl::StatusOr<std::string> ChooseTrial(Api& api, const Options& options) {
+absl::StatusOr<std::string> ChooseTrial(Api& api, const ExportOptions& options) {
   if (!options.trial.empty()) return BareName(options.trial);
   SAE_ASSIGN_OR_RETURN(const auto trials, api.ListTrials(options.sweep));
   if (options.best) {
@@ -45,7 +45,7 @@ absl::StatusOr<std::string> NewestCheckpoint(Api& api, const std::string& sweep,
       absl::StrCat("trial ", sweep, "/", trial, " has no checkpoint yet"));
 }
 
-absl::Status Export(const Options& options, Session& session) {
+absl::Status Export(const ExportOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
   SAE_ASSIGN_OR_RETURN(const std::string trial, ChooseTrial(*api, options));
   SAE_ASSIGN_OR_RETURN(const std::string checkpoint,
@@ -67,7 +67,7 @@ absl::Status Export(const Options& options, Session& session) {
 }  // namespace
 
 void AddExport(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<ExportOptions>();
   const bool alone = app.get_parent() == nullptr;
   std::vector<std::string> examples = {"% demo --best --format saelens --out sae",
                                        "% demo --trial 0003 --golden 256 --out sae"};

@@ -13,7 +13,7 @@
 namespace sae::cli {
 namespace {
 
-struct Options {
+struct LogsOptions {
   std::string trial;
   std::vector<int> ranks;
   int attempt = 0;
@@ -62,7 +62,7 @@ absl::StatusOr<absl::Time> ParseSince(const std::string& text, absl::Time now) {
       "--since: '", text, "' is neither a span as 10m nor a time as 2026-01-31T08:00:00Z"));
 }
 
-absl::Status Run(const Options& options, Session& session) {
+absl::Status Run(const LogsOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const TrialReference ref, ParseTrialReference(options.trial));
   session.CatchSignals();
   SAE_ASSIGN_OR_RETURN(const auto api, session.Connect());
@@ -99,7 +99,7 @@ absl::Status Run(const Options& options, Session& session) {
 }  // namespace
 
 void AddLogs(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<LogsOptions>();
   CLI::App* verb =
       AddVerb(app, session, "logs", "the log of a trial's ranks",
               {"% demo/0003", "% demo/0003 --rank 0 --follow",

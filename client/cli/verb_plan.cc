@@ -15,10 +15,11 @@
 namespace sae::cli {
 namespace {
 using json = nlohmann::ordered_json;
+using A = Table::Align;
 
 constexpr std::size_t kShown = 40;
 
-struct Options {
+struct PlanOptions {
   std::string file;
   bool all = false;
   std::string gpus;        ///< "512xH100"; "" = no cluster
@@ -32,7 +33,7 @@ struct Plan {
   std::string note;  ///< why the width is not known; "" = it is
 };
 
-absl::StatusOr<Plan> MakePlan(const Options& options, const World& world) {
+absl::StatusOr<Plan> MakePlan(const PlanOptions& options, const World& world) {
   Plan plan;
   SAE_ASSIGN_OR_RETURN(plan.spec, LoadSpec(options.file, world));
   if (const absl::Status s = config::Validate(plan.spec); !s.ok()) return Annotate(s, options.file);
@@ -77,7 +78,6 @@ Totals Sum(const Plan& plan) {
 }
 
 std::string PlanText(const Plan& plan, bool all) {
-  using A = Table::Align;
   const bool width_known = plan.spec.store_d > 0;
   Table table({{"TRIAL"},
                {"PARAMETERS"},
@@ -146,7 +146,7 @@ json PlanJson(const Plan& plan) {
   return out;
 }
 
-absl::Status ShowCluster(const Options& options, const Plan& plan, Session& session) {
+absl::Status ShowCluster(const PlanOptions& options, const Plan& plan, Session& session) {
   SAE_ASSIGN_OR_RETURN(const config::Cluster cluster, config::ParseCluster(options.gpus));
   const std::int64_t d = plan.spec.store_d > 0 ? plan.spec.store_d : options.width;
   if (d < 1) {
@@ -160,7 +160,7 @@ absl::Status ShowCluster(const Options& options, const Plan& plan, Session& sess
   return absl::OkStatus();
 }
 
-absl::Status ShowPlan(const Options& options, Session& session) {
+absl::Status ShowPlan(const PlanOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
   if (!options.gpus.empty()) return ShowCluster(options, plan, session);
   std::optional<ServerPlan> server;
@@ -183,13 +183,13 @@ absl::Status ShowPlan(const Options& options, Session& session) {
 }
 
 /// With --exit-code 1 says "would create", so that no error may.
-absl::Status ShowPlanOrFail(const Options& options, Session& session) {
+absl::Status ShowPlanOrFail(const PlanOptions& options, Session& session) {
   const absl::Status status = ShowPlan(options, session);
   if (!status.ok() && options.exit_code) session.exit_code = kExitPlanFailed;
   return status;
 }
 
-absl::Status ShowValid(const Options& options, Session& session) {
+absl::Status ShowValid(const PlanOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
   if (session.json()) {
     json out = {{"valid", true}, {"name", plan.spec.name}, {"trials", plan.points.size()}};
@@ -206,7 +206,7 @@ absl::Status ShowValid(const Options& options, Session& session) {
 }  // namespace
 
 void AddPlan(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanOptions>();
   CLI::App* verb = AddVerb(
       app, session, "plan", "what a sweep would run: trials, slots, memory (no coordinator needed)",
       {"% examples/demo.yaml", "% examples/scale.yaml --gpus 512xH100 --width 4096",
@@ -224,7 +224,7 @@ void AddPlan(CLI::App& app, Session& session) {
 }
 
 void AddValidate(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<PlanOptions>();
   CLI::App* verb = AddVerb(app, session, "validate",
                            "check a sweep's file, every problem at once (no coordinator needed)",
                            {"% examples/demo.yaml", "% -f examples/demo.yaml -o json"});

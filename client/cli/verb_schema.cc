@@ -7,11 +7,11 @@
 namespace sae::cli {
 
 void AddSchema(CLI::App& app, Session& session) {
-  CLI::App* verb = AddVerb(app, session, "schema",
-                           "the JSON Schema of a sweep's file (no coordinator needed)",
-                           {"% > sweep.schema.json", "% -o yaml"}, {},
-                           "JSON whatever the form, but for yaml. An editor that knows it completes "
-                           "and checks the file.");
+  CLI::App* verb =
+      AddVerb(app, session, "schema", "the JSON Schema of a sweep's file (no coordinator needed)",
+              {"% > sweep.schema.json", "% -o yaml"}, {},
+              "JSON whatever the form, but for yaml. An editor that knows it completes "
+              "and checks the file.");
   OnRun(verb, session, [&session]() -> absl::Status {
     const std::string schema = config::SweepSchema() + "\n";
     Print(session, session.json() ? MachineText(session, schema) : schema);

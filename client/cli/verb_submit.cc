@@ -12,7 +12,7 @@
 namespace sae::cli {
 namespace {
 
-struct Options {
+struct SubmitOptions {
   std::string file;
   std::string name;
   std::string queue;
@@ -22,7 +22,7 @@ struct Options {
   bool dry_run = false;
 };
 
-absl::StatusOr<config::SweepSpec> Prepare(const Options& options, const World& world) {
+absl::StatusOr<config::SweepSpec> Prepare(const SubmitOptions& options, const World& world) {
   SAE_ASSIGN_OR_RETURN(config::SweepSpec spec, LoadSpec(options.file, world));
   if (!options.name.empty()) spec.name = options.name;
   if (const absl::Status s = config::Validate(spec); !s.ok()) return Annotate(s, options.file);
@@ -32,7 +32,7 @@ absl::StatusOr<config::SweepSpec> Prepare(const Options& options, const World& w
   return spec;
 }
 
-absl::StatusOr<saeloom::v1::CreateSweepRequest> MakeRequest(const Options& options,
+absl::StatusOr<saeloom::v1::CreateSweepRequest> MakeRequest(const SubmitOptions& options,
                                                             const config::SweepSpec& spec) {
   saeloom::v1::CreateSweepRequest request;
   request.set_parent("projects/default");
@@ -45,7 +45,7 @@ absl::StatusOr<saeloom::v1::CreateSweepRequest> MakeRequest(const Options& optio
   return request;
 }
 
-void PrintSubmitted(const Options& options, const saeloom::v1::Sweep& sweep,
+void PrintSubmitted(const SubmitOptions& options, const saeloom::v1::Sweep& sweep,
                     const std::string& name, std::size_t trials, bool waits, Session& session) {
   if (session.names()) {
     Print(session, name + "\n");
@@ -60,7 +60,8 @@ void PrintSubmitted(const Options& options, const saeloom::v1::Sweep& sweep,
   }
 }
 
-absl::Status FollowIt(const Options& options, const std::string& name, Api& api, Session& session) {
+absl::Status FollowIt(const SubmitOptions& options, const std::string& name, Api& api,
+                      Session& session) {
   WatchOptions watch;
   watch.yaml = session.output == "yaml";
   watch.show = session.json() && options.follow                     ? WatchOptions::Show::kJson
@@ -77,7 +78,7 @@ absl::Status FollowIt(const Options& options, const std::string& name, Api& api,
   return absl::OkStatus();
 }
 
-absl::Status Submit(const Options& options, Session& session) {
+absl::Status Submit(const SubmitOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const config::SweepSpec spec, Prepare(options, session.world));
   SAE_ASSIGN_OR_RETURN(const auto points, config::ExpandTrials(spec));
   SAE_ASSIGN_OR_RETURN(const auto request, MakeRequest(options, spec));
@@ -95,7 +96,7 @@ absl::Status Submit(const Options& options, Session& session) {
 }  // namespace
 
 void AddSubmit(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<SubmitOptions>();
   CLI::App* verb =
       AddVerb(app, session, "submit", "submit a sweep",
               {"% examples/demo.yaml", "% examples/demo.yaml --name demo-2 --follow",

@@ -8,7 +8,7 @@
 namespace sae::cli {
 namespace {
 
-struct Options {
+struct UpFlags {
   std::string dir = ".saeloom";
   int slots = 0;
   int workers = 1;
@@ -17,7 +17,7 @@ struct Options {
   std::string worker;
 };
 
-absl::Status Run(const Options& options, Session& session) {
+absl::Status Run(const UpFlags& options, Session& session) {
   World& world = session.world;
   UpOptions up;
   up.dir = (std::filesystem::path(world.directory) / options.dir).lexically_normal().string();
@@ -39,7 +39,7 @@ absl::Status Run(const Options& options, Session& session) {
 }  // namespace
 
 void AddUp(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<UpFlags>();
   CLI::App* verb = AddVerb(
       app, session, "up", "a coordinator and workers on this machine, until Ctrl-C",
       {"%", "% --dir runs/service --workers 2 --slots 2"}, {},

@@ -10,12 +10,12 @@
 namespace sae::cli {
 namespace {
 
-struct Options {
+struct WatchFlags {
   std::string sweep;
   double interval = 5;
 };
 
-absl::Status Run(const Options& options, Session& session) {
+absl::Status Run(const WatchFlags& options, Session& session) {
   if (!(options.interval >= 0))
     return absl::InvalidArgumentError("--interval: needs 0 or more seconds");
   session.CatchSignals();
@@ -37,7 +37,7 @@ absl::Status Run(const Options& options, Session& session) {
 }  // namespace
 
 void AddWatch(CLI::App& app, Session& session) {
-  auto options = std::make_shared<Options>();
+  auto options = std::make_shared<WatchFlags>();
   CLI::App* verb = AddVerb(
       app, session, "watch", "live loss, FVU, L0, dead fraction and tokens/s of every trial",
       {"% demo", "% demo --wait -o jsonl"}, {},

@@ -16,7 +16,7 @@ using saeloom::v1::SweepEvent;
 using Stream = EventStream<SweepEvent>;
 
 constexpr absl::Duration kRedrawEvery = absl::Milliseconds(200);
-constexpr absl::Duration kPoll = absl::Milliseconds(100);
+constexpr absl::Duration kPollEvents = absl::Milliseconds(100);
 
 class Watcher {
  public:
@@ -63,7 +63,7 @@ class Watcher {
     Stream stream(
         [&](grpc::ClientContext& c) { return api_.WatchSweep(c, sweep_, model_.last_seq()); });
     for (;;) {
-      Stream::Item item = stream.Next(kPoll);
+      Stream::Item item = stream.Next(kPollEvents);
       if (signals_ && signals_->Wait(absl::ZeroDuration())) interrupted_ = true;
       if (interrupted_) return grpc::Status::OK;
       if (item.end) return *item.end;

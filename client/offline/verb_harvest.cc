@@ -19,7 +19,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Flags {
+struct HarvestFlags {
   std::string model, text, field = "text", pack = "mask", dtype = "bf16", compute = "f32",
                            order = "shuffled", drop;
   int threads = 0;
@@ -28,7 +28,7 @@ struct Flags {
   lm::HarvestOptions options;
 };
 
-absl::Status Resolve(Flags& flags) {
+absl::Status Resolve(HarvestFlags& flags) {
   lm::HarvestOptions& o = flags.options;
   SAE_ASSIGN_OR_RETURN(o.packing, lm::ParsePacking(flags.pack));
   SAE_ASSIGN_OR_RETURN(o.compute, lm::ParseCompute(flags.compute));
@@ -140,7 +140,7 @@ std::int64_t BlocksFor(const lm::Hook& hook) {
   return hook.point == lm::HookPoint::kEmbed ? 0 : hook.block + 1;
 }
 
-absl::Status Run(Flags& flags, const Invocation& invocation) {
+absl::Status Run(HarvestFlags& flags, const Invocation& invocation) {
   // Before any thread starts, so that all inherit the mask.
   SAE_ASSIGN_OR_RETURN(const auto signals, SignalWatcher::Create({SIGINT, SIGTERM}));
   SAE_RETURN_IF_ERROR(Resolve(flags));
@@ -200,7 +200,7 @@ constexpr char kFooter[] =
 void AddHarvest(CLI::App& app, Invocation& invocation) {
   CLI::App* verb = app.add_subcommand(
       "harvest", "run a language model over text and store the activations at a hook");
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<HarvestFlags>();
   lm::HarvestOptions& o = flags->options;
   verb->add_option("--model", flags->model, "GGUF file of a Llama-family model")->required();
   verb->add_option("--text", flags->text,

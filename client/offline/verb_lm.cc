@@ -17,7 +17,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-struct Flags {
+struct LmFlags {
   std::string model, text, field = "text";
 };
 
@@ -54,7 +54,7 @@ Json Information(const lm::GgufReader& gguf) {
   return j;
 }
 
-absl::Status Info(const Flags& flags, const Invocation& invocation) {
+absl::Status Info(const LmFlags& flags, const Invocation& invocation) {
   SAE_ASSIGN_OR_RETURN(const auto gguf, lm::GgufReader::Open(flags.model));
   const Json j = Information(*gguf);
   if (invocation.output == "json") {
@@ -68,7 +68,7 @@ absl::Status Info(const Flags& flags, const Invocation& invocation) {
   return absl::OkStatus();
 }
 
-absl::Status Tokenize(const Flags& flags) {
+absl::Status Tokenize(const LmFlags& flags) {
   SAE_ASSIGN_OR_RETURN(const auto gguf, lm::GgufReader::Open(flags.model));
   SAE_ASSIGN_OR_RETURN(const auto tokenizer, lm::Tokenizer::FromGguf(*gguf));
   SAE_ASSIGN_OR_RETURN(const auto corpus, lm::Corpus::Open(flags.text, flags.field));
@@ -91,7 +91,7 @@ absl::Status Tokenize(const Flags& flags) {
 void AddLm(CLI::App& app, Invocation& invocation) {
   CLI::App* lm = app.add_subcommand("lm", "look at a language model (a GGUF file)");
   lm->require_subcommand(1);
-  auto flags = std::make_shared<Flags>();
+  auto flags = std::make_shared<LmFlags>();
 
   CLI::App* info = lm->add_subcommand("info", "sizes, tensor types and hooks of a model");
   info->add_option("--model", flags->model, "GGUF file")->required();

@@ -11,7 +11,7 @@
 namespace sae {
 namespace {
 
-constexpr absl::Duration kLong = absl::Seconds(30);
+constexpr absl::Duration kLongEnough = absl::Seconds(30);
 
 TEST(ParseStat, NameWithParenthesesAndSpaces) {
   const auto p = ParseStat(
@@ -61,7 +61,7 @@ TEST(FindProcesses, ByMarkAlsoOutsideTheSession) {
   EXPECT_TRUE(FindProcesses({}).empty());
 
   EXPECT_EQ(SignalProcesses({.marks = {"SAE_TEST_MARK=" + value}}, SIGKILL), 2);
-  EXPECT_EQ((*p)->Wait(kLong)->value().signal, SIGKILL);
+  EXPECT_EQ((*p)->Wait(kLongEnough)->value().signal, SIGKILL);
   for (int i = 0; i < 1000 && !FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).empty(); ++i)
     ::usleep(10'000);
   EXPECT_TRUE(FindProcesses({.marks = {"SAE_TEST_MARK=" + value}}).empty());
@@ -72,7 +72,7 @@ TEST(SignalWatcher, DeliversInOrderOfArrivalAndTimesOut) {
   ASSERT_TRUE(watcher.ok());
   EXPECT_EQ((*watcher)->Wait(absl::ZeroDuration()), std::nullopt);
   ::kill(::getpid(), SIGUSR1);
-  EXPECT_EQ((*watcher)->Wait(kLong), SIGUSR1);
+  EXPECT_EQ((*watcher)->Wait(kLongEnough), SIGUSR1);
   EXPECT_EQ((*watcher)->Wait(absl::ZeroDuration()), std::nullopt);
 }
 

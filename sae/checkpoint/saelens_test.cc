@@ -1,10 +1,10 @@
 #include "sae/checkpoint/saelens.h"
 
-#include <unistd.h>
 #include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <unistd.h>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -22,9 +22,9 @@ using model::Sae;
 using ::testing::HasSubstr;
 
 const std::string kGolden = std::string(SAE_SOURCE_DIR) + "/tests/golden/formats/saelens/";
-constexpr std::int64_t kTokens = 40;
+constexpr std::int64_t kGoldenTokens = 40;
 
-std::string Scratch(const std::string& name) {
+std::string ScratchFolder(const std::string& name) {
   const std::string path = ::testing::TempDir() + "/saelens_test_" + name + "_" +
                            std::to_string(getpid());  // tests run side by side
   std::filesystem::remove_all(path);
@@ -96,7 +96,7 @@ TEST(SaeLens, CasesExportedAndImportedAgainReproduceTheLibrary) {
     SCOPED_TRACE(name);
     const auto sae = LoadSae(RealEnv(), kGolden + name);
     ASSERT_TRUE(sae.ok()) << sae.status();
-    const std::string folder = Scratch("again");
+    const std::string folder = ScratchFolder("again");
     const absl::Status written = WriteSaeLens(RealEnv(), folder, *sae);
     ASSERT_TRUE(written.ok()) << written;
     const auto back = LoadSae(RealEnv(), folder);
@@ -116,7 +116,7 @@ TEST(SaeLens, ImportedCheckpointGivesTheSameCodes) {
     SCOPED_TRACE(name);
     const auto sae = LoadSae(RealEnv(), kGolden + name);
     ASSERT_TRUE(sae.ok()) << sae.status();
-    const std::string directory = Scratch("import");
+    const std::string directory = ScratchFolder("import");
     const auto saved = SaveSae(RealEnv(), directory, *sae);
     if (absl::IsUnimplemented(saved.status())) {
       ++refused;  // topk_constant_norm, skip_transcoder_layer_norm
@@ -173,7 +173,7 @@ TEST(SaeLens, EveryArchitectureIsExportedAndReadBack) {
     SCOPED_TRACE(
         absl::StrCat(c.options.architecture, " as ", c.theirs, ", pre-bias ", c.options.pre_bias));
     const Sae sae = RandomSae(c.options);
-    const std::string folder = Scratch("export");
+    const std::string folder = ScratchFolder("export");
     const absl::Status written = WriteSaeLens(RealEnv(), folder, sae);
     ASSERT_TRUE(written.ok()) << written;
     const auto config = nlohmann::json::parse(*RealEnv().Read(folder + "/cfg.json"));
@@ -182,7 +182,7 @@ TEST(SaeLens, EveryArchitectureIsExportedAndReadBack) {
     const auto back = LoadSae(RealEnv(), folder);
     ASSERT_TRUE(back.ok()) << back.status();
     EXPECT_EQ(back->transcoder, sae.transcoder);
-    const std::vector<float> rows = model::RandomValues(3, kTokens * sae.d);
+    const std::vector<float> rows = model::RandomValues(3, kGoldenTokens * sae.d);
     const Output want = Compute(sae, rows), got = Compute(*back, rows);
     const bool folded = c.options.architecture != "topk";
     for (std::size_t e = 0; e < want.f.size(); ++e) {
@@ -206,7 +206,7 @@ TEST(SaeLens, WithUnitRowsEveryBitIsKept) {
     model::NormaliseDecoder(&sae);
     sae.source = {{"model", "m"}, {"hook", "blocks.4.hook_resid_post"}, {"context", "256"}};
     if (sae.transcoder) sae.source["target_hook"] = "blocks.4.hook_mlp_out";
-    const std::string folder = Scratch("bits");
+    const std::string folder = ScratchFolder("bits");
     ASSERT_TRUE(WriteSaeLens(RealEnv(), folder, sae).ok());
     const auto back = ReadSaeLens(RealEnv(), folder);
     ASSERT_TRUE(back.ok()) << back.status();
@@ -227,7 +227,7 @@ TEST(SaeLens, WithUnitRowsEveryBitIsKept) {
 
 TEST(SaeLens, SaysWhatTheFormatCannotHold) {
   const auto refusal = [](const model::TestSaeOptions& options) {
-    const std::string folder = Scratch("refused");
+    const std::string folder = ScratchFolder("refused");
     const absl::Status status = WriteSaeLens(RealEnv(), folder, RandomSae(options));
     EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented) << status;
     EXPECT_FALSE(RealEnv().Exists(folder));
@@ -247,7 +247,7 @@ TEST(SaeLens, SaysWhatTheFormatCannotHold) {
 // A copy of a golden case with its cfg.json changed.
 template <class F>
 absl::Status ReadChanged(const std::string& name, const F& change) {
-  const std::string folder = Scratch("changed");
+  const std::string folder = ScratchFolder("changed");
   std::filesystem::copy(kGolden + name, folder);
   auto config = nlohmann::json::parse(*RealEnv().Read(folder + "/cfg.json"));
   change(config);
@@ -257,7 +257,7 @@ absl::Status ReadChanged(const std::string& name, const F& change) {
 }
 
 TEST(SaeLens, FlatFieldsOfBeforeVersionSix) {
-  const std::string folder = Scratch("flat");
+  const std::string folder = ScratchFolder("flat");
   std::filesystem::copy(kGolden + "topk", folder);
   std::filesystem::remove(folder + "/cfg.json");
   std::ofstream(folder + "/cfg.json")
@@ -302,7 +302,7 @@ TEST(SaeLens, RefusesWhatItCannotRead) {
 }
 
 TEST(SaeLens, AnUntrainedBatchThresholdIsRefused) {
-  const std::string folder = Scratch("untrained");
+  const std::string folder = ScratchFolder("untrained");
   std::filesystem::copy(kGolden + "batchtopk_training", folder);
   const auto file = SafetensorsReader::Open(folder + "/sae_weights.safetensors");
   ASSERT_TRUE(file.ok());
@@ -321,7 +321,7 @@ TEST(SaeLens, AnUntrainedBatchThresholdIsRefused) {
 }
 
 TEST(SaeLens, RefusesToOverwrite) {
-  const std::string folder = Scratch("overwrite");
+  const std::string folder = ScratchFolder("overwrite");
   ASSERT_TRUE(WriteSaeLens(RealEnv(), folder, RandomSae({})).ok());
   EXPECT_EQ(WriteSaeLens(RealEnv(), folder, RandomSae({})).code(),
             absl::StatusCode::kAlreadyExists);

@@ -37,11 +37,11 @@ SweepSpec Full() {
   EXPECT_TRUE(spec.ok()) << spec.status();
   return *std::move(spec);
 }
-std::string Why(const SweepSpec& spec) { return Message(Validate(spec)); }
+std::string WhyInvalid(const SweepSpec& spec) { return Message(Validate(spec)); }
 
 TEST(SweepSearch, EveryKeyIsRead) {
   const SweepSpec s = Full();
-  EXPECT_TRUE(Validate(s).ok()) << Why(s);
+  EXPECT_TRUE(Validate(s).ok()) << WhyInvalid(s);
   EXPECT_EQ(s.search, "asha");
   EXPECT_EQ(s.asha, (AshaOptions{"promote", 1.024e6, 4000, 4, 5, 2}));
   EXPECT_EQ(s.max_trials, 256);
@@ -121,7 +121,7 @@ TEST(SweepSearch, AnAxisWhoseConditionFailsIsLeftOut) {
   EXPECT_EQ(ToText((*points)[7]), "sae.architecture=topk sae.k=64");
   EXPECT_EQ(ToText((*points)[8]), "sae.architecture=relu_l1 sae.target_l0=16");
   EXPECT_EQ((*points)[7].config.sae.target_l0, 0);
-  EXPECT_TRUE(Validate(s).ok()) << Why(s);
+  EXPECT_TRUE(Validate(s).ok()) << WhyInvalid(s);
 }
 
 TEST(SweepSearch, ConditionsDoNotShiftOtherDraws) {
@@ -160,7 +160,7 @@ TEST(SweepSearch, ConditionsAreChecked) {
   SweepSpec s = Full();
   s.parameters[0][1].when = {
       {"sae.target_l0", {"16"}}, {"sae.architecture", {"\"gated\""}}, {"sae.architecture", {}}};
-  const std::string why = Why(s);
+  const std::string why = WhyInvalid(s);
   EXPECT_THAT(why, HasSubstr("parameters.sae.k.when.sae.target_l0: is no axis before sae.k"));
   EXPECT_THAT(why, HasSubstr("when.sae.architecture: \"gated\" is none of that axis's values"));
   EXPECT_THAT(why, HasSubstr("parameters.sae.k.when.sae.architecture: is there twice"));
@@ -192,10 +192,11 @@ TEST(SweepSearch, TrialsAreEvaluatedOftenEnough) {
   SweepSpec s = Full();
   EXPECT_EQ(*(*ExpandTrials(s))[0].config.train.eval_every_tokens, 4000);
   s.trial.train.eval_every_tokens = 5000;
-  EXPECT_THAT(Why(s), HasSubstr("trial.train.eval_every_tokens: 5000 is more than the first rung's "
-                                "4000 tokens"));
+  EXPECT_THAT(WhyInvalid(s),
+              HasSubstr("trial.train.eval_every_tokens: 5000 is more than the first rung's "
+                        "4000 tokens"));
   s.trial.train.eval_every_tokens = 2000;
-  EXPECT_TRUE(Validate(s).ok()) << Why(s);
+  EXPECT_TRUE(Validate(s).ok()) << WhyInvalid(s);
   s.trial.train.eval_every_tokens.reset();
   s.search = "random";
   EXPECT_FALSE((*ExpandTrials(s))[0].config.train.eval_every_tokens.has_value());
@@ -211,7 +212,7 @@ TEST(SweepSearch, OptionsOfRungsAreChecked) {
   s.constraints[0].metric = "train.l0";
   Parameter tokens{"train.tokens", Parameter::Kind::kValues, {"1e6"}};
   s.parameters[0].push_back(tokens);
-  const std::string why = Why(s);
+  const std::string why = WhyInvalid(s);
   EXPECT_THAT(why, HasSubstr("search.asha.mode: 'halve' is not stop or promote"));
   EXPECT_THAT(why, HasSubstr("search.asha.maxTime: 2e+09 is more than trial.train.tokens"));
   EXPECT_THAT(why, HasSubstr("search.asha.minTime: -1 is not a number of tokens"));
@@ -229,14 +230,15 @@ TEST(SweepSearch, OptionsOfRungsAreChecked) {
 TEST(SweepSearch, HugeSweepsAreCountedNotMade) {
   SweepSpec s = Full();
   s.max_trials = 1'000'000'000;
-  EXPECT_THAT(Why(s), HasSubstr("search.asha.maxTrials: 1000000000: at most 1e6"));
+  EXPECT_THAT(WhyInvalid(s), HasSubstr("search.asha.maxTrials: 1000000000: at most 1e6"));
   s = Full();
   s.search = "grid";
   s.median_stop.enabled = false;
   s.parameters[0][1].max = 8e9;
-  EXPECT_THAT(Why(s), HasSubstr("4000000000 trials, counted as if every `when` held: a sweep can "
-                                "have at most 1e6"))
-      << Why(s);
+  EXPECT_THAT(WhyInvalid(s),
+              HasSubstr("4000000000 trials, counted as if every `when` held: a sweep can "
+                        "have at most 1e6"))
+      << WhyInvalid(s);
 }
 
 TEST(SweepSearch, SchedulingIsChecked) {
@@ -250,7 +252,7 @@ TEST(SweepSearch, SchedulingIsChecked) {
   s.checkpoints = {0, -1, 5000};
   s.grace_seconds = -1;
   s.progress_timeout_seconds = std::numeric_limits<double>::infinity();
-  const std::string why = Why(s);
+  const std::string why = WhyInvalid(s);
   EXPECT_THAT(why, HasSubstr("labels: '../x' is not 1 to 63 of letters"));
   EXPECT_THAT(why, HasSubstr("labels: '.hidden' is not"));
   EXPECT_THAT(why, HasSubstr("labels: 'a/b' is not"));
@@ -275,13 +277,13 @@ TEST(SweepSearch, NamesAndStoresWithControlCharactersAreRefused) {
   for (const std::string name : {"a\nb", "a\x1b[2J", "a\x7f", ".a", "a..", "a/../b"}) {
     SweepSpec s = Full();
     s.name = name;
-    EXPECT_THAT(Why(s), HasSubstr("is not a name")) << name;
+    EXPECT_THAT(WhyInvalid(s), HasSubstr("is not a name")) << name;
   }
   SweepSpec s = Full();
   s.store = "/data/\x01store";
-  EXPECT_THAT(Why(s), HasSubstr("without control characters"));
+  EXPECT_THAT(WhyInvalid(s), HasSubstr("without control characters"));
   s.store = "/" + std::string(5000, 'd');
-  EXPECT_THAT(Why(s), HasSubstr("at most 4096 bytes"));
+  EXPECT_THAT(WhyInvalid(s), HasSubstr("at most 4096 bytes"));
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ namespace sae::data {
 namespace {
 using ::testing::HasSubstr;
 
-constexpr std::int64_t kD = 3, kTargetD = 2, kRows = 500;
+constexpr std::int64_t kInputs = 3, kTargetD = 2, kRows = 500;
 
 /// y of row r: (-r, 1000 - r).
 std::vector<float> Targets(std::int64_t first, std::int64_t count) {
@@ -33,11 +33,11 @@ class StoreTargetsTest : public ScratchTest {
   StoreWriterOptions Options() const {
     StoreWriterOptions o;
     o.directory = directory_;
-    o.d = kD;
+    o.d = kInputs;
     o.target_d = kTargetD;
     o.dtype = DType::kF32;
     o.heldout_fraction = 0.1;
-    o.shard_bytes = 100 * 4 * (kD + kTargetD);
+    o.shard_bytes = 100 * 4 * (kInputs + kTargetD);
     return o;
   }
   absl::StatusOr<StoreManifest> Write(const StoreWriterOptions& options, std::int64_t batch = 7) {
@@ -45,7 +45,7 @@ class StoreTargetsTest : public ScratchTest {
     SAE_ASSIGN_OR_RETURN(auto writer, StoreWriter::Create(options, disk));
     for (std::int64_t first = 0; first < kRows; first += batch) {
       const std::int64_t n = std::min(batch, kRows - first);
-      const auto rows = NumberedRows(first, n, kD);
+      const auto rows = NumberedRows(first, n, kInputs);
       const auto targets = Targets(first, n);
       std::vector<std::int32_t> tokens, positions;
       for (std::int64_t r = first; r < first + n; ++r) {
@@ -63,7 +63,7 @@ class StoreTargetsTest : public ScratchTest {
   }
   /// Every [x | y] has the y of its x.
   static void ExpectPairs(std::span<const float> rows) {
-    constexpr auto kWidth = static_cast<std::size_t>(kD + kTargetD);
+    constexpr auto kWidth = static_cast<std::size_t>(kInputs + kTargetD);
     for (std::size_t i = 0; i < rows.size(); i += kWidth) {
       EXPECT_EQ(rows[i + 2], rows[i] + 0.5F);
       EXPECT_EQ(rows[i + 3], -rows[i]);
@@ -111,7 +111,7 @@ TEST_F(StoreTargetsTest, AnySafetensorsReaderSeesBothTensors) {
   ASSERT_TRUE(manifest.ok());
   const auto reader = SafetensorsReader::Open(directory_ + "/" + manifest->shards[1].file);
   ASSERT_TRUE(reader.ok());
-  EXPECT_EQ((*reader)->Get("activations")->shape, (std::vector<std::int64_t>{100, kD}));
+  EXPECT_EQ((*reader)->Get("activations")->shape, (std::vector<std::int64_t>{100, kInputs}));
   EXPECT_EQ((*reader)->Get("activations")->file_offset % 4096, 0);
   const auto x = (*reader)->GetFloats("activations");
   const auto y = (*reader)->GetFloats("targets", {100, kTargetD});
@@ -143,11 +143,11 @@ TEST_F(StoreTargetsTest, TheSourceGivesPairsInTheOrderOfRowsWithoutThem) {
   const auto store = Open();
   const PassOrderOptions small{8 * 12, 3};
   StoreSource plain(store, 1, small), paired(store, 1, small, RowKind::kWithTargets);
-  EXPECT_EQ(plain.d(), kD);
-  EXPECT_EQ(paired.d(), kD + kTargetD);
+  EXPECT_EQ(plain.d(), kInputs);
+  EXPECT_EQ(paired.d(), kInputs + kTargetD);
   const std::int64_t rows = store->rows(Split::kTraining);
   for (std::int64_t done = 0; done < 3 * rows; done += 50) {  // three passes
-    std::vector<float> x(50 * kD), xy(50 * (kD + kTargetD));
+    std::vector<float> x(50 * kInputs), xy(50 * (kInputs + kTargetD));
     ASSERT_TRUE(plain.Next(x).ok());
     ASSERT_TRUE(paired.Next(xy).ok());
     ExpectPairs(xy);
@@ -155,7 +155,7 @@ TEST_F(StoreTargetsTest, TheSourceGivesPairsInTheOrderOfRowsWithoutThem) {
   }
   ASSERT_TRUE(plain.Seek(rows + 17).ok());
   ASSERT_TRUE(paired.Seek(rows + 17).ok());
-  std::vector<float> x(kD), xy(kD + kTargetD);
+  std::vector<float> x(kInputs), xy(kInputs + kTargetD);
   ASSERT_TRUE(plain.Next(x).ok() && paired.Next(xy).ok());
   EXPECT_EQ(xy[0], x[0]);
   ExpectPairs(xy);
@@ -167,7 +167,7 @@ TEST_F(StoreTargetsTest, AStoreWithoutTargetsSaysSo) {
   ASSERT_TRUE(WriteNumberedStore(o, 50).ok());
   const auto store = Open();
   EXPECT_TRUE(store->CheckHas(RowKind::kActivations).ok());
-  std::vector<float> row(kD);
+  std::vector<float> row(kInputs);
   StoreSource source(store, 0, {}, RowKind::kWithTargets);
   for (const absl::Status& status :
        {store->CheckHas(RowKind::kWithTargets),
@@ -193,7 +193,7 @@ TEST_F(StoreTargetsTest, DamagedTargetsAreFound) {
   text->replace(text->find(manifest->shards[0].hash), hash.size(), hash);
   ASSERT_TRUE(WriteFileAtomically(RealEnv(), directory_ + "/manifest.json", *text).ok());
   const auto store = Open();
-  std::vector<float> rows(10 * kD), pairs(10 * (kD + kTargetD));
+  std::vector<float> rows(10 * kInputs), pairs(10 * (kInputs + kTargetD));
   EXPECT_TRUE(store->ReadRows(Split::kTraining, 0, rows).ok());
   const auto status = store->ReadRows(Split::kTraining, 0, pairs, RowKind::kWithTargets);
   EXPECT_EQ(status.code(), absl::StatusCode::kDataLoss);
@@ -215,7 +215,7 @@ TEST_F(StoreTargetsTest, ATruncatedShardIsRefusedAtOpen) {
 
 TEST_F(StoreTargetsTest, BadTargetsAreRefusedWithTheirRow) {
   TestDisk disk;
-  const auto rows = NumberedRows(0, 2, kD);
+  const auto rows = NumberedRows(0, 2, kInputs);
   {
     auto writer = StoreWriter::Create(Options(), disk);
     EXPECT_EQ(Message((*writer)->Append({rows, {}, {}, {}})),
@@ -237,14 +237,15 @@ TEST_F(StoreTargetsTest, AFullDiskLeavesNothing) {
   TestDisk disk(std::int64_t{1} << 40, 9000);
   auto writer = StoreWriter::Create(Options(), disk);
   ASSERT_TRUE(writer.ok());
-  ASSERT_TRUE((*writer)->Append({NumberedRows(0, kRows, kD), {}, {}, {}, Targets(0, kRows)}).ok());
+  ASSERT_TRUE(
+      (*writer)->Append({NumberedRows(0, kRows, kInputs), {}, {}, {}, Targets(0, kRows)}).ok());
   EXPECT_EQ((*writer)->Finish().status().code(), absl::StatusCode::kResourceExhausted);
   writer->reset();
   EXPECT_TRUE(ScratchIsEmpty());
 }
 
 TEST_F(StoreTargetsTest, ImportTakesATensorOfTargets) {
-  const auto rows = NumberedRows(0, kRows, kD);
+  const auto rows = NumberedRows(0, kRows, kInputs);
   const auto targets = Targets(0, kRows);
   ImportOptions import;
   import.from = scratch_ + "/x.safetensors";
@@ -254,7 +255,7 @@ TEST_F(StoreTargetsTest, ImportTakesATensorOfTargets) {
   const auto write = [&](std::int64_t target_rows) {
     return WriteSafetensors(
         RealEnv(), import.from,
-        {{"activations", DType::kF32, {kRows, kD}, AsBytes(rows.data(), rows.size())},
+        {{"activations", DType::kF32, {kRows, kInputs}, AsBytes(rows.data(), rows.size())},
          {"y",
           DType::kF32,
           {target_rows, kTargetD},

@@ -7,14 +7,14 @@
 namespace sae::data {
 namespace {
 
-std::unique_ptr<SyntheticSource> Make(const std::string& text) {
+std::unique_ptr<SyntheticSource> MakeSource(const std::string& text) {
   auto spec = ParseSyntheticSpec(text);
   EXPECT_TRUE(spec.ok()) << spec.status();
   return SyntheticSource::Create(spec->options).value();
 }
 
 TEST(SyntheticTest, RowsAreTheSumOfTheirFeaturesAndTheBias) {
-  auto source = Make("d=16,features=40");
+  auto source = MakeSource("d=16,features=40");
   std::vector<float> rows(20 * 16);
   ASSERT_TRUE(source->Seek(100).ok());
   ASSERT_TRUE(source->Next(rows).ok());
@@ -32,7 +32,7 @@ TEST(SyntheticTest, RowsAreTheSumOfTheirFeaturesAndTheBias) {
 
 // Rows are a function of the seed and their number: stores made earlier can be made again.
 TEST(SyntheticTest, FirstRowStaysWhatItWas) {
-  auto source = Make("d=4,features=8,p=0.5");
+  auto source = MakeSource("d=4,features=8,p=0.5");
   std::vector<float> row(4);
   ASSERT_TRUE(source->Next(row).ok());
   const std::vector<float> a = source->Amplitudes(0);
@@ -45,7 +45,7 @@ TEST(SyntheticTest, FirstRowStaysWhatItWas) {
 }
 
 TEST(SyntheticTest, UniformMagnitudesFillTheirRange) {
-  const auto source = Make("preset=toy_a");
+  const auto source = MakeSource("preset=toy_a");
   double sum = 0, squares = 0;
   int count = 0;
   for (std::int64_t r = 0; r < 5000; ++r) {
@@ -63,7 +63,7 @@ TEST(SyntheticTest, UniformMagnitudesFillTheirRange) {
 }
 
 TEST(SyntheticTest, MagnitudesRunFromFirstToLastWithTheirOwnSpreads) {
-  const auto source = Make("d=4,features=5,mu=5,mu_end=4,sigma=0.5,sigma_spread=0.5");
+  const auto source = MakeSource("d=4,features=5,mu=5,mu_end=4,sigma=0.5,sigma_spread=0.5");
   const SyntheticMagnitudes& m = source->magnitudes();
   EXPECT_EQ(m.mean(), (std::vector<double>{5, 4.75, 4.5, 4.25, 4}));
   for (const double s : m.sigma()) EXPECT_GE(s, 0);
@@ -71,7 +71,7 @@ TEST(SyntheticTest, MagnitudesRunFromFirstToLastWithTheirOwnSpreads) {
 }
 
 TEST(SyntheticTest, AbsorptionToyIsAParentWithOneChildAndTwoOthers) {
-  auto source = Make("preset=absorption");
+  auto source = MakeSource("preset=absorption");
   const int rows = 20000;
   int parent = 0, child = 0, other = 0;
   for (std::int64_t r = 0; r < rows; ++r) {
@@ -88,7 +88,7 @@ TEST(SyntheticTest, AbsorptionToyIsAParentWithOneChildAndTwoOthers) {
 }
 
 TEST(SyntheticTest, BadPositionsAndPartsOfRowsAreRefused) {
-  auto source = Make("d=4,features=8");
+  auto source = MakeSource("d=4,features=8");
   std::vector<float> rows(6);
   EXPECT_EQ(source->Next(rows).code(), absl::StatusCode::kInvalidArgument);
   EXPECT_EQ(source->Seek(-1).code(), absl::StatusCode::kInvalidArgument);

@@ -9,7 +9,7 @@ namespace sae::model {
 namespace {
 using ::testing::HasSubstr;
 
-constexpr std::int64_t kTokens = 60, kWidth = 7, kLatents = 19;
+constexpr std::int64_t kFoldTokens = 60, kFoldWidth = 7, kFoldLatents = 19;
 const char* const kArchitectures[] = {"relu_l1",    "topk",  "batchtopk",
                                       "matryoshka", "gated", "jumprelu"};
 
@@ -50,7 +50,7 @@ double Norm(const Sae& sae, std::size_t i) {
 
 TEST(SaeFold, InputScaleGivesRawUnits) {
   constexpr double kScale = 12.5;
-  const std::vector<float> raw = RandomValues(11, kTokens * kWidth, kScale);
+  const std::vector<float> raw = RandomValues(11, kFoldTokens * kFoldWidth, kScale);
   std::vector<float> scaled = raw;
   for (float& v : scaled) v = static_cast<float>(v / kScale);
   for (const char* architecture : kArchitectures) {
@@ -79,7 +79,7 @@ TEST(SaeFold, InputScaleGivesRawUnits) {
 
 // Property 10.
 TEST(SaeFold, DecoderNormsFoldWithoutChangingTheReconstruction) {
-  const std::vector<float> rows = RandomValues(12, kTokens * kWidth);
+  const std::vector<float> rows = RandomValues(12, kFoldTokens * kFoldWidth);
   for (const char* architecture : {"relu_l1", "gated", "jumprelu", "batchtopk", "matryoshka"}) {
     for (const bool transcoder : {false, true}) {
       SCOPED_TRACE(absl::StrCat(architecture, transcoder ? ", transcoder" : ""));
@@ -92,9 +92,9 @@ TEST(SaeFold, DecoderNormsFoldWithoutChangingTheReconstruction) {
       Result want = Evaluate(free, rows);
       const Result got = Evaluate(folded, rows);
       ExpectNear(got.y, want.y);
-      for (std::size_t e = 0; e < want.f.size(); ++e) want.f[e] *= Norm(free, e % kLatents);
+      for (std::size_t e = 0; e < want.f.size(); ++e) want.f[e] *= Norm(free, e % kFoldLatents);
       ExpectNear(got.f, want.f);
-      for (std::size_t i = 0; i < kLatents; ++i) EXPECT_NEAR(Norm(folded, i), 1, 1e-6);
+      for (std::size_t i = 0; i < kFoldLatents; ++i) EXPECT_NEAR(Norm(folded, i), 1, 1e-6);
     }
   }
 }
@@ -127,28 +127,28 @@ TEST(SaeFold, DecoderNormsChangeWhatTopKSelectsUnlessItRanksByThem) {
 // With norm-aware selection the fold is exact.
 // Property 10.
 TEST(SaeFold, NormAwareTopKFoldsWithoutChangingTheReconstruction) {
-  const std::vector<float> rows = RandomValues(13, kTokens * kWidth);
+  const std::vector<float> rows = RandomValues(13, kFoldTokens * kFoldWidth);
   const Sae free = RandomSae({});
   Sae folded = free;
   ASSERT_TRUE(FoldDecoderNorms(&folded, true).ok());
   Sae all = free;  // every z, to rank by hand
-  all.k = kLatents;
+  all.k = kFoldLatents;
   std::int64_t differ = 0;
   const Result got = Evaluate(folded, rows), plain = Evaluate(free, rows);
-  for (std::size_t b = 0; b < kTokens; ++b) {
-    const auto x = std::span(rows).subspan(b * kWidth, kWidth);
+  for (std::size_t b = 0; b < kFoldTokens; ++b) {
+    const auto x = std::span(rows).subspan(b * kFoldWidth, kFoldWidth);
     std::vector<double> f = ReferenceEncode(all, x).f;
-    std::vector<double> ranked(kLatents);
-    for (std::size_t i = 0; i < kLatents; ++i) ranked[i] = f[i] * Norm(free, i);
+    std::vector<double> ranked(kFoldLatents);
+    for (std::size_t i = 0; i < kFoldLatents; ++i) ranked[i] = f[i] * Norm(free, i);
     std::vector<double> sorted = ranked;
     std::sort(sorted.rbegin(), sorted.rend());
-    for (std::size_t i = 0; i < kLatents; ++i) {
+    for (std::size_t i = 0; i < kFoldLatents; ++i) {
       if (ranked[i] < sorted[static_cast<std::size_t>(free.k) - 1]) f[i] = 0;
     }
     const std::vector<double> want = ReferenceDecode(free, x, f);
-    for (std::size_t j = 0; j < kWidth; ++j) {
-      ASSERT_NEAR(got.y[b * kWidth + j], want[j], 1e-5);
-      differ += std::abs(plain.y[b * kWidth + j] - want[j]) > 1e-3 ? 1 : 0;
+    for (std::size_t j = 0; j < kFoldWidth; ++j) {
+      ASSERT_NEAR(got.y[b * kFoldWidth + j], want[j], 1e-5);
+      differ += std::abs(plain.y[b * kFoldWidth + j] - want[j]) > 1e-3 ? 1 : 0;
     }
   }
   EXPECT_GT(differ, 0);
@@ -157,7 +157,7 @@ TEST(SaeFold, NormAwareTopKFoldsWithoutChangingTheReconstruction) {
 TEST(SaeFold, UnitRowsKeepEveryBit) {
   Sae sae = RandomSae({});
   NormaliseDecoder(&sae);
-  for (std::size_t i = 0; i < kLatents; ++i) EXPECT_NEAR(Norm(sae, i), 1, 1e-6);
+  for (std::size_t i = 0; i < kFoldLatents; ++i) EXPECT_NEAR(Norm(sae, i), 1, 1e-6);
   Sae folded = sae;
   ASSERT_TRUE(FoldDecoderNorms(&folded).ok());
   EXPECT_EQ(folded.w_enc, sae.w_enc);
@@ -177,27 +177,27 @@ TEST(SaeFold, ZeroDecoderRowsStay) {
 
 // Property 23.
 TEST(SaeFold, GatedIsJumpReluWithThatThreshold) {
-  const std::vector<float> rows = RandomValues(14, kTokens * kWidth);
+  const std::vector<float> rows = RandomValues(14, kFoldTokens * kFoldWidth);
   const Sae gated = RandomSae({.architecture = "gated"});
   Sae jump = gated;
   ASSERT_TRUE(ToJumpRelu(&jump).ok());
   EXPECT_EQ(jump.architecture, "jumprelu");
   EXPECT_TRUE(Validate(jump).ok()) << Validate(jump);
   std::int64_t clamped = 0;
-  for (std::size_t i = 0; i < kLatents; ++i) {
+  for (std::size_t i = 0; i < kFoldLatents; ++i) {
     const double theta = gated.b_mag[i] - std::exp(double{gated.r_mag[i]}) * gated.b_enc[i];
     EXPECT_NEAR(jump.threshold[i], std::max(0.0, theta), 1e-6);
     clamped += theta < 0 ? 1 : 0;
   }
   EXPECT_GT(clamped, 0);  // gates that open at a negative magnitude occur
-  EXPECT_LT(clamped, kLatents);
+  EXPECT_LT(clamped, kFoldLatents);
   const Result want = Evaluate(gated, rows), got = Evaluate(jump, rows);
   ExpectNear(got.f, want.f);
   ExpectNear(got.y, want.y);
 }
 
 TEST(SaeFold, OtherKindsAsJumpRelu) {
-  const std::vector<float> rows = RandomValues(15, kTokens * kWidth);
+  const std::vector<float> rows = RandomValues(15, kFoldTokens * kFoldWidth);
   for (const char* architecture : {"relu_l1", "batchtopk", "matryoshka", "jumprelu"}) {
     const Sae sae = RandomSae({.architecture = architecture});
     Sae jump = sae;
@@ -212,7 +212,7 @@ TEST(SaeFold, OtherKindsAsJumpRelu) {
 }
 
 TEST(SaeFold, PreBiasMovesIntoTheEncodersBiases) {
-  const std::vector<float> rows = RandomValues(16, kTokens * kWidth);
+  const std::vector<float> rows = RandomValues(16, kFoldTokens * kFoldWidth);
   for (const char* architecture : kArchitectures) {
     SCOPED_TRACE(architecture);
     const Sae sae = RandomSae({.architecture = architecture});

@@ -1,7 +1,7 @@
 // A run that is interrupted and resumed is the run that was not.
-#include <gtest/gtest.h>
-
 #include <cstring>
+
+#include <gtest/gtest.h>
 
 #include "sae/train/trainer.h"
 #include "sae/train/trainer_testing.h"
@@ -10,13 +10,17 @@ namespace sae::train {
 namespace {
 using config::Event;
 using config::EventKind;
-using testing::TempDir;
+using sae::testing::TempDir;
 using Steps = std::vector<std::int64_t>;
 
-StopReason StopAt30(int, std::int64_t step) { return step >= 30 ? StopReason::kPreempt : StopReason::kNone; }
+StopReason StopAt30(int, std::int64_t step) {
+  return step >= 30 ? StopReason::kPreempt : StopReason::kNone;
+}
 
 struct SixtySteps : Rig {
-  explicit SixtySteps(const std::string& checkpoints) : Rig(checkpoints) { options.config.train.tokens = 240; }
+  explicit SixtySteps(const std::string& checkpoints) : Rig(checkpoints) {
+    options.config.train.tokens = 240;
+  }
 };
 
 TEST(TrainerResume, GoesOnWithTheNextBatchAndEachStepIsReportedOnce) {
@@ -83,7 +87,9 @@ TEST(TrainerResume, AForkOfAFinishedRunTrainsOnWithItsOwnSettings) {
   for (const Event& e : events) {
     if (e.kind == EventKind::kWarning) absl::StrAppend(&warnings, e.message, "\n");
   }
-  EXPECT_NE(warnings.find("train.tokens was 240 in the checkpoint and is now 400"), std::string::npos) << warnings;
+  EXPECT_NE(warnings.find("train.tokens was 240 in the checkpoint and is now 400"),
+            std::string::npos)
+      << warnings;
   EXPECT_NE(warnings.find("train.lr was"), std::string::npos) << warnings;
 }
 
@@ -112,11 +118,16 @@ TEST(TrainerResume, ACheckpointOfAnotherRunIsRefused) {
     EXPECT_EQ(outcome.status().code(), absl::StatusCode::kInvalidArgument) << outcome.status();
     return Message(outcome.status());
   };
-  EXPECT_NE(refused([](auto& o) { o.store_hash = "xxh3:2"; }).find("was trained on store"), std::string::npos);
-  EXPECT_NE(refused([](auto& o) { o.config.sae.latents = 24; }).find("has 12 latents, not 24"), std::string::npos);
-  EXPECT_NE(refused([](auto& o) { o.config.sae.architecture = "relu_l1"; }).find("of architecture topk, not relu_l1"),
+  EXPECT_NE(refused([](auto& o) { o.store_hash = "xxh3:2"; }).find("was trained on store"),
             std::string::npos);
-  EXPECT_NE(refused([](auto& o) { o.config.train.moments = "int8"; }).find("set train.moments f32"), std::string::npos);
+  EXPECT_NE(refused([](auto& o) { o.config.sae.latents = 24; }).find("has 12 latents, not 24"),
+            std::string::npos);
+  EXPECT_NE(refused([](auto& o) {
+              o.config.sae.architecture = "relu_l1";
+            }).find("of architecture topk, not relu_l1"),
+            std::string::npos);
+  EXPECT_NE(refused([](auto& o) { o.config.train.moments = "int8"; }).find("set train.moments f32"),
+            std::string::npos);
 }
 
 TEST(TrainerResume, ChangedSettingsAreNamed) {

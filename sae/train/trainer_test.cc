@@ -9,8 +9,8 @@ namespace sae::train {
 namespace {
 using config::Event;
 using config::EventKind;
-using testing::FaultEnv;
-using testing::TempDir;
+using sae::testing::FaultEnv;
+using sae::testing::TempDir;
 using Steps = std::vector<std::int64_t>;
 
 TEST(Trainer, ARunSaysWhatItDoesInOrder) {
@@ -31,7 +31,8 @@ TEST(Trainer, ARunSaysWhatItDoesInOrder) {
   EXPECT_EQ(events.back().tokens, 80);
   EXPECT_EQ(events.back().values.at("heldout.fvu"), 10);
   EXPECT_EQ(events.back().values.at("heldout.rows"), 10);
-  for (std::size_t i = 0; i < events.size(); ++i) EXPECT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
+  for (std::size_t i = 0; i < events.size(); ++i)
+    EXPECT_EQ(events[i].seq, static_cast<std::int64_t>(i) + 1);
   EXPECT_TRUE(RealEnv().Exists(dir / "checkpoints/step-000000000020/manifest.json"));
 }
 
@@ -81,7 +82,8 @@ TEST(Trainer, OneRankAloneHasNoStraggler) {
 TEST(Trainer, RankZerosClockDecidesOnCheckpointsForAll) {
   TempDir dir;
   Rig rig(dir / "checkpoints");
-  rig.options.config.train.checkpoint_every_seconds = 14;  // two ranks advance the one clock: 2 s a step
+  rig.options.config.train.checkpoint_every_seconds =
+      14;  // two ranks advance the one clock: 2 s a step
   ASSERT_TRUE(rig.Run(2, dir / "events.jsonl").ok());
   const Steps steps = StepsOf(ReadEvents(dir / "events.jsonl"), EventKind::kCheckpoint);
   ASSERT_GE(steps.size(), 2U);
@@ -90,12 +92,17 @@ TEST(Trainer, RankZerosClockDecidesOnCheckpointsForAll) {
 }
 
 TEST(Trainer, OneRanksStopRequestStopsAllAtOneStep) {
-  for (const StopReason reason : {StopReason::kPreempt, StopReason::kTerminate, StopReason::kLease}) {
+  for (const StopReason reason :
+       {StopReason::kPreempt, StopReason::kTerminate, StopReason::kLease}) {
     TempDir dir;
     Rig rig(dir / "checkpoints");
-    rig.stop = [&](int rank, std::int64_t step) { return rank == 1 && step >= 7 ? reason : StopReason::kNone; };
+    rig.stop = [&](int rank, std::int64_t step) {
+      return rank == 1 && step >= 7 ? reason : StopReason::kNone;
+    };
     Steps ended(2);
-    rig.inspect = [&](TallyEngine& e, int rank) { ended[static_cast<std::size_t>(rank)] = e.step(); };
+    rig.inspect = [&](TallyEngine& e, int rank) {
+      ended[static_cast<std::size_t>(rank)] = e.step();
+    };
     EXPECT_EQ(rig.Run(2, dir / "events.jsonl").value(), Outcome::kYielded);
     EXPECT_EQ(ended, (Steps{7, 7}));
     const std::vector<Event> events = ReadEvents(dir / "events.jsonl");
@@ -109,7 +116,9 @@ TEST(Trainer, OneRanksStopRequestStopsAllAtOneStep) {
 TEST(Trainer, AStopAfterTheLastStepIsAFinish) {
   TempDir dir;
   Rig rig(dir / "checkpoints");
-  rig.stop = [](int, std::int64_t step) { return step >= 20 ? StopReason::kTerminate : StopReason::kNone; };
+  rig.stop = [](int, std::int64_t step) {
+    return step >= 20 ? StopReason::kTerminate : StopReason::kNone;
+  };
   EXPECT_EQ(rig.Run(2, dir / "events.jsonl").value(), Outcome::kFinished);
 }
 
@@ -117,10 +126,13 @@ TEST(Trainer, AfterItsLeaseItRemovesNothing) {
   TempDir dir;
   Rig rig(dir / "checkpoints");
   rig.options.config.train.checkpoint_every_seconds = 2;
-  rig.stop = [](int, std::int64_t step) { return step >= 10 ? StopReason::kLease : StopReason::kNone; };
+  rig.stop = [](int, std::int64_t step) {
+    return step >= 10 ? StopReason::kLease : StopReason::kNone;
+  };
   ASSERT_EQ(rig.Run(1, dir / "events.jsonl").value(), Outcome::kYielded);
-  EXPECT_EQ(*RealEnv().List(dir / "checkpoints"),
-            (std::vector<std::string>{"step-000000000006", "step-000000000008", "step-000000000010"}));
+  EXPECT_EQ(
+      *RealEnv().List(dir / "checkpoints"),
+      (std::vector<std::string>{"step-000000000006", "step-000000000008", "step-000000000010"}));
 }
 
 TEST(Trainer, OneRanksBrokenShardIsEveryRanksError) {
@@ -131,7 +143,8 @@ TEST(Trainer, OneRanksBrokenShardIsEveryRanksError) {
   };
   const auto outcome = rig.Run(2, dir / "events.jsonl");
   EXPECT_EQ(outcome.status().code(), absl::StatusCode::kDataLoss) << outcome.status();
-  EXPECT_NE(Message(outcome.status()).find("rank 1: shard-00003.safetensors"), std::string::npos) << outcome.status();
+  EXPECT_NE(Message(outcome.status()).find("rank 1: shard-00003.safetensors"), std::string::npos)
+      << outcome.status();
 }
 
 TEST(Trainer, DivergenceIsAFailedPrecondition) {
@@ -167,7 +180,8 @@ TEST(Trainer, AtMostTheStatedNumberOfHeldOutRowsIsRead) {
   rig.options.config.train.batch = 4096;
   rig.options.config.train.tokens = 4096;
   ASSERT_TRUE(rig.Run(1, dir / "events.jsonl").ok());
-  EXPECT_EQ(ReadEvents(dir / "events.jsonl").back().values.at("heldout.fvu"), static_cast<double>(kMaxHeldoutRows));
+  EXPECT_EQ(ReadEvents(dir / "events.jsonl").back().values.at("heldout.fvu"),
+            static_cast<double>(kMaxHeldoutRows));
 }
 
 TEST(Trainer, WithoutHeldOutRowsItWarnsAndFinishes) {

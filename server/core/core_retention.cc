@@ -9,7 +9,6 @@
 #include "absl/strings/str_split.h"
 
 #include "proto/convert/error_reason.h"
-#include "sae/config/search_rungs.h"
 #include "server/core/checkpoint_policy.h"
 #include "server/core/core.h"
 #include "server/core/no_such.h"
@@ -19,13 +18,9 @@ namespace sae::server {
 namespace {
 
 constexpr absl::Duration kLookEvery = absl::Seconds(1);
-constexpr int kPointsBack = 1024;          ///< of a trial, where an objective is looked for
+constexpr int kPointsBackForValue = 1024;  ///< of a trial, where an objective is looked for
 constexpr std::size_t kMostEvents = 2000;  ///< of one pass
 constexpr std::size_t kMostTrials = 64;    ///< about which a worker is told at once
-
-bool CarriesObjective(const config::SweepSpec& spec, const Point& point) {
-  return point.evaluation == config::IsEvaluationMetric(spec.objective_metric);
-}
 
 CheckpointValue ValueOf(const config::SweepSpec& spec, const Point& point) {
   const auto value = point.values.find(spec.objective_metric);
@@ -72,7 +67,7 @@ std::optional<CheckpointValue> Core::ValueAt(const SweepRecord& sweep, const Tri
     if (const auto found = look(*event)) return found;
   }
   std::int64_t seq = std::numeric_limits<std::int64_t>::max();
-  for (int seen = 0; seen < kPointsBack;) {
+  for (int seen = 0; seen < kPointsBackForValue;) {
     const auto events = store_.ReadPointsBackward(sweep.name, name, seq, 32);
     if (!events.ok() || events->empty()) break;
     for (const LogEvent& event : *events) {

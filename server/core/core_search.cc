@@ -17,11 +17,6 @@ namespace {
 
 constexpr int kPointsBack = 1024;  ///< of a trial, where its last objective is looked for
 
-/// Whether a point is of the kind that carries the sweep's objective.
-bool CarriesObjective(const config::SweepSpec& spec, const Point& point) {
-  return point.evaluation == config::IsEvaluationMetric(spec.objective_metric);
-}
-
 SearchReport ReportOf(const config::SweepSpec& spec, const Point& point, std::int64_t tokens) {
   const auto value = point.values.find(spec.objective_metric);
   return {point.attempt, point.step, tokens,

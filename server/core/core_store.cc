@@ -8,7 +8,7 @@
 namespace sae::server {
 namespace {
 
-constexpr absl::Duration kRetry = absl::Milliseconds(500);
+constexpr absl::Duration kRetryAfter = absl::Milliseconds(500);
 constexpr absl::Duration kTrimEvery = absl::Minutes(1);
 constexpr int kTrimSlice = 2000;
 
@@ -19,7 +19,7 @@ bool Core::StoreReady() {
   if (!absl::IsUnavailable(disk_)) return true;
   const absl::Duration now = clock_.SinceBoot();
   if (now < next_try_) return false;
-  next_try_ = now + kRetry;
+  next_try_ = now + kRetryAfter;
   const absl::Status status = Reload();
   if (status.ok()) return true;
   spdlog::error("cannot read the event log again: {}", Message(status));
@@ -159,7 +159,7 @@ void Core::MaintainStore() {
   if (!disk_.ok()) {
     if (clock_.SinceBoot() < next_try_ || absl::IsUnavailable(disk_) || absl::IsAborted(disk_))
       return;
-    next_try_ = clock_.SinceBoot() + kRetry;
+    next_try_ = clock_.SinceBoot() + kRetryAfter;
     disk_ = store_.Probe();
     if (disk_.ok()) spdlog::info("the event log can be written again");
     return;

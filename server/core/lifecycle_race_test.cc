@@ -7,14 +7,14 @@ using config::EventKind;
 using ::testing::HasSubstr;
 using S = Situation;
 
-struct Row {
+struct Race {
   S situation;
   int exit_code;
   const char* verdict;
   const char* state;
   const char* outcome;
 };
-constexpr Row kRows[] = {
+constexpr Race kRaces[] = {
     // Saved and yielded: as it was asked.
     {S::kPausing, 75, "yielded", "PAUSED", "paused"},
     {S::kPreempting, 75, "yielded", "PENDING", "paused"},
@@ -36,7 +36,7 @@ constexpr Row kRows[] = {
 };
 
 TEST_F(LifecycleTest, OneOutcomeWhateverRaces) {
-  for (const Row& row : kRows) {
+  for (const Race& row : kRaces) {
     Fresh();
     Bring(row.situation);
     SCOPED_TRACE(::testing::Message() << StateText() << ", then " << row.exit_code << row.verdict);

@@ -96,6 +96,10 @@ bool HeldBySearch(const TrialRecord& trial) {
   return trial.state == TrialState::kPaused && trial.search_said == search::Action::kPause;
 }
 
+bool CarriesObjective(const config::SweepSpec& spec, const Point& point) {
+  return point.evaluation == config::IsEvaluationMetric(spec.objective_metric);
+}
+
 bool IsFeasible(const config::SweepSpec& spec, const std::map<std::string, double>& values) {
   return std::all_of(spec.constraints.begin(), spec.constraints.end(), [&](const auto& c) {
     const auto at = values.find(c.metric);

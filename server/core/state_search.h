@@ -23,6 +23,9 @@ void FollowSearch(const LogEvent& event, SweepRecord& sweep);
 /// Whether it is paused because the search told it to, and not by a person.
 bool HeldBySearch(const TrialRecord& trial);
 
+/// Whether a point is of the kind that carries the sweep's objective.
+bool CarriesObjective(const config::SweepSpec& spec, const Point& point);
+
 /// Whether all constraints hold for these values; one that is missing or not finite holds never.
 bool IsFeasible(const config::SweepSpec& spec, const std::map<std::string, double>& values);
 

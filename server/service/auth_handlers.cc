@@ -13,8 +13,8 @@ namespace v1 = saeloom::v1;
 constexpr absl::Duration kDefaultLife = absl::Hours(24 * 30);
 constexpr std::int64_t kLongestLifeSeconds = 10LL * 365 * 24 * 3600;
 constexpr std::size_t kLongestNote = 256;
-constexpr int kDefaultPage = 100;
-constexpr int kLargestPage = 1000;
+constexpr int kDefaultRecords = 100;
+constexpr int kMostRecords = 1000;
 /// Records looked at for one page: a filter that matches nothing must not read the whole table at
 /// once.
 constexpr int kMostRead = 20'000;
@@ -124,10 +124,10 @@ absl::Status Handle(Core& core, const v1::ListAuditEventsRequest& request,
     return absl::InvalidArgumentError("page_size and after_id: must be >= 0");
   }
   const int page =
-      request.page_size() == 0 ? kDefaultPage : std::min(request.page_size(), kLargestPage);
+      request.page_size() == 0 ? kDefaultRecords : std::min(request.page_size(), kMostRecords);
   std::int64_t after = request.after_id();
   for (int read = 0; read < kMostRead && response.events_size() < page;) {
-    SAE_ASSIGN_OR_RETURN(const auto records, core.ReadAudit(after, kLargestPage));
+    SAE_ASSIGN_OR_RETURN(const auto records, core.ReadAudit(after, kMostRecords));
     if (records.empty()) return absl::OkStatus();
     read += static_cast<int>(records.size());
     for (const AuditRecord& record : records) {

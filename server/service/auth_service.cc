@@ -6,13 +6,13 @@
 namespace sae::server {
 namespace {
 namespace v1 = saeloom::v1;
-constexpr char kService[] = "saeloom.v1.AuthService";
+constexpr char kAuthService[] = "saeloom.v1.AuthService";
 }  // namespace
 
 AuthServiceImpl::Reactor* AuthServiceImpl::CreateToken(Context* rpc,
                                                        const v1::CreateTokenRequest* request,
                                                        v1::CreateTokenResponse* response) {
-  return AnswerOnCore(context_, *rpc, kService, "CreateToken", *request,
+  return AnswerOnCore(context_, *rpc, kAuthService, "CreateToken", *request,
                       [this, request, response](Core& core, const Principal&) {
                         return server::CreateToken(core, context_.gate.tokens(), entropy_, *request,
                                                    *response);
@@ -22,7 +22,7 @@ AuthServiceImpl::Reactor* AuthServiceImpl::CreateToken(Context* rpc,
 AuthServiceImpl::Reactor* AuthServiceImpl::ListTokens(Context* rpc,
                                                       const v1::ListTokensRequest* request,
                                                       v1::ListTokensResponse* response) {
-  return AnswerOnCore(context_, *rpc, kService, "ListTokens", *request,
+  return AnswerOnCore(context_, *rpc, kAuthService, "ListTokens", *request,
                       [this, response](Core&, const Principal&) {
                         return server::ListTokens(context_.gate.tokens(), *response);
                       });
@@ -31,7 +31,7 @@ AuthServiceImpl::Reactor* AuthServiceImpl::ListTokens(Context* rpc,
 AuthServiceImpl::Reactor* AuthServiceImpl::RevokeToken(Context* rpc,
                                                        const v1::RevokeTokenRequest* request,
                                                        v1::Token* response) {
-  return AnswerOnCore(context_, *rpc, kService, "RevokeToken", *request,
+  return AnswerOnCore(context_, *rpc, kAuthService, "RevokeToken", *request,
                       [this, request, response](Core& core, const Principal&) {
                         return server::RevokeToken(core, context_.gate.tokens(), *request,
                                                    *response);

@@ -9,13 +9,13 @@
 namespace sae::server {
 namespace {
 namespace v1 = saeloom::v1;
-constexpr char kService[] = "saeloom.v1.SweepService";
+constexpr char kSweepService[] = "saeloom.v1.SweepService";
 }  // namespace
 
 SweepServiceImpl::Reactor* SweepServiceImpl::CreateSweep(Context* rpc,
                                                          const v1::CreateSweepRequest* request,
                                                          v1::Sweep* response) {
-  const BegunCall begun = BeginCall(context_, *rpc, kService, "CreateSweep", *request);
+  const BegunCall begun = BeginCall(context_, *rpc, kSweepService, "CreateSweep", *request);
   if (begun.admitted == nullptr) return begun.call;
   Coordinator& coordinator = context_.coordinator;
   Gate& gate = context_.gate;
@@ -47,7 +47,7 @@ SweepServiceImpl::Reactor* SweepServiceImpl::DeleteSweep(Context* rpc,
                                                          const v1::DeleteSweepRequest* request,
                                                          google::protobuf::Empty* response) {
   return AnswerOnCore(
-      context_, *rpc, kService, "DeleteSweep", *request,
+      context_, *rpc, kSweepService, "DeleteSweep", *request,
       [=](Core& core, const Principal&) { return Handle(core, *request, *response); });
 }
 
@@ -63,7 +63,7 @@ SweepServiceImpl::Reactor* SweepServiceImpl::PreviewSweep(Context* rpc,
   steps.handle = [=](Core& core, const PreparedSweep& prepared, const Principal&) {
     return HandlePreview(core, prepared, *response);
   };
-  return AnswerInSteps(context_, *rpc, kService, "PreviewSweep", *request, std::move(steps));
+  return AnswerInSteps(context_, *rpc, kSweepService, "PreviewSweep", *request, std::move(steps));
 }
 
 SweepServiceImpl::Reactor* SweepServiceImpl::ForkSweep(Context* rpc,
@@ -91,7 +91,7 @@ SweepServiceImpl::Reactor* SweepServiceImpl::ForkSweep(Context* rpc,
     fork.prepared.event.owner = caller.name;
     return HandleFork(core, *request, fork.prepared, *response);
   };
-  return AnswerInSteps(context_, *rpc, kService, "ForkSweep", *request, std::move(steps));
+  return AnswerInSteps(context_, *rpc, kSweepService, "ForkSweep", *request, std::move(steps));
 }
 
 SweepServiceImpl::Reactor* SweepServiceImpl::AddPoints(Context* rpc,
@@ -107,7 +107,7 @@ SweepServiceImpl::Reactor* SweepServiceImpl::AddPoints(Context* rpc,
   steps.handle = [=](Core& core, const Addition& addition, const Principal&) {
     return HandleAddPoints(core, *request, addition, *response);
   };
-  return AnswerInSteps(context_, *rpc, kService, "AddPoints", *request, std::move(steps));
+  return AnswerInSteps(context_, *rpc, kSweepService, "AddPoints", *request, std::move(steps));
 }
 
 }  // namespace sae::server

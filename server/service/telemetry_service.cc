@@ -9,7 +9,7 @@
 namespace sae::server {
 namespace {
 namespace v1 = saeloom::v1;
-constexpr char kService[] = "saeloom.v1.TelemetryService";
+constexpr char kTelemetryService[] = "saeloom.v1.TelemetryService";
 
 /// Lets a stream through, or ends it. What `gone` holds lives as long as the stream.
 template <typename Writer>
@@ -17,7 +17,7 @@ bool Open(ServiceContext& context, const grpc::CallbackServerContext& rpc, const
           const google::protobuf::Message& request, const std::shared_ptr<Writer>& writer,
           StreamTicket& ticket) {
   const absl::Status status = OpenStream(
-      context, FactsOf(rpc, kService, method, &request, context.trust_domain),
+      context, FactsOf(rpc, kTelemetryService, method, &request, context.trust_domain),
       [weak = std::weak_ptr<Writer>(writer)](const absl::Status& why) {
         if (const auto out = weak.lock()) out->End(why);
       },
@@ -32,7 +32,7 @@ TelemetryServiceImpl::Stream<grpc::ByteBuffer>* TelemetryServiceImpl::WatchSweep
   Coordinator& coordinator = context_.coordinator;
   WatchHub& hub = context_.hubs.watch;
   const std::int64_t id = context_.next_stream++;
-  const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "WatchSweep");
+  const RpcCall call(&context_.rpcs, coordinator.clock(), kTelemetryService, "WatchSweep");
   const auto ticket = std::make_shared<StreamTicket>();
   const auto writer = StreamWriter<SharedBytes, grpc::ByteBuffer>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },
@@ -64,7 +64,7 @@ TelemetryServiceImpl::Stream<v1::LogChunk>* TelemetryServiceImpl::TailLogs(
   Coordinator& coordinator = context_.coordinator;
   LogBroker& hub = context_.hubs.logs;
   const std::int64_t id = context_.next_stream++;
-  const RpcCall call(&context_.rpcs, coordinator.clock(), kService, "TailLogs");
+  const RpcCall call(&context_.rpcs, coordinator.clock(), kTelemetryService, "TailLogs");
   const auto ticket = std::make_shared<StreamTicket>();
   const auto writer = StreamWriter<v1::LogChunk>::Make(
       [&coordinator, &hub, id] { coordinator.Post([&hub, id](Core&) { hub.Hungry(id); }); },

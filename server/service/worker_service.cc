@@ -9,7 +9,7 @@
 namespace sae::server {
 namespace {
 namespace v1 = saeloom::v1;
-constexpr char kService[] = "saeloom.v1.WorkerService";
+constexpr char kWorkerService[] = "saeloom.v1.WorkerService";
 
 /// One Session stream. Frees itself after OnDone; the hub and posted tasks share it. One read and
 /// one write in flight; the next read begins when the message before it was handled.
@@ -26,7 +26,7 @@ class SessionReactor final
       reactor->self_ = reactor;
     }
     auto admitted =
-        context.gate.Admit(FactsOf(rpc, kService, "Session", nullptr, context.trust_domain));
+        context.gate.Admit(FactsOf(rpc, kWorkerService, "Session", nullptr, context.trust_domain));
     if (admitted.ok()) {
       reactor->admitted_ = *std::move(admitted);
       reactor->EndWithItsToken();
@@ -101,7 +101,8 @@ class SessionReactor final
 
  private:
   explicit SessionReactor(ServiceContext& context)
-      : context_(context), call_(&context.rpcs, context.coordinator.clock(), kService, "Session") {}
+      : context_(context),
+        call_(&context.rpcs, context.coordinator.clock(), kWorkerService, "Session") {}
 
   /// A worker that came with a token, not a certificate.
   void EndWithItsToken() {
@@ -174,7 +175,7 @@ namespace {
 template <typename Request>
 BegunCall BeginWorkerCall(ServiceContext& context, const grpc::CallbackServerContext& rpc,
                           const char* method, const Request& request) {
-  BegunCall begun = BeginCall(context, rpc, kService, method, request);
+  BegunCall begun = BeginCall(context, rpc, kWorkerService, method, request);
   if (begun.admitted == nullptr) return begun;
   const absl::Status status = context.gate.CheckWorker(*begun.admitted, request.worker_id());
   if (!status.ok()) {

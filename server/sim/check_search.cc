@@ -14,7 +14,7 @@ namespace sae::server::sim {
 namespace {
 using search::Input;
 
-std::string Where(const LogEvent& event) {
+std::string NameOf(const LogEvent& event) {
   return absl::StrCat(event.sweep, "/", event.trial, " seq ", event.seq, " ", KindOf(event.body));
 }
 
@@ -119,7 +119,7 @@ class SearchCheck {
                                  : std::string("nothing")));
   }
   void Breach(const LogEvent& event, const std::string& what) {
-    out_.push_back(absl::StrCat(Where(event), ": ", what));
+    out_.push_back(absl::StrCat(NameOf(event), ": ", what));
   }
 
   Breaches& out_;

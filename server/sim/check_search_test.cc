@@ -12,7 +12,7 @@ using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
 /// Three trials with rungs at 250, 500 and 1000 tokens; of two at a rung, the better goes on.
-constexpr char kSpec[] = R"({"apiVersion": "saeloom/v1", "name": "s", "store": "/d",
+constexpr char kSearchSpec[] = R"({"apiVersion": "saeloom/v1", "name": "s", "store": "/d",
   "trial": {"sae": {"architecture": "topk", "latents": 64, "k": 4},
             "train": {"tokens": 1000, "batch": 10}},
   "parameters": {"train.seed": {"intUniform": {"min": 0, "max": 1000}}},
@@ -23,7 +23,7 @@ class CheckSearchTest : public ::testing::Test {
  protected:
   void Begin(const std::string& mode) {
     SweepCreated created;
-    created.spec = kSpec;
+    created.spec = kSearchSpec;
     created.spec.replace(created.spec.find("MODE"), 4, mode);
     created.points.resize(4);
     Add("", created);

@@ -6,7 +6,7 @@
 namespace saeloom::agent {
 namespace {
 
-constexpr char kManifest[] = "/manifest.json";
+constexpr char kManifestPath[] = "/manifest.json";
 constexpr char kCheckpointPrefix[] = "step-";
 
 std::string Parent(const std::string& path) { return path.substr(0, path.rfind('/')); }
@@ -14,9 +14,9 @@ std::string NameOf(const std::string& path) { return path.substr(path.rfind('/')
 
 /// Where it lies now; "" when it is nowhere.
 std::string Find(sae::Env& env, const std::string& from) {
-  if (env.Exists(from + kManifest)) return from;
+  if (env.Exists(from + kManifestPath)) return from;
   const std::string kept = Parent(Parent(from)) + "/kept/" + NameOf(from);
-  return env.Exists(kept + kManifest) ? kept : "";
+  return env.Exists(kept + kManifestPath) ? kept : "";
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ namespace saeloom::agent {
 namespace {
 
 constexpr char kManifest[] = "manifest.json";
-constexpr char kPrefix[] = "step-";
+constexpr char kStepPrefix[] = "step-";
 /// Under these names nothing counts as a checkpoint; the trainer removes the second.
 constexpr char kFilling[] = ".filling-";
 constexpr char kGoing[] = ".tmp-going-";
@@ -94,7 +94,8 @@ absl::Status CheckCopies(sae::Env& env, const std::string& from, const std::stri
 
 std::optional<std::int64_t> StepOf(const std::string& name) {
   std::int64_t step = 0;
-  if (name.rfind(kPrefix, 0) != 0 || !absl::SimpleAtoi(name.substr(sizeof(kPrefix) - 1), &step))
+  if (name.rfind(kStepPrefix, 0) != 0 ||
+      !absl::SimpleAtoi(name.substr(sizeof(kStepPrefix) - 1), &step))
     return std::nullopt;
   return step;
 }

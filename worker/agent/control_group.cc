@@ -11,7 +11,7 @@
 
 namespace saeloom::agent {
 namespace {
-constexpr char kPrefix[] = "saeloom-";
+constexpr char kGroupPrefix[] = "saeloom-";
 }
 
 std::string ControlGroupFolder(const std::string& mounts, const std::string& groups) {
@@ -37,9 +37,9 @@ std::string OwnControlGroup(sae::Env& env) {
   if (folder.empty()) return "";
   const auto names = env.List(folder);
   for (const std::string& name : names.ok() ? *names : std::vector<std::string>()) {
-    if (name.rfind(kPrefix, 0) == 0) ::rmdir((folder + "/" + name).c_str());  // fails in use
+    if (name.rfind(kGroupPrefix, 0) == 0) ::rmdir((folder + "/" + name).c_str());  // fails in use
   }
-  const std::string probe = absl::StrCat(folder, "/", kPrefix, "probe-", ::getpid());
+  const std::string probe = absl::StrCat(folder, "/", kGroupPrefix, "probe-", ::getpid());
   if (!MakeControlGroup(probe)) return "";
   const bool can_kill = ::access((probe + "/cgroup.kill").c_str(), W_OK) == 0;
   RemoveControlGroup(probe);
@@ -50,7 +50,7 @@ std::string ControlGroupOf(const std::string& root, const std::string& gang,
                            const std::string& runs_id) {
   if (root.empty()) return "";
   const std::string hash = sae::HashToText(sae::Xxh3(gang + "@" + runs_id));
-  return absl::StrCat(root, "/", kPrefix, hash.substr(hash.find(':') + 1));
+  return absl::StrCat(root, "/", kGroupPrefix, hash.substr(hash.find(':') + 1));
 }
 
 bool MakeControlGroup(const std::string& path) {
