@@ -26,7 +26,6 @@ namespace {
 using sae::ThreadPool;
 using sae::bench::Measure;
 using sae::bench::Median;
-using sae::bench::NormalQuantile;
 
 struct Shape {
   std::int64_t latents = 16384, width = 576, k = 32, batch = 4096;
@@ -82,8 +81,7 @@ sae::config::TrialConfig Config(const Options& o, const std::string& architectur
 void Arrange(const Options& o, const std::string& architecture, const Shape& s,
              sae::train::Engine<float>& engine) {
   const double l0 = o.l0 > 0 ? o.l0 : static_cast<double>(s.k);
-  const double bias = -NormalQuantile(l0 / static_cast<double>(s.latents)) /
-                      std::sqrt(static_cast<double>(s.width));
+  const double bias = sae::bench::BiasFor(l0, s.latents, s.width);
   const sae::model::State state = engine.state();
   const auto dead = static_cast<std::int64_t>(o.dead * static_cast<double>(state.shard.count));
   for (const auto& t : state.tensors) {

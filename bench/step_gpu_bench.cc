@@ -1,7 +1,7 @@
 // Time of a whole training step on a GPU, its tokens a second, what the cost model of `saeloom plan` says of it,
 // and its ratio to the encoder's product alone, as the step makes it (cuBLASLt, bf16, 1024 tokens by 8192 latents at
 // a time), in turns in one run: steps follow each other, each with its rows from the host. Learning rates are so
-// small that every step does the same work. Without a GPU it says so and exits with 3.
+// small that every step does the same work; relu_l1 and gated begin with a bias for an L0 of about k. Without a GPU it says so and exits with 3.
 //   step_gpu_bench                               every architecture at its shapes, bf16 products
 //   step_gpu_bench --only topk --selection float32 --shape 131072,768,32,4096
 
@@ -104,7 +104,8 @@ class Product {
 };
 
 // NaN for a device that the model does not know.
-double PlannedMs(const sae::config::TrialConfig& config, const Shape& s, const std::string& device) {
+double PlannedMs(sae::config::TrialConfig config, const Shape& s, const std::string& device) {
+  config.sae.k = s.k;  // what is active, whoever decides it
   for (const char* known : {"H100", "H200"}) {
     if (device.find(known) == std::string::npos) continue;
     const auto cluster = sae::config::ParseCluster(known);
@@ -128,6 +129,14 @@ absl::Status MeasureOne(const Options& o, const std::string& architecture, const
   const std::vector<float> rows = Normals(s.batch * s.width);
   // Few rows are enough: what depends on them does not matter here.
   SAE_RETURN_IF_ERROR(engine->Initialise(std::span(rows).first(static_cast<std::size_t>(256 * s.width))));
+  if (architecture == "relu_l1" || architecture == "gated") {
+    for (const auto& t : engine->state().tensors) {
+      if (t.name == "b_enc")
+        std::fill_n(static_cast<float*>(t.data), s.latents,
+                    static_cast<float>(sae::bench::BiasFor(static_cast<double>(s.k), s.latents, s.width)));
+    }
+    SAE_RETURN_IF_ERROR(engine->StateLoaded());
+  }
   Product product;
   SAE_RETURN_IF_ERROR(product.Create(runtime, stream, s));
   absl::Status status;

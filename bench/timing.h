@@ -52,4 +52,9 @@ inline double NormalQuantile(double p) {
   return low;
 }
 
+/// b_enc with which l0 of `latents` fire, of fresh weights.
+inline double BiasFor(double l0, std::int64_t latents, std::int64_t width) {
+  return -NormalQuantile(l0 / static_cast<double>(latents)) / std::sqrt(static_cast<double>(width));
+}
+
 }  // namespace sae::bench

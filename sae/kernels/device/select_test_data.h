@@ -119,6 +119,9 @@ inline std::vector<SelectCase> SelectCases() {
   cases.push_back({"two sweeps", 2, 4096, 2048, 32});
   cases.push_back({"sweep of ids", 2, 3200, 3200, 7, Fill::kNormal, true, true, true});
   cases.push_back({"rising", 2, 3072, 3072, 20, Fill::kRising});
+  cases.push_back({"rising again", 2, 2400, 1200, 20, Fill::kRising});
+  cases.push_back({"rising a little", 2, 1800, 600, 300, Fill::kRising});
+  cases.push_back({"many chunks", 2, 6000, 500, 32});
   cases.push_back({"rising to the rank's cut", 1, 1516, 1516, 20, Fill::kRising});
   cases.push_back({"rising beyond the rank's cut", 1, 1517, 1517, 20, Fill::kRising});
   return cases;

@@ -20,6 +20,13 @@ SAELOOM_HOST_DEVICE inline int TopKRoom(std::int64_t k) {
   return static_cast<int>(room > least ? room : least);
 }
 
+/// How many of keys[0 .. count) come before `own`.
+SAELOOM_DEVICE inline int RankOf(const Key* keys, int count, Key own) {
+  int rank = 0;
+  for (int j = 0; j < count; ++j) rank += keys[j] > own ? 1 : 0;
+  return rank;
+}
+
 class TopKBuffer {
  public:
   SAELOOM_DEVICE TopKBuffer(Key* keys, int k) : keys_(keys), k_(k), room_(TopKRoom(k)) {}
@@ -32,9 +39,8 @@ class TopKBuffer {
   /// k keys were seen, so that the bound says something.
   SAELOOM_DEVICE bool bounded() const { return bound_ > 1; }
 
-  /// For whoever counts places itself, from count() to kRankCut: distinct keys that are not below
-  /// the bound, in any order; then a barrier, then Placed with their end.
-  SAELOOM_DEVICE void Place(int at, Key key) { keys_[at] = key; }
+  /// Distinct keys that are not below the bound were written from count() on, to `end`, in any
+  /// order, and a barrier came after.
   SAELOOM_DEVICE void Placed(int end) {
     changed_ = changed_ || end > count_;
     count_ = end;
@@ -108,12 +114,10 @@ class TopKBuffer {
     Key own[kOwn] = {};
     int rank[kOwn] = {};
     for (int o = 0; o < kOwn; ++o) {
+      if (32 * block.warp + o * kSelectThreads >= count_) break;  // nothing for the whole warp
       const int i = block.thread + o * kSelectThreads;
       if (i < count_) own[o] = keys_[i];
-    }
-    for (int j = 0; j < count_; ++j) {
-      const Key other = keys_[j];
-      for (int o = 0; o < kOwn; ++o) rank[o] += other > own[o] ? 1 : 0;
+      rank[o] = RankOf(keys_, count_, own[o]);
     }
     SAELOOM_BARRIER(2);
     for (int o = 0; o < kOwn; ++o) {

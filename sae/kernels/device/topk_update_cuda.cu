@@ -34,50 +34,93 @@ SAELOOM_DEVICE inline void TakeTile(Block& block, TopKBuffer& buffer, const Chun
   });
 }
 
-/// Columns from `first` on, with a bound; places behind the buffer's come from *end. Those from
-/// kRankCut on are counted alone.
-SAELOOM_DEVICE inline void Sweep(const Block& block, TopKBuffer& buffer, const ChunkProducts& chunk,
-                                 const float* row, std::int64_t first, int* end) {
-  const float least = OrderedValue(static_cast<unsigned>(buffer.bound() >> 32));
+/// The columns' keys from the bound on; places from *end, those from kRankCut on counted alone.
+SAELOOM_DEVICE inline void Sweep(const Block& block, Key bound, const ChunkProducts& chunk,
+                                 const float* row, std::int64_t first, Key* keys, int* end) {
+  const float least = OrderedValue(static_cast<unsigned>(bound >> 32));
   VisitFrom(block, chunk, row, static_cast<int>(first), least, [&](int j) {
-    const Key key = ColumnKey(chunk, row, j, buffer.bound());
-    if (key < buffer.bound()) return;
+    const Key key = ColumnKey(chunk, row, j, bound);
+    if (key < bound) return;
     const int at = atomicAdd(end, 1);
-    if (at < kRankCut) buffer.Place(at, key);
+    if (at < kRankCut) keys[at] = key;
   });
 }
 
-SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads) UpdateKernel(TopKUpdateParams p) {
+struct State {
+  float* values;
+  std::int32_t* ids;
+  std::int32_t* count;
+};
+
+/// Of a state that holds k: false where too many survive, with nothing changed.
+SAELOOM_DEVICE inline bool UpdateFull(Block& block, const ChunkProducts& chunk, const float* row,
+                                      int k, const State& state, Key* keys, int* end) {
+  if (block.thread == 0) *end = k;  // shown by Min's barrier
+  Key least = ~Key{0};
+  for (int i = block.thread; i < k; i += block.threads) {
+    const Key key = EntryKey(state.values[i], state.ids[i]);
+    keys[i] = key;
+    least = key < least ? key : least;
+  }
+  Sweep(block, block.Min(least) + 1, chunk, row, 0, keys, end);
+  SAELOOM_BARRIER(1);
+  const int count = *end;
+  if (count == k) return true;
+  if (count > kRankCut) return false;
+  for (int first = 0; first < count; first += block.threads) {
+    const int i = first + block.thread;
+    if (first + 32 * block.warp >= count) break;  // nothing for the whole warp
+    const Key own = i < count ? keys[i] : 0;
+    const int rank = RankOf(keys, count, own);
+    if (i >= count || rank >= k) continue;
+    state.values[rank] = KeyValue(own);
+    state.ids[rank] = KeyId(own);
+  }
+  return true;
+}
+
+/// Of any state and any number of survivors.
+SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(const ChunkProducts& chunk, const float* row, int k,
+                                                const State& state, BlockScratch* scratch,
+                                                Key* keys, int* end) {
+  Block block(scratch);
+  TopKBuffer buffer(keys, k);
+  SAELOOM_BARRIER(2);               // *end was read, keys were
+  if (block.thread == 0) *end = k;  // shown by the barrier of what sets the bound
+  buffer.Load(block, state.values, state.ids, *state.count);
+  std::int64_t tile = 0;
+  for (; tile < chunk.columns && (k >= kRankCut || !buffer.bounded()); tile += kTile) {
+    TakeTile(block, buffer, chunk, row, tile);
+    if (!buffer.bounded() && buffer.count() > k) buffer.Cut(block);
+  }
+  if (tile < chunk.columns) {
+    Sweep(block, buffer.bound(), chunk, row, tile, keys, end);
+    SAELOOM_BARRIER(3);
+    if (*end <= kRankCut) {
+      buffer.Placed(*end);
+    } else {
+      for (; tile < chunk.columns; tile += kTile) TakeTile(block, buffer, chunk, row, tile);
+    }
+  }
+  if (!buffer.changed()) return;
+  buffer.Cut(block);
+  buffer.Store(block, state.values, state.ids);
+  if (block.thread == 0) *state.count = buffer.count();
+}
+
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads, 6) UpdateKernel(TopKUpdateParams p) {
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   SAELOOM_SHARED(int, end, 1);
   SAELOOM_DYNAMIC_SHARED(Key, keys);
   const std::int64_t token = blockIdx.x;
   const int k = static_cast<int>(p.k);
-  Block block(scratch);
-  TopKBuffer buffer(keys, k);
-  float* const values = p.values + token * p.k;
-  std::int32_t* const ids = p.ids + token * p.k;
-  if (block.thread == 0) *end = k;  // shown by the barrier of what sets the bound
-  buffer.Load(block, values, ids, p.counts[token]);
+  const State state = {p.values + token * p.k, p.ids + token * p.k, p.counts + token};
   const float* const row = p.chunk.products + token * p.chunk.ld;
-  std::int64_t tile = 0;
-  for (; tile < p.chunk.columns && (k >= kRankCut || !buffer.bounded()); tile += kTile) {
-    TakeTile(block, buffer, p.chunk, row, tile);
-    if (!buffer.bounded() && buffer.count() > k) buffer.Cut(block);
+  Block block(scratch);
+  if (*state.count == k && k < kRankCut && UpdateFull(block, p.chunk, row, k, state, keys, end)) {
+    return;
   }
-  if (tile < p.chunk.columns) {
-    Sweep(block, buffer, p.chunk, row, tile, end);
-    SAELOOM_BARRIER(1);
-    if (*end <= kRankCut) {
-      buffer.Placed(*end);
-    } else {
-      for (; tile < p.chunk.columns; tile += kTile) TakeTile(block, buffer, p.chunk, row, tile);
-    }
-  }
-  if (!buffer.changed()) return;
-  buffer.Cut(block);
-  buffer.Store(block, values, ids);
-  if (block.thread == 0) p.counts[token] = buffer.count();
+  UpdateAny(p.chunk, row, k, state, scratch, keys, end);
 }
 
 }  // namespace
