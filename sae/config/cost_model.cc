@@ -9,15 +9,17 @@
 namespace sae::config {
 namespace {
 
-// H100, H200: measured product and copy rates; links: NCCL's bus rates reached on such machines; 62
-// and 120 GB a rank leave room for libraries and fragments.
+// H100, H200: measured product and copy rates, of an H100 also what products cost beside their
+// FLOPs (docs/gpu.md); links: NCCL's bus rates reached on such machines; 62 and 120 GB a rank leave
+// room for libraries and fragments.
 std::vector<Hardware> Known() {
   Hardware h100;
   h100.name = "H100";
   h100.product = 798e12;
   h100.memory = 3.0e12;
   h100.gather = 3.0e12;
-  h100.cache = 5.5e12;
+  h100.product_out = 2.7e12;
+  h100.cache = 1.7e12;
   h100.island_link = 360e9;
   h100.network = 46e9;
   h100.island = 8;
@@ -140,9 +142,11 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
   // Weights and moments, read and written.
   const double update = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
   std::vector<PlanPhase> out = {{"encoder product", product},
+                                {"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)},
                                 {"selection", select},
                                 {"sparse decode and gradients", Ms(sparse, h.gather)},
                                 {"row update", Ms(update, h.memory)}};
+  if (h.product_out == 0) out.erase(out.begin() + 1);
   for (const PlanLink& link : links) {
     out.push_back({absl::StrCat("exchange: ", link.purpose), Ms(link.bytes, link.rate),
                    link.purpose == "batch"});

@@ -4,7 +4,7 @@
 // the ceiling that binds it; phases of a step follow each other, reading of the next batch goes on
 // beside them. What is left out: launch gaps, AuxK (few latents are dead in the mean), evaluation,
 // checkpoints. Sources: spec performance.md (d)-(f); bench/plan_bench compares the CPU form of it
-// with measured steps.
+// with measured steps, bench/step_gpu_bench the other.
 
 #include <cstdint>
 #include <string>
@@ -21,6 +21,7 @@ struct Hardware {
   double product = 0;       ///< FLOP/s of the encoder's product
   double memory = 0;        ///< bytes/s of long copies
   double gather = 0;        ///< bytes/s of rows read at random
+  double product_out = 0;   ///< bytes/s at which products leave the units that make them; 0: hidden
   double cache = 0;         ///< bytes/s at which a chunk of products is read again; 0: hidden
   double selection = 0;     ///< share of the product's time that selecting adds (CPUs)
   double island_link = 0;   ///< bytes/s of a device to others of its island

@@ -9,7 +9,7 @@
 namespace sae::kernels::cuda {
 
 /// Groups of four columns that a thread asks for before it needs the first.
-inline constexpr int kColumnGroups = 2;
+inline constexpr int kColumnGroups = 4;
 
 /// Every address of columns that are a multiple of four is one of sixteen bytes.
 SAELOOM_DEVICE inline bool FourColumns(const device::ChunkProducts& chunk, const float* row) {

@@ -7,8 +7,9 @@
 
 namespace sae::kernels::cuda {
 
-/// Columns that a block takes at a time, four a thread.
+/// Columns that a block takes at a time, four a thread, are at most those of kSelectThreads.
 inline constexpr int kSelectThreads = 256;
+inline constexpr int kFewestThreads = 128;
 inline constexpr int kTile = 4 * kSelectThreads;
 /// Up to this many entries are cut by counting how many come before each; more by radix.
 inline constexpr int kRankCut = 512;
@@ -110,12 +111,12 @@ class TopKBuffer {
 
  private:
   SAELOOM_DEVICE void CutByRank(const Block& block) {
-    constexpr int kOwn = kRankCut / kSelectThreads;
+    constexpr int kOwn = kRankCut / kFewestThreads;
     Key own[kOwn] = {};
     int rank[kOwn] = {};
     for (int o = 0; o < kOwn; ++o) {
-      if (32 * block.warp + o * kSelectThreads >= count_) break;  // nothing for the whole warp
-      const int i = block.thread + o * kSelectThreads;
+      if (32 * block.warp + o * block.threads >= count_) break;  // nothing for the whole warp
+      const int i = block.thread + o * block.threads;
       if (i < count_) own[o] = keys_[i];
       rank[o] = RankOf(keys_, count_, own[o]);
     }

@@ -13,6 +13,10 @@ namespace {
 using device::ChunkProducts;
 using device::TopKUpdateParams;
 
+// Eight blocks are on a multiprocessor of an H100, so that a product's 1024 tokens are there at
+// once.
+constexpr int kThreads = kFewestThreads;
+
 /// 0 where column j cannot reach `bound`. Ids are read of the few that can.
 SAELOOM_DEVICE inline Key ColumnKey(const ChunkProducts& chunk, const float* row, std::int64_t j,
                                     Key bound) {
@@ -30,7 +34,7 @@ SAELOOM_DEVICE inline void TakeTile(Block& block, TopKBuffer& buffer, const Chun
                                     const float* row, std::int64_t tile) {
   const std::int64_t base = tile + block.thread;
   buffer.Take(block, [&](int i) {
-    return ColumnKey(chunk, row, base + i * kSelectThreads, buffer.bound());
+    return ColumnKey(chunk, row, base + i * block.threads, buffer.bound());
   });
 }
 
@@ -80,18 +84,22 @@ SAELOOM_DEVICE inline bool UpdateFull(Block& block, const ChunkProducts& chunk, 
 }
 
 /// Of any state and any number of survivors.
-SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(const ChunkProducts& chunk, const float* row, int k,
-                                                const State& state, BlockScratch* scratch,
-                                                Key* keys, int* end) {
+SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(ChunkProducts chunk, const float* row, int k,
+                                                State state, BlockScratch* scratch, Key* keys,
+                                                int* end) {
   Block block(scratch);
   TopKBuffer buffer(keys, k);
   SAELOOM_BARRIER(2);               // *end was read, keys were
   if (block.thread == 0) *end = k;  // shown by the barrier of what sets the bound
   buffer.Load(block, state.values, state.ids, *state.count);
+  const std::int64_t columns = 4 * block.threads;
   std::int64_t tile = 0;
-  for (; tile < chunk.columns && (k >= kRankCut || !buffer.bounded()); tile += kTile) {
+  // Until no more than a half of what a cut by rank takes is to be expected of the rest.
+  while (tile < chunk.columns &&
+         (k >= kRankCut || !buffer.bounded() || k * (chunk.columns - tile) > kRankCut / 2 * tile)) {
     TakeTile(block, buffer, chunk, row, tile);
-    if (!buffer.bounded() && buffer.count() > k) buffer.Cut(block);
+    tile += columns;
+    if (k < kRankCut && buffer.count() > k) buffer.Cut(block);
   }
   if (tile < chunk.columns) {
     Sweep(block, buffer.bound(), chunk, row, tile, keys, end);
@@ -99,7 +107,7 @@ SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(const ChunkProducts& chunk, cons
     if (*end <= kRankCut) {
       buffer.Placed(*end);
     } else {
-      for (; tile < chunk.columns; tile += kTile) TakeTile(block, buffer, chunk, row, tile);
+      for (; tile < chunk.columns; tile += columns) TakeTile(block, buffer, chunk, row, tile);
     }
   }
   if (!buffer.changed()) return;
@@ -108,7 +116,7 @@ SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(const ChunkProducts& chunk, cons
   if (block.thread == 0) *state.count = buffer.count();
 }
 
-SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads, 6) UpdateKernel(TopKUpdateParams p) {
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 8) UpdateKernel(TopKUpdateParams p) {
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   SAELOOM_SHARED(int, end, 1);
   SAELOOM_DYNAMIC_SHARED(Key, keys);
@@ -137,8 +145,8 @@ Error TopKUpdate(const TopKUpdateParams& p, void* stream) {
     return Error::kInvalidArgument;
   }
   const std::size_t shared = static_cast<std::size_t>(TopKRoom(p.k)) * sizeof(Key);
-  return SAELOOM_LAUNCH(UpdateKernel, static_cast<unsigned>(chunk.tokens), kSelectThreads, shared,
-                        stream, p);
+  return SAELOOM_LAUNCH(UpdateKernel, static_cast<unsigned>(chunk.tokens), kThreads, shared, stream,
+                        p);
 }
 
 }  // namespace sae::kernels::cuda
