@@ -24,7 +24,7 @@ die() { say "$*"; exit 1; }
 # --- packages --------------------------------------------------------------------------------------------
 debian_packages=(
   libabsl-dev libabsl20220623 libhwy-dev libhwy1 libspdlog-dev libspdlog1.10 libfmt-dev libfmt9
-  nlohmann-json3-dev libxxhash-dev libxxhash0 libzstd-dev libzstd1 libgtest-dev libgmock-dev
+  nlohmann-json3-dev libxxhash-dev libxxhash0 libzstd-dev libzstd1 libgtest-dev libgmock-dev librapidcheck-dev
   libyaml-cpp-dev libyaml-cpp0.7 libcli11-dev pkgconf pkgconf-bin libpkgconf3 ninja-build
   libopenmpi-dev libopenmpi3 openmpi-bin openmpi-common libhwloc15 libevent-core-2.1-7
   libevent-pthreads-2.1-7 libpmix2 libudev1 zlib1g)

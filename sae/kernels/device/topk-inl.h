@@ -7,9 +7,8 @@
 
 namespace sae::kernels::cuda {
 
-/// Columns that a block takes at a time, four a thread, are at most those of kSelectThreads.
+/// Columns that a block takes at a time, four a thread.
 inline constexpr int kSelectThreads = 256;
-inline constexpr int kFewestThreads = 128;
 inline constexpr int kTile = 4 * kSelectThreads;
 /// Up to this many entries are cut by counting how many come before each; more by radix.
 inline constexpr int kRankCut = 512;
@@ -111,7 +110,7 @@ class TopKBuffer {
 
  private:
   SAELOOM_DEVICE void CutByRank(const Block& block) {
-    constexpr int kOwn = kRankCut / kFewestThreads;
+    constexpr int kOwn = kRankCut / kSelectThreads;
     Key own[kOwn] = {};
     int rank[kOwn] = {};
     for (int o = 0; o < kOwn; ++o) {

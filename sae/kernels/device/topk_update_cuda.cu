@@ -13,10 +13,6 @@ namespace {
 using device::ChunkProducts;
 using device::TopKUpdateParams;
 
-// Eight blocks are on a multiprocessor of an H100, so that a product's 1024 tokens are there at
-// once.
-constexpr int kThreads = kFewestThreads;
-
 /// 0 where column j cannot reach `bound`. Ids are read of the few that can.
 SAELOOM_DEVICE inline Key ColumnKey(const ChunkProducts& chunk, const float* row, std::int64_t j,
                                     Key bound) {
@@ -34,7 +30,7 @@ SAELOOM_DEVICE inline void TakeTile(Block& block, TopKBuffer& buffer, const Chun
                                     const float* row, std::int64_t tile) {
   const std::int64_t base = tile + block.thread;
   buffer.Take(block, [&](int i) {
-    return ColumnKey(chunk, row, base + i * block.threads, buffer.bound());
+    return ColumnKey(chunk, row, base + i * kSelectThreads, buffer.bound());
   });
 }
 
@@ -92,13 +88,12 @@ SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(ChunkProducts chunk, const float
   SAELOOM_BARRIER(2);               // *end was read, keys were
   if (block.thread == 0) *end = k;  // shown by the barrier of what sets the bound
   buffer.Load(block, state.values, state.ids, *state.count);
-  const std::int64_t columns = 4 * block.threads;
   std::int64_t tile = 0;
   // Until no more than a half of what a cut by rank takes is to be expected of the rest.
   while (tile < chunk.columns &&
          (k >= kRankCut || !buffer.bounded() || k * (chunk.columns - tile) > kRankCut / 2 * tile)) {
     TakeTile(block, buffer, chunk, row, tile);
-    tile += columns;
+    tile += kTile;
     if (k < kRankCut && buffer.count() > k) buffer.Cut(block);
   }
   if (tile < chunk.columns) {
@@ -107,7 +102,7 @@ SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(ChunkProducts chunk, const float
     if (*end <= kRankCut) {
       buffer.Placed(*end);
     } else {
-      for (; tile < chunk.columns; tile += columns) TakeTile(block, buffer, chunk, row, tile);
+      for (; tile < chunk.columns; tile += kTile) TakeTile(block, buffer, chunk, row, tile);
     }
   }
   if (!buffer.changed()) return;
@@ -116,7 +111,7 @@ SAELOOM_DEVICE SAELOOM_NO_INLINE void UpdateAny(ChunkProducts chunk, const float
   if (block.thread == 0) *state.count = buffer.count();
 }
 
-SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 8) UpdateKernel(TopKUpdateParams p) {
+SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kSelectThreads, 4) UpdateKernel(TopKUpdateParams p) {
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   SAELOOM_SHARED(int, end, 1);
   SAELOOM_DYNAMIC_SHARED(Key, keys);
@@ -145,8 +140,8 @@ Error TopKUpdate(const TopKUpdateParams& p, void* stream) {
     return Error::kInvalidArgument;
   }
   const std::size_t shared = static_cast<std::size_t>(TopKRoom(p.k)) * sizeof(Key);
-  return SAELOOM_LAUNCH(UpdateKernel, static_cast<unsigned>(chunk.tokens), kThreads, shared, stream,
-                        p);
+  return SAELOOM_LAUNCH(UpdateKernel, static_cast<unsigned>(chunk.tokens), kSelectThreads, shared,
+                        stream, p);
 }
 
 }  // namespace sae::kernels::cuda
