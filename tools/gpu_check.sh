@@ -184,8 +184,18 @@ if [ -n "$sanitizer" ]; then
   when_late=skipped
   for tool in memcheck racecheck synccheck; do
     for test in "$build"/bin/{kernels,runtime,device_*}_gpu_test; do
-      timed "${tool}_$(basename "$test")" 60 "$sanitizer" --tool $tool --error-exitcode 9 "${only_ours[@]}" \
-        "$test" --gtest_brief=1
+      name=$(basename "$test")
+      arguments=(--tool $tool --error-exitcode 9 "${only_ours[@]}")
+      filter='*'
+      # A test of exhausted memory provokes errors of the API, which are ours to check.
+      if [ $tool = memcheck ]; then arguments+=(--report-api-errors no); fi
+      # racecheck ends with an internal error of its own in cuBLASLt's products for sm_90.
+      if [ $tool = racecheck ] && [ "$name" = kernels_gpu_test ]; then filter='-DeviceLibrary.Gemm*'; fi
+      if [ $tool = racecheck ] && [ "$name" = device_engine_gpu_test ]; then
+        row "${tool}_$name" skipped 0 "racecheck cannot run cuBLASLt's products; its kernels: the other rows"
+        continue
+      fi
+      timed "${tool}_$name" 60 "$sanitizer" "${arguments[@]}" "$test" --gtest_brief=1 "--gtest_filter=$filter"
     done
   done
 else
