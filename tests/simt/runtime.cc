@@ -69,12 +69,12 @@ absl::StatusOr<void*> SimtRuntime::Allocate(std::int64_t bytes, const std::strin
 }
 
 void SimtRuntime::WaitForAllStreams() {
-  std::vector<Stream*> streams;
+  std::vector<std::shared_ptr<Stream>> streams;  // another thread may destroy its own meanwhile
   {
     MutexLock lock(mu_);
-    for (const auto& [stream, owner] : streams_) streams.push_back(stream);
+    for (const auto& [handle, stream] : streams_) streams.push_back(stream);
   }
-  for (Stream* stream : streams) stream->WaitIdle();
+  for (const auto& stream : streams) stream->WaitIdle();
 }
 
 void SimtRuntime::Free(void* memory) {
@@ -152,7 +152,7 @@ absl::Status SimtRuntime::HostCallback(void (*function)(void*), void* data, void
 }
 
 absl::StatusOr<void*> SimtRuntime::CreateStream() {
-  auto stream = std::make_unique<Stream>(*this);
+  auto stream = std::make_shared<Stream>(*this);
   Stream* handle = stream.get();
   MutexLock lock(mu_);
   streams_[handle] = std::move(stream);
@@ -162,7 +162,7 @@ absl::StatusOr<void*> SimtRuntime::CreateStream() {
 void SimtRuntime::DestroyStream(void* stream) {
   Stream* s = Stream::Of(stream);
   if (s == nullptr) return;
-  std::unique_ptr<Stream> owner;  // joined without the mutex: the worker asks for error()
+  std::shared_ptr<Stream> owner;  // joined without the mutex: the worker asks for error()
   {
     MutexLock lock(mu_);
     const auto it = streams_.find(s);
@@ -170,6 +170,7 @@ void SimtRuntime::DestroyStream(void* stream) {
     owner = std::move(it->second);
     streams_.erase(it);
   }
+  owner->WaitIdle();  // here, also where another thread holds it a little longer
 }
 
 absl::Status SimtRuntime::Synchronize(void* stream) {

@@ -90,7 +90,7 @@ class SimtRuntime : public DeviceRuntime {
   GuardedMemory pinned_;
   mutable Mutex mu_;
   std::string error_ ABSL_GUARDED_BY(mu_);
-  std::map<Stream*, std::unique_ptr<Stream>> streams_ ABSL_GUARDED_BY(mu_);
+  std::map<Stream*, std::shared_ptr<Stream>> streams_ ABSL_GUARDED_BY(mu_);
   std::map<void*, std::shared_ptr<Event>> events_ ABSL_GUARDED_BY(mu_);
   std::map<void*, std::shared_ptr<Graph>> graphs_ ABSL_GUARDED_BY(mu_);
   std::vector<std::unique_ptr<Capture>> captures_ ABSL_GUARDED_BY(mu_);  // going on

@@ -1,5 +1,6 @@
 // Where the executor's runtime is stricter than CUDA, and that its streams are threads.
 #include <atomic>
+#include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -65,6 +66,20 @@ TEST(SimtRuntime, StreamsRunAtTheSameTime) {
   };
   ASSERT_TRUE(EnqueueOnStream(rig.stream(), meet).ok());
   ASSERT_TRUE(EnqueueOnStream(other.get(), meet).ok());
+  EXPECT_EQ(rig.Wait(), "");
+}
+
+// Each trial of a group has its streams; freeing memory waits for those of all.
+TEST(SimtRuntime, AStreamMayEndWhileAnotherThreadWaitsForAll) {
+  Rig rig;
+  SimtRuntime& runtime = rig.runtime();
+  std::atomic<bool> done{false};
+  std::thread frees([&] {
+    while (!done) runtime.Free(*runtime.Allocate(16, "short-lived"));
+  });
+  for (int i = 0; i < 300; ++i) runtime.DestroyStream(*runtime.CreateStream());
+  done = true;
+  frees.join();
   EXPECT_EQ(rig.Wait(), "");
 }
 
