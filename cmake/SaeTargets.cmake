@@ -8,11 +8,21 @@ target_compile_options(sae_flags INTERFACE
 if(SAE_WERROR)
   target_compile_options(sae_flags INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Werror>)
 endif()
+if(SAE_UNITY)
+  # A source that a batch includes counts as a header there, and its classes as seen by others.
+  target_compile_options(sae_flags INTERFACE $<$<COMPILE_LANG_AND_ID:CXX,GNU>:-Wno-subobject-linkage>)
+endif()
 if(SAE_SANITIZE)
   target_compile_options(sae_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CXX>:-fsanitize=${SAE_SANITIZE};-fno-omit-frame-pointer>)
   target_link_options(sae_flags INTERFACE -fsanitize=${SAE_SANITIZE})
 endif()
+
+# sae_apart(x_test.cc ...): files of this directory that give a name another meaning than their neighbours do; SAE_UNITY
+# compiles each alone, as it does a file with options of its own
+function(sae_apart)
+  set_source_files_properties(${ARGN} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+endfunction()
 
 # sae_library(NAME sae_base SRCS ... HDRS ... DEPS ... PRIVATE_DEPS ...)
 function(sae_library)
