@@ -294,15 +294,9 @@ class Ladder {
       const char* name;
       device::RowTuning tuning;
     };
-    constexpr Variant kVariants[] = {{"row update", {}},
-                                     {"  rows in shared memory", {-1}},
-                                     {"  2 quads", {2, 0, 0, -1}},
-                                     {"  2 quads, prefetch", {2, 0, 0, 1}},
-                                     {"  2 quads, a latent a block", {2, 1, 0, -1}},
-                                     {"  3 quads", {3, 0, 0, -1}},
-                                     {"  3 quads, prefetch", {3, 0, 0, 1}},
-                                     {"  4 quads", {4, 0, 0, -1}},
-                                     {"  4 quads, prefetch", {4, 0, 0, 1}}};
+    constexpr Variant kVariants[] = {{"row update", {}}, {"  rows in shared memory", {-1}},
+                                     {"  2 quads", {2}}, {"  2 quads, a latent a block", {2, 1}},
+                                     {"  3 quads", {3}}, {"  4 quads", {4}}};
     const auto update = [&] { Check(cuda::RowUpdate(p, stream()), "update"); };
     update();
     Expect(std::isfinite(data_.Read(static_cast<const float*>(p.dec_moments.m))), "moments");

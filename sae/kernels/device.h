@@ -6,8 +6,8 @@
 //   SAELOOM_KERNEL void Name(args)       a kernel; SAELOOM_LAUNCH_BOUNDS(n) may follow the macro,
 //                                        or (n, blocks that a multiprocessor shall hold at once)
 //   SAELOOM_DEVICE, SAELOOM_HOST_DEVICE  functions called by kernels
-//   SAELOOM_NO_INLINE                    between SAELOOM_DEVICE and the type: what is rarely called, so that
-//                                        it costs the caller no registers
+//   SAELOOM_NO_INLINE                    between SAELOOM_DEVICE and the type: what is rarely
+//                                        called, so that it costs the caller no registers
 //   SAELOOM_LAUNCH(kernel, grid, block, shared_bytes, stream, args...) -> Error
 //       grid and block: an integer or dim3; a template kernel in parentheses; enqueues and returns.
 //       A grid without blocks is kOk and does nothing. More than 48 KB of shared memory, static
@@ -22,7 +22,6 @@
 //   SAELOOM_UNROLL                       before a loop: unroll it whole, so that the arrays that it
 //                                        indexes lie in registers
 //   SAELOOM_NO_UNROLL                    before a loop: never unroll it
-//   SAELOOM_PREFETCH(address)            asks for global memory, to be in the GPU's L2 soon
 //   SAELOOM_FORGET(word)                 what was computed from this 32-bit integer variable is
 //                                        computed anew from here on, not kept in registers
 //
@@ -64,7 +63,6 @@
   type* const name = reinterpret_cast<type*>(saeloom_dynamic_shared)
 #define SAELOOM_BARRIER(id) __syncthreads()
 #define SAELOOM_WARP_BARRIER(id) __syncwarp()
-#define SAELOOM_PREFETCH(address) asm volatile("prefetch.global.L2 [%0];" ::"l"(address))
 #define SAELOOM_UNROLL _Pragma("unroll")
 #define SAELOOM_NO_UNROLL _Pragma("unroll 1")
 #if defined(__CUDA_ARCH__)

@@ -142,7 +142,6 @@ constexpr bool kAtomic =
 #define SAELOOM_WARP_BARRIER(id) ::sae::simt::WarpBarrier(__FILE__, id)
 #define SAELOOM_UNROLL
 #define SAELOOM_FORGET(word) static_cast<void>(word)
-#define SAELOOM_PREFETCH(address) static_cast<void>(address)
 #define SAELOOM_NO_UNROLL
 #define SAELOOM_LAUNCH(kernel, grid, block, ...) \
   ::sae::simt::Launch(#kernel, kernel, grid, block, __VA_ARGS__)

@@ -451,26 +451,9 @@ SAELOOM_DEVICE inline Row<S> RowAt(const RowUpdateParams& p, std::int64_t first,
           {}};
 }
 
-/// Asks for what UpdateRow will read of the row itself.
-template <class S>
-SAELOOM_DEVICE inline void Prefetch(const RowUpdateParams& p, const Row<S>& row) {
-  constexpr std::int64_t kMomentBytes = S::kFormat == Format::kF32    ? 4
-                                        : S::kFormat == Format::kBf16 ? 2
-                                                                      : 1;
-  ForQuads(row, [&](int, int column) {
-    const std::int64_t at = row.first + column;
-    SAELOOM_PREFETCH(row.w.hi + at);
-    if (row.w.lo != nullptr) SAELOOM_PREFETCH(row.w.lo + at);
-    if (p.measure_only) return;
-    SAELOOM_PREFETCH(static_cast<const char*>(row.moments.m) + at * kMomentBytes);
-    SAELOOM_PREFETCH(static_cast<const char*>(row.moments.v) + at * kMomentBytes);
-  });
-}
-
 /// The decoder's row of a latent, then the encoder's, for `latents` latents from `first` on.
 template <class S>
-SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int latents,
-                                         bool prefetch) {
+SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int latents) {
   const RowUpdateParams& p = job.p;
   const std::int64_t left = p.latents - first;
   const int steps = 2 * (left < latents ? static_cast<int>(left) : latents);
@@ -485,7 +468,6 @@ SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int
                               static_cast<std::uint64_t>(global),
                               row.decoder ? MomentMatrix::kDecoder : MomentMatrix::kEncoder);
     }
-    if (prefetch && step + 1 < steps) Prefetch(p, RowAt<S>(p, first, step + 1));
     double norm2 = 0;
     if (!UpdateRow<S>(job, row, &norm2)) continue;
     if (row.decoder) {

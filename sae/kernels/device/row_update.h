@@ -40,7 +40,6 @@ struct RowTuning {
                   ///< shared memory. The order of float64 sums depends on it
   int latents = 0;      ///< that a block takes in turn
   int long_blocks = 0;  ///< that look for long lists
-  int prefetch = 0;     ///< 1: a block asks for its next row while it is at one; -1: not
 };
 
 struct RowUpdateParams {

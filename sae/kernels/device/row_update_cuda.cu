@@ -390,7 +390,7 @@ inline constexpr int kBlocksAtOnce =
 /// A block takes `latents` latents, one after the other.
 template <class S>
 SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
-    RegisterKernel(RowUpdateParams p, int latents, bool prefetch) {
+    RegisterKernel(RowUpdateParams p, int latents) {
   SAELOOM_SHARED(double, sums_shared, 2 * 2 * kMaxWarps);
   if (p.go != nullptr && *p.go == 0) return;
   const AdamConstants adam(*p.adam, p.adam->lr);
@@ -398,7 +398,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
   const float gradient_scale =
       p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
   registers::UpdateLatents<S>({p, adam, sums, gradient_scale},
-                              static_cast<std::int64_t>(blockIdx.x) * latents, latents, prefetch);
+                              static_cast<std::int64_t>(blockIdx.x) * latents, latents);
 }
 
 bool Valid(const MomentRows& r) {
@@ -452,12 +452,10 @@ Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
   const std::int64_t each = p.tuning.latents > 0                        ? p.tuning.latents
                             : p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn
                                                                         : 1;
-  // With 4 quads a multiprocessor has registers for two rows at once.
-  const bool prefetch = p.tuning.prefetch > 0;
   const std::int64_t warps = (width + 128 * S::kQuads - 1) / (128 * S::kQuads);
   return SAELOOM_LAUNCH((RegisterKernel<S>), static_cast<unsigned>((p.latents + each - 1) / each),
                         static_cast<unsigned>(32 * (warps > 0 ? warps : 1)), 0, stream, p,
-                        static_cast<int>(each), prefetch);
+                        static_cast<int>(each));
 }
 template <int kQuads, bool kWhole>
 Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, void* stream) {
