@@ -1,7 +1,7 @@
 // Time of a whole training step on a GPU, its tokens a second, what the cost model of `saeloom plan` says of it,
-// and its ratio to the encoder's product alone, as the step makes it (cuBLASLt, bf16, 1024 tokens by 8192 latents at
-// a time), in turns in one run: steps follow each other, each with its rows from the host. Learning rates are so
-// small that every step does the same work; relu_l1 and gated begin with a bias for an L0 of about k. Without a GPU it says so and exits with 3.
+// and its ratio to the encoder's product alone, as the step makes it (cuBLASLt, bf16, in its chunks), in turns in one
+// run: steps follow each other, each with its rows from the host. Learning rates are so small that every step does
+// the same work; relu_l1 and gated begin with a bias for an L0 of about k. Without a GPU it says so and exits with 3.
 //   step_gpu_bench                               every architecture at its shapes, bf16 products
 //   step_gpu_bench --only topk --selection float32 --shape 131072,768,32,4096
 
@@ -17,6 +17,7 @@
 #include "bench/timing.h"
 #include "sae/config/cost_model.h"
 #include "sae/kernels/cuda_runtime.h"
+#include "sae/kernels/device/encode.h"
 #include "sae/kernels/device_library.h"
 #include "sae/train/device/device_engine.h"
 
@@ -57,10 +58,11 @@ sae::config::TrialConfig Config(const Options& o, const std::string& architectur
   return c;
 }
 
-// The encoder's product of all tokens with 8192 latents at a time, in bf16, into one buffer.
+// The encoder's product of all tokens, in bf16, in the chunks of a step, into one buffer.
 class Product {
  public:
-  static constexpr std::int64_t kTokens = 1024, kLatents = 8192;
+  static constexpr std::int64_t kTokens = sae::kernels::device::EncodeSchedule{}.group_tokens;
+  static constexpr std::int64_t kLatents = sae::kernels::device::EncodeSchedule{}.chunk_columns;
 
   absl::Status Create(sae::DeviceRuntime& runtime, void* stream, const Shape& shape) {
     runtime_ = &runtime;
@@ -110,7 +112,7 @@ double PlannedMs(sae::config::TrialConfig config, const Shape& s, const std::str
     if (device.find(known) == std::string::npos) continue;
     const auto cluster = sae::config::ParseCluster(known);
     if (!cluster.ok()) break;
-    const auto plan = sae::config::PlanStep(sae::config::Resolve(config, s.width), s.width, *cluster);
+    const auto plan = sae::config::PlanStep(config, s.width, *cluster);
     if (plan.ok()) return plan->step_ms;
   }
   return std::nan("");

@@ -141,12 +141,12 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
       entries * s.d * value + entries * s.d * (value + 4) + s.tokens * s.d * (2 * 4 + value);
   // Weights and moments, read and written.
   const double update = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
-  std::vector<PlanPhase> out = {{"encoder product", product},
-                                {"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)},
-                                {"selection", select},
-                                {"sparse decode and gradients", Ms(sparse, h.gather)},
-                                {"row update", Ms(update, h.memory)}};
-  if (h.product_out == 0) out.erase(out.begin() + 1);
+  std::vector<PlanPhase> out = {{"encoder product", product}};
+  if (h.product_out > 0)
+    out.push_back({"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)});
+  out.push_back({"selection", select});
+  out.push_back({"sparse decode and gradients", Ms(sparse, h.gather)});
+  out.push_back({"row update", Ms(update, h.memory)});
   for (const PlanLink& link : links) {
     out.push_back({absl::StrCat("exchange: ", link.purpose), Ms(link.bytes, link.rate),
                    link.purpose == "batch"});

@@ -1,4 +1,5 @@
 // saeloom-trainer as a process on a GPU, as a worker runs it: against the same trial on CPUs.
+#include <cmath>
 #include <csignal>
 
 #include <gtest/gtest.h>
@@ -12,22 +13,15 @@ namespace {
 using config::Event;
 using config::EventKind;
 
-bool HaveGpu() { return kernels::CudaDeviceCount() > 0; }
-
 class OnOneGpu : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!HaveGpu()) GTEST_SKIP() << "no CUDA device, or built without SAE_WITH_CUDA";
+    if (kernels::CudaDeviceCount() == 0)
+      GTEST_SKIP() << "no CUDA device, or built without SAE_WITH_CUDA";
     rig_.config.run.device = "cuda";
   }
-  const Event& Last(int attempt) {
-    last_ = rig_.Events(attempt).back();
-    return last_;
-  }
+  Event Last(int attempt) const { return rig_.Events(attempt).back(); }
   TrialRig rig_;
-
- private:
-  Event last_;
 };
 
 class EveryArchitecture : public OnOneGpu, public ::testing::WithParamInterface<const char*> {};
@@ -97,8 +91,9 @@ TEST_F(OnOneGpu, SavesYieldsAndGoesOn) {
 TEST_F(OnOneGpu, ALossThatIsNotFiniteEndsItWithTheStep) {
   rig_.config.trial.train.lr = 1e30;
   EXPECT_NE(rig_.Run(1, 1, false), 0);
-  EXPECT_EQ(Last(1).kind, EventKind::kFailed);
-  EXPECT_NE(Last(1).message.find("the loss is"), std::string::npos) << Last(1).message;
+  const Event verdict = Last(1);
+  EXPECT_EQ(verdict.kind, EventKind::kFailed);
+  EXPECT_NE(verdict.message.find("the loss is"), std::string::npos) << verdict.message;
 }
 
 TEST_F(OnOneGpu, RanksThatShareItExchangeThroughTheHost) {

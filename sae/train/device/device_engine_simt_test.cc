@@ -168,15 +168,22 @@ TEST(DeviceEngineState, EitherEngineGoesOnFromTheOther) {
   }
 }
 
+/// One rank's engine on the executor.
+struct Alone {
+  simt::SimtRuntime runtime{{}};
+  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
+  ThreadPool pool{1};
+  DeviceParts parts{.runtime = &runtime};
+  absl::StatusOr<std::unique_ptr<Engine<float>>> engine;
+  explicit Alone(const config::TrialConfig& config)
+      : engine(DeviceEngine::Create(config, 32, 32, *self, pool, parts)) {}
+};
+
 /// Steps one after the other, settled after each or left to the device.
 testing::SavedState EndOf(const config::TrialConfig& config,
                           const std::vector<std::vector<float>>& batches, bool settle) {
-  simt::SimtRuntime runtime({});
-  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
-  ThreadPool pool(1);
-  DeviceParts parts;
-  parts.runtime = &runtime;
-  const auto engine = DeviceEngine::Create(config, 32, 32, *self, pool, parts);
+  const Alone alone(config);
+  const auto& engine = alone.engine;
   testing::SavedState end;
   EXPECT_TRUE(engine.ok() && (*engine)->Initialise(batches[0]).ok());
   for (std::size_t t = 0; t < batches.size(); ++t) {
@@ -211,12 +218,8 @@ TEST(DeviceEngineSteps, AreTheSameWhetherAnyoneWaitsForThem) {
 TEST(DeviceEngineSteps, TheNextCallSaysWhatWentWrongInOne) {
   const config::TrialConfig config = testing::AcceptanceConfig("topk");
   std::vector<float> rows = testing::SparseData(80, 32, 4, 31).Rows(config.train.batch, 4);
-  simt::SimtRuntime runtime({});
-  const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
-  ThreadPool pool(1);
-  DeviceParts parts;
-  parts.runtime = &runtime;
-  const auto engine = DeviceEngine::Create(config, 32, 32, *self, pool, parts);
+  const Alone alone(config);
+  const auto& engine = alone.engine;
   ASSERT_TRUE(engine.ok() && (*engine)->Initialise(rows).ok());
   ASSERT_TRUE((*engine)->Step(rows).ok());
   std::vector<float> broken = rows;
