@@ -34,8 +34,8 @@ SAELOOM_DEVICE inline Four<float> FourOf(const ChunkProducts& chunk, const float
                                          std::int64_t j) {
   Four<float> z;
   if (aligned && j < chunk.columns) {
-    const Four<float> x = *reinterpret_cast<const Four<float>*>(row + j);
-    const Four<float> c = *reinterpret_cast<const Four<float>*>(chunk.c + j);
+    const Four<float> x = LoadFour(row + j);
+    const Four<float> c = LoadFour(chunk.c + j);
     for (int i = 0; i < 4; ++i) z.of[i] = __fmaf_rn(chunk.scale, x.of[i], c.of[i]);
     return z;
   }

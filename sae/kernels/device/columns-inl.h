@@ -3,7 +3,7 @@
 // kernels alone.
 
 #include "sae/kernels/device/block-inl.h"
-#include "sae/kernels/device/row_visit-inl.h"
+#include "sae/kernels/device/four-inl.h"
 #include "sae/kernels/device/select.h"
 
 namespace sae::kernels::cuda {
@@ -34,8 +34,8 @@ SAELOOM_DEVICE inline void VisitFrom(const Block& block, const device::ChunkProd
     for (int g = 0; g < kColumnGroups; ++g) {
       const int j = base + g * step;
       if (j >= columns) continue;
-      x[g] = *reinterpret_cast<const Four<float>*>(row + j);
-      c[g] = *reinterpret_cast<const Four<float>*>(chunk.c + j);
+      x[g] = LoadFour(row + j);
+      c[g] = LoadFour(chunk.c + j);
     }
     unsigned found = 0;  // few: one visit's code for all
     for (int g = 0; g < kColumnGroups; ++g) {
