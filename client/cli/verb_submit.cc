@@ -80,7 +80,11 @@ absl::Status FollowIt(const SubmitOptions& options, const std::string& name, Api
 
 absl::Status Submit(const SubmitOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const config::SweepSpec spec, Prepare(options, session.world));
-  SAE_ASSIGN_OR_RETURN(const auto points, config::ExpandTrials(spec));
+  std::size_t trials = 0;
+  SAE_RETURN_IF_ERROR(config::ForEachTrial(spec, [&](std::size_t, const config::TrialPoint&) {
+    ++trials;
+    return absl::OkStatus();
+  }));
   SAE_ASSIGN_OR_RETURN(const auto request, MakeRequest(options, spec));
   const bool waits = !options.dry_run && (session.wait || options.follow);
   if (waits) session.CatchSignals();
@@ -89,7 +93,7 @@ absl::Status Submit(const SubmitOptions& options, Session& session) {
       const saeloom::v1::Sweep sweep,
       api->Mutate(&saeloom::v1::SweepService::StubInterface::CreateSweep, request));
   const std::string name = sweep.name().empty() ? spec.name : BareName(sweep.name());
-  PrintSubmitted(options, sweep, name, points.size(), waits, session);
+  PrintSubmitted(options, sweep, name, trials, waits, session);
   return waits ? FollowIt(options, name, *api, session) : absl::OkStatus();
 }
 

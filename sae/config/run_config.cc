@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <string_view>
 #include <type_traits>
 
 #include "sae/base/ids.h"
@@ -16,71 +18,92 @@ struct IsOptional : std::false_type {};
 template <class T>
 struct IsOptional<std::optional<T>> : std::true_type {};
 
-void AddSae(std::vector<Field>& out, const std::string& p, SaeConfig& c) {
-  out.insert(out.end(), {
-      {p + "architecture", &c.architecture, "relu_l1 | topk | batchtopk | matryoshka | gated | jumprelu"},
-      {p + "latents", &c.latents, "dictionary size n"},
-      {p + "k", &c.k, "topk, batchtopk, matryoshka: active latents a token"},
-      {p + "aux_k", &c.aux_k, "topk family: k of AuxK over dead latents; auto, 0 = off"},
-      {p + "aux_alpha", &c.aux_alpha, "topk family: weight of AuxK"},
-      {p + "multi_topk", &c.multi_topk, "topk: add 1/8 of the loss of the 4k largest"},
-      {p + "l1_coefficient", &c.l1_coefficient, "relu_l1, gated: lambda; with target_l0 its start, 0 = calibrated"},
-      {p + "l0_coefficient", &c.l0_coefficient, "jumprelu: lambda; with target_l0 its start, 0 = calibrated"},
-      {p + "target_l0", &c.target_l0, "relu_l1, gated, jumprelu: control lambda towards this L0; 0 = none"},
-      {p + "penalty", &c.penalty, "relu_l1: l1 | l1_norm | lp; jumprelu: l0 | l0_quadratic | tanh; auto"},
-      {p + "p_end", &c.p_end, "lp: exponent at the end"},
-      {p + "tanh_scale", &c.tanh_scale, "tanh: c"},
-      {p + "pre_act_coefficient", &c.pre_act_coefficient, "tanh: weight of ReLU(threshold - z)"},
-      {p + "frequency_coefficient", &c.frequency_coefficient, "jumprelu: weight of firing on over 10% of tokens"},
-      {p + "bandwidth", &c.bandwidth, "jumprelu: width of the window around a threshold; auto"},
-      {p + "threshold_init", &c.threshold_init, "jumprelu: thresholds at the start; auto = quantiles of z"},
-      {p + "threshold_parameter", &c.threshold_parameter, "jumprelu: log | raw"},
-      {p + "threshold_lr", &c.threshold_lr, "jumprelu: learning rate of thresholds; auto"},
-      {p + "prefixes", &c.prefixes, "matryoshka: rising widths, as 128,512,2048; auto"},
-      {p + "prefix_weights", &c.prefix_weights, "matryoshka: mean | sum | mean_with_bias"},
-      {p + "pre_bias", &c.pre_bias, "on | off: subtract b_dec before encoding; auto"},
-      {p + "decoder", &c.decoder, "unit | unit_before | free | on_the_fly; auto"},
-      {p + "input_scale", &c.input_scale, "rms | mean_norm | layer_norm | none"},
-      {p + "loss", &c.loss, "sum | mean | openai | fvu: reduction of squared errors; auto = sum"},
-      {p + "resample", &c.resample, "relu_l1, gated: on | off: give dead latents new directions"},
-      {p + "resample_exponent", &c.resample_exponent, "rows are drawn in proportion to |error|^this"},
-      {p + "dead_after_tokens", &c.dead_after_tokens, "a latent that long silent is dead; auto"},
-      {p + "transcoder", &c.transcoder, "predict the store's targets"},
-      {p + "skip", &c.skip, "transcoder with a linear skip"}});
+/// f(name, member, help) for each field; a path is "sae." or "train." before the name.
+template <class F>
+void VisitSae(SaeConfig& c, const F& f) {
+  f("architecture", c.architecture, "relu_l1 | topk | batchtopk | matryoshka | gated | jumprelu");
+  f("latents", c.latents, "dictionary size n");
+  f("k", c.k, "topk, batchtopk, matryoshka: active latents a token");
+  f("aux_k", c.aux_k, "topk family: k of AuxK over dead latents; auto, 0 = off");
+  f("aux_alpha", c.aux_alpha, "topk family: weight of AuxK");
+  f("multi_topk", c.multi_topk, "topk: add 1/8 of the loss of the 4k largest");
+  f("l1_coefficient", c.l1_coefficient, "relu_l1, gated: lambda; with target_l0 its start, 0 = calibrated");
+  f("l0_coefficient", c.l0_coefficient, "jumprelu: lambda; with target_l0 its start, 0 = calibrated");
+  f("target_l0", c.target_l0, "relu_l1, gated, jumprelu: control lambda towards this L0; 0 = none");
+  f("penalty", c.penalty, "relu_l1: l1 | l1_norm | lp; jumprelu: l0 | l0_quadratic | tanh; auto");
+  f("p_end", c.p_end, "lp: exponent at the end");
+  f("tanh_scale", c.tanh_scale, "tanh: c");
+  f("pre_act_coefficient", c.pre_act_coefficient, "tanh: weight of ReLU(threshold - z)");
+  f("frequency_coefficient", c.frequency_coefficient, "jumprelu: weight of firing on over 10% of tokens");
+  f("bandwidth", c.bandwidth, "jumprelu: width of the window around a threshold; auto");
+  f("threshold_init", c.threshold_init, "jumprelu: thresholds at the start; auto = quantiles of z");
+  f("threshold_parameter", c.threshold_parameter, "jumprelu: log | raw");
+  f("threshold_lr", c.threshold_lr, "jumprelu: learning rate of thresholds; auto");
+  f("prefixes", c.prefixes, "matryoshka: rising widths, as 128,512,2048; auto");
+  f("prefix_weights", c.prefix_weights, "matryoshka: mean | sum | mean_with_bias");
+  f("pre_bias", c.pre_bias, "on | off: subtract b_dec before encoding; auto");
+  f("decoder", c.decoder, "unit | unit_before | free | on_the_fly; auto");
+  f("input_scale", c.input_scale, "rms | mean_norm | layer_norm | none");
+  f("loss", c.loss, "sum | mean | openai | fvu: reduction of squared errors; auto = sum");
+  f("resample", c.resample, "relu_l1, gated: on | off: give dead latents new directions");
+  f("resample_exponent", c.resample_exponent, "rows are drawn in proportion to |error|^this");
+  f("dead_after_tokens", c.dead_after_tokens, "a latent that long silent is dead; auto");
+  f("transcoder", c.transcoder, "predict the store's targets");
+  f("skip", c.skip, "transcoder with a linear skip");
 }
 
-void AddTrain(std::vector<Field>& out, const std::string& p, TrainConfig& c) {
-  out.insert(out.end(), {
-      {p + "preset", &c.preset, "none | openai: what auto means for decoder, loss and epsilon"},
-      {p + "tokens", &c.tokens, "length of the run"},
-      {p + "batch", &c.batch, "global batch in tokens"},
-      {p + "lr", &c.lr, "learning rate; auto = 2e-4 / sqrt(n / 16384)"},
-      {p + "beta1", &c.beta1, "Adam; auto = 0.9, 0 for gated and jumprelu"},
-      {p + "beta2", &c.beta2, "Adam"},
-      {p + "epsilon", &c.epsilon, "Adam; auto = 1e-8"},
-      {p + "lr_warmup", &c.lr_warmup, "linear (0 to 1) | cosine (0.1 to 1)"},
-      {p + "lr_warmup_steps", &c.lr_warmup_steps, "length of the warm-up; auto"},
-      {p + "lr_decay_fraction", &c.lr_decay_fraction, "linear decay to 0 over this last share"},
-      {p + "sparsity_warmup_steps", &c.sparsity_warmup_steps, "lambda rises from 0; auto"},
-      {p + "clip", &c.clip, "largest norm of the whole gradient; 0 = off"},
-      {p + "ema", &c.ema, "mu of a mean of parameters, evaluated and exported; 0 = off"},
-      {p + "rows", &c.rows, "dense | lazy | deferred: which rows a step updates"},
-      {p + "selection", &c.selection, "float32 | certified (bf16 screen, exact by a margin) | bf16 (GPUs)"},
-      {p + "seed", &c.seed, "initialisation"},
-      {p + "data_seed", &c.data_seed, "order of data; one for a sweep"},
-      {p + "eval_every_tokens", &c.eval_every_tokens, "held-out evaluation; auto = tokens / 10"},
-      {p + "checkpoint_every_seconds", &c.checkpoint_every_seconds, "and at the end; 0 = at the end only"},
-      {p + "log_every_steps", &c.log_every_steps, "metrics event every so many steps"},
-      {p + "moments", &c.moments, "f32 | bf16 | int8: how Adam's moments of both matrices are kept"},
-      {p + "reduction", &c.reduction, "fast | fixed (same bits for every number of ranks that divides 16)"},
-      {p + "replicas", &c.replicas, "parts of a batch, each at its own ranks; auto = near sqrt(0.75 B P / n)"},
-      {p + "decoder_layout", &c.decoder_layout, "latents | columns: how ranks share the decoder"}});
+template <class F>
+void VisitTrain(TrainConfig& c, const F& f) {
+  f("preset", c.preset, "none | openai: what auto means for decoder, loss and epsilon");
+  f("tokens", c.tokens, "length of the run");
+  f("batch", c.batch, "global batch in tokens");
+  f("lr", c.lr, "learning rate; auto = 2e-4 / sqrt(n / 16384)");
+  f("beta1", c.beta1, "Adam; auto = 0.9, 0 for gated and jumprelu");
+  f("beta2", c.beta2, "Adam");
+  f("epsilon", c.epsilon, "Adam; auto = 1e-8");
+  f("lr_warmup", c.lr_warmup, "linear (0 to 1) | cosine (0.1 to 1)");
+  f("lr_warmup_steps", c.lr_warmup_steps, "length of the warm-up; auto");
+  f("lr_decay_fraction", c.lr_decay_fraction, "linear decay to 0 over this last share");
+  f("sparsity_warmup_steps", c.sparsity_warmup_steps, "lambda rises from 0; auto");
+  f("clip", c.clip, "largest norm of the whole gradient; 0 = off");
+  f("ema", c.ema, "mu of a mean of parameters, evaluated and exported; 0 = off");
+  f("rows", c.rows, "dense | lazy | deferred: which rows a step updates");
+  f("selection", c.selection, "float32 | certified (bf16 screen, exact by a margin) | bf16 (GPUs)");
+  f("seed", c.seed, "initialisation");
+  f("data_seed", c.data_seed, "order of data; one for a sweep");
+  f("eval_every_tokens", c.eval_every_tokens, "held-out evaluation; auto = tokens / 10");
+  f("checkpoint_every_seconds", c.checkpoint_every_seconds, "and at the end; 0 = at the end only");
+  f("log_every_steps", c.log_every_steps, "metrics event every so many steps");
+  f("moments", c.moments, "f32 | bf16 | int8: how Adam's moments of both matrices are kept");
+  f("reduction", c.reduction, "fast | fixed (same bits for every number of ranks that divides 16)");
+  f("replicas", c.replicas, "parts of a batch, each at its own ranks; auto = near sqrt(0.75 B P / n)");
+  f("decoder_layout", c.decoder_layout, "latents | columns: how ranks share the decoder");
 }
 
 void AddTrial(std::vector<Field>& out, const std::string& p, TrialConfig& c) {
-  out.push_back({p + "ranks", &c.ranks, "replicas x latent shards"});
-  AddSae(out, p + "sae.", c.sae);
-  AddTrain(out, p + "train.", c.train);
+  const auto add = [&out](const std::string& prefix) {
+    return [&out, prefix](const char* name, auto& member, const char* help) {
+      out.push_back({prefix + name, &member, help});
+    };
+  };
+  add(p)("ranks", c.ranks, "replicas x latent shards");
+  VisitSae(c.sae, add(p + "sae."));
+  VisitTrain(c.train, add(p + "train."));
+}
+
+/// Where the field of that path lives, found without a list of all: a sweep sets a million of them.
+std::optional<FieldPointer> Find(TrialConfig& c, std::string_view path) {
+  if (path == "ranks") return &c.ranks;
+  std::optional<FieldPointer> out;
+  const std::size_t dot = std::min(path.find('.'), path.size());
+  const std::string_view group = path.substr(0, dot);
+  const std::string_view wanted = path.substr(std::min(dot + 1, path.size()));
+  const auto match = [&](const char* name, auto& member, const char*) {
+    if (wanted == name) out = &member;
+  };
+  if (group == "sae") VisitSae(c.sae, match);
+  if (group == "train") VisitTrain(c.train, match);
+  return out;
 }
 
 // Integers come as 5, 5e5 or "5"; JSON numbers that are not integral are refused.
@@ -274,11 +297,10 @@ std::vector<Field> Fields(RunConfig& config) {
 }
 
 absl::Status SetField(TrialConfig& config, const std::string& path, const std::string& json_value) {
-  const std::vector<Field> fields = Fields(config);
-  const auto it = std::find_if(fields.begin(), fields.end(), [&](const Field& f) { return f.path == path; });
-  if (it == fields.end()) return absl::InvalidArgumentError(UnknownKey(path, fields));
+  const std::optional<FieldPointer> field = Find(config, path);
+  if (!field) return absl::InvalidArgumentError(UnknownKey(path, Fields(config)));
   const json value = json::parse(json_value, nullptr, false);
-  const std::string wanted = value.is_discarded() ? "JSON" : Assign(it->pointer, value);
+  const std::string wanted = value.is_discarded() ? "JSON" : Assign(*field, value);
   if (wanted.empty()) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat(path, ": ", json_value, " is not ", wanted));
 }

@@ -78,21 +78,18 @@ std::string Draw(const Parameter& p, double u) {
   return "null";
 }
 
-/// Adds every point of the product from axis `at` on; `point` holds the axes before it.
-absl::Status ExpandGrid(const ParameterSet& set, std::size_t at, TrialPoint& point,
-                        std::vector<TrialPoint>& out) {
+/// Visits every point of the product from axis `at` on; `point` holds the axes before it.
+absl::Status VisitGrid(const ParameterSet& set, std::size_t at, TrialPoint& point,
+                       std::size_t& index, const TrialVisitor& visit) {
   while (at < set.size() && !internal::Applies(set[at], point.assignments)) ++at;
-  if (at == set.size()) {
-    out.push_back(point);
-    return absl::OkStatus();
-  }
+  if (at == set.size()) return visit(index++, point);
   const auto count = static_cast<std::int64_t>(internal::AxisCount(set[at]));
   const TrialConfig before = point.config;
   for (std::int64_t i = 0; i < count; ++i) {
     std::string value = AxisValue(set[at], i);
     SAE_RETURN_IF_ERROR(SetField(point.config, set[at].path, value));
     point.assignments.emplace_back(set[at].path, std::move(value));
-    SAE_RETURN_IF_ERROR(ExpandGrid(set, at + 1, point, out));
+    SAE_RETURN_IF_ERROR(VisitGrid(set, at + 1, point, index, visit));
     point.assignments.pop_back();
     point.config = before;
   }
@@ -119,25 +116,34 @@ absl::StatusOr<TrialPoint> DrawPoint(const SweepSpec& spec, std::int64_t index) 
 
 }  // namespace
 
-absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec) {
+absl::Status ForEachTrial(const SweepSpec& spec, const TrialVisitor& visit) {
   internal::Problems problems;
   internal::CheckSearch(spec, problems);
   internal::CheckParameters(spec, problems);
   SAE_RETURN_IF_ERROR(problems.ToStatus());
-  std::vector<TrialPoint> out;
   if (spec.search != "grid") {
     for (std::int64_t i = 0; i < spec.max_trials; ++i) {
       SAE_ASSIGN_OR_RETURN(TrialPoint point, DrawPoint(spec, i));
       FillForSearch(spec, point.config);
-      out.push_back(std::move(point));
+      SAE_RETURN_IF_ERROR(visit(static_cast<std::size_t>(i), point));
     }
-    return out;
+    return absl::OkStatus();
   }
   TrialPoint base;
   base.config = spec.trial;
-  if (spec.parameters.empty()) out.push_back(base);
+  if (spec.parameters.empty()) return visit(0, base);
+  std::size_t index = 0;
   for (const ParameterSet& set : spec.parameters)
-    SAE_RETURN_IF_ERROR(ExpandGrid(set, 0, base, out));
+    SAE_RETURN_IF_ERROR(VisitGrid(set, 0, base, index, visit));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec) {
+  std::vector<TrialPoint> out;
+  SAE_RETURN_IF_ERROR(ForEachTrial(spec, [&](std::size_t, const TrialPoint& point) {
+    out.push_back(point);
+    return absl::OkStatus();
+  }));
   return out;
 }
 

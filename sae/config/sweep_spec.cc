@@ -9,6 +9,7 @@
 #include "absl/strings/str_join.h"
 #include "absl/strings/str_split.h"
 
+#include "sae/base/hash.h"
 #include "sae/base/ids.h"
 #include "sae/config/sweep_internal.h"
 
@@ -75,48 +76,91 @@ std::string ConfigKey(const TrialConfig& config) {
   return key;
 }
 
-/// A union may give the same configuration twice, which would only waste time.
-void CheckDuplicates(const std::vector<TrialPoint>& points, Problems& problems) {
-  std::unordered_map<std::string, std::size_t> seen;
-  for (std::size_t i = 0; i < points.size(); ++i) {
-    const auto [first, fresh] = seen.emplace(ConfigKey(points[i].config), i);
-    if (!fresh) {
-      problems.Add("parameters: trials ", TrialId(static_cast<std::int64_t>(first->second)),
-                   " and ", TrialId(static_cast<std::int64_t>(i)), " are the same configuration (",
-                   ToText(points[i]), ")");
-    }
+/// A number that JSON cannot hold is refused even where no architecture reads it: the sweep could
+/// not be read back.
+void CheckFinite(const TrialConfig& trial, Problems& problems) {
+  TrialConfig copy = trial;
+  for (const Field& f : Fields(copy)) {
+    double x = 0;
+    if (const auto* p = std::get_if<double*>(&f.pointer)) x = **p;
+    if (const auto* p = std::get_if<std::optional<double>*>(&f.pointer)) x = (*p)->value_or(0);
+    if (!std::isfinite(x)) problems.Add("trial.", f.path, ": ", x, " is not a finite number");
   }
 }
 
-/// Validate of every trial; a problem that many trials share is said once.
-void CheckTrials(const SweepSpec& spec, const std::vector<TrialPoint>& points, Problems& problems) {
-  struct Seen {
-    std::size_t count = 0;
-    std::size_t first = 0;
-  };
-  std::vector<std::string> order;
-  std::unordered_map<std::string, Seen> seen;
-  for (std::size_t i = 0; i < points.size(); ++i) {
-    const absl::Status s = Validate(points[i].config, spec.store_d, spec.store_target_d);
-    if (s.ok()) continue;
+/// Two hashes of 64 bits: of a million trials no two share both by chance.
+using ConfigHash = std::pair<std::uint64_t, std::uint64_t>;
+struct FirstHalf {
+  std::size_t operator()(const ConfigHash& h) const { return h.first; }
+};
+
+/// Validate of every trial, and whether a union gives one configuration twice. A problem that many
+/// trials share is said once; nothing is looked at any more when a thousand trials have failed.
+class TrialChecker {
+ public:
+  explicit TrialChecker(const SweepSpec& spec)
+      : spec_(spec), unique_(spec.search == "grid" && spec.parameters.size() > 1) {}
+
+  absl::Status Look(std::size_t index, const TrialPoint& point) {
+    constexpr std::size_t kMostFailed = 1000;
+    if (failed_ == kMostFailed) return absl::ResourceExhaustedError("enough");
+    ++looked_;
+    if (unique_) LookForTwin(index, point);
+    const absl::Status s = Validate(point.config, spec_.store_d, spec_.store_target_d);
+    if (s.ok()) return s;
+    ++failed_;
     for (const auto& part : absl::StrSplit(s.message(), "; ")) {
-      auto [it, fresh] = seen.emplace(std::string(part), Seen{0, i});
-      if (fresh) order.emplace_back(part);
+      auto [it, fresh] = seen_.emplace(std::string(part), Seen());
+      if (fresh) {
+        it->second.where =
+            absl::StrCat(TrialId(static_cast<std::int64_t>(index)), ": ", ToText(point));
+        order_.emplace_back(part);
+      }
       ++it->second.count;
     }
+    return absl::OkStatus();
   }
-  for (const std::string& text : order) {
-    const Seen& s = seen[text];
-    if (s.count == points.size()) {
-      problems.Add("trial.", text);
-    } else {
-      problems.Add(
-          "trial.", text, " (",
-          s.count == 1 ? "in trial " : absl::StrCat("in ", s.count, " trials, the first is "),
-          TrialId(static_cast<std::int64_t>(s.first)), ": ", ToText(points[s.first]), ")");
+
+  /// `ended`: what the walk over the trials returned.
+  void Report(const absl::Status& ended, Problems& problems) {
+    if (!ended.ok() && !absl::IsResourceExhausted(ended)) return problems.Add(Message(ended));
+    for (const std::string& text : order_) {
+      const Seen& s = seen_[text];
+      if (s.count == looked_) {
+        problems.Add("trial.", text);
+      } else {
+        const std::string trials =
+            absl::StrCat(ended.ok() ? "in " : "in at least ", s.count, " trials, the first is ");
+        problems.Add("trial.", text, " (", s.count == 1 ? "in trial " : trials, s.where, ")");
+      }
     }
+    for (const std::string& text : twins_) problems.Add(text);
   }
-}
+
+ private:
+  struct Seen {
+    std::size_t count = 0;
+    std::string where;  ///< of the first
+  };
+
+  void LookForTwin(std::size_t index, const TrialPoint& point) {
+    const std::string key = ConfigKey(point.config);
+    const auto [first, fresh] = configs_.emplace(ConfigHash(Xxh3(key, 0), Xxh3(key, 1)), index);
+    if (fresh || twins_.size() == kMostTwins) return;
+    twins_.push_back(absl::StrCat("parameters: trials ",
+                                  TrialId(static_cast<std::int64_t>(first->second)), " and ",
+                                  TrialId(static_cast<std::int64_t>(index)),
+                                  " are the same configuration (", ToText(point), ")"));
+  }
+
+  static constexpr std::size_t kMostTwins = 100;
+  const SweepSpec& spec_;
+  const bool unique_;
+  std::size_t looked_ = 0, failed_ = 0;
+  std::vector<std::string> order_, twins_;
+  std::unordered_map<std::string, Seen> seen_;
+  std::unordered_map<ConfigHash, std::size_t, FirstHalf> configs_;
+};
 
 }  // namespace
 
@@ -174,15 +218,16 @@ absl::Status Validate(const SweepSpec& spec) {
   CheckObjective(spec, problems);
   internal::CheckScheduling(spec, problems);
   Problems axes;
+  CheckFinite(spec.trial, axes);
   internal::CheckSearch(spec, axes);
   internal::CheckParameters(spec, axes);
-  if (!axes.empty()) {  // trials can only be looked at when the axes and the search can be expanded
+  if (!axes.empty()) {  // trials are looked at when the axes and the search can be expanded
     problems.Add(Message(axes.ToStatus()));
-  } else if (auto points = ExpandTrials(spec); !points.ok()) {
-    problems.Add(Message(points.status()));
   } else {
-    CheckTrials(spec, *points, problems);
-    if (spec.search == "grid" && spec.parameters.size() > 1) CheckDuplicates(*points, problems);
+    TrialChecker trials(spec);
+    const absl::Status ended = ForEachTrial(
+        spec, [&](std::size_t i, const TrialPoint& point) { return trials.Look(i, point); });
+    trials.Report(ended, problems);
   }
   return problems.ToStatus();
 }

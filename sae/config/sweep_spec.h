@@ -5,6 +5,7 @@
 // path.
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <utility>
@@ -117,7 +118,7 @@ struct TrialPoint {
 /// "heldout.l0 <= 64".
 [[nodiscard]] absl::StatusOr<Constraint> ParseConstraint(const std::string& text);
 std::string ToText(const Constraint& constraint);
-/// A trial's bare name: "0000", "0001", ...; its index in ExpandTrials.
+/// A trial's bare name: "0000", "0001", ...; its index in ForEachTrial.
 std::string TrialId(std::int64_t index);
 /// "sae.k=8 train.seed=1"; "" for a sweep without parameters.
 std::string ToText(const TrialPoint& point);
@@ -138,10 +139,18 @@ std::string ToJson(const SweepSpec& spec);
 /// Names of failure classes that a retry rule may list.
 const std::vector<std::string>& FailureClassNames();
 
+/// Called with a trial's index and point, which lives during the call alone; an error ends the walk
+/// and is its result.
+using TrialVisitor = std::function<absl::Status(std::size_t, const TrialPoint&)>;
+
+/// Every trial, one at a time: a million of them held at once would take gigabytes.
 /// A grid counts min, min + step, .. <= max (step of intUniform: 1 where 0); logUniform cannot be a
 /// grid. Points in a fixed order: sets in order, the last axis fastest; random draws are a function
 /// of search_seed and the trial's index alone. What `when` leaves out of a point is not
 /// assigned.
+[[nodiscard]] absl::Status ForEachTrial(const SweepSpec& spec, const TrialVisitor& visit);
+
+/// All of them, about 1.5 KB each.
 [[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
 
 }  // namespace sae::config

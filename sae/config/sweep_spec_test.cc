@@ -270,6 +270,30 @@ TEST(SweepSpec, MoreThanAMillionPointsAreRefusedBeforeTheyAreMade) {
   EXPECT_THAT(Why(s), HasSubstr("search.random.maxTrials: 2000000: at most 1e6"));
 }
 
+TEST(SweepSpec, NumbersThatJsonCannotHoldAreRefusedEvenWhereNothingReadsThem) {
+  for (const double x : {std::nan(""), static_cast<double>(INFINITY)}) {
+    SweepSpec s = Demo();  // topk: no penalty, so no tanh either
+    s.trial.sae.tanh_scale = x;
+    EXPECT_THAT(Why(s), HasSubstr("trial.sae.tanh_scale: ")) << x;
+    EXPECT_THAT(Why(s), HasSubstr(" is not a finite number")) << x;
+    s = Demo();
+    s.trial.sae.threshold_lr = x;
+    EXPECT_THAT(Why(s), HasSubstr("trial.sae.threshold_lr: ")) << x;
+  }
+}
+
+TEST(SweepSpec, AThousandFailedTrialsAreEnoughToSayWhatIsWrong) {
+  SweepSpec s = Demo();
+  s.trial.sae.k = 8;
+  s.parameters = {{Range("train.seed", Parameter::Kind::kIntUniform, 0, 1999),
+                   Values("train.clip", {"-1", "0"})}};
+  EXPECT_EQ(Why(s),
+            "trial.train.clip: -1: needs a finite number of 0 or more (in at least 1000 trials, "
+            "the first is 0000: train.seed=0 train.clip=-1)");
+  s.parameters[0][0].max = 499;
+  EXPECT_THAT(Why(s), HasSubstr("(in 500 trials, the first is 0000: "));
+}
+
 TEST(SweepSpec, TheSameConfigurationTwiceInAUnionIsRefused) {
   SweepSpec s = Demo();
   s.parameters = {{Values("sae.k", {"8", "16"})},

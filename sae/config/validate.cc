@@ -72,25 +72,36 @@ class Checker {
   const std::string& Penalty() const { return resolved_.sae.penalty; }
 
   void CheckWords() {
-    const SaeConfig& sae = c_.sae;
-    const TrainConfig& train = c_.train;
-    Word("sae.architecture", sae.architecture, Architectures());
-    Word("sae.penalty", sae.penalty,
-         {"auto", "none", "l1", "l1_norm", "lp", "l0", "l0_quadratic", "tanh"});
-    Word("sae.threshold_parameter", sae.threshold_parameter, {"log", "raw"});
-    Word("sae.prefix_weights", sae.prefix_weights, {"mean", "sum", "mean_with_bias"});
-    Word("sae.pre_bias", sae.pre_bias, {"auto", "on", "off"});
-    Word("sae.decoder", sae.decoder, {"auto", "unit", "unit_before", "free", "on_the_fly"});
-    Word("sae.input_scale", sae.input_scale, {"rms", "mean_norm", "layer_norm", "none"});
-    Word("sae.loss", sae.loss, {"auto", "sum", "mean", "openai", "fvu"});
-    Word("sae.resample", sae.resample, {"off", "on"});
-    Word("train.preset", train.preset, {"none", "openai"});
-    Word("train.lr_warmup", train.lr_warmup, {"linear", "cosine"});
-    Word("train.rows", train.rows, {"dense", "lazy", "deferred"});
-    Word("train.selection", train.selection, {"float32", "certified", "bf16"});
-    Word("train.reduction", train.reduction, {"fast", "fixed"});
-    Word("train.moments", train.moments, {"f32", "bf16", "int8"});
-    Word("train.decoder_layout", train.decoder_layout, {"latents", "columns"});
+    struct Sae {
+      const char* path;
+      std::string SaeConfig::*value;
+      Words words;
+    };
+    struct Train {
+      const char* path;
+      std::string TrainConfig::*value;
+      Words words;
+    };
+    static const std::vector<Sae> of_sae = {
+        {"sae.architecture", &SaeConfig::architecture, Architectures()},
+        {"sae.penalty", &SaeConfig::penalty, {"auto", "none", "l1", "l1_norm", "lp", "l0", "l0_quadratic", "tanh"}},
+        {"sae.threshold_parameter", &SaeConfig::threshold_parameter, {"log", "raw"}},
+        {"sae.prefix_weights", &SaeConfig::prefix_weights, {"mean", "sum", "mean_with_bias"}},
+        {"sae.pre_bias", &SaeConfig::pre_bias, {"auto", "on", "off"}},
+        {"sae.decoder", &SaeConfig::decoder, {"auto", "unit", "unit_before", "free", "on_the_fly"}},
+        {"sae.input_scale", &SaeConfig::input_scale, {"rms", "mean_norm", "layer_norm", "none"}},
+        {"sae.loss", &SaeConfig::loss, {"auto", "sum", "mean", "openai", "fvu"}},
+        {"sae.resample", &SaeConfig::resample, {"off", "on"}}};
+    static const std::vector<Train> of_train = {
+        {"train.preset", &TrainConfig::preset, {"none", "openai"}},
+        {"train.lr_warmup", &TrainConfig::lr_warmup, {"linear", "cosine"}},
+        {"train.rows", &TrainConfig::rows, {"dense", "lazy", "deferred"}},
+        {"train.selection", &TrainConfig::selection, {"float32", "certified", "bf16"}},
+        {"train.reduction", &TrainConfig::reduction, {"fast", "fixed"}},
+        {"train.moments", &TrainConfig::moments, {"f32", "bf16", "int8"}},
+        {"train.decoder_layout", &TrainConfig::decoder_layout, {"latents", "columns"}}};
+    for (const Sae& w : of_sae) Word(w.path, c_.sae.*w.value, w.words);
+    for (const Train& w : of_train) Word(w.path, c_.train.*w.value, w.words);
   }
 
   void CheckDictionary() {
@@ -149,7 +160,7 @@ class Checker {
 
   void CheckPenalty() {
     const SaeConfig& sae = c_.sae;
-    const Words of_relu = {"l1", "l1_norm", "lp"}, of_jump = {"l0", "l0_quadratic", "tanh"};
+    static const Words of_relu = {"l1", "l1_norm", "lp"}, of_jump = {"l0", "l0_quadratic", "tanh"};
     if (Ranked()) {
       Need(Penalty() == "none", "sae.penalty: ", Penalty(), ": ", sae.architecture,
            " has none: leave it auto");

@@ -7,15 +7,17 @@ namespace sae::server {
 
 absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
   SAE_RETURN_IF_ERROR(config::Validate(spec));
-  SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> points, config::ExpandTrials(spec));
-  if (points.size() > max_trials) {
+  PreparedSweep prepared{spec, {config::ToJson(spec), {}}};
+  std::size_t trials = 0;
+  SAE_RETURN_IF_ERROR(config::ForEachTrial(spec, [&](std::size_t, const config::TrialPoint& point) {
+    if (++trials <= max_trials) prepared.event.points.push_back(point.assignments);
+    return absl::OkStatus();
+  }));
+  if (trials > max_trials) {
     return absl::InvalidArgumentError(
-        absl::StrCat("parameters: ", points.size(), " trials, a sweep holds at most ", max_trials,
+        absl::StrCat("parameters: ", trials, " trials, a sweep holds at most ", max_trials,
                      "; split the grid, or draw some with search: random"));
   }
-  PreparedSweep prepared{spec, {config::ToJson(spec), {}}};
-  for (config::TrialPoint& point : points)
-    prepared.event.points.push_back(std::move(point.assignments));
   return prepared;
 }
 

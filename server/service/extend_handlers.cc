@@ -53,12 +53,11 @@ absl::Status DrawMore(config::SweepSpec spec, std::int64_t count,
                       std::vector<TrialAssignments>& points) {
   const auto first = static_cast<std::size_t>(spec.max_trials);
   spec.max_trials += count;
-  SAE_ASSIGN_OR_RETURN(std::vector<config::TrialPoint> all, config::ExpandTrials(spec));
-  for (std::size_t i = first; i < all.size(); ++i) {
-    if (config::Validate(all[i].config, spec.store_d, spec.store_target_d).ok())
-      points.push_back(std::move(all[i].assignments));
-  }
-  return absl::OkStatus();
+  return config::ForEachTrial(spec, [&](std::size_t i, const config::TrialPoint& point) {
+    if (i >= first && config::Validate(point.config, spec.store_d, spec.store_target_d).ok())
+      points.push_back(point.assignments);
+    return absl::OkStatus();
+  });
 }
 
 }  // namespace
