@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 SECONDS_EACH ?= 60
+FUZZ_SEED ?= 0
 .DEFAULT_GOAL := help
 
 .PHONY: help setup build demo test large simulate asan tsan fuzz clang cuda bench check-layers fresh-machine clean distclean
@@ -29,7 +30,7 @@ simulate: build ## 10,000 seeded histories of the coordinator under faults; a fa
 
 asan: ; @tools/setup.sh --no-torch && tools/build.sh asan all_tests && ctest --preset asan -j $(JOBS) ## everything without LibTorch under AddressSanitizer and UBSan
 tsan: ; @tools/setup.sh --no-torch && tools/build.sh tsan all_tests && ctest --preset tsan -j $(JOBS) ## the same under ThreadSanitizer
-fuzz: ; @tools/setup.sh --no-torch && tools/fuzz.sh $(SECONDS_EACH) ## each parser's fuzz target for a minute (SECONDS_EACH=60)
+fuzz: ; @tools/setup.sh --no-torch && tools/fuzz.sh $(SECONDS_EACH) $(FUZZ_SEED) ## each parser's fuzz target for a minute (SECONDS_EACH=60, FUZZ_SEED=0: of the time)
 clang: ; @tools/setup.sh --no-torch && tools/build.sh clang ## clang with -Wthread-safety
 cuda: setup ## compile and link the CUDA code (needs nvcc)
 	@tools/build.sh cuda

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Builds the fuzz targets (preset fuzz, clang) and runs each for SECONDS, two at a time, from the kept corpus and the
 # seeds; ends with a table. A finding fails, and stays below build/fuzz/findings with the command that repeats it.
-#   tools/fuzz.sh [SECONDS]      default 60
-#   tools/fuzz.sh --merge        adds to tests/fuzz/corpus what the last runs found and the corpus does not cover
+#   tools/fuzz.sh [SECONDS [SEED]]   default 60, and a seed of the time: each run looks elsewhere. With a seed of your own
+#                                    the same tree meets the same inputs: CI's verdict must not depend on luck
+#   tools/fuzz.sh --merge            adds to tests/fuzz/corpus what the last runs found and the corpus does not cover
 set -euo pipefail
 cd "$(dirname "$0")/.."
 case "${1:-60}" in
-  -h | --help) sed -n '2,5p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+  -h | --help) sed -n '2,6p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
 esac
 targets=(sweep_yaml sweep_proto gguf safetensors manifest events event_log)
 bin=build/fuzz/bin work=build/fuzz/corpus findings=build/fuzz/findings
@@ -22,7 +23,7 @@ if [ "${1:-}" = --merge ]; then
   exit 0
 fi
 
-seconds=${1:-60}
+seconds=${1:-60} seed=${2:-0}
 rm -rf "$findings"
 mkdir -p "$findings"
 run() {  # TARGET
@@ -32,11 +33,11 @@ run() {  # TARGET
   local kept=()
   [ ! -d "tests/fuzz/corpus/$t" ] || kept=("tests/fuzz/corpus/$t")
   # The limits find what hangs and what allocates by a length that only the input states.
-  "$bin/fuzz_$t" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
+  "$bin/fuzz_$t" -seed="$seed" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=1024 -malloc_limit_mb=256 \
     -print_final_stats=1 -artifact_prefix="$findings/$t/" "$work/$t" ${kept[@]+"${kept[@]}"} > "$findings/$t.log" 2>&1
 }
 export -f run
-export bin work findings seconds
+export bin work findings seconds seed
 failed=0
 printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -c 'set -euo pipefail; run {}' || failed=1
 
@@ -50,7 +51,9 @@ if [ "$failed" != 0 ]; then
   for t in "${targets[@]}"; do
     for input in "$findings/$t"/*; do
       [ -e "$input" ] || continue
+      grep -A1 -m1 -E 'broken promise|ERROR: |runtime error' "$findings/$t.log" >&2 || true
       tail -40 "$findings/$t.log" >&2
+      echo "fuzz: the input is $(head -c 4096 "$input" | base64 -w0)" >&2
       echo "fuzz: $t fails on $input; repeat it with: $bin/fuzz_$t $input" >&2
     done
   done
