@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "sae/base/device_runtime.h"
 #include "sae/base/status.h"
@@ -53,6 +54,19 @@ class DeviceBuffer {
   V* data_ = nullptr;
   std::int64_t count_ = 0;
 };
+
+/// Device memory as a vector. Waits for the stream.
+template <class V>
+[[nodiscard]] absl::StatusOr<std::vector<V>> Fetch(DeviceRuntime& runtime, const V* data,
+                                                   std::int64_t count, void* stream) {
+  std::vector<V> out(static_cast<std::size_t>(count));
+  if (count > 0) {
+    SAE_RETURN_IF_ERROR(
+        runtime.CopyAsync(out.data(), data, count * std::int64_t{sizeof(V)}, stream));
+  }
+  SAE_RETURN_IF_ERROR(runtime.Synchronize(stream));
+  return out;
+}
 
 /// OK, or INTERNAL naming the kernel.
 [[nodiscard]] inline absl::Status Launched(kernels::Error error, const char* kernel) {

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sae/kernels/device/latents.h"
+#include "sae/train/engine/sae_engine.h"
 
 namespace sae::train {
 
@@ -32,7 +33,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
   if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
-  if (c.sae.resample == "on") return Lacks("sae.resample", "on", "set it to off");
   if (o.penalty == model::Penalty::kLp || o.penalty == model::Penalty::kTanh ||
       o.penalty == model::Penalty::kL0Quadratic) {
     return Lacks("sae.penalty", c.sae.penalty, "set it to auto");
@@ -92,8 +92,8 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
     comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts) {
   config::TrialConfig config = given;
   if (!config.train.replicas) config.train.replicas = 1;
-  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Engine<float>> host,
-                       CreateEngine<float>(config, d, d_out, communicator, pool));
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<SaeEngine<float>> host,
+                       CreateSaeEngine<float>(config, d, d_out, communicator, pool));
   const config::TrialConfig resolved = config::Resolve(config, d);
   SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh, Mesh::Create(communicator, 1));
@@ -347,13 +347,15 @@ absl::Status DeviceEngine::StateLoaded() {
   return UploadState();
 }
 
+absl::Status DeviceEngine::DownloadState() {
+  SAE_RETURN_IF_ERROR(Settle());
+  SAE_RETURN_IF_ERROR(parameters_->Download(host_->state(), stream_));
+  PushScalars();
+  return absl::OkStatus();
+}
+
 model::State DeviceEngine::state() {
-  if (input_scale_ > 0) {
-    state_status_ = Settle();
-    if (!state_status_.ok()) return host_->state();
-    state_status_ = parameters_->Download(host_->state(), stream_);
-    PushScalars();
-  }
+  if (input_scale_ > 0) state_status_ = DownloadState();
   return host_->state();
 }
 

@@ -33,6 +33,9 @@
 
 namespace sae::train {
 
+template <class T>
+class SaeEngine;
+
 /// OK, or UNIMPLEMENTED naming the option that the device engine lacks and what to set instead.
 [[nodiscard]] absl::Status SupportedOnDevice(const config::TrialConfig& resolved);
 
@@ -89,6 +92,7 @@ class DeviceEngine final : public Engine<float> {
   void PullScalars();
   void PushScalars();
   absl::Status UploadState();
+  absl::Status DownloadState();
 
   // device_engine_forward.cc
   absl::Status Stage(std::span<const float> rows);
@@ -113,6 +117,8 @@ class DeviceEngine final : public Engine<float> {
   absl::Status BeginFired();
   absl::Status ForwardBatch();
   absl::StatusOr<double> PenaltySum();
+  // device_engine_resample.cc
+  absl::Status ResampleDead();
   // device_engine_step.cc
   absl::Status BeginStep();
   absl::Status SettleStep();
@@ -144,7 +150,7 @@ class DeviceEngine final : public Engine<float> {
   const std::unique_ptr<Mesh> mesh_;
   const Context context_;
   const DeviceParts parts_;
-  std::unique_ptr<Engine<float>> host_;
+  std::unique_ptr<SaeEngine<float>> host_;
   DeviceRuntime& runtime_;
   void* stream_ = nullptr;
   bool owns_stream_ = false;

@@ -5,28 +5,12 @@
 #include <numeric>
 
 #include "sae/train/device/device_engine.h"
+#include "sae/train/engine/sae_engine.h"
 
 namespace sae::train {
 
 namespace cuda = kernels::cuda;
 namespace device = kernels::device;
-
-namespace {
-
-// Device memory as a vector. Waits for the stream.
-template <class V>
-absl::StatusOr<std::vector<V>> Fetch(DeviceRuntime& runtime, const V* data, std::int64_t count,
-                                     void* stream) {
-  std::vector<V> out(static_cast<std::size_t>(count));
-  if (count > 0) {
-    SAE_RETURN_IF_ERROR(
-        runtime.CopyAsync(out.data(), data, count * std::int64_t{sizeof(V)}, stream));
-  }
-  SAE_RETURN_IF_ERROR(runtime.Synchronize(stream));
-  return out;
-}
-
-}  // namespace
 
 // With a running mean of parameters the host evaluates: the mean never leaves it then.
 void DeviceEngine::BeginEvaluation(std::span<const float> mean) {

@@ -3,8 +3,7 @@
 
 #include <gtest/gtest.h>
 
-#include "sae/comm/staging/staging.h"
-#include "sae/train/device/device_engine_testing.h"
+#include "sae/train/device/device_engine_simt_testing.h"
 #include "tests/simt/runtime.h"
 
 namespace sae::train {
@@ -231,42 +230,6 @@ TEST(DeviceEngineSteps, TheNextCallSaysWhatWentWrongInOne) {
   EXPECT_EQ((*engine)->step(), 1);
 }
 
-/// A rank's device communicator, over the group that the test runs in.
-struct StagedRank {
-  DeviceRuntime* runtime;
-  void* stream = nullptr;
-  std::unique_ptr<comm::Communicator> communicator;
-  ~StagedRank() {
-    communicator.reset();
-    if (stream != nullptr) runtime->DestroyStream(stream);
-  }
-};
-
-// Collectives in the stream, captured in the step's graph.
-testing::DeviceRun RunSharded(simt::SimtRuntime& runtime, const config::TrialConfig& config,
-                              const std::vector<std::vector<float>>& batches) {
-  std::vector<StagedRank> staged(static_cast<std::size_t>(config.ranks));
-  for (StagedRank& rank : staged) rank.runtime = &runtime;
-  return testing::RunSteps(
-      config, 32, 32, batches,
-      [&](const auto& c, std::int64_t in, std::int64_t out, auto& ranks,
-          auto& pool) -> absl::StatusOr<std::unique_ptr<Engine<float>>> {
-        StagedRank& own = staged[static_cast<std::size_t>(ranks.rank())];
-        SAE_ASSIGN_OR_RETURN(own.stream, runtime.CreateStream());
-        SAE_ASSIGN_OR_RETURN(auto group, ranks.Split(0, ranks.rank()));
-        comm::StagingOptions options;
-        options.runtime = &runtime;
-        options.stream = own.stream;
-        SAE_ASSIGN_OR_RETURN(own.communicator, comm::StageThroughHost(std::move(group), options));
-        DeviceParts parts;
-        parts.runtime = &runtime;
-        parts.collectives = own.communicator.get();
-        parts.stream_ordered = true;
-        parts.stream = own.stream;
-        return DeviceEngine::Create(c, in, out, ranks, pool, parts);
-      });
-}
-
 class EveryShard : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(EveryShard, TrainsAsOnTheCpu) {
@@ -277,7 +240,7 @@ TEST_P(EveryShard, TrainsAsOnTheCpu) {
     std::vector<std::vector<float>> batches;
     for (int t = 0; t < 6; ++t) batches.push_back(data.Rows(config.train.batch, 4));
     simt::SimtRuntime runtime({});
-    testing::ExpectSameRun(RunSharded(runtime, config, batches),
+    testing::ExpectSameRun(testing::RunSharded(runtime, config, 32, 32, batches),
                            testing::RunOnCpu(config, 32, 32, batches));
   }
 }

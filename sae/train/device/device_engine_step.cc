@@ -5,6 +5,7 @@
 
 #include "sae/kernels/row_ops.h"
 #include "sae/train/device/device_engine.h"
+#include "sae/train/engine/sae_engine.h"
 #include "sae/train/engine/step_rules.h"
 
 namespace sae::train {
@@ -65,7 +66,7 @@ absl::Status DeviceEngine::Step(std::span<const float> rows) {
   last_tokens_ = 0;
   SAE_RETURN_IF_ERROR(BeginStep());
   pending_ = true;
-  return absl::OkStatus();
+  return host_->ResampleDue(step()) ? ResampleDead() : absl::OkStatus();
 }
 
 absl::Status DeviceEngine::BeginStep() {

@@ -13,9 +13,9 @@ namespace sae::train::testing {
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
   static const std::set<std::string> refused = {
-      "relu_lp",           "relu_resample",      "gated_clip_resample", "topk_multi",
-      "topk_fvu",          "topk_deferred",      "topk_lazy",           "matryoshka_aux_clip",
-      "jumprelu_raw_lazy", "jumprelu_quadratic", "jumprelu_tanh",       "skip_transcoder_topk"};
+      "relu_lp",       "topk_multi",          "topk_fvu",          "topk_deferred",
+      "topk_lazy",     "matryoshka_aux_clip", "jumprelu_raw_lazy", "jumprelu_quadratic",
+      "jumprelu_tanh", "skip_transcoder_topk"};
   return refused.contains(variant);
 }
 

@@ -245,10 +245,10 @@ template class SaeEngine<float>;
 template class SaeEngine<double>;
 
 template <class T>
-absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfig& config,
-                                                        std::int64_t d, std::int64_t d_out,
-                                                        comm::Communicator& communicator,
-                                                        ThreadPool& pool) {
+absl::StatusOr<std::unique_ptr<SaeEngine<T>>> CreateSaeEngine(const config::TrialConfig& config,
+                                                              std::int64_t d, std::int64_t d_out,
+                                                              comm::Communicator& communicator,
+                                                              ThreadPool& pool) {
   SAE_RETURN_IF_ERROR(config::Validate(config, d, config.sae.transcoder ? d_out : 0));
   if (d < 1 || d_out < 1)
     return absl::InvalidArgumentError(
@@ -273,7 +273,17 @@ absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfi
   return std::make_unique<SaeEngine<T>>(context, std::move(mesh));
 }
 
+template <class T>
+absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(const config::TrialConfig& config,
+                                                        std::int64_t d, std::int64_t d_out,
+                                                        comm::Communicator& communicator,
+                                                        ThreadPool& pool) {
+  return CreateSaeEngine<T>(config, d, d_out, communicator, pool);
+}
+
 #define SAE_INSTANTIATE(T)                                                                      \
+  template absl::StatusOr<std::unique_ptr<SaeEngine<T>>> CreateSaeEngine(                       \
+      const config::TrialConfig&, std::int64_t, std::int64_t, comm::Communicator&, ThreadPool&); \
   template absl::StatusOr<std::unique_ptr<Engine<T>>> CreateEngine(                             \
       const config::TrialConfig&, std::int64_t, std::int64_t, comm::Communicator&, ThreadPool&)
 SAE_INSTANTIATE(float);

@@ -64,6 +64,14 @@ class SaeEngine final : public Engine<T> {
   }
   void JoinGang(EngineGang* gang) override;
 
+  /// Whether dead latents start over once `step` steps are made.
+  bool ResampleDue(std::int64_t step) const {
+    return resampler_ != nullptr && resampler_->Due(step);
+  }
+  /// They do, by the last step's batch and its reconstruction (scaled units). Step calls it where it
+  /// is due, and so does an engine elsewhere whose values state() holds. Collective.
+  [[nodiscard]] absl::Status ResampleDead(const Batch<T>& batch, const T* x_hat);
+
  private:
   struct Losses {
     double main = 0;
@@ -221,5 +229,11 @@ class SaeEngine final : public Engine<T> {
   double evaluation_active_ = 0;
   double evaluation_penalty_ = 0;
 };
+
+/// As CreateEngine.
+template <class T>
+[[nodiscard]] absl::StatusOr<std::unique_ptr<SaeEngine<T>>> CreateSaeEngine(
+    const config::TrialConfig& config, std::int64_t d, std::int64_t d_out,
+    comm::Communicator& communicator, ThreadPool& pool);
 
 }  // namespace sae::train

@@ -368,11 +368,13 @@ absl::Status SaeEngine<T>::FinishStep() {
   tokens_ += batch_size_;
   last_tokens_ = batch_.tokens();
   measured_ = false;
-  if (resampler_ == nullptr || !resampler_->Due(step_)) return absl::OkStatus();
+  return ResampleDue(step_) ? ResampleDead(batch_, main_.x_hat()) : absl::OkStatus();
+}
+
+template <class T>
+absl::Status SaeEngine<T>::ResampleDead(const Batch<T>& batch, const T* x_hat) {
   CatchUpAll();
-  return resampler_
-      ->Run(step_, batch_, main_.x_hat(), &since_fired_, &parameters_, &moments_)
-      .status();
+  return resampler_->Run(step_, batch, x_hat, &since_fired_, &parameters_, &moments_).status();
 }
 
 template <class T>
