@@ -39,7 +39,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   }
   if (o.loss == model::LossReduction::kFvu) return Lacks("sae.loss", "fvu", "set it to sum");
   if (o.bias_weight > 0) return Lacks("sae.prefix_weights", c.sae.prefix_weights, "use mean");
-  if (o.skip) return Lacks("sae.skip", "true", "set it to false");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
@@ -163,6 +162,7 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(floats(d_threshold_, jump ? n : 0, "threshold gradient"));
   SAE_RETURN_IF_ERROR(floats(d_norm_, NeedsNorms(o) ? n : 0, "norm gradient"));
   SAE_RETURN_IF_ERROR(floats(d_b_dec_, d_out, "b_dec gradient"));
+  SAE_RETURN_IF_ERROR(floats(d_w_skip_, o.skip ? d_out * d : 0, "W_skip gradient"));
   const auto doubles = [&](DeviceBuffer<double>& buffer, std::int64_t count, const char* name) {
     return buffer.Create(runtime_, count, name);
   };

@@ -119,6 +119,9 @@ class DeviceEngine final : public Engine<float> {
   absl::StatusOr<double> PenaltySum();
   // device_engine_resample.cc
   absl::Status ResampleDead();
+  // device_engine_skip.cc
+  absl::Status AddSkip(float* parts);
+  absl::Status SkipGradient();
   // device_engine_step.cc
   absl::Status BeginStep();
   absl::Status SettleStep();
@@ -184,7 +187,8 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<float> parts_buffer_, x_hat_, gate_, v_, gate_parts_, gate_hat_, aux_g_;
   DeviceBuffer<double> token_squares_, column_means_, partial_, sum_scratch_, column_scratch_;
   DeviceBuffer<double> encoder_sums_, latent_penalty_, row_norms_;
-  DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_;
+  DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_,
+      d_w_skip_;
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
 

@@ -192,7 +192,7 @@ device::Groups DeviceEngine::OneGroup() const {
   return groups;
 }
 
-// `bias`: with b_dec, on the first rank, so that a sum over ranks has it once.
+// `bias`: with b_dec, on the first rank, so that a sum over ranks has it once, and with the skip.
 absl::Status DeviceEngine::Decode(const DeviceEntries& entries, const float* f, bool bias,
                                   float* parts, const device::Groups& groups) {
   device::DecodeParams decode;
@@ -205,7 +205,8 @@ absl::Status DeviceEngine::Decode(const DeviceEntries& entries, const float* f, 
   decode.parts = parts;
   decode.d = context_.d_out;
   SAE_RETURN_IF_ERROR(Launched(cuda::Decode(decode, stream_), "Decode"));
-  return collectives_->Sum(parts, groups.count * batch_.tokens() * context_.d_out);
+  SAE_RETURN_IF_ERROR(collectives_->Sum(parts, groups.count * batch_.tokens() * context_.d_out));
+  return bias && context_.options.skip ? AddSkip(parts) : absl::OkStatus();
 }
 
 }  // namespace sae::train

@@ -157,6 +157,9 @@ absl::Status DeviceEngine::EnqueueStep() {
   }
   SAE_RETURN_IF_ERROR(LatentBackward());
   SAE_RETURN_IF_ERROR(BiasGradient());
+  if (context_.options.skip) {
+    SAE_RETURN_IF_ERROR(SkipGradient());
+  }
   SAE_RETURN_IF_ERROR(Reduce());
   if (context_.config.train.clip > 0) {
     SAE_RETURN_IF_ERROR(Clip());
@@ -205,7 +208,7 @@ absl::Status DeviceEngine::LatentGradients(const DeviceEntries& entries,
 absl::Status DeviceEngine::MainLoss() {
   const device::Groups groups = GroupsOf();
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
-  if (groups.count == 1 && collectives_->size() == 1) {
+  if (groups.count == 1 && collectives_->size() == 1 && !context_.options.skip) {
     device::TokenPassParams pass;
     pass.decode.codes = entries_.codes();
     pass.decode.f = entries_.f();
@@ -454,6 +457,7 @@ absl::Status DeviceEngine::Clip() {
   }
   SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->shard_norm2, 1));
   SAE_RETURN_IF_ERROR(squares(d_b_dec_, &at()->shared_norm2, false));
+  SAE_RETURN_IF_ERROR(squares(d_w_skip_, &at()->shared_norm2, true));
   device::ClipScaleParams clip{&at()->shard_norm2, &at()->shared_norm2, context_.config.train.clip,
                                &at()->norm, &at()->gradient_scale};
   return Launched(cuda::ClipScale(clip, stream_), "ClipScale");
@@ -484,6 +488,7 @@ absl::Status DeviceEngine::UpdateVectors() {
   SAE_RETURN_IF_ERROR(update("b_mag", d_b_mag_, 1));
   SAE_RETURN_IF_ERROR(update("r_mag", d_r_mag_, 1));
   SAE_RETURN_IF_ERROR(update("threshold", d_threshold_, ThresholdFactor()));
+  SAE_RETURN_IF_ERROR(update("W_skip", d_w_skip_, 1));
   return update("b_dec", d_b_dec_, 1);
 }
 

@@ -13,9 +13,9 @@ namespace sae::train::testing {
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
   static const std::set<std::string> refused = {
-      "relu_lp",       "topk_multi",          "topk_fvu",          "topk_deferred",
-      "topk_lazy",     "matryoshka_aux_clip", "jumprelu_raw_lazy", "jumprelu_quadratic",
-      "jumprelu_tanh", "skip_transcoder_topk"};
+      "relu_lp",           "topk_multi",         "topk_fvu",
+      "topk_deferred",     "topk_lazy",          "matryoshka_aux_clip",
+      "jumprelu_raw_lazy", "jumprelu_quadratic", "jumprelu_tanh"};
   return refused.contains(variant);
 }
 
@@ -44,6 +44,7 @@ struct DeviceRun {
   std::vector<double> losses, l0;
   Selection first;
   std::map<std::string, double> heldout;
+  double norm = 0;  ///< the last step's gradient norm, with clipping
   SavedState end;
 };
 
@@ -68,6 +69,7 @@ DeviceRun RunSteps(const config::TrialConfig& config, std::int64_t d, std::int64
       if (ranks.rank() != 0) continue;
       out.losses.push_back(metrics.at("train.loss"));
       out.l0.push_back(metrics.at("train.l0"));
+      if (config.train.clip > 0) out.norm = metrics.at("gradient_norm");
       if (t == 0) out.first = std::move(first);
     }
     engine->BeginEvaluation(std::vector<float>(static_cast<std::size_t>(d_out), 0.4F));

@@ -71,7 +71,8 @@ absl::StatusOr<std::unique_ptr<DeviceParameters>> DeviceParameters::Create(
   std::unique_ptr<DeviceParameters> out(new DeviceParameters(runtime));
   SAE_RETURN_IF_ERROR(CreateMatrix(runtime, state, "W_enc", &out->w_enc_));
   SAE_RETURN_IF_ERROR(CreateMatrix(runtime, state, "W_dec", &out->w_dec_));
-  for (const char* name : {"b_enc", "b_dec", "b_mag", "r_mag", "threshold", "log_threshold"}) {
+  for (const char* name :
+       {"b_enc", "b_dec", "b_mag", "r_mag", "threshold", "log_threshold", "W_skip"}) {
     const StateTensor* tensor = FindTensor(state, name);
     if (tensor == nullptr) continue;
     DeviceVector& vector = out->vectors_.emplace_back();

@@ -34,7 +34,7 @@ struct DeviceMatrix {
   }
 };
 
-/// One vector of parameters.
+/// One vector of parameters, or a matrix that is updated like one.
 struct DeviceVector {
   std::string name;
   DeviceBuffer<float> p, m, v, ema;
@@ -54,7 +54,7 @@ class DeviceParameters {
   DeviceMatrix& w_enc() { return w_enc_; }
   DeviceMatrix& w_dec() { return w_dec_; }
   /// Null where the architecture has none. Names: "b_enc", "b_dec", "b_mag", "r_mag", "threshold"
-  /// (or "log_threshold").
+  /// (or "log_threshold"), "W_skip" [d_out, d].
   DeviceVector* Find(const std::string& name);
   std::vector<DeviceVector>& vectors() { return vectors_; }
   bool has_ema() const { return w_enc_.ema.count() > 0; }
