@@ -116,6 +116,12 @@ std::vector<Variant> Variants() {
          c.sae.penalty = "tanh";
          c.sae.pre_act_coefficient = 0.03;
        })},
+      {"jumprelu_tanh_unit", jump([](auto& c) {
+         c.sae.penalty = "tanh";
+         c.sae.pre_act_coefficient = 0.03;
+         c.sae.decoder = "unit";
+         c.sae.pre_bias = "on";
+       })},
       {"jumprelu_frequency", jump([](auto& c) { c.sae.frequency_coefficient = 0.02; })},
       {"transcoder_topk", ranked("topk", [](auto& c) { c.sae.transcoder = true; }), 5},
       {"skip_transcoder_jumprelu", jump([](auto& c) {

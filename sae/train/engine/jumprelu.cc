@@ -69,7 +69,7 @@ void JumpRelu<T>::LatentBackward(const BackwardInput<T>& in, std::int64_t latent
   const kernels::LatentIndex& index = entries->index;
   const double tokens = static_cast<double>(in.batch->tokens());
   const double theta = static_cast<double>(theta_[i]);
-  const double norm = tanh() ? static_cast<double>(in.norms[i]) : 1;
+  const double norm = in.norms != nullptr ? static_cast<double>(in.norms[i]) : 1;
   const double c = context_.config.sae.tanh_scale;
   const double pre = tanh() ? context_.config.sae.pre_act_coefficient * norm / tokens : 0;
   double window = 0, window_u = 0, delta_sum = 0, sum_tanh = 0, sum_norm = 0;
@@ -114,8 +114,10 @@ void JumpRelu<T>::LatentBackward(const BackwardInput<T>& in, std::int64_t latent
     const double below = penalty_before + excess;
     d_theta += pre * (tokens - reached);
     penalty_[i] += in.lambda * sum_tanh / tokens + pre * below;
-    gradients->norm[i] = static_cast<T>(
-        sum_norm + context_.config.sae.pre_act_coefficient / tokens * below);
+    if (in.norms != nullptr) {
+      gradients->norm[i] = static_cast<T>(
+          sum_norm + context_.config.sae.pre_act_coefficient / tokens * below);
+    }
     gradients->dense_delta[i] = static_cast<T>(-pre);
     delta_sum -= pre * tokens;
   }
@@ -183,7 +185,8 @@ double JumpRelu<T>::PenaltySum(const BackwardInput<T>& in, const Entries<T>& ent
   if (!tanh()) return static_cast<double>(entries.active());
   double sum = 0;
   for (std::int64_t e = 0; e < entries.codes.nnz(); ++e) {
-    const double norm = static_cast<double>(in.norms[entries.codes.ids[Size(e)]]);
+    const double norm =
+        in.norms != nullptr ? static_cast<double>(in.norms[entries.codes.ids[Size(e)]]) : 1;
     sum += std::tanh(context_.config.sae.tanh_scale *
                      static_cast<double>(entries.weights[Size(e)]) * norm);
   }
