@@ -4,6 +4,7 @@
 #include "sae/kernels/device/decode.h"
 #include "sae/kernels/device/encode.h"
 #include "sae/kernels/device/latents.h"
+#include "sae/kernels/device/penalty.h"
 #include "sae/kernels/device/prepare.h"
 #include "sae/kernels/device/row_update.h"
 #include "sae/kernels/device/vectors.h"
@@ -51,6 +52,11 @@ TEST(NoCuda, BackwardKernelsSaySo) {
   EXPECT_EQ(cuda::RowNorms({}, nullptr), expected);
   EXPECT_EQ(cuda::RenormaliseRows({}, nullptr), expected);
   EXPECT_EQ(cuda::Ema({}, nullptr), expected);
+  EXPECT_EQ(cuda::TargetMoments({}, nullptr), expected);
+  EXPECT_EQ(cuda::FvuScale({}, nullptr), expected);
+  EXPECT_EQ(cuda::BiasOnly({}, nullptr), expected);
+  EXPECT_EQ(cuda::QuadraticL0({}, nullptr), expected);
+  EXPECT_EQ(cuda::BelowSums({}, nullptr), expected);
 }
 
 TEST(NoCuda, EncoderSaysSo) {

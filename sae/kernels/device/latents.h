@@ -42,6 +42,11 @@ enum class LatentRule { kPassThrough, kRelu, kJumpRelu, kGated };
 ///                plus frequency_coefficient where a latent fires on more than a tenth of tokens;
 ///                d theta = -(theta sum over window of u + coefficient window / tokens) /
 ///                bandwidth, times theta for log thetas
+///   with tanh_scale = c > 0 the penalty is share sum tanh(c f N) + pre sum of ReLU(theta - z) over
+///                all tokens, N = |W_dec_i| or 1, pre = pre_act_coefficient N / tokens: u becomes
+///                u + share c N (1 - tanh^2), delta has pre more where z >= theta and dense_delta
+///                = -pre is what every token has (delta_sums and b_enc hold it), coefficient has no
+///                lambda, d theta has pre for each token with z < theta, norm = dL/dN
 ///  kGated        dm = f > 0 ? u : 0, dpi = v + share, delta = scale dm + dpi; b_enc = sum dpi,
 ///                b_mag = sum dm, r_mag = sum dm (scale z); penalty = share sum gate
 struct LatentRuleParams {
@@ -54,11 +59,14 @@ struct LatentRuleParams {
   const float* gate = nullptr;   ///< kGated: per entry, CodeWeights' gate; null: penalty is 0
   const float* theta = nullptr;  ///< kJumpRelu, latents
   const float* scale = nullptr;  ///< kGated, latents: e^r
-  const float* norms = nullptr;  ///< kRelu: |W_dec_i|, or null
+  const float* norms = nullptr;  ///< kRelu, kJumpRelu with tanh: |W_dec_i|, or null: 1
   /// Device scalar: sparsity coefficient in force (quadratic L0: already the step's coefficient).
   const double* lambda = nullptr;
   double bandwidth = 0;              ///< kJumpRelu
   double frequency_coefficient = 0;  ///< kJumpRelu
+  double tanh_scale = 0;             ///< kJumpRelu: above 0 for the penalty tanh
+  double pre_act_coefficient = 0;    ///< with tanh_scale
+  const double* below = nullptr;     ///< with tanh_scale, latents: BelowSums's
   bool log_threshold = true;
   bool penalty_counts = true;  ///< kJumpRelu: share sum 1[f > 0] in the penalty; not quadratic L0
   double power = 1;            ///< kRelu, p-annealed: exponent; 1 = plain L1
@@ -73,7 +81,8 @@ struct LatentRuleParams {
   float* b_mag = nullptr;         ///< kGated
   float* r_mag = nullptr;         ///< kGated
   float* threshold = nullptr;     ///< kJumpRelu
-  float* norm = nullptr;          ///< kRelu with norms: dL/d|W_dec_i|, or null
+  float* norm = nullptr;          ///< kRelu, kJumpRelu with norms: dL/d|W_dec_i|, or null
+  float* dense_delta = nullptr;   ///< kJumpRelu with tanh_scale, latents
   double* penalty = nullptr;      ///< latents: this latent's part of the loss's penalty, or null
   double* powers = nullptr;       ///< kRelu: latents, or null
   double* next_powers = nullptr;  ///< kRelu: latents, or null

@@ -86,6 +86,42 @@ void JumpRelu(const LatentRuleParams& p, std::int64_t i) {
       p, i, p.frequency_coefficient * excess + (p.penalty_counts ? *p.lambda * above / tokens : 0));
 }
 
+void JumpTanh(const LatentRuleParams& p, std::int64_t i) {
+  const double theta = Wide(p.theta[i]), norm = p.norms == nullptr ? 1 : Wide(p.norms[i]);
+  const auto tokens = static_cast<double>(p.codes.tokens);
+  const double c = p.tanh_scale, share = *p.lambda / tokens;
+  const double pre = p.pre_act_coefficient * norm / tokens;
+  double delta_sum = 0, above = 0, window = 0, window_u = 0;
+  double reached = 0, excess = 0, sum_tanh = 0, sum_norm = 0;  // z >= theta; z - theta over those
+  ForEntries(p, i, [&](std::int32_t e) {
+    const double z = Wide(p.codes.values[e]), f = Wide(p.f[e]);
+    const double tau = std::tanh(c * f * norm);
+    const double u = Wide(p.u[e]) + share * c * norm * (1 - tau * tau);
+    sum_tanh += tau;
+    sum_norm += share * c * f * (1 - tau * tau);
+    if (2 * std::abs(z - theta) < p.bandwidth) {
+      window += 1;
+      window_u += u;
+    }
+    above += f > 0 ? 1 : 0;
+    reached += z >= theta ? 1 : 0;
+    excess += z >= theta ? z - theta : 0;
+    p.delta[e] = static_cast<float>((f > 0 ? u : 0) + (z >= theta ? pre : 0));
+    delta_sum += Wide(p.delta[e]);
+  });
+  const double often = std::max(0.0, above / tokens - 0.1);
+  const double coefficient = often > 0 ? p.frequency_coefficient : 0;
+  const double slope = pre * (tokens - reached) -
+                       (theta * window_u + coefficient * window / tokens) / p.bandwidth;
+  const double below = p.below[i] + excess;  // sum over all tokens of ReLU(theta - z)
+  p.threshold[i] = static_cast<float>(p.log_threshold ? theta * slope : slope);
+  p.dense_delta[i] = static_cast<float>(-pre);
+  if (p.norm != nullptr)
+    p.norm[i] = static_cast<float>(sum_norm + p.pre_act_coefficient / tokens * below);
+  SetSums(p, i, delta_sum - pre * tokens, delta_sum - pre * tokens);
+  SetPenalty(p, i, p.frequency_coefficient * often + share * sum_tanh + pre * below);
+}
+
 void Gated(const LatentRuleParams& p, std::int64_t i) {
   const auto tokens = static_cast<double>(p.codes.tokens);
   const auto share = static_cast<float>(*p.lambda / tokens);
@@ -134,7 +170,7 @@ void LatentRuleBackward(const LatentRuleParams& p) {
         Relu(p, i);
         break;
       case LatentRule::kJumpRelu:
-        JumpRelu(p, i);
+        p.tanh_scale > 0 ? JumpTanh(p, i) : JumpRelu(p, i);
         break;
       case LatentRule::kGated:
         Gated(p, i);

@@ -180,6 +180,59 @@ struct JumpRelu {
   }
 };
 
+struct JumpTanh {
+  // delta, above, window, u in the window, z >= theta, z - theta over those, tanh, norm
+  static constexpr int kSums = 8;
+  const LatentRuleParams& p;
+  double theta, norm, tokens, share, pre;
+  SAELOOM_DEVICE JumpTanh(const LatentRuleParams& params, std::int64_t i)
+      : p(params),
+        theta(Wide(p.theta[i])),
+        norm(p.norms == nullptr ? 1.0 : Wide(p.norms[i])),
+        tokens(static_cast<double>(p.codes.tokens)),
+        share(*p.lambda / tokens),
+        pre(p.pre_act_coefficient * norm / tokens) {}
+  SAELOOM_DEVICE void Entry(std::int32_t e, double (&sums)[kSums]) const {
+    const double z = Wide(p.codes.values[e]);
+    const double f = Wide(p.f[e]);
+    const double tau = tanh(p.tanh_scale * f * norm);
+    const double u = Wide(p.u[e]) + share * p.tanh_scale * norm * (1 - tau * tau);
+    sums[6] += tau;
+    sums[7] += share * p.tanh_scale * f * (1 - tau * tau);
+    if (2 * fabs(z - theta) < p.bandwidth) {
+      sums[2] += 1;
+      sums[3] += u;
+    }
+    double delta = 0;
+    if (f > 0) {
+      delta = u;
+      sums[1] += 1;
+    }
+    if (z >= theta) {
+      delta += pre;
+      sums[4] += 1;
+      sums[5] += z - theta;
+    }
+    p.delta[e] = Narrow(delta);
+    sums[0] += Wide(Narrow(delta));
+  }
+  SAELOOM_DEVICE void Finish(std::int64_t i, const double (&sums)[kSums]) const {
+    constexpr double kDenseFrequency = 0.1;
+    const double frequency = sums[1] / tokens;
+    const double often = frequency > kDenseFrequency ? frequency - kDenseFrequency : 0.0;
+    const double coefficient = often > 0 ? p.frequency_coefficient : 0.0;
+    const double slope = pre * (tokens - sums[4]) -
+                         (theta * sums[3] + coefficient * sums[2] / tokens) / p.bandwidth;
+    const double below = p.below[i] + sums[5];  // sum over all tokens of ReLU(theta - z)
+    p.threshold[i] = Narrow(p.log_threshold ? theta * slope : slope);
+    p.dense_delta[i] = Narrow(-pre);
+    if (p.norm != nullptr) p.norm[i] = Narrow(sums[7] + p.pre_act_coefficient / tokens * below);
+    const float delta = Narrow(sums[0] - pre * tokens);
+    SetSums(p, i, delta, delta);
+    SetPenalty(p, i, p.frequency_coefficient * often + share * sums[6] + pre * below);
+  }
+};
+
 struct Gated {
   static constexpr int kSums = 5;  // gate's bias, magnitude's bias, scale, delta, gate
   const LatentRuleParams& p;
@@ -364,8 +417,10 @@ bool Valid(const LatentRuleParams& p) {
   if (entries && (p.delta == nullptr || p.codes.values == nullptr)) return false;
   if (p.rule == LatentRule::kRelu) return true;
   if (entries && p.f == nullptr) return false;
-  if (p.rule == LatentRule::kJumpRelu)
-    return p.theta != nullptr && p.threshold != nullptr && p.bandwidth > 0;
+  if (p.rule == LatentRule::kJumpRelu) {
+    return p.theta != nullptr && p.threshold != nullptr && p.bandwidth > 0 &&
+           (!(p.tanh_scale > 0) || (p.below != nullptr && p.dense_delta != nullptr));
+  }
   return p.scale != nullptr && p.b_mag != nullptr && p.r_mag != nullptr &&
          (!entries || p.v != nullptr);
 }
@@ -412,7 +467,9 @@ Error LatentRuleBackward(const LatentRuleParams& p, void* stream) {
     case LatentRule::kRelu:
       return SAELOOM_LAUNCH((RuleKernel<Relu>), grid, kThreads, 0, stream, p);
     case LatentRule::kJumpRelu:
-      return SAELOOM_LAUNCH((RuleKernel<JumpRelu>), grid, kThreads, 0, stream, p);
+      return p.tanh_scale > 0
+                 ? SAELOOM_LAUNCH((RuleKernel<JumpTanh>), grid, kThreads, 0, stream, p)
+                 : SAELOOM_LAUNCH((RuleKernel<JumpRelu>), grid, kThreads, 0, stream, p);
     case LatentRule::kGated:
       return SAELOOM_LAUNCH((RuleKernel<Gated>), grid, kThreads, 0, stream, p);
   }

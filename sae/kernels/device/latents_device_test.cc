@@ -1,5 +1,6 @@
 // Kernels of work by latent against their partners.
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -70,6 +71,15 @@ struct RuleData {
     params.rule = rule;
     params.bandwidth = 0.3;
     params.frequency_coefficient = 0.1;
+    for (float& norm : norms) norm = std::abs(norm);
+    for (std::size_t i = 0; i < theta.size(); ++i) below.push_back(0.1 * static_cast<double>(i));
+  }
+  /// JumpReLU's penalty tanh.
+  static RuleData Tanh(std::int64_t tokens, std::int64_t latents, std::int64_t hot) {
+    RuleData data(LatentRule::kJumpRelu, tokens, latents, hot);
+    data.params.tanh_scale = 4;
+    data.params.pre_act_coefficient = 0.2;
+    return data;
   }
   std::size_t latents() const { return theta.size(); }
   bool weighted() const {
@@ -78,11 +88,13 @@ struct RuleData {
 
   HostCodes codes;
   std::vector<float> u, v, theta, scale, b_gate, b_mag, norms, f, gate;
+  std::vector<double> below;
   LatentRuleParams params;
 };
 
+constexpr std::size_t kSums = 7;
 struct Outputs {
-  std::vector<float> delta, sums[6];
+  std::vector<float> delta, sums[kSums];
   std::vector<double> penalty[3];
 };
 
@@ -105,6 +117,7 @@ Outputs OnTheHost(RuleData& data, double lambda, double power, double next) {
   p.theta = data.theta.data();
   p.scale = data.scale.data();
   p.norms = power == 1 ? data.norms.data() : nullptr;
+  p.below = data.below.data();
   p.lambda = &lambda;
   p.power_now = &power;
   p.power_next = &next;
@@ -115,6 +128,7 @@ Outputs OnTheHost(RuleData& data, double lambda, double power, double next) {
   p.r_mag = out.sums[3].data();
   p.threshold = out.sums[4].data();
   p.norm = out.sums[5].data();
+  p.dense_delta = out.sums[6].data();
   p.penalty = out.penalty[0].data();
   p.powers = out.penalty[1].data();
   p.next_powers = out.penalty[2].data();
@@ -141,7 +155,8 @@ void Rule(DeviceTest& t, RuleData data, double power) {
   p.f = f;
   p.gate = gate;
   p.delta = t.Upload(std::vector<float>(data.u.size(), 9.0F), "delta");
-  float* sums[6];
+  p.below = t.Upload(data.below, "below");
+  float* sums[kSums];
   for (float*& out : sums) out = t.Upload(std::vector<float>(data.latents(), 2.0F), "sums");
   double* penalty[3];
   for (double*& out : penalty) out = t.Upload(std::vector<double>(data.latents(), 2.0), "penalty");
@@ -151,6 +166,7 @@ void Rule(DeviceTest& t, RuleData data, double power) {
   p.r_mag = sums[3];
   p.threshold = sums[4];
   p.norm = sums[5];
+  p.dense_delta = sums[6];
   p.penalty = penalty[0];
   p.powers = penalty[1];
   p.next_powers = penalty[2];
@@ -163,7 +179,7 @@ void Rule(DeviceTest& t, RuleData data, double power) {
   }
   t.Check(cuda::LatentRuleBackward(p, t.stream()));
   testing::ExpectNear(t.Download(p.delta, data.u.size()), expected.delta, 1e-7, "delta");
-  for (std::size_t s = 0; s < 6; ++s)
+  for (std::size_t s = 0; s < kSums; ++s)
     testing::ExpectNear(t.Download(sums[s], data.latents()), expected.sums[s], 1e-7, "sums");
   for (std::size_t s = 0; s < 3; ++s)
     testing::ExpectNear(t.Download(penalty[s], data.latents()), expected.penalty[s], 1e-12,
@@ -176,11 +192,14 @@ TEST(LatentsDevice, RulesEqualTheirPartners) {
       RunDeviceTest([&](DeviceTest& t) { Rule(t, {rule, 41, latents, 1}, 1); });
   }
   RunDeviceTest([&](DeviceTest& t) { Rule(t, {LatentRule::kRelu, 41, 60, 0}, 0.6); });
+  for (const double power : {1.0, 0.6})  // with norms and without
+    RunDeviceTest([&](DeviceTest& t) { Rule(t, RuleData::Tanh(41, 60, 1), power); });
 }
 
 TEST(LatentsDevice, LongListsAreSharedByTheBlock) {
   for (const LatentRule rule : kRules)
     RunDeviceTest([&](DeviceTest& t) { Rule(t, {rule, 1100, 70, 3}, 1); });
+  RunDeviceTest([&](DeviceTest& t) { Rule(t, RuleData::Tanh(1100, 70, 3), 1); });
 }
 
 void SecondCodes(DeviceTest& t, std::int32_t enabled) {

@@ -200,6 +200,69 @@ TEST_F(Rules, JumpRelu) {
   }
 }
 
+// Entries are the positions with z > 0; ReLU(theta - z) of all others is in `below`.
+TEST_F(Rules, JumpReluWithTanh) {
+  constexpr double kScale = 3, kPre = 0.2;
+  std::vector<float> theta = Normal<float>(5, kLatents, 0.1), f(At(codes_.capacity));
+  std::vector<float> norms = Normal<float>(4, kLatents), dense_delta(At(kLatents));
+  for (float& value : theta) value = 0.5F + value;
+  for (float& norm : norms) norm = std::abs(norm);
+  plain::CodeWeights({LatentRule::kJumpRelu, codes_.view(), theta.data(), nullptr, nullptr, nullptr,
+                      f.data(), nullptr});
+  const auto t = [&](std::size_t i) { return static_cast<double>(theta[i]); };
+  const auto n = [&](std::size_t i) { return static_cast<double>(norms[i]); };
+  const auto above = [&](std::int64_t e, std::size_t i) { return z(e) > t(i); };
+  const auto tau = [&](std::int64_t e, std::size_t i) {
+    return above(e, i) ? std::tanh(kScale * z(e) * n(i)) : 0;
+  };
+  const auto pushed = [&](std::int64_t e, std::size_t i) {
+    return u(e) + lambda_ / kTokens * kScale * n(i) * (1 - tau(e, i) * tau(e, i));
+  };
+  // z of positions without an entry: -1, so that theta - z > 0.
+  auto below = ByLatent([&](std::int64_t e, std::size_t) { return -z(e) - 1; });
+  for (std::size_t i = 0; i < At(kLatents); ++i) below[i] += kTokens * (t(i) + 1);
+  p_.rule = LatentRule::kJumpRelu;
+  p_.theta = theta.data();
+  p_.f = f.data();
+  p_.bandwidth = 0.3;
+  p_.tanh_scale = kScale;
+  p_.pre_act_coefficient = kPre;
+  p_.norms = norms.data();
+  p_.below = below.data();
+  p_.dense_delta = dense_delta.data();
+  p_.log_threshold = false;
+  plain::LatentRuleBackward(p_);
+  const auto reached = ByLatent([&](std::int64_t e, std::size_t i) { return above(e, i) ? 1 : 0; });
+  const auto missing = ByLatent(
+      [&](std::int64_t e, std::size_t i) { return above(e, i) ? 0 : t(i) - z(e); });  // of entries
+  const auto counts = ByLatent([&](std::int64_t, std::size_t) { return 1; });
+  const auto tanhs = ByLatent(tau);
+  const auto in_u = ByLatent([&](std::int64_t e, std::size_t i) {
+    return std::abs(z(e) - t(i)) < 0.15 ? pushed(e, i) : 0;
+  });
+  const auto by_norm = ByLatent([&](std::int64_t e, std::size_t i) {
+    return above(e, i) ? lambda_ / kTokens * kScale * z(e) * (1 - tau(e, i) * tau(e, i)) : 0;
+  });
+  const auto active =
+      ByLatent([&](std::int64_t e, std::size_t i) { return above(e, i) ? pushed(e, i) : 0; });
+  for (std::size_t i = 0; i < At(kLatents); ++i) {
+    const double relu = missing[i] + (kTokens - counts[i]) * (t(i) + 1);
+    const double pre = kPre * n(i) / kTokens;
+    EXPECT_NEAR(out_.penalty[i], lambda_ / kTokens * tanhs[i] + pre * relu, 1e-10);
+    EXPECT_NEAR(out_.norm[i], by_norm[i] + kPre / kTokens * relu, 1e-6);
+    EXPECT_NEAR(dense_delta[i], -pre, 1e-8);
+    // The gradient by z: u where active, -pre where below theta.
+    EXPECT_NEAR(out_.delta_sums[i], active[i] - pre * (kTokens - reached[i]), 1e-5);
+    const double slope = -t(i) * in_u[i] / 0.3 + pre * (kTokens - reached[i]);
+    EXPECT_NEAR(out_.threshold[i], slope, 1e-6 * std::max(1.0, std::abs(slope)));
+  }
+  for (std::int64_t e = 0; e < codes_.nnz(); ++e) {
+    const std::size_t i = At(codes_.ids[At(e)]);
+    EXPECT_NEAR(out_.delta[At(e)], above(e, i) ? pushed(e, i) + kPre * n(i) / kTokens : 0, 1e-6);
+  }
+  EXPECT_EQ(out_.b_enc, out_.delta_sums);
+}
+
 TEST_F(Rules, Gated) {
   const auto scale = Normal<float>(6, kLatents), b_gate = Normal<float>(7, kLatents),
              b_mag = Normal<float>(8, kLatents, 0.5);
