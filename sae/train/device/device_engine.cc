@@ -22,7 +22,8 @@ absl::Status Lacks(const char* option, const std::string& value, const char* ins
 }
 
 bool NeedsNorms(const model::Options& o) {
-  return o.decoder == model::DecoderMode::kFree && o.penalty == model::Penalty::kL1Norm;
+  return o.decoder == model::DecoderMode::kFree &&
+         (o.penalty == model::Penalty::kL1Norm || o.penalty == model::Penalty::kTanh);
 }
 
 }  // namespace
@@ -33,12 +34,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
   if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
-  if (o.penalty == model::Penalty::kLp || o.penalty == model::Penalty::kTanh ||
-      o.penalty == model::Penalty::kL0Quadratic) {
-    return Lacks("sae.penalty", c.sae.penalty, "set it to auto");
-  }
-  if (o.loss == model::LossReduction::kFvu) return Lacks("sae.loss", "fvu", "set it to sum");
-  if (o.bias_weight > 0) return Lacks("sae.prefix_weights", c.sae.prefix_weights, "use mean");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
@@ -63,7 +58,7 @@ DeviceEngine::DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh,
       schedule_(optim::ScheduleOf(context.config)),
       batch_(context_) {
   const config::TrialConfig& c = context_.config;
-  if (c.sae.target_l0 > 0) {
+  if (c.sae.target_l0 > 0 && !Penalised(model::Penalty::kL0Quadratic)) {
     controller_.emplace(c.sae.target_l0, config::TotalSteps(c),
                         c.train.sparsity_warmup_steps.value_or(0),
                         context_.options.architecture == model::Architecture::kJumpRelu);
@@ -175,6 +170,7 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(doubles(encoder_sums_, d, "encoder sums"));
   SAE_RETURN_IF_ERROR(doubles(latent_penalty_, n, "latent penalty"));
   SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
+  SAE_RETURN_IF_ERROR(AllocatePenalty());
   SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
   SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
   SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
@@ -293,6 +289,7 @@ void DeviceEngine::PullScalars() {
   pull("bandwidth", bandwidth_);
   pull("batch_threshold", threshold_mean_);
   pull("batch_threshold_weight", threshold_weight_);
+  PullAnneal();
   if (!controller_) return;
   model::State own;
   controller_->AddState(&own);
@@ -314,6 +311,7 @@ void DeviceEngine::PushScalars() {
   };
   push("batch_threshold", threshold_mean_);
   push("batch_threshold_weight", threshold_weight_);
+  PushAnneal();
   if (parameters_->has_ema())
     push("ema_weight", 1 - std::pow(context_.config.train.ema, static_cast<double>(step_)));
   if (!controller_) return;

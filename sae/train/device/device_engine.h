@@ -21,6 +21,7 @@
 #include "sae/kernels/device/vectors.h"
 #include "sae/model/metrics.h"
 #include "sae/optim/l0_controller.h"
+#include "sae/optim/p_anneal.h"
 #include "sae/optim/schedule.h"
 #include "sae/train/device/device_batch_topk.h"
 #include "sae/train/device/device_inbox.h"
@@ -117,6 +118,19 @@ class DeviceEngine final : public Engine<float> {
   absl::Status BeginFired();
   absl::Status ForwardBatch();
   absl::StatusOr<double> PenaltySum();
+  // device_engine_penalty.cc
+  bool Penalised(model::Penalty penalty) const;
+  absl::Status AllocatePenalty();
+  void PullAnneal();
+  void PushAnneal();
+  void SetAnnealedScalars();
+  void CommitAnneal();
+  absl::Status TargetTerms();
+  absl::Status BiasOnlyTerm();
+  absl::Status QuadraticTerm(bool loss);
+  absl::Status BeforeRule(kernels::device::LatentRuleParams* rule);
+  absl::Status AfterRule();
+  double PenaltyOf(double f, double norm) const;
   // device_engine_resample.cc
   absl::Status ResampleDead();
   // device_engine_skip.cc
@@ -163,6 +177,7 @@ class DeviceEngine final : public Engine<float> {
 
   const optim::Schedule schedule_;
   std::optional<optim::L0Controller> controller_;
+  std::optional<optim::PAnneal> anneal_;
   double input_scale_ = 0, sample_variance_ = 0, bandwidth_ = 0;
   double threshold_mean_ = 0, threshold_weight_ = 0;  // BatchTopK's running mean
   std::int64_t step_ = 0, tokens_ = 0;                // that have ended well
@@ -191,6 +206,8 @@ class DeviceEngine final : public Engine<float> {
       d_w_skip_;
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
+  DeviceBuffer<double> target_moments_, powers_, below_;
+  DeviceBuffer<float> x_sum_, dense_delta_;
 
   DeviceScalars last_{};  // of the last step
   double last_lr_ = 0, last_lambda_ = 0, last_ms_ = 0;

@@ -44,20 +44,25 @@ absl::Status DeviceEngine::BeginFired() {
 // The sparsity penalty of these codes, without its coefficient.
 absl::StatusOr<double> DeviceEngine::PenaltySum() {
   if (context_.options.ranked()) return 0;
-  if (rule() == device::LatentRule::kJumpRelu) return static_cast<double>(pinned_->active);
+  if (rule() == device::LatentRule::kJumpRelu && !Penalised(model::Penalty::kTanh))
+    return static_cast<double>(pinned_->active);
   const bool gated = rule() == device::LatentRule::kGated;
   const std::int64_t entries = OwnEntries();
   SAE_ASSIGN_OR_RETURN(const std::vector<float> values,
                        Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
-  if (norms_.count() == 0) return std::accumulate(values.begin(), values.end(), 0.0);
+  if (norms_.count() == 0) {
+    return std::accumulate(values.begin(), values.end(), 0.0, [&](double sum, float f) {
+      return sum + PenaltyOf(static_cast<double>(f), 1);
+    });
+  }
   SAE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
                        Fetch(runtime_, entries_.codes().ids, entries, stream_));
   SAE_ASSIGN_OR_RETURN(const std::vector<float> norms,
                        Fetch(runtime_, norms_.data(), norms_.count(), stream_));
   double sum = 0;
   for (std::size_t e = 0; e < values.size(); ++e)
-    sum += static_cast<double>(values[e]) *
-           static_cast<double>(norms[static_cast<std::size_t>(ids[e])]);
+    sum += PenaltyOf(static_cast<double>(values[e]),
+                     static_cast<double>(norms[static_cast<std::size_t>(ids[e])]));
   return sum;
 }
 
@@ -153,8 +158,10 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::FinishEvaluation() {
   }
   const auto rows = static_cast<double>(r.rows);
   const double main = r.squared_error / (input_scale_ * input_scale_);
+  const bool quadratic = Penalised(model::Penalty::kL0Quadratic);
+  const double penalty = quadratic ? 0 : LambdaNow() * sums[1] / rows;
   return std::map<std::string, double>{
-      {"heldout.loss", main + LambdaNow() * sums[1] / rows},
+      {"heldout.loss", main + penalty},
       {"heldout.main_loss", main},
       {"heldout.fvu", r.fvu},
       {"heldout.explained_variance", r.explained_variance},
@@ -204,6 +211,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
     out["sparsity_coefficient"] = last_lambda_;
   }
   if (context_.config.train.clip > 0) out["gradient_norm"] = last_.norm;
+  if (anneal_) out["penalty_p"] = anneal_->p();
   if (threshold_weight_ > 0) out["batch_threshold"] = threshold_mean_ / threshold_weight_;
   return out;
 }

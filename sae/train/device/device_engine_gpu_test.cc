@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "sae/kernels/cuda_runtime.h"
-#include "sae/train/device/device_engine_testing.h"
+#include "sae/train/device/device_engine_penalty_testing.h"
 
 namespace sae::train {
 namespace {
@@ -41,6 +41,21 @@ TEST(OnGpuCertified, SelectsAsTheCpu) {
   EXPECT_EQ(testing::RunOnDevice(*runtime, config, 32, 32, batches).first,
             testing::RunOnCpu(config, 32, 32, batches).first);
 }
+
+class PenaltiesOnGpu : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(PenaltiesOnGpu, TrainAsOnTheCpu) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  const config::TrialConfig config = testing::PenaltyConfig(GetParam());
+  const auto batches = testing::PenaltyBatches(config, 9);
+  constexpr std::int64_t kWidth = testing::kPenaltyWidth;
+  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, kWidth, kWidth, batches),
+                         testing::RunOnCpu(config, kWidth, kWidth, batches));
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, PenaltiesOnGpu, ::testing::ValuesIn(testing::PenaltyNames()),
+                         [](const auto& test) { return std::string(test.param); });
 
 }  // namespace
 }  // namespace sae::train

@@ -36,6 +36,8 @@ double DeviceEngine::LossScale() const {
   const double tokens = static_cast<double>(context_.config.train.batch);
   const double d = static_cast<double>(context_.d_out);
   switch (context_.options.loss) {
+    case model::LossReduction::kFvu:
+      return 0;  // TargetTerms sets it
     case model::LossReduction::kMean:
       return 1 / (tokens * d);
     case model::LossReduction::kOpenAi:
@@ -78,6 +80,7 @@ absl::Status DeviceEngine::BeginStep() {
                    adam.correction1, adam.correction2, step_ + 1};
   pinned_->rho = LossScale();
   pinned_->lambda = LambdaNow();
+  SetAnnealedScalars();
   pinned_->finite = 1;
   pinned_->gradient_scale = 1;
   SAE_RETURN_IF_ERROR(WriteScalars());
@@ -137,6 +140,7 @@ absl::Status DeviceEngine::EnqueueStep() {
   SAE_RETURN_IF_ERROR(Encode(true, &entries_));
   SAE_RETURN_IF_ERROR(CopyCounts());
   SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
+  SAE_RETURN_IF_ERROR(TargetTerms());
   SAE_RETURN_IF_ERROR(MainLoss());
   device::SinceFiredParams fired;
   fired.codes = entries_.codes();
@@ -320,8 +324,10 @@ absl::Status DeviceEngine::LatentBackward() {
   p.threshold = d_threshold_.data();
   p.norm = d_norm_.data();
   p.penalty = latent_penalty_.data();
+  SAE_RETURN_IF_ERROR(BeforeRule(&p));
   SAE_RETURN_IF_ERROR(Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward"));
   SAE_RETURN_IF_ERROR(Sum(latent_penalty_.data(), context_.shard.count, &at()->penalty));
+  SAE_RETURN_IF_ERROR(AfterRule());
   if (capacity_.dead == 0) return absl::OkStatus();
   device::LatentRuleParams aux;
   aux.codes = aux_entries_.codes();
@@ -350,6 +356,7 @@ absl::Status DeviceEngine::BiasGradient() {
     columns.enabled = &at()->aux_enabled;
     SAE_RETURN_IF_ERROR(Launched(cuda::ColumnSums(columns, stream_), "ColumnSums"));
   }
+  SAE_RETURN_IF_ERROR(BiasOnlyTerm());
   if (!context_.options.pre_bias) return absl::OkStatus();
   device::WeightedRowSumParams rows;
   rows.weights = delta_sums_.data();
@@ -406,6 +413,8 @@ device::RowUpdateParams DeviceEngine::RowParams() {
   if (context_.options.pre_bias) p.b_dec = parameters_->Find("b_dec")->p.data();
   p.delta_sums = delta_sums_.data();
   p.norm_gradient = d_norm_.data();
+  p.dense_delta = dense_delta_.data();
+  p.x_sum = x_sum_.data();
   const device::Groups groups = GroupsOf();
   const std::int64_t values = batch_.tokens() * context_.d_out;
   for (int g = 0; g < groups.count; ++g) {
@@ -537,6 +546,7 @@ void DeviceEngine::CommitThreshold() {
 
 void DeviceEngine::FinishStep() {
   CommitThreshold();
+  CommitAnneal();
   const std::int64_t batch = context_.config.train.batch;
   last_lr_ = schedule_.LearningRate(step_);
   last_lambda_ = LambdaNow();

@@ -12,10 +12,8 @@ namespace sae::train::testing {
 
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
-  static const std::set<std::string> refused = {
-      "relu_lp",           "topk_multi",         "topk_fvu",
-      "topk_deferred",     "topk_lazy",          "matryoshka_aux_clip",
-      "jumprelu_raw_lazy", "jumprelu_quadratic", "jumprelu_tanh"};
+  static const std::set<std::string> refused = {"topk_multi", "topk_deferred", "topk_lazy",
+                                                "jumprelu_raw_lazy"};
   return refused.contains(variant);
 }
 

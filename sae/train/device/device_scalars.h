@@ -14,6 +14,7 @@ struct DeviceScalars {
   kernels::device::AdamScalars adam;
   double rho;
   double lambda;
+  double power, next_power;  ///< p-annealed: exponents
   // By the step.
   std::int32_t finite;
   std::int32_t overflow;
@@ -25,6 +26,9 @@ struct DeviceScalars {
   std::int32_t entries;  ///< of this rank's codes
   float smallest;        ///< BatchTopK: kept value, over all ranks
   std::int64_t active;
+  std::int64_t all_active;  ///< of all ranks; quadratic L0
+  double coefficient;       ///< quadratic L0
+  double powers[2];         ///< sums of f^power and f^next_power over all ranks
   double squares, gate_squares, aux_squares, penalty;
   double aux_variance, aux_factor, aux_scale;
   double main_loss, gate_loss, aux_loss;
