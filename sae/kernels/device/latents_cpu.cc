@@ -111,8 +111,8 @@ void JumpTanh(const LatentRuleParams& p, std::int64_t i) {
   });
   const double often = std::max(0.0, above / tokens - 0.1);
   const double coefficient = often > 0 ? p.frequency_coefficient : 0;
-  const double slope = pre * (tokens - reached) -
-                       (theta * window_u + coefficient * window / tokens) / p.bandwidth;
+  const double slope =
+      pre * (tokens - reached) - (theta * window_u + coefficient * window / tokens) / p.bandwidth;
   const double below = p.below[i] + excess;  // sum over all tokens of ReLU(theta - z)
   p.threshold[i] = static_cast<float>(p.log_threshold ? theta * slope : slope);
   p.dense_delta[i] = static_cast<float>(-pre);

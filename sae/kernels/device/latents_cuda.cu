@@ -221,8 +221,8 @@ struct JumpTanh {
     const double frequency = sums[1] / tokens;
     const double often = frequency > kDenseFrequency ? frequency - kDenseFrequency : 0.0;
     const double coefficient = often > 0 ? p.frequency_coefficient : 0.0;
-    const double slope = pre * (tokens - sums[4]) -
-                         (theta * sums[3] + coefficient * sums[2] / tokens) / p.bandwidth;
+    const double slope =
+        pre * (tokens - sums[4]) - (theta * sums[3] + coefficient * sums[2] / tokens) / p.bandwidth;
     const double below = p.below[i] + sums[5];  // sum over all tokens of ReLU(theta - z)
     p.threshold[i] = Narrow(p.log_threshold ? theta * slope : slope);
     p.dense_delta[i] = Narrow(-pre);

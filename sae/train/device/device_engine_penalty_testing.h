@@ -13,9 +13,9 @@ inline constexpr int kPenaltySteps = 12;
 inline constexpr std::int64_t kPenaltyWidth = 16;
 
 inline std::vector<const char*> PenaltyNames() {
-  return {"relu_lp",       "relu_lp_target",     "relu_fvu",          "gated_fvu",
-          "topk_fvu",      "matryoshka_bias",    "matryoshka_fvu",    "jumprelu_quadratic",
-          "jumprelu_tanh", "jumprelu_tanh_unit", "jumprelu_frequency"};
+  return {"relu_lp",       "relu_lp_target",     "relu_fvu",           "gated_fvu",
+          "topk_fvu",      "matryoshka_bias",    "matryoshka_fvu",     "jumprelu_quadratic",
+          "jumprelu_tanh", "jumprelu_tanh_unit", "jumprelu_frequency", "jumprelu_tanh_certified"};
 }
 
 inline config::TrialConfig PenaltyConfig(const std::string& name) {
@@ -47,6 +47,7 @@ inline config::TrialConfig PenaltyConfig(const std::string& name) {
     c.sae.pre_act_coefficient = 0.01;
     c.train.clip = 0.5;
   }
+  if (kind == "tanh_certified") c.train.selection = "certified";
   if (kind == "tanh_unit") {
     c.sae.decoder = "unit";
     c.sae.pre_bias = "on";
