@@ -128,6 +128,12 @@ std::vector<Variant> Variants() {
          c.sae.transcoder = true;
          c.sae.skip = true;
        }), 5},
+      {"skip_transcoder_topk_multi_clipped", ranked("topk", [](auto& c) {
+         c.sae.transcoder = true;
+         c.sae.skip = true;
+         c.sae.multi_topk = true;
+         c.train.clip = 0.1;
+       }), 9},
       {"skip_transcoder_gated_clipped", named("gated", [](auto& c) {
          c.sae.l1_coefficient = 0.05;
          c.sae.transcoder = true;

@@ -283,7 +283,8 @@ double SaeEngine<T>::ThresholdRate() const {
 template <class T>
 absl::StatusOr<T*> SaeEngine<T>::SkipGradient() {
   if (skip_gradient_ != nullptr) return skip_gradient_;
-  T* gradient = main_.skip().Gradient(batch_, main_.g());
+  T* gradient =
+      main_.skip().Gradient(batch_, main_.g(), wide_ != nullptr ? wide_->g() : nullptr);
   SAE_RETURN_IF_ERROR(
       context_.MeanOverReplicas(std::span<T>(gradient, Size(context_.d * context_.d_out))));
   skip_gradient_ = gradient;

@@ -31,8 +31,14 @@ void Skip<T>::Add(const Batch<T>& batch, const kernels::AlignedVector<T>& w_skip
 }
 
 template <class T>
-T* Skip<T>::Gradient(const Batch<T>& batch, const T* g) {
+T* Skip<T>::Gradient(const Batch<T>& batch, const T* g, const T* more) {
   const std::int64_t d = context_.d, d_out = context_.d_out, tokens = batch.tokens();
+  if (more != nullptr) {
+    context_.pool.ParallelFor(tokens * d_out, [&](std::int64_t begin, std::int64_t end, int) {
+      for (std::int64_t i = begin; i < end; ++i) product_[Size(i)] = g[i] + more[i];
+    });
+    g = product_.data();
+  }
   Transpose(batch.x(), tokens, d, x_t_.data(), tokens, context_.pool);
   Transpose(g, tokens, d_out, g_t_.data(), tokens, context_.pool);
   kernels::Gemm(d_out, d, tokens, g_t_.data(), tokens, x_t_.data(), tokens, gradient_.data(), d,

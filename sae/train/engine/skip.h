@@ -14,8 +14,9 @@ class Skip {
 
   /// out [tokens, d_out] += W_skip x'; nothing where there is no skip. w_skip [d_out, d].
   void Add(const Batch<T>& batch, const kernels::AlignedVector<T>& w_skip, T* out);
-  /// dW_skip = sum over tokens of g_b x'_b^T, [d_out, d].
-  T* Gradient(const Batch<T>& batch, const T* g);
+  /// dW_skip = sum over tokens of (g + more)_b x'_b^T, [d_out, d]. more: of a second
+  /// reconstruction; null: there is none.
+  T* Gradient(const Batch<T>& batch, const T* g, const T* more = nullptr);
 
  private:
   const Context& context_;
