@@ -59,11 +59,12 @@ void SecondOffer(const device::SecondOfferParams& p) {
 
 void SecondCut(const device::SecondCutParams& p) {
   std::vector<std::pair<float, std::int64_t>> all;
+  const std::int64_t width = p.width == 0 ? p.k : p.width;
   for (std::int64_t row = 0; row < *p.unsafe_count; ++row) {
     all.clear();
     for (std::int64_t r = 0; r < p.ranks; ++r) {
-      for (std::int64_t i = 0; i < p.k; ++i) {
-        const std::int64_t at = (r * p.capacity + row) * p.k + i;
+      for (std::int64_t i = 0; i < width; ++i) {
+        const std::int64_t at = (r * p.capacity + row) * width + i;
         if (p.ids[at] >= 0) all.emplace_back(-p.values[at], p.ids[at]);
       }
     }

@@ -93,8 +93,10 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) SecondCutKernel(SecondCutPar
   if (row >= *p.unsafe_count) return;  // the whole block
   SAELOOM_SHARED(BlockScratch, scratch, 1);
   Block block(scratch);
-  const std::int64_t offers = p.ranks * p.k;
-  const auto at = [&](std::int64_t i) { return (i / p.k * p.capacity + row) * p.k + i % p.k; };
+  const std::int64_t width = p.width, offers = p.ranks * width;
+  const auto at = [&](std::int64_t i) {
+    return (i / width * p.capacity + row) * width + i % width;
+  };
   std::int64_t real = 0;
   for (std::int64_t i = block.thread; i < offers; i += block.threads)
     real += p.ids[at(i)] >= 0 ? 1 : 0;
@@ -152,13 +154,16 @@ Error SecondOffer(const SecondOfferParams& p, void* stream) {
 }
 
 Error SecondCut(const SecondCutParams& p, void* stream) {
-  if (p.ranks < 1 || p.k < 1 || p.capacity < 0) return Error::kInvalidArgument;
+  SecondCutParams rows = p;
+  if (rows.width == 0) rows.width = p.k;
+  if (p.ranks < 1 || p.k < 1 || p.capacity < 0 || rows.width < p.k) return Error::kInvalidArgument;
   if (p.capacity == 0) return Error::kOk;
   if (p.values == nullptr || p.ids == nullptr || p.unsafe == nullptr || p.unsafe_count == nullptr ||
       p.cut_values == nullptr || p.cut_ids == nullptr) {
     return Error::kInvalidArgument;
   }
-  return SAELOOM_LAUNCH(SecondCutKernel, static_cast<unsigned>(p.capacity), kThreads, 0, stream, p);
+  return SAELOOM_LAUNCH(SecondCutKernel, static_cast<unsigned>(p.capacity), kThreads, 0, stream,
+                        rows);
 }
 
 }  // namespace sae::kernels::cuda

@@ -107,13 +107,14 @@ struct SecondOfferParams {
 /// Of all ranks' second offers the exact cut (value, global id) of each unsafe token: the k-th
 /// entry, larger value first, then lower id. Fewer than k: -infinity and INT64 max.
 struct SecondCutParams {
-  const float* values = nullptr;      ///< [ranks, capacity, k]
-  const std::int64_t* ids = nullptr;  ///< [ranks, capacity, k]
+  const float* values = nullptr;      ///< [ranks, capacity, width]
+  const std::int64_t* ids = nullptr;  ///< [ranks, capacity, width]
   std::int64_t ranks = 0, capacity = 0, k = 0;
   const std::int32_t* unsafe = nullptr;
   const std::int32_t* unsafe_count = nullptr;
   float* cut_values = nullptr;  ///< tokens; rewritten for unsafe tokens
   std::int64_t* cut_ids = nullptr;
+  std::int64_t width = 0;  ///< entries of an offer, k or more; 0: k
 };
 
 /// The winners of each token as slots (ids ascending): state entries with v > 0 (where

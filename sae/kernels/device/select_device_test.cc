@@ -207,6 +207,15 @@ void ExchangeMatches(DeviceTest& t, const Exchange& s) {
                           t.stream()));
   EXPECT_EQ(t.Download(device_cuts, cuts.size()), cuts);
   EXPECT_EQ(t.Download(device_cut_ids, cuts.size()), cut_ids);
+  // The cut of fewer entries than an offer holds.
+  const std::int64_t narrow = s.k - s.k / 2;
+  plain::SecondCut({second.data(), second_ids.data(), s.ranks, s.capacity, narrow,
+                    tokens_unsafe.data(), count.data(), cuts.data(), cut_ids.data(), s.k});
+  t.Check(cuda::SecondCut({device_second, device_second_ids, s.ranks, s.capacity, narrow,
+                           device_unsafe, device_count, device_cuts, device_cut_ids, s.k},
+                          t.stream()));
+  EXPECT_EQ(t.Download(device_cuts, cuts.size()), cuts);
+  EXPECT_EQ(t.Download(device_cut_ids, cuts.size()), cut_ids);
   const Rank& rank = ranks[0];
   for (const bool whole : {false, true}) {
     const std::int64_t capacity = s.k - s.k / 4;

@@ -102,9 +102,10 @@ TEST(PlainSelect, AboveABoundInAscendingOrder) {
   }
 }
 
-/// A row of `ranks` x `latents` small integers, cut through the exchange and by one sort.
+/// A row of `ranks` x `latents` small integers, cut through the exchange and by one sort. `first`
+/// of the k entries that a state holds win.
 void ExchangeIsExact(std::int64_t ranks, std::int64_t latents, std::int64_t k, std::int64_t width,
-                     int range, bool positive_only) {
+                     int range, bool positive_only, std::int64_t first) {
   const std::int64_t tokens = 40;
   const std::int64_t capacity = tokens;
   Random random(static_cast<std::uint64_t>(ranks * 100 + k));
@@ -146,15 +147,15 @@ void ExchangeIsExact(std::int64_t ranks, std::int64_t latents, std::int64_t k, s
   std::vector<std::int32_t> tokens_unsafe(At(capacity));
   std::int32_t unsafe_count = 0;
   std::int32_t overflow = 0;
-  plain::GlobalCut({offered.data(), ranks, tokens, width, k, cut_values.data(), cut_ids.data(),
+  plain::GlobalCut({offered.data(), ranks, tokens, width, first, cut_values.data(), cut_ids.data(),
                     tokens_unsafe.data(), &unsafe_count, capacity, &overflow});
   for (std::int64_t r = 0; r < ranks; ++r) {
     plain::SecondOffer({values[At(r)].data(), ids[At(r)].data(), counts[At(r)].data(), k,
                         tokens_unsafe.data(), &unsafe_count, capacity, nullptr, r * latents,
                         second.data() + r * capacity * k, second_ids.data() + r * capacity * k});
   }
-  plain::SecondCut({second.data(), second_ids.data(), ranks, capacity, k, tokens_unsafe.data(),
-                    &unsafe_count, cut_values.data(), cut_ids.data()});
+  plain::SecondCut({second.data(), second_ids.data(), ranks, capacity, first, tokens_unsafe.data(),
+                    &unsafe_count, cut_values.data(), cut_ids.data(), k});
   std::vector<std::vector<Entry>> found(At(tokens));
   for (std::int64_t r = 0; r < ranks; ++r) {
     std::vector<float> out(At(tokens * k));
@@ -182,22 +183,31 @@ void ExchangeIsExact(std::int64_t ranks, std::int64_t latents, std::int64_t k, s
       all.emplace_back(z[At((i / latents * tokens + t) * latents + i % latents)], i);
     std::stable_sort(all.begin(), all.end(),
                      [](const Entry& a, const Entry& b) { return a.first > b.first; });
-    all.resize(std::min(all.size(), At(k)));
+    all.resize(std::min(all.size(), At(first)));
     if (positive_only) std::erase_if(all, [](const Entry& e) { return e.first <= 0; });
     std::sort(all.begin(), all.end(),
               [](const Entry& a, const Entry& b) { return a.second < b.second; });
-    EXPECT_EQ(found[At(t)], all) << "token " << t << " of " << ranks << " ranks, k = " << k;
+    EXPECT_EQ(found[At(t)], all) << "token " << t << " of " << ranks << " ranks, k = " << first;
   }
 }
 
 TEST(PlainSelect, ExchangeOfOffersIsExact) {
-  ExchangeIsExact(4, 50, 8, 5, 1000, true);  // few second rounds
-  ExchangeIsExact(4, 50, 8, 3, 12, true);    // many ties
-  ExchangeIsExact(3, 40, 6, 1, 1, true);     // all equal and not positive
-  ExchangeIsExact(3, 40, 6, 2, 2, false);    // two values
-  ExchangeIsExact(8, 3, 20, 3, 50, true);    // fewer positive ones than k
-  ExchangeIsExact(8, 3, 30, 3, 50, false);   // fewer latents than k
-  ExchangeIsExact(1, 70, 9, 9, 100000, true);
+  ExchangeIsExact(4, 50, 8, 5, 1000, true, 8);  // few second rounds
+  ExchangeIsExact(4, 50, 8, 3, 12, true, 8);    // many ties
+  ExchangeIsExact(3, 40, 6, 1, 1, true, 6);     // all equal and not positive
+  ExchangeIsExact(3, 40, 6, 2, 2, false, 6);    // two values
+  ExchangeIsExact(8, 3, 20, 3, 50, true, 20);   // fewer positive ones than k
+  ExchangeIsExact(8, 3, 30, 3, 50, false, 30);  // fewer latents than k
+  ExchangeIsExact(1, 70, 9, 9, 100000, true, 9);
+}
+
+// Multi-TopK's fewer, of what was offered for all.
+TEST(PlainSelect, TheFirstOfTheOffersAreExact) {
+  ExchangeIsExact(1, 70, 16, 5, 100000, true, 4);  // no second round
+  ExchangeIsExact(1, 70, 16, 5, 9, true, 4);       // many ties
+  ExchangeIsExact(4, 50, 16, 7, 1000, true, 4);
+  ExchangeIsExact(4, 50, 16, 3, 12, true, 4);
+  ExchangeIsExact(8, 3, 24, 3, 50, true, 6);
 }
 
 }  // namespace

@@ -47,7 +47,7 @@ struct SmallestKeptParams {
 struct DecideParams {
   const StepSums* sums = nullptr;
   const double* squares = nullptr;       ///< weighted sum of squared errors
-  const double* gate_squares = nullptr;  ///< the gate's own reconstruction, or null
+  const double* gate_squares = nullptr;  ///< of the gate's or Multi-TopK's reconstruction, or null
   const double* rho = nullptr;
   const double* aux_squares = nullptr;   ///< null: no AuxK
   const double* aux_scale = nullptr;

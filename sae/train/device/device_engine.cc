@@ -33,13 +33,16 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (c.train.replicas.value_or(1) > 1)
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
-  if (c.sae.multi_topk) return Lacks("sae.multi_topk", "true", "set it to false");
   if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
   const std::string at_most = absl::StrCat("use at most ", kMost);
   if (o.architecture == model::Architecture::kTopK && c.sae.k > kMost)
     return Lacks("sae.k", absl::StrCat(c.sae.k), at_most.c_str());
+  if (c.sae.multi_topk && 4 * c.sae.k > kMost) {
+    return Lacks("sae.multi_topk with sae.k", absl::StrCat(c.sae.k),
+                 absl::StrCat("use at most ", kMost / 4).c_str());
+  }
   if (o.ranked() && c.sae.aux_k.value_or(0) > kMost)
     return Lacks("sae.aux_k", absl::StrCat(*c.sae.aux_k), at_most.c_str());
   if (static_cast<int>(o.prefixes.size()) > kernels::device::kMaxGroups) {
@@ -198,7 +201,7 @@ absl::Status DeviceEngine::AllocateScratch() {
   if (context_.options.certified) {
     const bool topk = context_.options.architecture == model::Architecture::kTopK;
     bytes =
-        std::max(bytes, topk ? kernels::device::CertifiedScratchBytes(whole, context_.config.sae.k)
+        std::max(bytes, topk ? kernels::device::CertifiedScratchBytes(whole, SelectedK())
                              : kernels::device::CertifiedSlotsScratchBytes(whole, capacity_.slots));
   }
   return encode_scratch_.Create(runtime_, bytes, "encoder scratch");
@@ -213,9 +216,12 @@ absl::Status DeviceEngine::AllocateEntries() {
   const int ranks = collectives_->size();
   const bool topk = context_.options.architecture == model::Architecture::kTopK;
   if (topk) {
-    const DeviceTopK::Shape shape{batch, context_.config.sae.k, global_ids_.data(),
-                                  context_.options.certified};
+    const DeviceTopK::Shape shape{batch, SelectedK(), global_ids_.data(),
+                                  context_.options.certified, multi() ? context_.config.sae.k : 0};
     SAE_RETURN_IF_ERROR(topk_.Create(runtime_, shape, ranks, overflow, capacity_.unsafe));
+    if (multi()) {
+      SAE_RETURN_IF_ERROR(AllocateWide());
+    }
     return entries_.Create(runtime_, batch, batch * k, n, false);
   }
   const std::int64_t slots = capacity_.slots;

@@ -133,6 +133,11 @@ class DeviceEngine final : public Engine<float> {
   double PenaltyOf(double f, double norm) const;
   // device_engine_resample.cc
   absl::Status ResampleDead();
+  // device_engine_wide.cc
+  bool multi() const { return context_.config.sae.multi_topk; }
+  std::int64_t SelectedK() const { return (multi() ? 4 : 1) * context_.config.sae.k; }
+  absl::Status AllocateWide();
+  absl::Status WideLoss();
   // device_engine_skip.cc
   absl::Status AddSkip(float* parts);
   absl::Status SkipGradient();
@@ -150,6 +155,7 @@ class DeviceEngine final : public Engine<float> {
   absl::Status Aux();
   absl::Status AuxSelect();
   absl::Status LatentBackward();
+  absl::Status AddBackward(const DeviceEntries& entries, const std::int32_t* enabled);
   absl::Status BiasGradient();
   absl::Status Reduce();
   absl::Status Clip();
@@ -192,7 +198,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceTopK topk_, aux_topk_;
   DeviceBatchTopK batch_topk_;
   DeviceSlots slots_;
-  DeviceEntries entries_, aux_entries_;
+  DeviceEntries entries_, aux_entries_, wide_entries_;
   DeviceBuffer<DeviceScalars> scalars_;
   DeviceScalars* pinned_ = nullptr;
   DeviceInbox inbox_;
@@ -200,6 +206,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<std::uint16_t> x_bf16_;
   DeviceBuffer<float> x_, y_, c_, norms_, row_scale_, theta_, lower_, scale_;
   DeviceBuffer<float> parts_buffer_, x_hat_, gate_, v_, gate_parts_, gate_hat_, aux_g_;
+  DeviceBuffer<float> wide_g_, wide_hat_;
   DeviceBuffer<double> token_squares_, column_means_, partial_, sum_scratch_, column_scratch_;
   DeviceBuffer<double> encoder_sums_, latent_penalty_, row_norms_;
   DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_,

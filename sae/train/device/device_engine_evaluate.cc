@@ -205,7 +205,7 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
       {"lr", last_lr_},
       {"ms.step", last_ms_}};
   if (context_.options.ranked()) {
-    out["train.aux_loss"] = last_.aux_loss;
+    out["train.aux_loss"] = last_.aux_loss + last_.gate_loss;
   } else {
     out["train.penalty_loss"] = penalty;
     out["sparsity_coefficient"] = last_lambda_;

@@ -155,8 +155,11 @@ absl::Status DeviceEngine::Encode(bool training, DeviceEntries* out) {
     weights.f = out->weights();
     return Launched(cuda::CodeWeights(weights, stream_), "CodeWeights");
   }
-  if (context_.options.architecture == model::Architecture::kTopK)
-    return topk_.Select(library_, EncodeInput(), *collectives_, out, stream_);
+  if (context_.options.architecture == model::Architecture::kTopK) {
+    DeviceEntries* first = multi() ? &wide_entries_ : out;
+    SAE_RETURN_IF_ERROR(topk_.Select(library_, EncodeInput(), *collectives_, first, stream_));
+    return multi() ? topk_.Narrow(*collectives_, out, stream_) : absl::OkStatus();
+  }
   if (!training && threshold_weight_ > 0) return EncodeAboveThreshold(out);
   return batch_topk_.Select(library_, EncodeInput(), *collectives_, out, stream_);
 }

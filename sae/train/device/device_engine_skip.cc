@@ -38,6 +38,10 @@ absl::Status DeviceEngine::SkipGradient() {
   p.c = d_w_skip_.data();
   p.ldc = context_.d;
   p.alpha = batch_.scale();
+  SAE_RETURN_IF_ERROR(Launched(cuda::GemmF32(library_, p, stream_), "GemmF32"));
+  if (!multi()) return absl::OkStatus();
+  p.a = wide_g_.data();
+  p.beta = 1;
   return Launched(cuda::GemmF32(library_, p, stream_), "GemmF32");
 }
 

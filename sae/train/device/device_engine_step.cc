@@ -155,6 +155,9 @@ absl::Status DeviceEngine::EnqueueStep() {
   fired.active = &at()->active;
   fired.scratch = dead_scratch_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::SinceFired(fired, stream_), "SinceFired"));
+  if (multi()) {
+    SAE_RETURN_IF_ERROR(WideLoss());
+  }
   SAE_RETURN_IF_ERROR(Aux());
   if (rule() == device::LatentRule::kGated) {
     SAE_RETURN_IF_ERROR(GateLoss());
@@ -328,17 +331,24 @@ absl::Status DeviceEngine::LatentBackward() {
   SAE_RETURN_IF_ERROR(Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward"));
   SAE_RETURN_IF_ERROR(Sum(latent_penalty_.data(), context_.shard.count, &at()->penalty));
   SAE_RETURN_IF_ERROR(AfterRule());
-  if (capacity_.dead == 0) return absl::OkStatus();
-  device::LatentRuleParams aux;
-  aux.codes = aux_entries_.codes();
-  aux.index = aux_entries_.index();
-  aux.u = aux_entries_.u();
-  aux.delta = aux_entries_.delta();
-  aux.delta_sums = delta_sums_.data();
-  aux.b_enc = d_b_enc_.data();
-  aux.add_sums = true;
-  aux.enabled = &at()->aux_enabled;
-  return Launched(cuda::LatentRuleBackward(aux, stream_), "LatentRuleBackward");
+  if (multi()) {
+    SAE_RETURN_IF_ERROR(AddBackward(wide_entries_, nullptr));
+  }
+  return capacity_.dead == 0 ? absl::OkStatus() : AddBackward(aux_entries_, &at()->aux_enabled);
+}
+
+// Of codes beside the main ones.
+absl::Status DeviceEngine::AddBackward(const DeviceEntries& entries, const std::int32_t* enabled) {
+  device::LatentRuleParams p;
+  p.codes = entries.codes();
+  p.index = entries.index();
+  p.u = entries.u();
+  p.delta = entries.delta();
+  p.delta_sums = delta_sums_.data();
+  p.b_enc = d_b_enc_.data();
+  p.add_sums = true;
+  p.enabled = enabled;
+  return Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward");
 }
 
 // b_dec's gradient: of the decoder's side, minus the encoder's term of all ranks.
@@ -350,6 +360,11 @@ absl::Status DeviceEngine::BiasGradient() {
   columns.scratch = column_scratch_.data();
   columns.out = d_b_dec_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::ColumnSums(columns, stream_), "ColumnSums"));
+  if (multi()) {
+    columns.m = wide_g_.data();
+    columns.add = true;
+    SAE_RETURN_IF_ERROR(Launched(cuda::ColumnSums(columns, stream_), "ColumnSums"));
+  }
   if (capacity_.dead > 0) {
     columns.m = aux_g_.data();
     columns.add = true;
@@ -389,7 +404,7 @@ absl::Status DeviceEngine::Reduce() {
   decide.squares = &at()->squares;
   decide.rho = &at()->rho;
   decide.main = &at()->main_loss;
-  if (rule() == device::LatentRule::kGated) {
+  if (rule() == device::LatentRule::kGated || multi()) {
     decide.gate_squares = &at()->gate_squares;
     decide.gate = &at()->gate_loss;
   }
@@ -427,15 +442,17 @@ device::RowUpdateParams DeviceEngine::RowParams() {
     term.first_latent = g == 0 ? 0 : groups.last[g - 1];
     term.last_latent = groups.last[g];
   }
-  if (capacity_.dead > 0) {
+  const auto add = [&](const DeviceEntries& entries, const float* g, const std::int32_t* enabled) {
     device::RowTerm& term = p.terms[p.terms_count++];
-    term.index = aux_entries_.index();
-    term.rows = aux_entries_.codes().rows;
-    term.f = aux_entries_.f();
-    term.delta = aux_entries_.delta();
-    term.g = aux_g_.data();
-    term.enabled = &at()->aux_enabled;
-  }
+    term.index = entries.index();
+    term.rows = entries.codes().rows;
+    term.f = entries.f();
+    term.delta = entries.delta();
+    term.g = g;
+    term.enabled = enabled;
+  };
+  if (multi()) add(wide_entries_, wide_g_.data(), nullptr);
+  if (capacity_.dead > 0) add(aux_entries_, aux_g_.data(), &at()->aux_enabled);
   p.rule = RuleOf(context_.options.decoder);
   p.w_enc = parameters_->w_enc().mutable_weights();
   p.w_dec = parameters_->w_dec().mutable_weights();

@@ -12,8 +12,7 @@ namespace sae::train::testing {
 
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
-  static const std::set<std::string> refused = {"topk_multi", "topk_deferred", "topk_lazy",
-                                                "jumprelu_raw_lazy"};
+  static const std::set<std::string> refused = {"topk_deferred", "topk_lazy", "jumprelu_raw_lazy"};
   return refused.contains(variant);
 }
 
@@ -40,6 +39,7 @@ inline config::TrialConfig AcceptanceConfig(const std::string& architecture) {
 
 struct DeviceRun {
   std::vector<double> losses, l0;
+  std::vector<double> aux;  ///< of ranked architectures
   Selection first;
   std::map<std::string, double> heldout;
   double norm = 0;  ///< the last step's gradient norm, with clipping
@@ -67,6 +67,7 @@ DeviceRun RunSteps(const config::TrialConfig& config, std::int64_t d, std::int64
       if (ranks.rank() != 0) continue;
       out.losses.push_back(metrics.at("train.loss"));
       out.l0.push_back(metrics.at("train.l0"));
+      if (metrics.contains("train.aux_loss")) out.aux.push_back(metrics.at("train.aux_loss"));
       if (config.train.clip > 0) out.norm = metrics.at("gradient_norm");
       if (t == 0) out.first = std::move(first);
     }

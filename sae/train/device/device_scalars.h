@@ -29,7 +29,7 @@ struct DeviceScalars {
   std::int64_t all_active;  ///< of all ranks; quadratic L0
   double coefficient;       ///< quadratic L0
   double powers[2];         ///< sums of f^power and f^next_power over all ranks
-  double squares, gate_squares, aux_squares, penalty;
+  double squares, gate_squares, aux_squares, penalty;  ///< gate's: Multi-TopK's where there is that
   double aux_variance, aux_factor, aux_scale;
   double main_loss, gate_loss, aux_loss;
   double shard_norm2, shared_norm2, norm, gradient_scale;
