@@ -57,5 +57,32 @@ TEST_P(PenaltiesOnGpu, TrainAsOnTheCpu) {
 INSTANTIATE_TEST_SUITE_P(DeviceEngine, PenaltiesOnGpu, ::testing::ValuesIn(testing::PenaltyNames()),
                          [](const auto& test) { return std::string(test.param); });
 
+class VariantsOnGpu : public ::testing::TestWithParam<testing::RunVariant> {};
+
+// Options that change what a step does, of engine_testing_runs.h.
+std::vector<testing::RunVariant> Variants() {
+  std::vector<testing::RunVariant> out;
+  const std::set<std::string> names = {"relu_resample", "gated_clip_resample",
+                                       "skip_transcoder_topk", "topk_multi"};
+  for (const testing::RunVariant& variant : testing::AllVariants()) {
+    if (names.contains(variant.name)) out.push_back(variant);
+  }
+  return out;
+}
+
+TEST_P(VariantsOnGpu, TrainAsOnTheCpu) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  const testing::RunVariant& variant = GetParam();
+  const config::TrialConfig config = testing::ConfigOf(variant);
+  const auto batches = testing::BatchesOf(config, variant.d_out, 13);  // resampled after twelve
+  constexpr std::int64_t kWidth = testing::kRunWidth;
+  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, kWidth, variant.d_out, batches),
+                         testing::RunOnCpu(config, kWidth, variant.d_out, batches));
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, VariantsOnGpu, ::testing::ValuesIn(Variants()),
+                         testing::NameOf);
+
 }  // namespace
 }  // namespace sae::train
