@@ -550,8 +550,10 @@ absl::Status DeviceEngine::CheckLoss() const {
   if (std::isfinite(total) && last_.sums.not_finite == 0) return absl::OkStatus();
   return absl::FailedPreconditionError(absl::StrCat(
       "step ", step_, ": the loss is ", last_.sums.not_finite > 0 ? std::nan("") : total,
-      " (reconstruction ", last_.main_loss, ", sparsity ", last_.sums.penalty + last_.gate_loss,
-      ", AuxK ", last_.aux_loss, "): lower train.lr, or look for huge or non-finite rows"));
+      " (reconstruction ", last_.main_loss, ", sparsity ",
+      last_.sums.penalty + (multi() ? 0 : last_.gate_loss), ", AuxK ",
+      last_.aux_loss + (multi() ? last_.gate_loss : 0),
+      "): lower train.lr, or look for huge or non-finite rows"));
 }
 
 // Of the smallest kept value, as BatchTopKActivation::Commit.
