@@ -231,7 +231,7 @@ TEST_F(BinaryTest, ANewerDatabaseIsRefusedWithTheRemedy) {
   ASSERT_EQ(sqlite3_exec(db, "PRAGMA user_version=9", nullptr, nullptr, nullptr), SQLITE_OK);
   sqlite3_close(db);
   EXPECT_EQ(Run({"--data", folder_ + "/data"}), 5);
-  EXPECT_THAT(Stderr(), HasSubstr("has schema 9, this version knows 2"));
+  EXPECT_THAT(Stderr(), HasSubstr("has schema 9, this version knows 3"));
 }
 
 }  // namespace

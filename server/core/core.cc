@@ -140,6 +140,7 @@ absl::Status Core::Commit(Transaction transaction) {
   if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
   AddSearchEvents(all);
   AddCheckpointValues(all);
+  for (UsedRequest& request : all.requests) request.time = clock_.Now();
 
   std::map<std::string, std::int64_t> heads;
   for (LogEvent& event : all.events) {

@@ -59,6 +59,8 @@ struct CoreOptions {
   std::int64_t snapshot_events = 20'000;
   /// Points of sweeps that ended longer ago are deleted, but for each trial's newest.
   absl::Duration keep_telemetry = absl::InfiniteDuration();
+  /// Request ids that were used longer ago (wall clock) are forgotten.
+  absl::Duration keep_requests = absl::Hours(7 * 24);
   Planting planted;  ///< of the simulator's test
 };
 
@@ -368,6 +370,7 @@ class Core {
   /// commit have to let go.
   void KeepGangs(const State& before, const std::map<AttemptKey, Preparing>& preparing);
   void Trim();
+  void TrimRequests();
   absl::Duration NextMaintenance() const;
   // core_schedule.cc
   void RunSchedule();
@@ -438,6 +441,8 @@ class Core {
   };
   Trimming trimming_;
   absl::Duration next_trim_;
+  absl::Duration next_request_trim_;  ///< SinceBoot; when something else is to be done anyhow
+  bool more_requests_ = false;        ///< the last batch was not all
   absl::Status disk_;
   absl::Duration next_try_;  ///< of a store that does not work
 

@@ -11,6 +11,8 @@ namespace {
 constexpr absl::Duration kRetryAfter = absl::Milliseconds(500);
 constexpr absl::Duration kTrimEvery = absl::Minutes(1);
 constexpr int kTrimSlice = 2000;
+constexpr absl::Duration kTrimRequestsEvery = absl::Minutes(10);
+constexpr int kRequestSlice = 1000;
 
 }  // namespace
 
@@ -93,6 +95,7 @@ void Core::ForgetMemory() {
   retention_ = RetentionIndex();
   next_retention_ = absl::ZeroDuration();
   trimming_ = {};
+  more_requests_ = false;
   snapshots_.Forget();
   dirty_ = true;
 }
@@ -167,6 +170,19 @@ void Core::MaintainStore() {
   store_.Tidy();
   if (snapshots_.under_way() || snapshots_.due()) snapshots_.Step();
   if (options_.keep_telemetry < absl::InfiniteDuration()) Trim();
+  TrimRequests();
+}
+
+/// Ids come with commands alone, so no timer is needed: whatever comes next takes the old ones out.
+void Core::TrimRequests() {
+  const absl::Duration now = clock_.SinceBoot();
+  if (options_.keep_requests == absl::InfiniteDuration()) return;
+  if (!more_requests_ && now < next_request_trim_) return;
+  next_request_trim_ = now + kTrimRequestsEvery;
+  const absl::Time wall = clock_.Now();
+  const auto done = store_.TrimRequests(wall - options_.keep_requests, wall, kRequestSlice);
+  more_requests_ = done.ok() && *done == kRequestSlice;
+  if (!done.ok()) spdlog::warn("cannot forget old request ids: {}", Message(done.status()));
 }
 
 void Core::Trim() {
@@ -200,7 +216,7 @@ void Core::Trim() {
 
 absl::Duration Core::NextMaintenance() const {
   if (!disk_.ok()) return next_try_;
-  if (snapshots_.under_way() || snapshots_.due() || !trimming_.sweep.empty())
+  if (snapshots_.under_way() || snapshots_.due() || !trimming_.sweep.empty() || more_requests_)
     return clock_.SinceBoot();
   return options_.keep_telemetry < absl::InfiniteDuration() ? next_trim_ : absl::InfiniteDuration();
 }

@@ -34,6 +34,8 @@ struct UsedRequest {
   std::string method;
   std::string sweep;
   std::string response;
+  /// Wall clock, given by the core; UnixEpoch = not known: written by an older version.
+  absl::Time time = absl::UnixEpoch();
   bool operator==(const UsedRequest&) const = default;
 };
 
@@ -151,6 +153,12 @@ class EventStore {
   /// Deletes audit records, the oldest first and at most `limit`, until `keep` are left. Returns
   /// how many.
   [[nodiscard]] virtual absl::StatusOr<int> TrimAudit(std::int64_t /*keep*/, int /*limit*/) {
+    return 0;
+  }
+  /// Deletes request ids that were used before `before`, the oldest first; those whose time is not
+  /// known count as used at `now` from here on. Of both together at most `limit`; returns how many.
+  [[nodiscard]] virtual absl::StatusOr<int> TrimRequests(absl::Time /*before*/, absl::Time /*now*/,
+                                                         int /*limit*/) {
     return 0;
   }
   /// Bytes it takes, for a metric.

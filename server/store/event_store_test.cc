@@ -156,6 +156,30 @@ TEST_P(EventStoreContract, AcknowledgedAndRequestsAreKept) {
   EXPECT_GE(store().SizeBytes(), 0);
 }
 
+TEST_P(EventStoreContract, OldRequestsGoAndThoseWithoutATimeAreGivenOne) {
+  const absl::Time now = absl::FromUnixSeconds(1'700'000'000);
+  const auto used = [&](const std::string& id, absl::Time time) {
+    return UsedRequest{id, "M", "a", "x", time};
+  };
+  Transaction t;
+  t.requests = {used("d", now), used("b", now - absl::Hours(3)), used("a", now - absl::Hours(4)),
+                used("c", now - absl::Hours(2)), used("unknown", absl::UnixEpoch())};
+  ASSERT_TRUE(store().Commit(t).ok());
+  const auto there = [&](const std::string& id) { return store().FindRequest(id)->has_value(); };
+  const absl::Time before = now - absl::Hours(1);
+  EXPECT_EQ(store().TrimRequests(before, now, 2).value(), 2) << "no more at once";
+  EXPECT_EQ(store().FindRequest("unknown").value(), used("unknown", now));
+  EXPECT_FALSE(there("a")) << "the oldest first";
+  EXPECT_TRUE(there("b"));
+  EXPECT_EQ(store().TrimRequests(before, now, 9).value(), 2);
+  EXPECT_FALSE(there("b") || there("c"));
+  fixture_->Reopen();
+  EXPECT_EQ(store().FindRequest("d").value(), used("d", now));
+  EXPECT_EQ(store().TrimRequests(before, now, 9).value(), 0);
+  EXPECT_EQ(store().TrimRequests(now + absl::Hours(1), now, 9).value(), 2);
+  EXPECT_FALSE(there("d") || there("unknown"));
+}
+
 TEST_P(EventStoreContract, TokensAreReplacedAndAuditIsAppended) {
   const absl::Time now = absl::FromUnixNanos(1'700'000'000'000'000'001);
   TokenRecord token{"sael_ab", "hash", "ann", "admin", "laptop", now};
@@ -213,7 +237,7 @@ TEST_F(SqliteStoreTest, ANewerSchemaIsRefused) {
   Sql("PRAGMA user_version=7");
   const absl::Status status = OpenStatus();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(Message(status), HasSubstr("has schema 7, this version knows 2"));
+  EXPECT_THAT(Message(status), HasSubstr("has schema 7, this version knows 3"));
 }
 
 TEST_F(SqliteStoreTest, AnotherProgramsDatabaseIsRefused) {

@@ -1,5 +1,6 @@
 #include "server/store/memory_store.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace sae::server {
@@ -180,6 +181,27 @@ absl::StatusOr<std::int64_t> MemoryStore::TrimTelemetry(const std::string& sweep
   }
   trimmed = std::max(trimmed, upto);
   return upto;
+}
+
+absl::StatusOr<int> MemoryStore::TrimRequests(absl::Time before, absl::Time now, int limit) {
+  int done = 0;
+  std::vector<std::pair<absl::Time, std::string>> old;
+  for (auto& [id, request] : disk_->requests) {
+    if (request.time == absl::UnixEpoch()) {
+      if (done == limit) break;
+      request.time = now;
+      ++done;
+    } else if (request.time < before) {
+      old.emplace_back(request.time, id);
+    }
+  }
+  std::sort(old.begin(), old.end());
+  for (const auto& [time, id] : old) {
+    if (done == limit) break;
+    disk_->requests.erase(id);
+    ++done;
+  }
+  return done;
 }
 
 absl::StatusOr<std::map<std::string, std::int64_t>> MemoryStore::Trimmed() {

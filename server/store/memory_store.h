@@ -33,8 +33,7 @@ class MemoryStore : public EventStore {
 
   absl::StatusOr<std::int64_t> BeginEpoch() override { return epoch_ = ++disk_->epoch; }
   absl::Status CheckEpoch() override {
-    return disk_->epoch == epoch_ ? absl::OkStatus()
-                                  : TakenOver("event log", disk_->epoch, epoch_);
+    return disk_->epoch == epoch_ ? absl::OkStatus() : TakenOver("event log", disk_->epoch, epoch_);
   }
   absl::Status Commit(const Transaction& transaction) override;
   absl::Status Replay(const std::function<absl::Status(LogEvent)>& visit) override;
@@ -66,6 +65,7 @@ class MemoryStore : public EventStore {
                                                int part) override;
   absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& sweep, std::int64_t after,
                                              std::int64_t upto, int limit) override;
+  absl::StatusOr<int> TrimRequests(absl::Time before, absl::Time now, int limit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Trimmed() override;
 
  private:

@@ -37,6 +37,25 @@ PRAGMA application_id=1396786508;
 PRAGMA user_version=1;
 )sql";
 
+/// What the second version added, kept as it was; and what it wrote.
+constexpr char kVersion2[] = R"sql(
+CREATE TABLE tokens(id TEXT PRIMARY KEY, secret_hash TEXT NOT NULL, principal TEXT NOT NULL, role TEXT NOT NULL,
+                    note TEXT NOT NULL, created INTEGER NOT NULL, expires INTEGER NOT NULL,
+                    last_used INTEGER NOT NULL, revoked INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE audit(id INTEGER PRIMARY KEY AUTOINCREMENT, time INTEGER NOT NULL, principal TEXT NOT NULL,
+                   role TEXT NOT NULL, method TEXT NOT NULL, resource TEXT NOT NULL, request_id TEXT NOT NULL,
+                   code TEXT NOT NULL, peer TEXT NOT NULL);
+CREATE TABLE snapshots(cut INTEGER PRIMARY KEY, layout TEXT NOT NULL, hash INTEGER NOT NULL, body BLOB NOT NULL);
+CREATE TABLE snapshot_parts(id INTEGER PRIMARY KEY, sweep TEXT NOT NULL, part INTEGER NOT NULL,
+                            cut INTEGER NOT NULL, hash INTEGER NOT NULL, body BLOB NOT NULL,
+                            UNIQUE(sweep, cut, part));
+CREATE INDEX events_by_trial ON events(sweep, trial, seq);
+CREATE TABLE trimmed(sweep TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+INSERT INTO requests VALUES('second','PauseSweep','a','answer');
+INSERT INTO tokens VALUES('t','hash','ann','admin','',1,2,3,0);
+PRAGMA user_version=2;
+)sql";
+
 class MigrationTest : public ::testing::Test {
  protected:
   MigrationTest() {
@@ -94,6 +113,30 @@ TEST_F(MigrationTest, TheFirstVersionKeepsItsContents) {
   EXPECT_EQ(SqliteStore::Open(path_).value()->Tokens()->size(), 1u) << "and only once";
 }
 
+TEST_F(MigrationTest, RequestsOfTheSecondVersionCountFromTheMigrationOn) {
+  Sql(kVersion1);
+  Sql(kVersion2);
+  const absl::Time now = absl::FromUnixSeconds(1'800'000'000);
+  const auto trim = [&](EventStore& store, absl::Time at) {
+    return store.TrimRequests(at - absl::Hours(24), at, 100).value();
+  };
+  {
+    auto store = SqliteStore::Open(path_);
+    ASSERT_TRUE(store.ok()) << store.status();
+    EXPECT_EQ((*store)->Tokens()->size(), 1U);
+    EXPECT_EQ((*store)->FindRequest("second").value(),
+              (UsedRequest{"second", "PauseSweep", "a", "answer", absl::UnixEpoch()}));
+    EXPECT_EQ(trim(**store, now), 2) << "they are given a time";
+    EXPECT_EQ(trim(**store, now), 0);
+  }
+  EXPECT_EQ(Version(), kSchemaVersion);
+  auto store = SqliteStore::Open(path_).value();
+  EXPECT_EQ(trim(*store, now + absl::Hours(23)), 0);
+  EXPECT_EQ(store->FindRequest("second").value()->time, now) << "a young one is still answered";
+  EXPECT_EQ(trim(*store, now + absl::Hours(25)), 2);
+  EXPECT_FALSE(store->FindRequest("second").value().has_value());
+}
+
 TEST_F(MigrationTest, ANewFileHasTheNewestVersion) {
   ASSERT_TRUE(SqliteStore::Open(path_).ok());
   EXPECT_EQ(Version(), kSchemaVersion);
@@ -101,12 +144,12 @@ TEST_F(MigrationTest, ANewFileHasTheNewestVersion) {
 
 TEST_F(MigrationTest, ANewerVersionIsRefusedAndNotTouched) {
   Sql(kVersion1);
-  Sql("PRAGMA user_version=3");
+  Sql("PRAGMA user_version=4");
   const absl::Status status = SqliteStore::Open(path_).status();
   EXPECT_TRUE(absl::IsFailedPrecondition(status)) << status;
-  EXPECT_THAT(Message(status), HasSubstr("has schema 3, this version knows 2"));
+  EXPECT_THAT(Message(status), HasSubstr("has schema 4, this version knows 3"));
   EXPECT_THAT(Message(status), HasSubstr("run the newer saeloom-coordinator"));
-  EXPECT_EQ(Version(), 3);
+  EXPECT_EQ(Version(), 4);
 }
 
 TEST_F(MigrationTest, AStepThatFailsChangesNothing) {

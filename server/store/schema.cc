@@ -36,6 +36,10 @@ CREATE TABLE snapshot_parts(id INTEGER PRIMARY KEY, sweep TEXT NOT NULL, part IN
                             UNIQUE(sweep, cut, part));
 CREATE INDEX events_by_trial ON events(sweep, trial, seq);
 CREATE TABLE trimmed(sweep TEXT PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
+)sql",
+    R"sql(
+ALTER TABLE requests ADD COLUMN time INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX requests_by_time ON requests(time);
 )sql"};
 
 }  // namespace

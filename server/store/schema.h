@@ -6,7 +6,7 @@
 
 namespace sae::server {
 
-inline constexpr int kSchemaVersion = 2;
+inline constexpr int kSchemaVersion = 3;
 
 /// Makes the tables of a new file; brings an older one to kSchemaVersion, one transaction a step.
 [[nodiscard]] absl::Status PrepareSchema(SqliteDb& db);

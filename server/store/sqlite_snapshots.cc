@@ -176,6 +176,40 @@ absl::StatusOr<int> SqliteStore::TrimAudit(std::int64_t keep, int limit) {
   return static_cast<int>(n);
 }
 
+absl::StatusOr<int> SqliteStore::TrimRequests(absl::Time before, absl::Time now, int limit) {
+  SAE_RETURN_IF_ERROR(Opened());
+  const std::int64_t oldest = absl::ToUnixNanos(before);
+  const auto count = [&](const char* which, std::int64_t bound,
+                         std::int64_t most) -> absl::StatusOr<std::int64_t> {
+    SqliteQuery query(*db_, absl::StrCat("SELECT count(*) FROM (SELECT 1 FROM requests WHERE ",
+                                         which, " LIMIT ?)"));
+    query.Bind(bound).Bind(most);
+    if (query.Next()) return query.Integer(0);
+    return query.status("count request ids");
+  };
+  // Nothing to do is the rule: then nothing is written.
+  SAE_ASSIGN_OR_RETURN(const std::int64_t unknown, count("time=?", 0, limit));
+  SAE_ASSIGN_OR_RETURN(const std::int64_t old, count("time>0 AND time<?", oldest, limit - unknown));
+  if (unknown + old == 0) return 0;
+  const absl::Status status = InTransaction([&]() -> absl::Status {
+    SAE_RETURN_IF_ERROR(
+        SqliteQuery(*db_,
+                    "UPDATE requests SET time=? WHERE id IN (SELECT id FROM requests WHERE time=0 "
+                    "LIMIT ?)")
+            .Bind(absl::ToUnixNanos(now))
+            .Bind(unknown)
+            .Run("date request ids"));
+    return SqliteQuery(*db_,
+                       "DELETE FROM requests WHERE id IN (SELECT id FROM requests WHERE time>0 AND "
+                       "time<? ORDER BY time LIMIT ?)")
+        .Bind(oldest)
+        .Bind(old)
+        .Run("delete old request ids");
+  });
+  if (!status.ok()) return status;
+  return static_cast<int>(unknown + old);
+}
+
 absl::StatusOr<std::map<std::string, std::int64_t>> SqliteStore::Trimmed() {
   std::map<std::string, std::int64_t> out;
   SqliteQuery query(*db_, "SELECT sweep, seq FROM trimmed");

@@ -152,11 +152,12 @@ absl::Status SqliteStore::Write(const Transaction& transaction) {
                             .Run("write an acknowledged seq"));
   }
   for (const UsedRequest& r : transaction.requests) {
-    SAE_RETURN_IF_ERROR(SqliteQuery(*db_, "INSERT INTO requests VALUES(?,?,?,?)")
+    SAE_RETURN_IF_ERROR(SqliteQuery(*db_, "INSERT INTO requests VALUES(?,?,?,?,?)")
                             .Bind(r.id)
                             .Bind(r.method)
                             .Bind(r.sweep)
                             .Bind(r.response)
+                            .Bind(absl::ToUnixNanos(r.time))
                             .Run("write a request id"));
   }
   for (const TokenRecord& t : transaction.tokens) SAE_RETURN_IF_ERROR(WriteToken(t));
@@ -268,9 +269,11 @@ absl::StatusOr<std::vector<Acknowledged>> SqliteStore::AllAcknowledged() {
 
 absl::StatusOr<std::optional<UsedRequest>> SqliteStore::FindRequest(const std::string& id) {
   SAE_RETURN_IF_ERROR(Opened());
-  SqliteQuery query(*db_, "SELECT method,sweep,response FROM requests WHERE id=?");
+  SqliteQuery query(*db_, "SELECT method,sweep,response,time FROM requests WHERE id=?");
   query.Bind(id);
-  if (query.Next()) return UsedRequest{id, query.Text(0), query.Text(1), query.Text(2)};
+  if (query.Next()) {
+    return UsedRequest{id, query.Text(0), query.Text(1), query.Text(2), TimeOf(query.Integer(3))};
+  }
   SAE_RETURN_IF_ERROR(query.status("find a request id"));
   return std::nullopt;
 }

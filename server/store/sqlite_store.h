@@ -58,6 +58,7 @@ class SqliteStore final : public EventStore {
                                                int part) override;
   absl::StatusOr<std::int64_t> TrimTelemetry(const std::string& sweep, std::int64_t after,
                                              std::int64_t upto, int limit) override;
+  absl::StatusOr<int> TrimRequests(absl::Time before, absl::Time now, int limit) override;
   absl::StatusOr<std::map<std::string, std::int64_t>> Trimmed() override;
   /// The file may not grow beyond this many pages: beyond it, commits fail as on a full disk.
   [[nodiscard]] absl::Status LimitPages(std::int64_t pages);
