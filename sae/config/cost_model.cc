@@ -84,6 +84,7 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
                                  {"batch and errors", batch},
                                  {"codes", 40 * entries},
                                  {"chunk buffers", 2 * 64.0 * 1024 * 1024}};
+  if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents});
   if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
   if (s.replicas > 1) out.push_back({"gradient rows", 4 * s.parameters()});
   return out;
@@ -126,6 +127,9 @@ std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, const Hardwa
   return out;
 }
 
+/// Of the latents of a shard, where `entries` fall on all of them alike: in fact on fewer.
+double TouchedShare(const Sizes& s, double entries) { return 1 - std::exp(-entries / s.latents); }
+
 double Ms(double amount, double rate) { return rate > 0 ? 1e3 * amount / rate : 0; }
 
 std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hardware& h,
@@ -139,8 +143,11 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
   const double value = h.value_bytes;
   const double sparse =
       entries * s.d * value + entries * s.d * (value + 4) + s.tokens * s.d * (2 * 4 + value);
-  // Weights and moments, read and written.
-  const double update = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
+  // Weights and moments, read and written: of all rows, or of touched ones, with a look at the list
+  // of each.
+  const double all = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
+  const double update =
+      c.train.rows == "lazy" ? all * TouchedShare(s, entries * s.replicas) + 8 * s.latents : all;
   std::vector<PlanPhase> out = {{"encoder product", product}};
   if (h.product_out > 0)
     out.push_back({"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)});

@@ -1,5 +1,6 @@
 #include "sae/config/cost_model.h"
 
+#include <cmath>
 #include <map>
 
 #include <gtest/gtest.h>
@@ -91,6 +92,26 @@ TEST(CostModel, SixteenMillionLatentsCrossTheNetwork) {
   }();
   EXPECT_NEAR(memory.at("weights"), 4.0 * 2 * 4096 * (1 << 24) / 512, 1);
   EXPECT_NEAR(memory.at("moments"), 2 * memory.at("weights"), 1);
+}
+
+// Every token's 32 entries over 2^24 latents on 512 ranks: 8192 entries on the 32768 of each.
+TEST(CostModel, LazyRowsMoveWhatIsTouched) {
+  TrialConfig c = Config(1 << 24, 131072, 512);
+  c.train.beta1 = 0;
+  const StepPlan dense = Plan(c, 4096, "512xH100");
+  c.train.rows = "lazy";
+  const StepPlan lazy = Plan(c, 4096, "512xH100");
+  const double all = PhaseMs(dense, "row update");
+  EXPECT_NEAR(all, 1e3 * 2.0 * 32768 * 4096 * 24 / 3.0e12, 0.1 * all);
+  EXPECT_NEAR(PhaseMs(lazy, "row update"), (1 - std::exp(-0.25)) * all, 1e-3 * all);
+  EXPECT_NEAR(dense.step_ms - lazy.step_ms, all - PhaseMs(lazy, "row update"), 1e-6);
+  EXPECT_EQ(lazy.memory_bytes() - dense.memory_bytes(), 8 * 32768);
+  // Where every latent is touched nothing is saved.
+  TrialConfig small = Config(1 << 12, 32768, 1);
+  const double before = PhaseMs(Plan(small, 768, "1xH100"), "row update");
+  small.train.beta1 = 0;
+  small.train.rows = "lazy";
+  EXPECT_NEAR(PhaseMs(Plan(small, 768, "1xH100"), "row update"), before, 1e-3 * before);
 }
 
 TEST(CostModel, ReplicasExchangeGradientsAndKeepTheirOwnMoments) {

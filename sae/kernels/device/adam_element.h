@@ -47,6 +47,16 @@ SAELOOM_DEVICE inline void AdamElementWithoutGradient(const AdamConstants& a, fl
   *p = Moved(a, *p, *m, *v);
 }
 
+/// What `steps` of them do to v: successive multiplications (kernels::DecayRow).
+SAELOOM_DEVICE inline float Decayed(const AdamConstants& a, std::int64_t steps, float v) {
+  for (std::int64_t i = 0; i < steps; ++i) {
+    const float next = Flush(a.beta2 * v);
+    if (next == v) break;
+    v = next;
+  }
+  return v;
+}
+
 /// What a row is multiplied by to have norm 1 (kernels::InverseNorm).
 SAELOOM_DEVICE inline float InverseNorm(double norm2) {
   const double norm = sqrt(norm2);

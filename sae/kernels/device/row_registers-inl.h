@@ -27,9 +27,11 @@ struct Job {
   float gradient_scale;
 };
 
-/// What is known when the kernel is compiled. kWhole: every thread has all its quads.
-template <int kQuadsOf, bool kWholeOf, Format kFormatOf>
+/// What is known when the kernel is compiled. kWhole: every thread has all its quads. kLazy: rows
+/// are, and have float32 moments.
+template <int kQuadsOf, bool kWholeOf, Format kFormatOf, bool kLazyOf = false>
 struct Shape {
+  static constexpr bool kLazy = kLazyOf;
   static constexpr int kQuads = kQuadsOf;
   static constexpr bool kWhole = kWholeOf;
   static constexpr Format kFormat = kFormatOf;
@@ -401,6 +403,17 @@ SAELOOM_DEVICE inline double StepRow(const Job& job, const Row<S>& row, bool tou
   return touched ? sums[0] : 0;
 }
 
+/// Before step t: what the steps that the latent has rested for did to the row's moments.
+template <class S>
+SAELOOM_DEVICE inline void CatchUp(const Job& job, const Row<S>& row, State<S>& s) {
+  const std::int64_t rested = job.p.adam->t - 1 - job.p.last_step[row.latent];
+  if (rested <= 0) return;
+  ForElements(row, [&](int q, int c) {
+    s.m[q][c] = 0;
+    s.v[q][c] = Decayed(job.adam, rested, s.v[q][c]);
+  });
+}
+
 /// False: the latent has a long list, and nothing was changed. *norm2: of the row's gradient.
 template <class S>
 SAELOOM_DEVICE inline bool UpdateRow(const Job& job, const Row<S>& row, double* norm2) {
@@ -412,6 +425,9 @@ SAELOOM_DEVICE inline bool UpdateRow(const Job& job, const Row<S>& row, double* 
   }
   const ListLengths lengths = LengthsOf(p, row.latent);
   if (lengths.AnyLong()) return false;
+  if constexpr (S::kLazy) {
+    if (!p.measure_only) CatchUp<S>(job, row, s);
+  }
   const bool touched =
       row.decoder ? DecoderTouched(p, lengths.decoder) : EncoderTouched(p, lengths.encoder);
   *norm2 = 0;
@@ -421,6 +437,7 @@ SAELOOM_DEVICE inline bool UpdateRow(const Job& job, const Row<S>& row, double* 
     const Motion motion = MotionOf<S>(job, row, s.m);
     if (!motion.any) {
       ForElements(row, [&](int q, int c) { s.v[q][c] = Flush(job.adam.beta2 * s.v[q][c]); });
+      if constexpr (S::kLazy) StoreMoment<S>(row, Moment::kFirst, s.m);
       StoreMoment<S>(row, Moment::kSecond, s.v);
       return true;
     }
@@ -476,6 +493,23 @@ SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int
       p.norms[row.latent] = decoder_norm2 + norm2;
     }
   }
+}
+
+inline constexpr int kLazyLatents = 32;  // that a block looks at, one a lane
+
+/// Those of kLazyLatents latents from `first` on that have a gradient and no long list, in turn.
+template <class S>
+SAELOOM_DEVICE inline void UpdateTouched(const Job& job, std::int64_t first) {
+  const RowUpdateParams& p = job.p;
+  const std::int64_t mine = first + threadIdx.x % kLazyLatents;
+  bool wanted = false;
+  if (mine < p.latents) {
+    const ListLengths lengths = LengthsOf(p, mine);
+    wanted = Touched(p, lengths) && !lengths.AnyLong();
+    if (!Touched(p, lengths) && threadIdx.x < kLazyLatents && p.norms != nullptr) p.norms[mine] = 0;
+  }
+  for (unsigned left = __ballot_sync(kAllLanes, wanted ? 1 : 0); left != 0; left &= left - 1)
+    UpdateLatents<S>(job, first + __ffs(static_cast<int>(left)) - 1, 1);
 }
 
 }  // namespace sae::kernels::cuda::registers

@@ -39,5 +39,9 @@ SAELOOM_DEVICE inline bool DecoderTouched(const device::RowUpdateParams& p, std:
 SAELOOM_DEVICE inline bool EncoderTouched(const device::RowUpdateParams& p, std::int32_t entries) {
   return entries > 0 || p.dense_delta != nullptr;
 }
+/// Whether either row has; a lazy step leaves the latent alone otherwise.
+SAELOOM_DEVICE inline bool Touched(const device::RowUpdateParams& p, const ListLengths& lengths) {
+  return DecoderTouched(p, lengths.decoder) || EncoderTouched(p, lengths.encoder);
+}
 
 }  // namespace sae::kernels::cuda

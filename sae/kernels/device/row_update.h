@@ -8,9 +8,13 @@
 // Moments are float32 in registers and rounded when stored (moment_format.h), keyed by seed,
 // adam->t, global id, column, matrix and moment. A block has a latent to itself; rows of a multiple
 // of 4 columns, of at most 8192, are read and written four columns at a time and stay in registers.
+// With last_step rows are lazy (row_step.h's kLazy: beta1 = 0, float32 moments): a latent without
+// any gradient costs a look at its list, its rows and moments are not read; when it is touched
+// again, its moments first catch up with the steps that it has rested for. CatchUpRows does that
+// for all latents, before moments are read by anyone else.
 // All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
-// size is negative, a needed pointer is null, or rows do not fit into shared memory (d and d_out
-// at most 28160, with 8-bit moments 14080).
+// size is negative, a needed pointer is null, rows do not fit into shared memory (d and d_out
+// at most 28160, with 8-bit moments 14080), or lazy rows have other moments than float32.
 // Partner: namespace plain, one chain an element whatever the list's length (row_update_cpu.cc).
 // Sources: sae algorithms 0.2-0.4, 3.5; numerics 4, 8.
 
@@ -57,11 +61,13 @@ struct RowUpdateParams {
   RowRule rule = RowRule::kUnit;
   MutableWeightRows w_enc, w_dec;  ///< lo null: the value is hi alone, rounded when stored
   MomentRows enc_moments, dec_moments;
-  float* row_scale = nullptr;                ///< kOnTheFly: latents, read, then rewritten
-  const AdamScalars* adam = nullptr;         ///< device
-  const double* gradient_scale = nullptr;    ///< device scalar, or null: 1
-  const std::int32_t* go = nullptr;          ///< device flag, or null; 0: nothing is changed
-  std::uint64_t seed = 0;                    ///< stochastic rounding of moments
+  std::int64_t* last_step = nullptr;       ///< latents, or null: dense rows. Lazy: up to which step
+                                           ///< a latent's moments are current
+  float* row_scale = nullptr;              ///< kOnTheFly: latents, read, then rewritten
+  const AdamScalars* adam = nullptr;       ///< device
+  const double* gradient_scale = nullptr;  ///< device scalar, or null: 1
+  const std::int32_t* go = nullptr;        ///< device flag, or null; 0: nothing is changed
+  std::uint64_t seed = 0;                  ///< stochastic rounding of moments
   const std::int32_t* global_ids = nullptr;  ///< null: local + first_global; keys the rounding
   std::int64_t first_global = 0;
   double* norms = nullptr;    ///< latents, or null: squared norm of both gradient rows, after the
@@ -70,12 +76,23 @@ struct RowUpdateParams {
   RowTuning tuning;
 };
 
+/// Moments of lazy rows as dense rows would have them after step t.
+struct CatchUpRowsParams {
+  std::int64_t latents = 0, d = 0, d_out = 0;
+  MomentRows enc_moments, dec_moments;      ///< float32
+  const std::int64_t* last_step = nullptr;  ///< latents; the caller sets all to t afterwards
+  double beta2 = 0;
+  std::int64_t t = 0;  ///< the last finished step
+};
+
 }  // namespace sae::kernels::device
 
 namespace sae::kernels::cuda {
 [[nodiscard]] Error RowUpdate(const device::RowUpdateParams& params, void* stream);
+[[nodiscard]] Error CatchUpRows(const device::CatchUpRowsParams& params, void* stream);
 }  // namespace sae::kernels::cuda
 
 namespace sae::kernels::plain {
 void RowUpdate(const device::RowUpdateParams& params);
+void CatchUpRows(const device::CatchUpRowsParams& params);
 }  // namespace sae::kernels::plain

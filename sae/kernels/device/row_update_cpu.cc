@@ -61,6 +61,26 @@ bool Holds(const RowTerm& term, std::int64_t latent) {
   return latent >= term.first_latent && latent < term.last_latent && IsOn(term.enabled);
 }
 
+/// Whether either of the latent's rows has a gradient.
+bool Touched(const RowUpdateParams& p, std::int64_t latent) {
+  bool any = (p.norm_gradient != nullptr && p.rule == RowRule::kFree) || p.dense_delta != nullptr;
+  for (int t = 0; t < p.terms_count && !any; ++t) {
+    const RowTerm& term = p.terms[t];
+    any = (term.f != nullptr || term.delta != nullptr) && Holds(term, latent) &&
+          term.index.indptr[latent] < term.index.indptr[latent + 1];
+  }
+  return any;
+}
+
+/// `rested` steps without gradient and without momentum, of a row of float32 moments.
+void Rest(std::int64_t d, double beta2, std::int64_t rested, float* m, float* v) {
+  if (rested <= 0) return;
+  Adam adam;
+  adam.beta2 = beta2;
+  std::fill_n(m, d, 0.0F);
+  DecayRow(d, adam, rested, v);
+}
+
 /// g = the terms' sum. Returns whether there was an entry.
 bool AddTerms(const RowUpdateParams& p, std::int64_t latent, bool decoder, std::vector<float>* g) {
   const auto d = static_cast<std::int64_t>(g->size());
@@ -112,6 +132,9 @@ class LatentUpdate {
     if (p_.measure_only) return row;
     row.m = LoadMoment(moments, latent_, d, Moment::kFirst);
     row.v = LoadMoment(moments, latent_, d, Moment::kSecond);
+    if (p_.last_step != nullptr) {
+      Rest(d, adam_.beta2, p_.adam->t - 1 - p_.last_step[latent_], row.m.data(), row.v.data());
+    }
     return row;
   }
 
@@ -122,8 +145,9 @@ class LatentUpdate {
     const RoundingKey key = RoundingKeyOf(p_.seed, static_cast<std::uint64_t>(p_.adam->t),
                                           static_cast<std::uint64_t>(global), matrix);
     StoreMoment(moments, latent_, row.v, key, Moment::kSecond);
+    if (!rests || p_.last_step != nullptr)
+      StoreMoment(moments, latent_, row.m, key, Moment::kFirst);
     if (rests) return;
-    StoreMoment(moments, latent_, row.m, key, Moment::kFirst);
     for (std::int64_t j = 0; j < row.d; ++j)
       SetWeight(w, latent_ * row.d + j, row.w[static_cast<std::size_t>(j)]);
   }
@@ -212,8 +236,21 @@ class LatentUpdate {
 
 void RowUpdate(const RowUpdateParams& p) {
   for (std::int64_t i = 0; i < p.latents && IsOn(p.go); ++i) {
-    const double norm2 = LatentUpdate(p, i).Run();
+    const bool left_alone = p.last_step != nullptr && !Touched(p, i);
+    const double norm2 = left_alone ? 0 : LatentUpdate(p, i).Run();
     if (p.norms != nullptr) p.norms[i] = norm2;
+    if (p.last_step != nullptr && !left_alone && !p.measure_only) p.last_step[i] = p.adam->t;
+  }
+}
+
+void CatchUpRows(const device::CatchUpRowsParams& p) {
+  const auto rest = [&](const MomentRows& r, std::int64_t d, std::int64_t i) {
+    Rest(d, p.beta2, p.t - p.last_step[i], static_cast<float*>(r.m) + i * d,
+         static_cast<float*>(r.v) + i * d);
+  };
+  for (std::int64_t i = 0; i < p.latents; ++i) {
+    rest(p.enc_moments, p.d, i);
+    rest(p.dec_moments, p.d_out, i);
   }
 }
 

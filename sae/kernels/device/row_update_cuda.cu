@@ -48,6 +48,7 @@ struct Block {
   float* factors;
   std::int32_t* tokens;
   int turn;
+  std::int64_t rested = 0;  ///< lazy: steps since the latent was touched last
 };
 
 /// One row of a matrix and its moments.
@@ -146,6 +147,13 @@ SAELOOM_DEVICE float LoadMoment(const Row& row, std::int64_t latent, std::int64_
                  scales[latent * MomentBlocks(row.d) + j / kMomentBlock], moment);
 }
 
+/// As it is before the step.
+SAELOOM_DEVICE float LoadMoment(const Block& b, const Row& row, std::int64_t j, Moment moment) {
+  if (b.rested <= 0) return LoadMoment(row, b.latent, j, moment);
+  return moment == Moment::kFirst ? 0.0F
+                                  : Decayed(b.adam, b.rested, LoadMoment(row, b.latent, j, moment));
+}
+
 /// 8 bits: into the area, for EncodeBlocks.
 SAELOOM_DEVICE void StoreMoment(const Block& b, const Row& row, std::int64_t j, Moment moment,
                                 float value) {
@@ -242,8 +250,8 @@ SAELOOM_DEVICE double StepRow(const Block& b, const Row& row, float radial, floa
     const float g = factor * __fmaf_rn(radial, w, b.area[j]);
     sums[0] = __fma_rn(static_cast<double>(g), static_cast<double>(g), sums[0]);
     if (b.p.measure_only) continue;
-    float m = LoadMoment(row, b.latent, j, Moment::kFirst);
-    float v = LoadMoment(row, b.latent, j, Moment::kSecond);
+    float m = LoadMoment(b, row, j, Moment::kFirst);
+    float v = LoadMoment(b, row, j, Moment::kSecond);
     AdamElement(b.adam, b.gradient_scale * g, &w, &m, &v);
     StoreMoment(b, row, j, Moment::kFirst, m);
     StoreMoment(b, row, j, Moment::kSecond, v);
@@ -261,7 +269,7 @@ SAELOOM_DEVICE double StepRow(const Block& b, const Row& row, float radial, floa
 SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
   double any[2] = {0, 0};  // m not 0; beta1 m not 0
   for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
-    const float m = LoadMoment(row, b.latent, j, Moment::kFirst);
+    const float m = LoadMoment(b, row, j, Moment::kFirst);
     if (m != 0) any[0] = 1;
     if (!(fabsf(b.adam.beta1 * m) < kSmallestNormal)) any[1] = 1;
   }
@@ -273,12 +281,13 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
   }
   double sums[2] = {0, 0};  // m not 0; |w|^2
   for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
-    float v = LoadMoment(row, b.latent, j, Moment::kSecond);
+    float v = LoadMoment(b, row, j, Moment::kSecond);
     if (rests) {
+      if (b.rested > 0) StoreMoment(b, row, j, Moment::kFirst, 0);
       StoreMoment(b, row, j, Moment::kSecond, Flush(b.adam.beta2 * v));
       continue;
     }
-    float m = LoadMoment(row, b.latent, j, Moment::kFirst);
+    float m = LoadMoment(b, row, j, Moment::kFirst);
     AdamElementWithoutGradient(b.adam, b.w + j, &m, &v);
     StoreMoment(b, row, j, Moment::kFirst, m);
     StoreMoment(b, row, j, Moment::kSecond, v);
@@ -345,11 +354,23 @@ SAELOOM_DEVICE void UpdateLatent(Block& b) {
   const auto global = static_cast<std::uint64_t>(p.global_ids == nullptr ? p.first_global + b.latent
                                                                          : p.global_ids[b.latent]);
   const auto t = static_cast<std::uint64_t>(p.adam->t);
+  const bool lazy = p.last_step != nullptr && !p.measure_only;
+  b.rested = lazy ? p.adam->t - 1 - p.last_step[b.latent] : 0;
   const double dec = UpdateDecoder(b, {p.w_dec, p.dec_moments, p.d_out,
                                        RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
   const double enc = UpdateEncoder(
       b, {p.w_enc, p.enc_moments, p.d, RoundingKeyOf(p.seed, t, global, MomentMatrix::kEncoder)});
   if (threadIdx.x == 0 && p.norms != nullptr) p.norms[b.latent] = dec + enc;
+}
+
+SAELOOM_DEVICE bool Wanted(const RowUpdateParams& p, std::int64_t latent, bool long_only) {
+  const bool lazy = p.last_step != nullptr;
+  if (!long_only && !lazy) return true;
+  const ListLengths lengths = LengthsOf(p, latent);
+  if (long_only) return lengths.AnyLong();
+  const bool touched = Touched(p, lengths);
+  if (!touched && threadIdx.x < 32 && p.norms != nullptr) p.norms[latent] = 0;
+  return touched;
 }
 
 /// Latents blockIdx.x, blockIdx.x + gridDim.x, ...; of these `long_only`, or all. Neighbours are
@@ -369,7 +390,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 4)
   const std::int64_t stride = gridDim.x;
   for (std::int64_t first = blockIdx.x; first < p.latents; first += 32 * stride) {
     const std::int64_t mine = first + static_cast<std::int64_t>(threadIdx.x % 32) * stride;
-    const bool wanted = mine < p.latents && (!long_only || LengthsOf(p, mine).AnyLong());
+    const bool wanted = mine < p.latents && Wanted(p, mine, long_only);
     for (unsigned left = __ballot_sync(kAllLanes, wanted ? 1 : 0); left != 0; left &= left - 1) {
       b.latent = first + (__ffs(static_cast<int>(left)) - 1) * stride;
       UpdateLatent(b);
@@ -397,8 +418,41 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
   BlockSum<2> sums(sums_shared);
   const float gradient_scale =
       p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
-  registers::UpdateLatents<S>({p, adam, sums, gradient_scale},
-                              static_cast<std::int64_t>(blockIdx.x) * latents, latents);
+  const registers::Job job{p, adam, sums, gradient_scale};
+  const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * latents;
+  if constexpr (S::kLazy) {
+    registers::UpdateTouched<S>(job, first);
+  } else {
+    registers::UpdateLatents<S>(job, first, latents);
+  }
+}
+
+/// After a lazy step, when nobody reads last_step any more.
+SAELOOM_KERNEL void MarkRowsKernel(RowUpdateParams p) {
+  const std::int64_t latent = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  if (latent >= p.latents || (p.go != nullptr && *p.go == 0)) return;
+  if (Touched(p, LengthsOf(p, latent))) p.last_step[latent] = p.adam->t;
+}
+
+SAELOOM_DEVICE void Rest(const MomentRows& r, std::int64_t d, const AdamConstants& adam,
+                         std::int64_t latent, std::int64_t rested) {
+  float* const m = static_cast<float*>(r.m) + latent * d;
+  float* const v = static_cast<float*>(r.v) + latent * d;
+  for (std::int64_t j = threadIdx.x; j < d; j += kThreads) {
+    m[j] = 0;
+    v[j] = Decayed(adam, rested, v[j]);
+  }
+}
+
+/// Latents blockIdx.x, blockIdx.x + gridDim.x, ...
+SAELOOM_KERNEL void CatchUpRowsKernel(device::CatchUpRowsParams p) {
+  const AdamConstants adam({0, 0, p.beta2, 0, 1, 1, p.t}, 0);
+  for (std::int64_t i = blockIdx.x; i < p.latents; i += gridDim.x) {
+    const std::int64_t rested = p.t - p.last_step[i];
+    if (rested <= 0) continue;
+    Rest(p.enc_moments, p.d, adam, i, rested);
+    Rest(p.dec_moments, p.d_out, adam, i, rested);
+  }
 }
 
 bool Valid(const MomentRows& r) {
@@ -417,6 +471,10 @@ bool Valid(const RowUpdateParams& p) {
   if ((p.b_dec != nullptr && p.delta_sums == nullptr) ||
       (p.dense_delta != nullptr && p.x_sum == nullptr) ||
       (p.rule == RowRule::kOnTheFly && p.row_scale == nullptr)) {
+    return false;
+  }
+  if (p.last_step != nullptr &&
+      (p.enc_moments.format != Format::kF32 || p.dec_moments.format != Format::kF32)) {
     return false;
   }
   for (int t = 0; t < p.terms_count; ++t) {
@@ -449,7 +507,8 @@ constexpr std::int64_t kLongListBlocks = 2048;
 
 template <class S>
 Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
-  const std::int64_t each = p.tuning.latents > 0                        ? p.tuning.latents
+  const std::int64_t each = S::kLazy                                    ? registers::kLazyLatents
+                            : p.tuning.latents > 0                      ? p.tuning.latents
                             : p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn
                                                                         : 1;
   const std::int64_t warps = (width + 128 * S::kQuads - 1) / (128 * S::kQuads);
@@ -459,6 +518,8 @@ Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
 }
 template <int kQuads, bool kWhole>
 Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, void* stream) {
+  if (p.last_step != nullptr)
+    return LaunchShape<registers::Shape<kQuads, kWhole, Format::kF32, true>>(p, width, stream);
   switch (p.enc_moments.format) {
     case Format::kF32:
       return LaunchShape<registers::Shape<kQuads, kWhole, Format::kF32>>(p, width, stream);
@@ -495,10 +556,7 @@ Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, int quads, v
                : LaunchRegisters<4, false>(p, width, stream);
 }
 
-}  // namespace
-
-Error RowUpdate(const RowUpdateParams& p, void* stream) {
-  if (!Valid(p)) return Error::kInvalidArgument;
+Error UpdateRows(const RowUpdateParams& p, void* stream) {
   Layout layout;
   layout.width = ((p.d > p.d_out ? p.d : p.d_out) + 3) / 4 * 4;
   const std::int64_t row = layout.width * 4;
@@ -517,6 +575,26 @@ Error RowUpdate(const RowUpdateParams& p, void* stream) {
   if (error != Error::kOk) return error;
   const std::int64_t blocks = p.tuning.long_blocks > 0 ? p.tuning.long_blocks : kLongListBlocks;
   return rest(p.latents < blocks ? p.latents : blocks, true);
+}
+
+}  // namespace
+
+Error RowUpdate(const RowUpdateParams& p, void* stream) {
+  if (!Valid(p)) return Error::kInvalidArgument;
+  const Error error = UpdateRows(p, stream);
+  if (error != Error::kOk || p.last_step == nullptr || p.measure_only) return error;
+  const auto grid = static_cast<unsigned>((p.latents + kThreads - 1) / kThreads);
+  return SAELOOM_LAUNCH(MarkRowsKernel, grid, kThreads, 0, stream, p);
+}
+
+Error CatchUpRows(const device::CatchUpRowsParams& p, void* stream) {
+  if (p.latents < 0 || p.d < 0 || p.d_out < 0 || p.last_step == nullptr || !Valid(p.enc_moments) ||
+      !Valid(p.dec_moments) || p.enc_moments.format != Format::kF32 ||
+      p.dec_moments.format != Format::kF32) {
+    return Error::kInvalidArgument;
+  }
+  const std::int64_t grid = p.latents < kLongListBlocks ? p.latents : kLongListBlocks;
+  return SAELOOM_LAUNCH(CatchUpRowsKernel, static_cast<unsigned>(grid), kThreads, 0, stream, p);
 }
 
 }  // namespace sae::kernels::cuda

@@ -44,6 +44,7 @@ struct Case {
   bool hi_only = false;
   bool measure = false;
   double beta1 = 0.9;
+  bool lazy = false;  ///< with beta1 = 0; the auxiliary term reaches the encoder alone
   std::int32_t enabled = 1, go = 1;
   device::RowTuning tuning;
 };
@@ -124,8 +125,10 @@ struct Data {
     for (std::uint64_t s = 0; s < 3; ++s) g[s] = Normal<float>(12 + s, c.tokens * d_out);
     delta = testing::PerEntry(15, main);
     aux_delta = testing::PerEntry(16, aux);
-    const Adam a = Adam::At(5, 0.01, c.beta1, 0.99, 1e-8);
-    adam = {a.lr, a.beta1, a.beta2, a.epsilon, a.correction1, a.correction2, 5};
+    const Adam a = Adam::At(kStep, 0.01, c.lazy ? 0 : c.beta1, 0.99, 1e-8);
+    adam = {a.lr, a.beta1, a.beta2, a.epsilon, a.correction1, a.correction2, kStep};
+    // Current, or resting for up to four steps.
+    for (std::int64_t i = 0; i < c.latents; ++i) last_step.push_back(i % kStep);
   }
   SplitWeights UnitRows(std::int64_t latents) const {
     std::vector<float> w = Normal<float>(9, latents * d_out);
@@ -173,6 +176,7 @@ struct Data {
       p->x_sum = put(x_sum);
     }
     if (!shape.x_bf16) p->x = put(x);
+    if (shape.lazy) p->terms[2].f = nullptr;
   }
 
   void RunPlain() {
@@ -186,6 +190,7 @@ struct Data {
     if (shape.hi_only) p.w_enc.lo = p.w_dec.lo = nullptr;
     p.enc_moments = enc_moments.view();
     p.dec_moments = dec_moments.view();
+    if (shape.lazy) p.last_step = last_step.data();
     p.row_scale = row_scale.data();
     p.adam = &adam;
     if (shape.scaled) p.gradient_scale = &kGradientScale;
@@ -206,6 +211,7 @@ struct Data {
     p.w_dec = {t.Upload(dec.hi, "dec.hi"), shape.hi_only ? nullptr : t.Upload(dec.lo, "dec.lo")};
     p.enc_moments = enc_moments.Upload(t);
     p.dec_moments = dec_moments.Upload(t);
+    if (shape.lazy) p.last_step = t.Upload(last_step, "last_step");
     p.row_scale = t.Upload(row_scale, "row_scale");
     p.adam = testing::UploadScalar(t, adam, "adam");
     if (shape.scaled)
@@ -213,6 +219,7 @@ struct Data {
     p.go = testing::UploadScalar(t, shape.go, "go");
     p.norms = t.Upload(norms, "norms");
     t.Check(cuda::RowUpdate(p, t.stream()));
+    if (shape.lazy) last_step = t.Download(p.last_step, last_step.size());
     enc.hi = t.Download(p.w_enc.hi, enc.hi.size());
     dec.hi = t.Download(p.w_dec.hi, dec.hi.size());
     if (!shape.hi_only) {
@@ -225,6 +232,7 @@ struct Data {
     norms = t.Download(p.norms, norms.size());
   }
   static constexpr double kGradientScale = 0.37;
+  static constexpr std::int64_t kStep = 5;
 
   Case shape;
   std::int64_t d_out;
@@ -235,6 +243,7 @@ struct Data {
   Moments enc_moments, dec_moments;
   std::vector<float> row_scale;
   std::vector<double> norms;
+  std::vector<std::int64_t> last_step;
   device::AdamScalars adam;
 };
 
@@ -279,6 +288,7 @@ void EqualsPartner(DeviceTest& t, const Case& shape) {
   Data actual(shape);
   expected.RunPlain();
   actual.RunOn(t);
+  EXPECT_EQ(actual.last_step, expected.last_step);
   const bool long_lists = shape.tokens > 500;  // added in another order
   if (long_lists) {
     testing::ExpectNear(actual.enc.Joined(), expected.enc.Joined(), 1e-6, "w_enc");
@@ -433,6 +443,70 @@ TEST(RowUpdateDevice, SharesLongListsAmongWarps) {
       RunCase(shape);
     }
   }
+}
+
+// Rows in registers and in shared memory; most latents have no gradient.
+TEST(RowUpdateDevice, LazyRowsEqualTheirPartner) {
+  for (const auto& [d, quads] :
+       {std::pair<std::int64_t, int>{7, 0}, {36, 0}, {256, 0}, {384, 0}, {512, 4}, {256, -1}}) {
+    for (const int variant : {0, 1, 2, 3}) {
+      Case shape;
+      shape.d = d;
+      shape.tuning.quads = quads;
+      shape.lazy = true;
+      shape.tokens = 11;
+      shape.latents = d > 300 ? 37 : 71;
+      shape.density = 0.05;
+      shape.rule = variant == 0 ? RowRule::kFree : RowRule::kUnit;
+      shape.scaled = variant == 0;
+      shape.measure = variant == 1;
+      shape.go = variant == 2 ? 0 : 1;
+      shape.enabled = variant == 3 ? 0 : 1;
+      if (d > 300 && variant > 1) continue;
+      RunCase(shape);
+    }
+  }
+}
+
+TEST(RowUpdateDevice, LazyRowsMayHaveLongLists) {
+  for (const std::int64_t d : {7, 36}) {
+    Case shape;
+    shape.d = d;
+    shape.lazy = true;
+    shape.tokens = 600;
+    shape.latents = 71;
+    shape.hot = 3;
+    shape.density = 0.0004;
+    shape.tuning.long_blocks = 2;
+    RunCase(shape);
+  }
+}
+
+TEST(RowUpdateDevice, LazyRowsCatchUp) {
+  Case shape;
+  shape.d = 100;
+  shape.lazy = true;
+  RunDeviceTest([&](DeviceTest& t) {
+    Data expected(shape), actual(shape);
+    device::CatchUpRowsParams p;
+    p.latents = shape.latents;
+    p.d = shape.d;
+    p.d_out = expected.d_out;
+    p.beta2 = 0.99;
+    p.t = Data::kStep;
+    p.last_step = expected.last_step.data();
+    p.enc_moments = expected.enc_moments.view();
+    p.dec_moments = expected.dec_moments.view();
+    plain::CatchUpRows(p);
+    p.last_step = t.Upload(actual.last_step, "last_step");
+    p.enc_moments = actual.enc_moments.Upload(t);
+    p.dec_moments = actual.dec_moments.Upload(t);
+    t.Check(cuda::CatchUpRows(p, t.stream()));
+    actual.enc_moments.Fetch(t, p.enc_moments);
+    actual.dec_moments.Fetch(t, p.dec_moments);
+    ExpectSameBytes(actual.enc_moments, expected.enc_moments);
+    ExpectSameBytes(actual.dec_moments, expected.dec_moments);
+  });
 }
 
 TEST(RowUpdateDevice, FlagsAndMeasuring) {

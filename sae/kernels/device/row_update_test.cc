@@ -2,6 +2,7 @@
 // moments and joined weights.
 #include "sae/kernels/device/row_update.h"
 
+#include <algorithm>
 #include <cstring>
 #include <numeric>
 #include <vector>
@@ -155,6 +156,68 @@ TEST(PlainRowUpdate, HasTheBitsOfTheCpuEngineUnderEveryRule) {
                 RowUpdate(batch.input(), options, state.view(), &workspace, pool));
       ExpectEqual(store, state);
     }
+  }
+}
+
+// Latents rest for many steps; beside it dense rows in float64.
+TEST(PlainRowUpdate, LazyRowsHaveTheBitsOfTheCpuEngine) {
+  constexpr std::int64_t kSteps = 12;
+  ThreadPool pool(1);
+  for (const auto& [rule, row_rule] : {kRules[0], kRules[2]}) {
+    reference::State<float> state(rule);
+    Store store(state, device::MomentFormat::kF32);
+    reference::Reference exact(state);
+    std::vector<std::int64_t> last_step(At(kLatents));
+    RowWorkspace<float> workspace;
+    std::int64_t left_alone = 0;
+    for (std::int64_t t = 1; t <= kSteps; ++t) {
+      const auto seed = 300 + static_cast<std::uint64_t>(t);
+      const reference::Batch<float> batch(seed, 0.004, t % 5 == 0, false);
+      const Terms terms(batch);
+      RowUpdateOptions options;
+      options.adam = Adam::At(t, 0.01, 0, 0.99, 1e-8);
+      options.decoder = rule;
+      options.t = t;
+      options.rows = RowUpdateOptions::Rows::kLazy;
+      const device::AdamScalars adam = Scalars(options.adam, t);
+      std::vector<double> norms(At(kLatents), -1.0);
+      RowUpdateParams p;
+      terms.SetIn(&p, batch);
+      store.SetIn(&p);
+      p.rule = row_rule;
+      p.adam = &adam;
+      p.norms = norms.data();
+      p.last_step = last_step.data();
+      plain::RowUpdate(p);
+      EXPECT_EQ(std::accumulate(norms.begin(), norms.end(), 0.0),
+                RowUpdate(batch.input(), options, state.view(), &workspace, pool));
+      ExpectEqual(store, state);
+      EXPECT_EQ(last_step, state.last_step) << t;
+      left_alone += std::count_if(last_step.begin(), last_step.end(),
+                                  [&](std::int64_t last) { return last != t; });
+      exact.Step(batch, options);
+    }
+    EXPECT_GT(left_alone, kSteps * kLatents / 4);
+    device::CatchUpRowsParams up;
+    RowUpdateParams p;
+    store.SetIn(&p);
+    up.latents = kLatents;
+    up.d = kIn;
+    up.d_out = kOut;
+    up.enc_moments = p.enc_moments;
+    up.dec_moments = p.dec_moments;
+    up.last_step = last_step.data();
+    up.beta2 = 0.99;
+    up.t = kSteps;
+    plain::CatchUpRows(up);
+    RowUpdateOptions options;
+    options.adam = Adam::At(kSteps, 0.01, 0, 0.99, 1e-8);
+    options.decoder = rule;
+    options.t = kSteps;
+    options.rows = RowUpdateOptions::Rows::kLazy;
+    CatchUp<float>(nullptr, kLatents, kIn, kOut, options, state.view(), pool);
+    ExpectEqual(store, state);
+    exact.ExpectNear(state, 1e-4);
   }
 }
 

@@ -33,7 +33,8 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (c.train.replicas.value_or(1) > 1)
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
-  if (o.rows != model::RowMode::kDense) return Lacks("train.rows", c.train.rows, "set it to dense");
+  if (o.rows == model::RowMode::kDeferred)
+    return Lacks("train.rows", "deferred", "set it to dense, or to lazy with train.beta1 0");
   if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
   const std::string at_most = absl::StrCat("use at most ", kMost);
@@ -89,8 +90,11 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
     comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts) {
   config::TrialConfig config = given;
   if (!config.train.replicas) config.train.replicas = 1;
+  SAE_RETURN_IF_ERROR(config::Validate(config, d, config.sae.transcoder ? d_out : 0));
+  config::TrialConfig host_config = config;
+  host_config.train.rows = "dense";  // the device alone knows which rows rest
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<SaeEngine<float>> host,
-                       CreateSaeEngine<float>(config, d, d_out, communicator, pool));
+                       CreateSaeEngine<float>(host_config, d, d_out, communicator, pool));
   const config::TrialConfig resolved = config::Resolve(config, d);
   SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
   SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh, Mesh::Create(communicator, 1));
@@ -174,6 +178,7 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(doubles(latent_penalty_, n, "latent penalty"));
   SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
   SAE_RETURN_IF_ERROR(AllocatePenalty());
+  SAE_RETURN_IF_ERROR(AllocateRows());
   SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
   SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
   SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
@@ -338,6 +343,7 @@ absl::Status DeviceEngine::UploadState() {
   batch_.set_input_scale(input_scale_);
   DropGraph();
   last_tokens_ = 0;
+  SAE_RETURN_IF_ERROR(RowsAreCurrent());
   return parameters_->Upload(host_->state(), stream_);
 }
 
@@ -353,6 +359,7 @@ absl::Status DeviceEngine::StateLoaded() {
 
 absl::Status DeviceEngine::DownloadState() {
   SAE_RETURN_IF_ERROR(Settle());
+  SAE_RETURN_IF_ERROR(CatchUpRows());
   SAE_RETURN_IF_ERROR(parameters_->Download(host_->state(), stream_));
   PushScalars();
   return absl::OkStatus();

@@ -133,6 +133,10 @@ class DeviceEngine final : public Engine<float> {
   double PenaltyOf(double f, double norm) const;
   // device_engine_resample.cc
   absl::Status ResampleDead();
+  // device_engine_rows.cc
+  absl::Status AllocateRows();
+  absl::Status RowsAreCurrent();
+  absl::Status CatchUpRows();
   // device_engine_wide.cc
   bool multi() const { return context_.config.sae.multi_topk; }
   std::int64_t SelectedK() const { return (multi() ? 4 : 1) * context_.config.sae.k; }
@@ -212,6 +216,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_,
       d_w_skip_;
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
+  DeviceBuffer<std::int64_t> last_step_;  // lazy rows
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
   DeviceBuffer<double> target_moments_, powers_, below_;
   DeviceBuffer<float> x_sum_, dense_delta_;

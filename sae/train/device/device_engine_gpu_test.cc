@@ -62,8 +62,9 @@ class VariantsOnGpu : public ::testing::TestWithParam<testing::RunVariant> {};
 // Options that change what a step does, of engine_testing_runs.h.
 std::vector<testing::RunVariant> Variants() {
   std::vector<testing::RunVariant> out;
-  const std::set<std::string> names = {"relu_resample", "gated_clip_resample",
-                                       "skip_transcoder_topk", "topk_multi"};
+  const std::set<std::string> names = {
+      "relu_resample", "gated_clip_resample", "skip_transcoder_topk",
+      "topk_multi",    "topk_lazy",           "jumprelu_raw_lazy"};
   for (const testing::RunVariant& variant : testing::AllVariants()) {
     if (names.contains(variant.name)) out.push_back(variant);
   }

@@ -458,6 +458,7 @@ device::RowUpdateParams DeviceEngine::RowParams() {
   p.w_dec = parameters_->w_dec().mutable_weights();
   p.enc_moments = parameters_->w_enc().moments();
   p.dec_moments = parameters_->w_dec().moments();
+  p.last_step = last_step_.data();
   p.row_scale = row_scale_.data();
   p.adam = &at()->adam;
   p.gradient_scale = &at()->gradient_scale;
@@ -541,7 +542,9 @@ absl::Status DeviceEngine::Update() {
       SAE_RETURN_IF_ERROR(Launched(cuda::Ema(p, stream_), "Ema"));
     }
   }
-  SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(RowParams(), stream_), "RowUpdate"));
+  device::RowUpdateParams rows = RowParams();
+  if (rows.last_step != nullptr) rows.norms = nullptr;  // rows at rest cost nothing
+  SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
   return UpdateVectors();
 }
 

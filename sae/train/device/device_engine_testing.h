@@ -12,7 +12,7 @@ namespace sae::train::testing {
 
 /// What the device engine refuses, of engine_testing_runs.h.
 inline bool RefusedOnDevice(const std::string& variant) {
-  static const std::set<std::string> refused = {"topk_deferred", "topk_lazy", "jumprelu_raw_lazy"};
+  static const std::set<std::string> refused = {"topk_deferred"};
   return refused.contains(variant);
 }
 
