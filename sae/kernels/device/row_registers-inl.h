@@ -495,18 +495,19 @@ SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int
   }
 }
 
-inline constexpr int kLazyLatents = 32;  // that a block looks at, one a lane
-
-/// Those of kLazyLatents latents from `first` on that have a gradient and no long list, in turn.
+/// Those of `latents` latents from `first` on, at most one a lane, that have a gradient and no long
+/// list, in turn.
 template <class S>
-SAELOOM_DEVICE inline void UpdateTouched(const Job& job, std::int64_t first) {
+SAELOOM_DEVICE inline void UpdateTouched(const Job& job, std::int64_t first, int latents) {
   const RowUpdateParams& p = job.p;
-  const std::int64_t mine = first + threadIdx.x % kLazyLatents;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const std::int64_t mine = first + lane;
   bool wanted = false;
-  if (mine < p.latents) {
+  if (lane < latents && mine < p.latents) {
     const ListLengths lengths = LengthsOf(p, mine);
-    wanted = Touched(p, lengths) && !lengths.AnyLong();
-    if (!Touched(p, lengths) && threadIdx.x < kLazyLatents && p.norms != nullptr) p.norms[mine] = 0;
+    const bool touched = Touched(p, lengths);
+    wanted = touched && !lengths.AnyLong();
+    if (!touched && threadIdx.x < 32 && p.norms != nullptr) p.norms[mine] = 0;
   }
   for (unsigned left = __ballot_sync(kAllLanes, wanted ? 1 : 0); left != 0; left &= left - 1)
     UpdateLatents<S>(job, first + __ffs(static_cast<int>(left)) - 1, 1);

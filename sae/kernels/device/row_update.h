@@ -42,7 +42,7 @@ inline constexpr int kMaxTerms = 18;
 struct RowTuning {
   int quads = 0;  ///< 4 columns each, of a thread: 2, 3, 4 where the rows allow it; -1: all rows in
                   ///< shared memory. The order of float64 sums depends on it
-  int latents = 0;      ///< that a block takes in turn
+  int latents = 0;      ///< that a block takes in turn; lazy rows: at most 32
   int long_blocks = 0;  ///< that look for long lists
 };
 

@@ -421,7 +421,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
   const registers::Job job{p, adam, sums, gradient_scale};
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * latents;
   if constexpr (S::kLazy) {
-    registers::UpdateTouched<S>(job, first);
+    registers::UpdateTouched<S>(job, first, latents);
   } else {
     registers::UpdateLatents<S>(job, first, latents);
   }
@@ -505,12 +505,19 @@ constexpr std::int64_t kLatentsInTurn = 4;  // of one block, so that what all sh
 constexpr std::int64_t kManyBlocks = 8192;
 constexpr std::int64_t kLongListBlocks = 2048;
 
+/// Lazy: a lane looks at each, so there may be a warp of them.
+template <class S>
+std::int64_t LatentsInTurn(const RowUpdateParams& p) {
+  const std::int64_t asked = p.tuning.latents;
+  if (!S::kLazy && asked > 0) return asked;
+  if (!S::kLazy) return p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn : 1;
+  const std::int64_t share = asked > 0 ? asked : p.latents / kManyBlocks;
+  return share < 1 ? 1 : share < 32 ? share : 32;
+}
+
 template <class S>
 Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
-  const std::int64_t each = S::kLazy                                    ? registers::kLazyLatents
-                            : p.tuning.latents > 0                      ? p.tuning.latents
-                            : p.latents >= kManyBlocks * kLatentsInTurn ? kLatentsInTurn
-                                                                        : 1;
+  const std::int64_t each = LatentsInTurn<S>(p);
   const std::int64_t warps = (width + 128 * S::kQuads - 1) / (128 * S::kQuads);
   return SAELOOM_LAUNCH((RegisterKernel<S>), static_cast<unsigned>((p.latents + each - 1) / each),
                         static_cast<unsigned>(32 * (warps > 0 ? warps : 1)), 0, stream, p,

@@ -459,6 +459,7 @@ TEST(RowUpdateDevice, LazyRowsEqualTheirPartner) {
       shape.density = 0.05;
       shape.rule = variant == 0 ? RowRule::kFree : RowRule::kUnit;
       shape.scaled = variant == 0;
+      shape.tuning.latents = variant == 0 ? 40 : variant == 1 ? 5 : 0;
       shape.measure = variant == 1;
       shape.go = variant == 2 ? 0 : 1;
       shape.enabled = variant == 3 ? 0 : 1;
