@@ -38,6 +38,7 @@ std::string SweepText(const Session& session, const saeloom::v1::Sweep& sweep,
   Line(out, "labels", absl::StrJoin(labels, ",", absl::PairFormatter("=")));
   Line(out, "from", ShortName(sweep.forked_from()));
   Line(out, "best", BareName(sweep.best_trial()));
+  for (const std::string& warning : sweep.warnings()) Line(out, "warning", warning);
   const std::string table =
       trials.empty() ? "no trials\n" : TableText(session, TrialKind(), trials);
   return absl::StrCat(out, "\n", table,

@@ -160,6 +160,12 @@ absl::StatusOr<Manifest> ParseManifest(const std::string& text) {
   }
 }
 
+std::int64_t Manifest::Bytes() const {
+  std::int64_t bytes = 0;
+  for (const FileEntry& file : files) bytes += file.bytes;
+  return bytes;
+}
+
 absl::StatusOr<Manifest> ReadManifest(Env& env, const std::string& folder) {
   const std::string path = folder + "/manifest.json";
   SAE_ASSIGN_OR_RETURN(const std::string text, env.Read(path));

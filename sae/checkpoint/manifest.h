@@ -62,6 +62,9 @@ struct Manifest {
   std::map<std::string, std::variant<std::int64_t, double>> scalars;
   std::vector<TensorEntry> tensors;
   std::vector<FileEntry> files;
+
+  /// Of its files, without the manifest.
+  std::int64_t Bytes() const;
 };
 
 /// Carries a hash of itself, so that a flipped digit is found.

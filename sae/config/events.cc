@@ -25,6 +25,7 @@ std::string ToJsonLine(const Event& event) {
   for (const auto& [name, value] : event.values) j["values"][name] = Number(value);
   if (!event.message.empty()) j["message"] = event.message;
   if (!event.checkpoint.empty()) j["checkpoint"] = event.checkpoint;
+  if (!event.failed.empty()) j["failed"] = event.failed;
   return j.dump(-1, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
@@ -43,6 +44,7 @@ absl::StatusOr<Event> ParseEvent(const std::string& line) {
     event.from_step = j.value("from_step", std::int64_t{0});
     event.message = j.value("message", "");
     event.checkpoint = j.value("checkpoint", "");
+    event.failed = j.value("failed", "");
     const std::string kind = j.at("kind").get<std::string>();
     std::size_t i = 0;
     while (i < kNames.size() && kind != kNames[i]) ++i;

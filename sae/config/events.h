@@ -27,10 +27,12 @@ struct Event {
   std::int64_t step = 0;
   std::int64_t tokens = 0;
   std::int64_t from_step = 0;  ///< kStarted: the step of the checkpoint it went on from, 0 = from scratch
-  /// kMetrics: train.*, tokens_per_second, ms.<phase>; kEvaluation: heldout.*; NaN is allowed (null on disk).
+  /// kMetrics: train.*, tokens_per_second, ms.<phase>; kEvaluation: heldout.*; kCheckpoint: ms.save, bytes.save;
+  /// NaN is allowed (null on disk).
   std::map<std::string, double> values;
   std::string message;         ///< kWarning, kFailed, kYielded, kStopped
   std::string checkpoint;      ///< kCheckpoint: its folder's name
+  std::string failed;          ///< kWarning: what could not be done with a checkpoint, write or read; else ""
 };
 
 /// One line, ended by '\n'.

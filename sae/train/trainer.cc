@@ -68,7 +68,7 @@ absl::Status Trainer::Begin() {
     e.message = absl::StrCat(parts_.communicator->size(), " ranks, instruction set ", options_.instruction_set);
     e.checkpoint = latest.name;
   });
-  for (const std::string& warning : latest.warnings) Warn(warning);
+  for (const std::string& warning : latest.warnings) Warn(warning, "read");
   if (!latest.name.empty()) {
     for (const std::string& w : Differences(latest.manifest, options_)) Warn(w);
   }
@@ -217,9 +217,7 @@ absl::Status Trainer::Evaluate() {
   return absl::OkStatus();
 }
 
-absl::Status Trainer::Save(int keep) {
-  if (saved_step_ == parts_.engine->step()) return absl::OkStatus();
-  const absl::Duration start = parts_.clock->SinceBoot();
+absl::StatusOr<std::string> Trainer::Write(int keep) {
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, parts_.engine->Settle()));
   checkpoint::Info info;
   info.step = parts_.engine->step();
@@ -232,30 +230,39 @@ absl::Status Trainer::Save(int keep) {
   info.instruction_set = options_.instruction_set;
   info.source = options_.source;
   comm::Communicator* owners = parts_.engine->owners();
-  const absl::StatusOr<std::string> name = checkpoint::SaveCheckpoint(
+  return checkpoint::SaveCheckpoint(
       *parts_.env, owners == nullptr ? *parts_.communicator : *owners, options_.checkpoints, parts_.engine->state(), info, {keep, options_.writer});
+}
+
+absl::Status Trainer::Save(int keep, const std::string& then) {
+  if (saved_step_ == parts_.engine->step()) return absl::OkStatus();
+  const absl::Duration start = parts_.clock->SinceBoot();
+  const absl::StatusOr<std::string> name = Write(keep);
   last_save_ = parts_.clock->SinceBoot();
-  SAE_RETURN_IF_ERROR(name.status());
-  saved_step_ = info.step;
+  if (!name.ok()) {
+    if (!IsTransport(name.status())) Warn(absl::StrCat(Message(name.status()), "; ", then), "write");
+    return name.status();
+  }
+  saved_step_ = parts_.engine->step();
   parts_.progress();
   Emit(config::EventKind::kCheckpoint, [&](config::Event& e) {
     e.checkpoint = *name;
     e.values["ms.save"] = absl::ToDoubleMilliseconds(last_save_ - start);
+    const auto manifest = checkpoint::ReadManifest(*parts_.env, absl::StrCat(options_.checkpoints, "/", *name));
+    if (manifest.ok()) e.values["bytes.save"] = static_cast<double>(manifest->Bytes());
   });
   return absl::OkStatus();
 }
 
 // A full disk costs the run nothing yet: it goes on, and says so.
 absl::Status Trainer::SavePeriodic() {
-  const absl::Status status = Save(options_.keep_checkpoints);
-  if (status.ok() || IsTransport(status)) return status;
-  Warn(absl::StrCat(Message(status), "; the run goes on without it"));
-  return absl::OkStatus();
+  const absl::Status status = Save(options_.keep_checkpoints, "the run goes on without it");
+  return IsTransport(status) ? status : absl::OkStatus();
 }
 
 absl::StatusOr<Outcome> Trainer::Yield(StopReason reason) {
   // After the lease another attempt may use the folder: nothing of it is removed then.
-  const absl::Status saved = Save(reason == StopReason::kLease ? 0 : options_.keep_checkpoints);
+  const absl::Status saved = Save(reason == StopReason::kLease ? 0 : options_.keep_checkpoints, "the run yields without it");
   if (IsTransport(saved)) return saved;
   Emit(config::EventKind::kYielded, [&](config::Event& e) {
     e.message = ToText(reason);
@@ -272,7 +279,7 @@ absl::StatusOr<Outcome> Trainer::Finish() {
   // The checkpoint comes first: an attempt that goes on from it evaluates again, so the values are not lost
   // with a worker that dies in between.
   position_ = next_position_;
-  SAE_RETURN_IF_ERROR(Save(options_.keep_checkpoints));
+  SAE_RETURN_IF_ERROR(Save(options_.keep_checkpoints, "the run fails"));
   SAE_RETURN_IF_ERROR(Evaluate());
   Emit(config::EventKind::kFinished, [&](config::Event& e) { e.values = evaluation_; });
   SAE_RETURN_IF_ERROR(checkpoint::Agree(*parts_.communicator, pending_));
@@ -290,9 +297,12 @@ void Trainer::Emit(config::EventKind kind, const std::function<void(config::Even
   pending_.Update(parts_.events->Append(std::move(event)));
 }
 
-void Trainer::Warn(const std::string& message) {
+void Trainer::Warn(const std::string& message, const std::string& failed) {
   if (root()) spdlog::warn("{}{}", options_.label, message);
-  Emit(config::EventKind::kWarning, [&](config::Event& e) { e.message = message; });
+  Emit(config::EventKind::kWarning, [&](config::Event& e) {
+    e.message = message;
+    e.failed = failed;
+  });
 }
 
 void Trainer::LogProgress(const std::map<std::string, double>& values) {

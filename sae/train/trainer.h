@@ -92,7 +92,9 @@ class Trainer {
   [[nodiscard]] absl::Status AddStraggler(std::map<std::string, double>* values);
   [[nodiscard]] absl::Status Evaluate();
   [[nodiscard]] absl::Status SavePeriodic();
-  [[nodiscard]] absl::Status Save(int keep);
+  [[nodiscard]] absl::StatusOr<std::string> Write(int keep);
+  /// Where it fails, the warning says what happens `then`.
+  [[nodiscard]] absl::Status Save(int keep, const std::string& then);
   [[nodiscard]] absl::StatusOr<Outcome> Yield(StopReason reason);
   [[nodiscard]] absl::StatusOr<Outcome> Finish();
 
@@ -100,7 +102,8 @@ class Trainer {
   bool EvaluationDue() const;
   /// On rank 0; an error is kept and shared at the next Decide.
   void Emit(config::EventKind kind, const std::function<void(config::Event&)>& fill = nullptr);
-  void Warn(const std::string& message);
+  /// `failed`: as Event::failed.
+  void Warn(const std::string& message, const std::string& failed = "");
   void LogProgress(const std::map<std::string, double>& values);
 
   TrainerParts parts_;

@@ -104,6 +104,7 @@ TEST(TrainerResume, ADamagedCheckpointIsAWarningAndThePreviousOneIsUsed) {
   const std::vector<Event> events = ReadEvents(dir / "2.jsonl");
   EXPECT_EQ(events[0].from_step, 20);
   EXPECT_EQ(events[1].kind, EventKind::kWarning);
+  EXPECT_EQ(events[1].failed, "read");
   EXPECT_NE(events[1].message.find("latents-00002"), std::string::npos) << events[1].message;
   EXPECT_TRUE(RealEnv().Exists(dir / "checkpoints/damaged-step-000000000030"));
 }

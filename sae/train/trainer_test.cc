@@ -171,6 +171,12 @@ TEST(Trainer, AFullDiskAtAPeriodicCheckpointIsAWarning) {
   const std::vector<Event> events = ReadEvents(dir / "events.jsonl");
   EXPECT_EQ(StepsOf(events, EventKind::kWarning), (Steps{6}));
   EXPECT_EQ(StepsOf(events, EventKind::kCheckpoint), (Steps{12, 18, 20}));
+  for (const Event& e : events) {
+    EXPECT_EQ(e.failed, e.kind == EventKind::kWarning ? "write" : "");
+    if (e.kind != EventKind::kCheckpoint) continue;
+    EXPECT_EQ(e.values.count("ms.save"), 1U);
+    EXPECT_GT(e.values.at("bytes.save"), 0);
+  }
 }
 
 TEST(Trainer, AtMostTheStatedNumberOfHeldOutRowsIsRead) {

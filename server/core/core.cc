@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <spdlog/spdlog.h>
 
+#include "server/core/grace_notice.h"
+
 namespace sae::server {
 
 absl::StatusOr<PreparedSweep> PrepareSweep(const config::SweepSpec& spec, std::size_t max_trials) {
@@ -140,6 +142,7 @@ absl::Status Core::Commit(Transaction transaction) {
   if (audit_) all.audit.push_back(*std::exchange(audit_, std::nullopt));
   AddSearchEvents(all);
   AddCheckpointValues(all);
+  AddGraceNotices(state_, all.events);
   for (UsedRequest& request : all.requests) request.time = clock_.Now();
 
   std::map<std::string, std::int64_t> heads;
@@ -272,7 +275,7 @@ void Core::Observe(const LogEvent& event, TrialState before) {
         why = last.failure_class == FailureClass::kUnspecified ? last.outcome
                                                                : ToString(last.failure_class);
       }
-      o->OnAllocated(why, event.time - trial->pending_since);
+      o->OnAllocated(why, QueueNameOf(sweep->spec.queue), event.time - trial->pending_since);
       TellHosts(trial->attempts.back());
     }
     if (trial->state == TrialState::kRunning && before != TrialState::kRunning) {

@@ -348,7 +348,7 @@ class Core {
   std::string HolderOf(const TrialRecord& trial, const CheckpointRecord& checkpoint) const;
   void RetentionCommands(const std::string& worker, std::vector<Command>& commands) const;
   void TellHolders(const TrialRecord& trial) const;
-  absl::Status ApplyCheckpointStatuses(const WorkerEntry& worker,
+  absl::Status ApplyCheckpointStatuses(WorkerEntry& worker,
                                        const std::vector<CheckpointStatus>& statuses);
   std::string OpenWorkOf(const SweepRecord& sweep, const TrialRecord& trial,
                          const CheckpointRecord& checkpoint) const;

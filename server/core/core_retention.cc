@@ -250,7 +250,7 @@ void Core::TellHolders(const TrialRecord& trial) const {
   }
 }
 
-absl::Status Core::ApplyCheckpointStatuses(const WorkerEntry& worker,
+absl::Status Core::ApplyCheckpointStatuses(WorkerEntry& worker,
                                            const std::vector<CheckpointStatus>& statuses) {
   using Kind = CheckpointStatus::State;
   Transaction transaction;
@@ -280,6 +280,9 @@ absl::Status Core::ApplyCheckpointStatuses(const WorkerEntry& worker,
       }
     } else if (status.state == Kind::kFailed) {
       retention_notes_[key] = status.reason;
+      if (status.status_id <= worker.checkpoint_failures_told) continue;  // it said so before
+      worker.checkpoint_failures_told = status.status_id;
+      for (CoreObserver* o : observers_) o->OnCheckpointFailed(c->deleting ? "delete" : "keep");
     }
   }
   return Commit(std::move(transaction));

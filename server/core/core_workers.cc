@@ -139,6 +139,7 @@ absl::StatusOr<RegisterReply> Core::Register(const RegisterRequest& request) {
   }
   WorkerEntry& worker = it->second;
   worker.id = request.worker_id;
+  if (worker.incarnation != request.incarnation) worker.checkpoint_failures_told = 0;
   worker.incarnation = request.incarnation;
   worker.boot_id = request.boot_id;
   worker.registration_sent = request.sent;

@@ -84,7 +84,10 @@ json Write(const AttemptStarting& e) { return {{"attempt", e.attempt}}; }
 json Write(const AttemptRunning& e) { return {{"attempt", e.attempt}, {"from_step", e.from_step}}; }
 json Write(const Rewound& e) { return {{"attempt", e.attempt}, {"step", e.step}}; }
 json Write(const CheckpointSaved& e) {
-  return {{"attempt", e.attempt}, {"name", e.name}, {"step", e.step}, {"tokens", e.tokens}};
+  json j = {{"attempt", e.attempt}, {"name", e.name}, {"step", e.step}, {"tokens", e.tokens}};
+  if (e.seconds > 0) j["seconds"] = e.seconds;
+  if (e.bytes > 0) j["bytes"] = e.bytes;
+  return j;
 }
 json Write(const AttemptVerdict& e) {
   return {{"attempt", e.attempt}, {"verdict", e.verdict}, {"message", e.message}, {"step", e.step}};
@@ -102,7 +105,9 @@ json Write(const AttemptEnded& e) {
   return j;
 }
 json Write(const Notice& e) {
-  return {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}};
+  json j = {{"attempt", e.attempt}, {"text", e.text}, {"lines", e.lines}};
+  if (!e.failed.empty()) j["failed"] = e.failed;
+  return j;
 }
 json Write(const Point& e) {
   json values = json::object();
@@ -200,6 +205,8 @@ void Read(const json& j, CheckpointSaved& e) {
   e.name = j.at("name");
   e.step = j.at("step");
   e.tokens = j.at("tokens");
+  e.seconds = j.value("seconds", 0.0);
+  e.bytes = j.value("bytes", std::int64_t{0});
 }
 void Read(const json& j, AttemptVerdict& e) {
   e.attempt = j.at("attempt");
@@ -225,6 +232,7 @@ void Read(const json& j, Notice& e) {
   e.attempt = j.at("attempt");
   e.text = j.at("text");
   j.at("lines").get_to(e.lines);
+  e.failed = j.value("failed", "");
 }
 void Read(const json& j, Point& e) {
   e.attempt = j.at("attempt");

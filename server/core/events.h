@@ -76,6 +76,8 @@ struct CheckpointSaved {
   std::string name;  ///< its folder
   std::int64_t step = 0;
   std::int64_t tokens = 0;
+  double seconds = 0;      ///< that the trainer took for it; 0 = it did not say
+  std::int64_t bytes = 0;  ///< of its files; 0 = it did not say
 };
 /// The trainer's last word, before the worker has seen its processes gone.
 struct AttemptVerdict {
@@ -102,6 +104,7 @@ struct Notice {
   int attempt = 0;  ///< 0 = none
   std::string text;
   std::vector<std::string> lines;
+  std::string failed = "";  ///< what a trainer could not do with a checkpoint: write, read
 };
 /// Telemetry: one line `metrics` or `evaluation` of an attempt's events.
 struct Point {

@@ -30,7 +30,8 @@ class CoreObserver {
   virtual void OnSync(absl::Duration /*took*/) {}
   /// `why`: "first", or the outcome or class of the attempt before; `waited`: since it became
   /// pending.
-  virtual void OnAllocated(const std::string& /*why*/, absl::Duration /*waited*/) {}
+  virtual void OnAllocated(const std::string& /*why*/, const std::string& /*queue*/,
+                           absl::Duration /*waited*/) {}
   /// From allocation to the trainer's first word.
   virtual void OnGangRunning(absl::Duration /*took*/) {}
   /// One that was told to give up its slots has. `saved`: it went as it was asked to.
@@ -42,6 +43,8 @@ class CoreObserver {
   virtual void OnPointsDrawn(const std::string& /*algorithm*/, std::size_t /*points*/) {}
   /// `decision`: continue, stop, pause, promote.
   virtual void OnSearchDecided(const std::string& /*algorithm*/, const std::string& /*decision*/) {}
+  /// A worker could not do it. `what`: keep (link below TRIAL/kept), delete.
+  virtual void OnCheckpointFailed(const std::string& /*what*/) {}
   virtual void OnFenced(const std::string& /*kind: epoch, incarnation, attempt*/) {}
   virtual void OnLeaseExpired(const std::string& /*worker*/) {}
   virtual void OnReconnect(const std::string& /*worker*/) {}

@@ -21,6 +21,28 @@ void Started(const TrialRecord& trial, const config::Event& event, TrialState& s
   if (!stopping) state = TrialState::kRunning;
 }
 
+/// A number that a trainer said, or 0 where it makes no sense.
+double Sane(const config::Event& event, const std::string& name) {
+  constexpr double kMost = 1e18;
+  const auto it = event.values.find(name);
+  return it != event.values.end() && it->second > 0 && it->second < kMost ? it->second : 0;
+}
+
+CheckpointSaved Saved(int attempt, const config::Event& event) {
+  return {attempt,
+          event.checkpoint,
+          event.step,
+          event.tokens,
+          Sane(event, "ms.save") / 1e3,
+          static_cast<std::int64_t>(Sane(event, "bytes.save"))};
+}
+
+/// Its word becomes a label of a metric: none but those that are known.
+Notice Warned(int attempt, const config::Event& event) {
+  const bool known = event.failed == "write" || event.failed == "read";
+  return {attempt, absl::StrCat("warning: ", event.message), {}, known ? event.failed : ""};
+}
+
 bool CountsLate(const config::Event& event, std::int64_t effective_up_to) {
   const bool kind = event.kind == EventKind::kMetrics || event.kind == EventKind::kEvaluation ||
                     event.kind == EventKind::kCheckpoint;
@@ -62,10 +84,10 @@ absl::StatusOr<std::vector<Body>> EventsOfLines(const TrialRecord& trial, int at
                             event->kind == EventKind::kEvaluation, std::move(event->values)});
         break;
       case EventKind::kCheckpoint:
-        out.push_back(CheckpointSaved{attempt, event->checkpoint, event->step, event->tokens});
+        out.push_back(Saved(attempt, *event));
         break;
       case EventKind::kWarning:
-        out.push_back(Notice{attempt, absl::StrCat("warning: ", event->message), {}});
+        out.push_back(Warned(attempt, *event));
         break;
       case EventKind::kYielded:
       case EventKind::kStopped:

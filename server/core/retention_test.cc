@@ -8,6 +8,11 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 
+struct Failures final : CoreObserver {
+  void OnCheckpointFailed(const std::string& what) override { of.push_back(what); }
+  std::vector<std::string> of;
+};
+
 class CoreRetention : public RetentionTest {
  protected:
   void Begin(config::CheckpointPolicy policy, int trials = 1) {
@@ -310,13 +315,35 @@ TEST_F(CoreRetention, AnAttemptThatGoesOnFromAnEarlierOneDoesNotLoseIt) {
   EXPECT_THAT(Records(), ElementsAre("step-2 kept secured", "step-3 deleting"));
   const CheckpointStatus refused = Obey({"s", "0000", {"step-3"}, 1}, "step-3");
   EXPECT_EQ(refused.state, CheckpointStatus::State::kFailed);
+  Failures failures;
+  core_->AddObserver(&failures);
   ASSERT_TRUE(Answer({refused}).ok());
+  ASSERT_TRUE(Answer({refused}).ok()) << "its acknowledgement was lost";
+  EXPECT_THAT(failures.of, ElementsAre("delete"));
   EXPECT_THAT(core_->JudgeCheckpoints(Sweep(), nullptr)[1].why, HasSubstr("it is the newest"));
   SaveAt(0, 4, .7);
   ObeyAll();
   EXPECT_THAT(Records(), ElementsAre("step-2 kept secured", "step-4"));
   EXPECT_THAT(disk_of_[0].own, ElementsAre(2, 4));
   CheckReplay();
+}
+
+TEST_F(CoreRetention, ARestartedWorkersFailuresAreNumberedAnew) {
+  Begin({1, 1, 0});
+  SaveAt(0, 1, .9);
+  Failures failures;
+  core_->AddObserver(&failures);
+  const auto failed = [](std::int64_t id) {
+    return CheckpointStatus{"s",  "0000", "step-1", 1, CheckpointStatus::State::kFailed,
+                            "no", 0,      id};
+  };
+  Settle();
+  ASSERT_TRUE(Answer({failed(7)}).ok());
+  auto again = Registration("w", 1, "runs-a", "2");
+  again.attempts = {{{"s", "0000", 1}, true}};
+  Register(again);
+  ASSERT_TRUE(core_->Heartbeat({SenderOf("w", "2"), ++heartbeats_, 0, {}, {failed(1)}}).ok());
+  EXPECT_THAT(failures.of, ElementsAre("keep", "keep"));
 }
 
 TEST_F(CoreRetention, ADeletedSweepIsForgotten) {

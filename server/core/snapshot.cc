@@ -103,14 +103,14 @@ namespace {
 template <typename A, Is<SweepRecord> T>
 void HeadFields(A& a, T& x, std::string& spec_json) {
   auto& [name, spec, state, cancel_requested, cancel_graceful, owner, forked_from, fork_runs_id,
-         created, ended, trials, pending, live, counts, search_inputs] = x;
+         created, ended, trials, pending, live, slowest_save_seconds, counts, search_inputs] = x;
   (void)spec;
   (void)trials;
   (void)pending;
   (void)live;
   (void)counts;
   a(name, spec_json, state, cancel_requested, cancel_graceful, owner, forked_from, fork_runs_id,
-    created, ended, search_inputs);
+    created, ended, slowest_save_seconds, search_inputs);
 }
 
 absl::Status Damaged(const std::string& what) {

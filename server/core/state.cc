@@ -215,7 +215,12 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     Allocate(event, *e, trial);
     return absl::OkStatus();
   }
-  if (auto applied = ApplyCheckpoint(event, sweep.spec.checkpoints, trial)) return *applied;
+  if (auto applied = ApplyCheckpoint(event, sweep.spec.checkpoints, trial)) {
+    const auto* saved = std::get_if<CheckpointSaved>(&body);
+    if (saved != nullptr && applied->ok())
+      sweep.slowest_save_seconds = std::max(sweep.slowest_save_seconds, saved->seconds);
+    return *applied;
+  }
   if (trial.live_attempt() == nullptr || trial.live_attempt()->number != AttemptOf(body)) {
     return EventBug(event, absl::StrCat("attempt ", AttemptOf(body), " is not live"));
   }
@@ -254,8 +259,8 @@ std::string State::DebugString() const {
         " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
         " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
         " counts=", absl::StrJoin(s.counts, ","), " pending=", absl::StrJoin(s.pending, ","),
-        " live=", absl::StrJoin(s.live, ","), "\n", config::ToJson(s.spec), "\n",
-        SearchDebugString(s));
+        " live=", absl::StrJoin(s.live, ","), " save=", s.slowest_save_seconds, "\n",
+        config::ToJson(s.spec), "\n", SearchDebugString(s));
     for (const TrialRecord& t : s.trials) {
       absl::StrAppend(&out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
                       ToString(t.failure_class), " faults=", t.trial_faults,

@@ -115,6 +115,8 @@ struct SweepRecord {
   std::vector<TrialRecord> trials;
   std::set<int> pending;                  ///< indices
   std::set<int> live;                     ///< indices
+  /// Of the longest write of a checkpoint that its trials told of.
+  double slowest_save_seconds = 0;
   std::array<std::int64_t, 12> counts{};  ///< by TrialState
   /// All that the search was told, in its order: told again, a searcher is as it was.
   std::vector<search::Input> search_inputs;

@@ -43,6 +43,8 @@ struct WorkerEntry {
   };
   std::map<AttemptKey, Draining> draining;
   int reported_free = 0;
+  /// Failures with checkpoints up to this status_id of its incarnation were told to observers.
+  std::int64_t checkpoint_failures_told = 0;
 
   int DrainingSlots() const {
     int slots_held = 0;

@@ -8,14 +8,17 @@
 namespace sae::server {
 namespace {
 
-/// Seconds: for what takes milliseconds, and for what takes minutes.
+/// Seconds: for what takes milliseconds, and for what takes minutes. Bytes.
 const std::vector<double>& Buckets(Metric metric) {
   static const std::vector<double> fast = {0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
                                            0.05,   0.1,   0.25,   0.5,   1,    2.5};
   static const std::vector<double> slow = {0.1, 0.5, 1,   2.5,  5,     10,   30,
                                            60,  300, 900, 3600, 14400, 86400};
+  static const std::vector<double> sizes = {1e5, 1e6, 1e7, 1e8, 3e8, 1e9, 3e9, 1e10, 1e11, 1e12};
+  if (metric == Metric::kCheckpointBytes) return sizes;
   const bool is_slow = metric == Metric::kTrialDuration || metric == Metric::kTrialPending ||
-                       metric == Metric::kGangStart || metric == Metric::kPreemptionAck;
+                       metric == Metric::kGangStart || metric == Metric::kPreemptionAck ||
+                       metric == Metric::kCheckpointSeconds;
   return is_slow ? slow : fast;
 }
 
@@ -52,6 +55,8 @@ Metrics::Metrics(prometheus::Registry& registry, const std::string& version) {
     Counter(Metric::kPreemptions, {{"result", result}});
   for (const char* reason : {"refused", "failed"})
     Counter(Metric::kRendezvousFailures, {{"reason", reason}});
+  for (const char* op : {"write", "read", "keep", "delete"})
+    Counter(Metric::kCheckpointFailures, {{"op", op}});
   for (const char* by : {"person", "coordinator"}) Counter(Metric::kWorkerCordons, {{"by", by}});
 }
 
@@ -62,7 +67,10 @@ prometheus::Counter& Metrics::Counter(Metric metric, const Labels& labels) {
   return counters_.at(metric)->Add(labels);
 }
 void Metrics::Observe(Metric metric, absl::Duration value, const Labels& labels) {
-  histograms_.at(metric)->Add(labels, Buckets(metric)).Observe(absl::ToDoubleSeconds(value));
+  ObserveNumber(metric, absl::ToDoubleSeconds(value), labels);
+}
+void Metrics::ObserveNumber(Metric metric, double value, const Labels& labels) {
+  histograms_.at(metric)->Add(labels, Buckets(metric)).Observe(value);
 }
 
 void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats& watch,
@@ -75,6 +83,7 @@ void Metrics::Update(const Core& core, EventStore& store, const WatchHub::Stats&
   UpdateGpus(core);
   Gauge(Metric::kOutboxDepth).Set(static_cast<double>(core.OutboxDepth()));
   Gauge(Metric::kStoreSize).Set(static_cast<double>(store.SizeBytes()));
+  Gauge(Metric::kLeader).Set(absl::IsAborted(core.disk()) ? 0 : 1);
   Gauge(Metric::kLeaderEpoch).Set(static_cast<double>(core.epoch()));
   Gauge(Metric::kWatchStreams).Set(static_cast<double>(watch.streams));
   Gauge(Metric::kWatchLag).Set(static_cast<double>(watch.largest_lag));
@@ -175,6 +184,14 @@ void Metrics::OnLifecycle(const LogEvent& event) {
     Counter(Metric::kCheckpointsDeleted).Increment(static_cast<double>(deleted->names.size()));
     Counter(Metric::kCheckpointBytesDeleted).Increment(static_cast<double>(deleted->bytes));
   }
+  if (const auto* saved = std::get_if<CheckpointSaved>(&event.body)) {
+    if (saved->seconds > 0) ObserveNumber(Metric::kCheckpointSeconds, saved->seconds);
+    if (saved->bytes > 0)
+      ObserveNumber(Metric::kCheckpointBytes, static_cast<double>(saved->bytes));
+  }
+  if (const auto* notice = std::get_if<Notice>(&event.body);
+      notice != nullptr && !notice->failed.empty())
+    Counter(Metric::kCheckpointFailures, {{"op", notice->failed}}).Increment();
   const auto* ended = std::get_if<AttemptEnded>(&event.body);
   if (ended != nullptr && ended->failure_class == FailureClass::kRendezvousTimeout)
     Counter(Metric::kRendezvousFailures, {{"reason", ended->outcome}}).Increment();
@@ -188,9 +205,12 @@ void Metrics::OnCommit(absl::Duration took, const absl::Status& status) {
   Counter(Metric::kCommits, {{"result", status.ok() ? "ok" : "error"}}).Increment();
 }
 void Metrics::OnSync(absl::Duration took) { Observe(Metric::kSyncSeconds, took); }
-void Metrics::OnAllocated(const std::string& why, absl::Duration waited) {
+void Metrics::OnCheckpointFailed(const std::string& what) {
+  Counter(Metric::kCheckpointFailures, {{"op", what}}).Increment();
+}
+void Metrics::OnAllocated(const std::string& why, const std::string& queue, absl::Duration waited) {
   Counter(Metric::kTrialAttempts, {{"reason", Lower(why)}}).Increment();
-  Observe(Metric::kTrialPending, waited);
+  Observe(Metric::kTrialPending, waited, {{"queue", queue}});
 }
 void Metrics::OnGangRunning(absl::Duration took) { Observe(Metric::kGangStart, took); }
 void Metrics::OnTrialEnded(TrialState state, FailureClass failure, absl::Duration since_created) {

@@ -27,7 +27,9 @@ class Metrics final : public CoreObserver, public RpcObserver {
 
   void OnCommit(absl::Duration took, const absl::Status& status) override;
   void OnSync(absl::Duration took) override;
-  void OnAllocated(const std::string& why, absl::Duration waited) override;
+  void OnAllocated(const std::string& why, const std::string& queue,
+                   absl::Duration waited) override;
+  void OnCheckpointFailed(const std::string& what) override;
   void OnGangRunning(absl::Duration took) override;
   void OnLifecycle(const LogEvent& event) override;
   void OnPreempted(bool saved, absl::Duration took) override;
@@ -48,6 +50,7 @@ class Metrics final : public CoreObserver, public RpcObserver {
   prometheus::Gauge& Gauge(Metric metric, const Labels& labels = {});
   prometheus::Counter& Counter(Metric metric, const Labels& labels = {});
   void Observe(Metric metric, absl::Duration value, const Labels& labels = {});
+  void ObserveNumber(Metric metric, double value, const Labels& labels = {});
   void UpdateSweeps(const Core& core);
   void UpdateWorkers(const Core& core);
   void UpdateQueues(const Core& core);

@@ -57,6 +57,7 @@ TEST_F(MetricsTest, ValuesFollowTheCore) {
         "saeloom_sweeps{state=\"running\"} 1", "saeloom_workers{state=\"ready\"} 1",
         "saeloom_workers{state=\"cordoned\"} 0", "saeloom_outbox_depth 1",
         "saeloom_queue_used_slots{queue=\"default\"} 1",
+        "saeloom_trial_pending_seconds_count{queue=\"default\"} 3",
         "saeloom_pending_trials{queue=\"default\",reason=\"slots_busy\"} 0",
         "saeloom_slots{state=\"free\"} 0", "saeloom_slots{state=\"allocated\"} 1",
         "saeloom_fenced_messages_total{kind=\"epoch\"} 1",
@@ -76,6 +77,38 @@ TEST_F(MetricsTest, DecisionsOfSearchesAreCounted) {
   EXPECT_THAT(
       Text(),
       HasSubstr("saeloom_searcher_decisions_total{algorithm=\"asha\",decision=\"stop\"} 2"));
+}
+
+TEST_F(MetricsTest, CheckpointsAreObservedOnceEach) {
+  Create(MakeSpec("s", 1));
+  Register(Registration("w", 1));
+  auto saved = config::ParseEvent(Line(2, EventKind::kCheckpoint, 5)).value();
+  saved.values = {{"ms.save", 7000}, {"bytes.save", 2e8}};
+  auto failed = config::ParseEvent(Line(3, EventKind::kWarning, 6)).value();
+  failed.failed = "write";
+  const std::vector<std::string> lines = {Line(1, EventKind::kStarted), config::ToJsonLine(saved),
+                                          config::ToJsonLine(failed)};
+  for (int again = 0; again < 2; ++again) {
+    ASSERT_EQ(Report("w", {"s", "0000", 1}, 1, lines).value(), 3);
+    const std::string text = Text();
+    for (const char* line : {"saeloom_checkpoint_write_seconds_count 1",
+                             "saeloom_checkpoint_write_seconds_sum 7",
+                             "saeloom_checkpoint_write_seconds_bucket{le=\"5\"} 0",
+                             "saeloom_checkpoint_write_seconds_bucket{le=\"10\"} 1",
+                             "saeloom_checkpoint_write_bytes_sum 2",
+                             "saeloom_checkpoint_write_bytes_bucket{le=\"300000000\"} 1",
+                             "saeloom_checkpoint_failures_total{op=\"write\"} 1",
+                             "saeloom_checkpoint_failures_total{op=\"read\"} 0"})
+      EXPECT_THAT(text, HasSubstr(line));
+  }
+}
+
+TEST_F(MetricsTest, ALeaderIsOneUntilAnotherTookOver) {
+  Create(MakeSpec("s", 1));
+  EXPECT_THAT(Text(), HasSubstr("saeloom_leader 1"));
+  ++disk_->epoch;
+  EXPECT_TRUE(absl::IsAborted(core_->CancelSweep("s")));
+  EXPECT_THAT(Text(), HasSubstr("saeloom_leader 0"));
 }
 
 TEST_F(MetricsTest, EveryFamilyHasHelpAndNoneATrial) {

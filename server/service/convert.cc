@@ -5,6 +5,7 @@
 
 #include "proto/convert/sweep_convert.h"
 #include "sae/config/run_config.h"
+#include "server/core/grace_notice.h"
 #include "server/core/state_search.h"
 
 namespace sae::server {
@@ -206,6 +207,10 @@ v1::Sweep SweepToProto(const SweepRecord& sweep, std::int64_t head) {
   proto.set_head_seq(head);
   if (const TrialRecord* best = BestTrial(sweep))
     proto.set_best_trial(TrialName(sweep.name, TrialNameOf(best->index)));
+  if (!HasEnded(sweep.state)) {
+    if (std::string grace = ShortGrace(sweep.spec, sweep.slowest_save_seconds); !grace.empty())
+      proto.add_warnings(std::move(grace));
+  }
   proto.set_etag(EtagOf(sweep));
   proto.set_owner(sweep.owner);
   const std::vector<std::string> from = absl::StrSplit(sweep.forked_from, '/');

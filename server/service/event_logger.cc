@@ -17,6 +17,9 @@ void EventLogger::OnLifecycle(const LogEvent& event) {
   } else if (const auto* running = std::get_if<AttemptRunning>(&event.body)) {
     spdlog::info("trial {}/{}: attempt {} trains from step {}", event.sweep, event.trial,
                  running->attempt, running->from_step);
+  } else if (const auto* notice = std::get_if<Notice>(&event.body);
+             notice != nullptr && event.trial.empty() && !event.sweep.empty()) {
+    spdlog::warn("sweep {}: {}", event.sweep, notice->text);
   } else if (const auto* ended = std::get_if<AttemptEnded>(&event.body)) {
     spdlog::info("trial {}/{}: attempt {} {}; trial {}{}{}", event.sweep, event.trial,
                  ended->attempt, ended->outcome, ToString(ended->next),
