@@ -83,21 +83,28 @@ bool IsAmongNewest(const config::CheckpointPolicy& policy, const TrialRecord& tr
                      [&](std::size_t i) { return trial.checkpoints[i].name == checkpoint.name; });
 }
 
+std::optional<RankedTrial> RankOf(const config::SweepSpec& spec, const TrialRecord& trial) {
+  std::optional<RankedTrial> best;
+  for (const CheckpointRecord& c : trial.checkpoints) {
+    if (c.deleting) continue;
+    const auto [worst, unmeasured, loss, step] = Rank(spec, c);
+    const RankedTrial one{worst, unmeasured, loss, trial.index};
+    if (!best || one < *best) best = one;
+  }
+  return best;
+}
+
 std::set<int> SweepBest(const SweepRecord& sweep) {
   const auto most = static_cast<std::size_t>(sweep.spec.checkpoints.keep_sweep_best);
   std::set<int> best;
   if (most == 0) return best;
-  using Ranked = std::tuple<bool, bool, double, int>;
-  std::vector<Ranked> ranked;
+  std::vector<RankedTrial> ranked;
   for (const TrialRecord& trial : sweep.trials) {
-    const std::vector<std::size_t> order = ByRank(sweep.spec, trial);
-    if (order.empty()) continue;
-    const auto [worst, unmeasured, loss, step] = Rank(sweep.spec, trial.checkpoints[order[0]]);
-    ranked.emplace_back(worst, unmeasured, loss, trial.index);
+    if (const auto rank = RankOf(sweep.spec, trial)) ranked.push_back(*rank);
   }
   const std::size_t n = std::min(most, ranked.size());
   std::partial_sort(ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(n), ranked.end());
-  for (std::size_t i = 0; i < n; ++i) best.insert(std::get<3>(ranked[i]));
+  for (std::size_t i = 0; i < n; ++i) best.insert(ranked[i].trial);
   return best;
 }
 

@@ -5,6 +5,8 @@
 // not ended began from, and always the one that a trial would go on from. Pure functions of the
 // state.
 
+#include <compare>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -30,8 +32,20 @@ bool IsSuperseded(const TrialRecord& trial, const CheckpointRecord& checkpoint);
 bool IsAmongNewest(const config::CheckpointPolicy& policy, const TrialRecord& trial,
                    const CheckpointRecord& checkpoint);
 
-/// Indices of the trials of which the sweep keeps one: those with the best checkpoints. Feasible
-/// finite values before all else; equal ones: the lower trial.
+/// A trial by its best checkpoint that is not being deleted; smaller is better.
+struct RankedTrial {
+  bool worst = false;  ///< not finite, or infeasible, or not measured
+  bool unmeasured = false;
+  double loss = 0;
+  int trial = 0;
+  auto operator<=>(const RankedTrial&) const = default;
+};
+/// nullopt where it has none. A loss is never NaN.
+std::optional<RankedTrial> RankOf(const config::SweepSpec& spec, const TrialRecord& trial);
+
+/// Indices of the trials of which the sweep keeps one, by a walk over all (RetentionIndex knows
+/// them without): those with the best checkpoints. Feasible finite values before all else; equal
+/// ones: the lower trial.
 std::set<int> SweepBest(const SweepRecord& sweep);
 
 struct CheckpointFate {

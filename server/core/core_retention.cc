@@ -3,6 +3,7 @@
 // in turn (secured, CheckpointsDeleted). A checkpoint is told to go only once that is in the log,
 // and from then on nobody can protect it or fork from it: no command is ever taken back.
 #include <algorithm>
+#include <iterator>
 #include <limits>
 
 #include "absl/strings/str_join.h"
@@ -147,22 +148,25 @@ void Core::RunRetention() {
   const absl::Duration now = clock_.SinceBoot();
   if (retention_.changed().empty() || now < next_retention_) return;
   next_retention_ = now + kLookEvery;
-  const auto changed = retention_.TakeChanged();
+  auto changed = retention_.TakeChanged();
   const ForkSources forks = ForkSourcesOf(state_);
   Transaction transaction;
-  for (const auto& [name, trials] : changed) {
+  for (auto& [name, trials] : changed) {
     const SweepRecord* sweep = state_.sweep(name);
     if (sweep == nullptr) continue;
     if (transaction.events.size() >= kMostEvents) {
       for (const int trial : trials) retention_.SetChanged(name, trial);
       continue;
     }
-    const std::set<int> best = SweepBest(*sweep);
-    // Another trial may have taken the place of any that is among the best of the sweep.
-    for (const TrialRecord& trial : sweep->trials) {
-      const bool all = sweep->spec.checkpoints.keep_sweep_best > 0;
-      if (!all && !trials.contains(trial.index)) continue;
-      MarkFates(transaction, *sweep, trial, best.contains(trial.index), forks);
+    const std::set<int> best = retention_.SweepBest(*sweep);
+    // Another trial may have taken the place of one that was among the best of the sweep.
+    std::set<int>& before = retention_.judged_best(name);
+    std::set_symmetric_difference(best.begin(), best.end(), before.begin(), before.end(),
+                                  std::inserter(trials, trials.end()));
+    before = best;
+    for (const int index : trials) {
+      const TrialRecord& trial = sweep->trials[static_cast<std::size_t>(index)];
+      MarkFates(transaction, *sweep, trial, best.contains(index), forks);
     }
   }
   if (transaction.empty() || Commit(std::move(transaction)).ok()) return;
@@ -306,7 +310,7 @@ std::string Core::OpenWorkOf(const SweepRecord& sweep, const TrialRecord& trial,
 std::vector<JudgedCheckpoint> Core::JudgeCheckpoints(const SweepRecord& sweep,
                                                      const TrialRecord* only) const {
   const ForkSources forks = ForkSourcesOf(state_);
-  const std::set<int> best = SweepBest(sweep);
+  const std::set<int> best = retention_.SweepBest(sweep);
   std::vector<JudgedCheckpoint> out;
   for (const TrialRecord& trial : sweep.trials) {
     if (only != nullptr && &trial != only) continue;
@@ -353,7 +357,7 @@ absl::Status Core::ProtectCheckpoint(const std::string& name, const std::string&
       TrialRecord after = *trial;
       const auto at = static_cast<std::size_t>(c - trial->checkpoints.data());
       after.checkpoints[at].is_protected = false;
-      const bool best = SweepBest(*sweep).contains(trial->index);
+      const bool best = retention_.SweepBest(*sweep).contains(trial->index);
       const bool stays = FatesOf(*sweep, after, best, ForkSourcesOf(state_))[at].stays;
       if (!c->deleting && !stays) mark.deleting = true;
       if (mark.deleting && c->kept) mark.kept = false;
@@ -395,7 +399,7 @@ absl::StatusOr<std::vector<JudgedCheckpoint>> Core::CollectCheckpoints(const std
   if (dry_run) return judged;
   Transaction transaction;
   const ForkSources forks = ForkSourcesOf(state_);
-  const std::set<int> best = SweepBest(*sweep);
+  const std::set<int> best = retention_.SweepBest(*sweep);
   for (const TrialRecord& trial : sweep->trials)
     MarkFates(transaction, *sweep, trial, best.contains(trial.index), forks);
   std::vector<std::string> names;

@@ -261,20 +261,15 @@ void Core::Promote(Transaction& transaction, const SweepRecord& sweep, Search& s
 }
 
 void Core::GiveUpWaiting(Transaction& transaction, const SweepRecord& sweep, Search& search) {
-  if (!sweep.live.empty() || !sweep.pending.empty()) return;
-  std::vector<int> held;
-  for (const TrialRecord& trial : sweep.trials) {
-    if (HeldBySearch(trial)) {
-      held.push_back(trial.index);
-    } else if (!HasEnded(trial.state)) {
-      return;  // paused by a person: what it reaches may promote others
-    }
-  }
-  const auto any = [&](int index) {
+  if (!sweep.live.empty() || !sweep.pending.empty() || sweep.paused.empty()) return;
+  const auto held = [&](int index) {
     return HeldBySearch(sweep.trials[static_cast<std::size_t>(index)]);
   };
-  if (held.empty() || search.searcher->NextPromotion(any)) return;
-  for (const int index : held) {
+  // One that a person has paused: what it reaches may promote others.
+  if (search.searcher->NextPromotion(held) ||
+      !std::all_of(sweep.paused.begin(), sweep.paused.end(), held))
+    return;
+  for (const int index : sweep.paused) {
     Add(transaction, sweep.name, TrialNameOf(index),
         StopRequested{0, StopWanted::kStopEarly,
                       absl::StrCat("never promoted from rung ",

@@ -6,8 +6,6 @@
 
 #include "absl/strings/str_split.h"
 
-#include "server/core/checkpoint_policy.h"
-
 namespace sae::server {
 namespace {
 
@@ -40,7 +38,42 @@ void RetentionIndex::Remove(const TrialId& id) {
   work_.erase(it);
 }
 
+void RetentionIndex::Rank(const SweepRecord& sweep, const TrialRecord& trial) {
+  if (sweep.spec.checkpoints.keep_sweep_best <= 0) return;
+  Ranking& ranking = rankings_[sweep.name];
+  if (const auto old = ranking.places.find(trial.index); old != ranking.places.end()) {
+    ranking.order.erase(old->second);
+    ranking.places.erase(old);
+  }
+  const auto rank = RankOf(sweep.spec, trial);
+  if (!rank) return;
+  ranking.order.insert(*rank);
+  ranking.places.emplace(trial.index, *rank);
+}
+
+std::set<int> RetentionIndex::SweepBest(const SweepRecord& sweep) const {
+  std::set<int> best;
+  const auto it = rankings_.find(sweep.name);
+  if (it == rankings_.end()) return best;
+  for (const RankedTrial& ranked : it->second.order) {
+    if (static_cast<std::int64_t>(best.size()) == sweep.spec.checkpoints.keep_sweep_best) break;
+    best.insert(ranked.trial);
+  }
+  return best;
+}
+
+void RetentionIndex::Forget(const std::string& sweep) {
+  std::vector<TrialId> gone;
+  for (auto it = work_.lower_bound({sweep, 0}); it != work_.end() && it->first.first == sweep; ++it)
+    gone.push_back(it->first);
+  for (const TrialId& id : gone) Remove(id);
+  changed_.erase(sweep);
+  rankings_.erase(sweep);
+  judged_best_.erase(sweep);
+}
+
 void RetentionIndex::Sync(const SweepRecord& sweep, const TrialRecord& trial) {
+  Rank(sweep, trial);
   const TrialId id{sweep.name, trial.index};
   Remove(id);
   Work work;
@@ -58,14 +91,7 @@ void RetentionIndex::Sync(const SweepRecord& sweep, const TrialRecord& trial) {
 void RetentionIndex::Follow(const State& state, const LogEvent& event) {
   const Body& body = event.body;
   const SweepRecord* sweep = state.sweep(event.sweep);
-  if (std::holds_alternative<SweepDeleted>(body)) {
-    std::vector<TrialId> gone;
-    for (auto it = work_.lower_bound({event.sweep, 0});
-         it != work_.end() && it->first.first == event.sweep; ++it)
-      gone.push_back(it->first);
-    for (const TrialId& id : gone) Remove(id);
-    changed_.erase(event.sweep);
-  }
+  if (std::holds_alternative<SweepDeleted>(body)) Forget(event.sweep);
   const bool ended =
       std::holds_alternative<SweepDeleted>(body) || std::holds_alternative<SweepChanged>(body);
   if (ended && sweep != nullptr && !sweep->forked_from.empty()) {

@@ -7,6 +7,7 @@
 #include <set>
 #include <string>
 
+#include "server/core/checkpoint_policy.h"
 #include "server/core/live_index.h"
 #include "server/core/state.h"
 
@@ -35,8 +36,15 @@ class RetentionIndex {
   std::map<std::string, std::set<int>> TakeChanged() { return std::exchange(changed_, {}); }
   void SetChanged(const std::string& sweep, int trial) { changed_[sweep].insert(trial); }
 
+  /// As the function of that name.
+  std::set<int> SweepBest(const SweepRecord& sweep) const;
+  /// SweepBest as the fates of the sweep's checkpoints were judged last; begins empty.
+  std::set<int>& judged_best(const std::string& sweep) { return judged_best_[sweep]; }
+
  private:
   void Remove(const TrialId& id);
+  void Rank(const SweepRecord& sweep, const TrialRecord& trial);
+  void Forget(const std::string& sweep);
 
   struct Work {
     std::set<std::string> runs;
@@ -46,6 +54,12 @@ class RetentionIndex {
   std::map<std::string, std::set<TrialId>> by_runs_;
   std::map<std::string, std::set<int>> changed_;
   std::int64_t depth_ = 0;
+  struct Ranking {
+    std::set<RankedTrial> order;
+    std::map<int, RankedTrial> places;  ///< by trial
+  };
+  std::map<std::string, Ranking> rankings_;  ///< of sweeps that keep their best
+  std::map<std::string, std::set<int>> judged_best_;
 };
 
 }  // namespace sae::server

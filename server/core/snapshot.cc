@@ -3,6 +3,7 @@
 #include <concepts>
 
 #include "server/core/snapshot_archive.h"
+#include "server/core/state_search.h"
 
 namespace sae::server {
 
@@ -99,15 +100,18 @@ void Fields(A& a, T& x) {
 
 namespace {
 
-/// Without its trials and what follows from them: pending, live, counts.
+/// Without its trials and what follows from them: pending, live, paused, ranked, counts.
 template <typename A, Is<SweepRecord> T>
 void HeadFields(A& a, T& x, std::string& spec_json) {
   auto& [name, spec, state, cancel_requested, cancel_graceful, owner, forked_from, fork_runs_id,
-         created, ended, trials, pending, live, slowest_save_seconds, counts, search_inputs] = x;
+         created, ended, trials, pending, live, paused, ranked, slowest_save_seconds, counts,
+         search_inputs] = x;
   (void)spec;
   (void)trials;
   (void)pending;
   (void)live;
+  (void)paused;
+  (void)ranked;
   (void)counts;
   a(name, spec_json, state, cancel_requested, cancel_graceful, owner, forked_from, fork_runs_id,
     created, ended, slowest_save_seconds, search_inputs);
@@ -120,11 +124,15 @@ absl::Status Damaged(const std::string& what) {
 void Derive(SweepRecord& sweep) {
   sweep.pending.clear();
   sweep.live.clear();
+  sweep.paused.clear();
+  sweep.ranked.clear();
   sweep.counts.fill(0);
   for (const TrialRecord& trial : sweep.trials) {
     ++sweep.counts[static_cast<std::size_t>(trial.state)];
     if (trial.state == TrialState::kPending) sweep.pending.insert(sweep.pending.end(), trial.index);
     if (IsLive(trial.state)) sweep.live.insert(sweep.live.end(), trial.index);
+    if (trial.state == TrialState::kPaused) sweep.paused.insert(sweep.paused.end(), trial.index);
+    if (const auto place = PlaceOf(sweep.spec, trial)) sweep.ranked.insert(*place);
   }
 }
 

@@ -207,7 +207,7 @@ absl::Status State::ApplyTrial(const LogEvent& event, SweepRecord& sweep, TrialR
     return absl::OkStatus();
   }
   if (auto applied = ApplyTrialVerb(event, sweep, trial)) return *applied;
-  if (auto applied = ApplySearch(event, trial)) return *applied;
+  if (auto applied = ApplySearch(event, sweep, trial)) return *applied;
   if (const auto* e = std::get_if<AttemptAllocated>(&body)) {
     if (e->attempt != static_cast<int>(trial.attempts.size()) + 1)
       return EventBug(event, "not the next attempt");
@@ -259,8 +259,9 @@ std::string State::DebugString() const {
         " created=", absl::FormatTime(s.created, absl::UTCTimeZone()),
         " ended=", absl::FormatTime(s.ended, absl::UTCTimeZone()),
         " counts=", absl::StrJoin(s.counts, ","), " pending=", absl::StrJoin(s.pending, ","),
-        " live=", absl::StrJoin(s.live, ","), " save=", s.slowest_save_seconds, "\n",
-        config::ToJson(s.spec), "\n", SearchDebugString(s));
+        " live=", absl::StrJoin(s.live, ","), " paused=", absl::StrJoin(s.paused, ","),
+        " ranked=", absl::StrJoin(s.ranked, ",", absl::PairFormatter(":")),
+        " save=", s.slowest_save_seconds, "\n", config::ToJson(s.spec), "\n", SearchDebugString(s));
     for (const TrialRecord& t : s.trials) {
       absl::StrAppend(&out, " trial ", t.index, " ", ToString(t.state), " \"", t.reason, "\" ",
                       ToString(t.failure_class), " faults=", t.trial_faults,

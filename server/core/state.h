@@ -115,6 +115,9 @@ struct SweepRecord {
   std::vector<TrialRecord> trials;
   std::set<int> pending;                  ///< indices
   std::set<int> live;                     ///< indices
+  std::set<int> paused;                   ///< indices
+  /// Trials whose objective is finite and meets the constraints, by loss: the best first.
+  std::set<std::pair<double, int>> ranked;
   /// Of the longest write of a checkpoint that its trials told of.
   double slowest_save_seconds = 0;
   std::array<std::int64_t, 12> counts{};  ///< by TrialState

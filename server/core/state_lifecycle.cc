@@ -59,6 +59,11 @@ void SetState(SweepRecord& sweep, TrialRecord& trial, TrialState to) {
   } else {
     sweep.live.erase(trial.index);
   }
+  if (to == TrialState::kPaused) {
+    sweep.paused.insert(trial.index);
+  } else {
+    sweep.paused.erase(trial.index);
+  }
 }
 
 void AddTrial(SweepRecord& sweep, std::vector<std::pair<std::string, std::string>> assignments,

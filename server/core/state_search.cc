@@ -57,9 +57,20 @@ auto Rank(const config::SweepSpec& spec, const TrialRecord& trial) {
 
 }  // namespace
 
-std::optional<absl::Status> ApplySearch(const LogEvent& event, TrialRecord& trial) {
+std::optional<std::pair<double, int>> PlaceOf(const config::SweepSpec& spec,
+                                              const TrialRecord& trial) {
+  if (!trial.objective) return std::nullopt;
+  const double loss = search::LossOf(spec, trial.objective->value, trial.objective->feasible);
+  if (loss == search::kWorst) return std::nullopt;
+  return std::make_pair(loss, trial.index);
+}
+
+std::optional<absl::Status> ApplySearch(const LogEvent& event, SweepRecord& sweep,
+                                        TrialRecord& trial) {
   if (const auto* report = std::get_if<SearchReport>(&event.body)) {
+    if (const auto old = PlaceOf(sweep.spec, trial)) sweep.ranked.erase(*old);
     trial.objective = ObjectiveRecord{report->value, report->feasible, report->step};
+    if (const auto place = PlaceOf(sweep.spec, trial)) sweep.ranked.insert(*place);
     return absl::OkStatus();
   }
   if (const auto* decided = std::get_if<SearchDecided>(&event.body)) {
@@ -116,11 +127,8 @@ bool IsBetter(const config::SweepSpec& spec, const TrialRecord& a, const TrialRe
 }
 
 const TrialRecord* BestTrial(const SweepRecord& sweep) {
-  const auto best = std::min_element(
-      sweep.trials.begin(), sweep.trials.end(),
-      [&](const TrialRecord& a, const TrialRecord& b) { return IsBetter(sweep.spec, a, b); });
-  if (best == sweep.trials.end() || std::get<0>(Rank(sweep.spec, *best))) return nullptr;
-  return &*best;
+  if (sweep.ranked.empty()) return nullptr;
+  return &sweep.trials[static_cast<std::size_t>(sweep.ranked.begin()->second)];
 }
 
 std::string SearchDebugString(const SweepRecord& sweep) {

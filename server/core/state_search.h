@@ -12,7 +12,12 @@
 namespace sae::server {
 
 /// SearchReport and SearchDecided; nullopt for any other event.
-std::optional<absl::Status> ApplySearch(const LogEvent& event, TrialRecord& trial);
+std::optional<absl::Status> ApplySearch(const LogEvent& event, SweepRecord& sweep,
+                                        TrialRecord& trial);
+
+/// The trial's place in SweepRecord::ranked; nullopt = it has none.
+std::optional<std::pair<double, int>> PlaceOf(const config::SweepSpec& spec,
+                                              const TrialRecord& trial);
 
 /// What an event, once it is applied, tells the searcher of its sweep; nullopt = nothing.
 std::optional<search::Input> SearchInputOf(const SweepRecord& sweep, const LogEvent& event);
