@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "sae/base/random.h"
+#include "server/core/state_search.h"
 #include "server/service/convert.h"
 #include "server/service/list_filter.h"
 #include "server/service/list_page.h"
@@ -168,20 +169,43 @@ TEST(Pareto, NonFiniteMeetsNoConstraint) {
   EXPECT_FALSE(MeetsAll({{"heldout.dead_fraction", ">=", 0}}, progress)) << "missing";
 }
 
-TEST(Convert, ASweepNamesItsBestTrialAndATrialItsRung) {
+/// Of three trials with a measurement each, of which the first meets no constraint.
+SweepRecord Measured(bool minimize) {
   SweepRecord sweep;
   sweep.name = "s";
+  sweep.spec.minimize = minimize;
   sweep.trials.resize(3);
-  for (int i = 0; i < 3; ++i) sweep.trials[static_cast<std::size_t>(i)].index = i;
-  EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "");
-  sweep.trials[0].objective = ObjectiveRecord{0.1, false, 10};
-  sweep.trials[1].objective = ObjectiveRecord{0.4, true, 10};
-  sweep.trials[2].objective = ObjectiveRecord{0.3, true, 10};
-  sweep.trials[2].rung = 2;
+  const SearchReport reports[] = {
+      {1, 10, 10, 0.1, false}, {1, 10, 10, 0.4, true}, {1, 10, 10, 0.3, true}};
+  for (int i = 0; i < 3; ++i) {
+    TrialRecord& trial = sweep.trials[static_cast<std::size_t>(i)];
+    trial.index = i;
+    EXPECT_EQ(SweepToProto(sweep, 0).best_trial(),
+              i < 2 ? "" : "projects/default/sweeps/s/trials/0001");
+    const LogEvent event{"s", i + 1, absl::UnixEpoch(), TrialNameOf(i), reports[i]};
+    EXPECT_TRUE(ApplySearch(event, sweep, trial).has_value());
+  }
+  return sweep;
+}
+
+TEST(Convert, ASweepNamesItsBestTrialAndATrialItsRung) {
+  SweepRecord sweep = Measured(true);
   EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "projects/default/sweeps/s/trials/0002");
+  sweep.trials[2].rung = 2;
   EXPECT_EQ(TrialToProto(sweep, sweep.trials[2], "", Progress{}).rung(), 2);
-  sweep.spec.minimize = false;
-  EXPECT_EQ(SweepToProto(sweep, 0).best_trial(), "projects/default/sweeps/s/trials/0001");
+  EXPECT_EQ(SweepToProto(Measured(false), 0).best_trial(), "projects/default/sweeps/s/trials/0001");
+}
+
+TEST(Convert, ASweepSaysThatItsGracePeriodIsShort) {
+  SweepRecord sweep = Measured(true);
+  sweep.spec.grace_seconds = 30;
+  sweep.slowest_save_seconds = 20;
+  EXPECT_EQ(SweepToProto(sweep, 0).warnings_size(), 0);
+  sweep.slowest_save_seconds = 25;
+  ASSERT_EQ(SweepToProto(sweep, 0).warnings_size(), 1);
+  EXPECT_NE(SweepToProto(sweep, 0).warnings(0).find("gracePeriod 30s is short"), std::string::npos);
+  sweep.state = SweepState::kSucceeded;
+  EXPECT_EQ(SweepToProto(sweep, 0).warnings_size(), 0) << "it is over";
 }
 
 }  // namespace
