@@ -84,9 +84,9 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
                                  {"batch and errors", batch},
                                  {"codes", 40 * entries},
                                  {"chunk buffers", 2 * 64.0 * 1024 * 1024}};
-  if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents});
+  if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents / s.replicas});
   if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
-  if (s.replicas > 1) out.push_back({"gradient rows", 4 * s.parameters()});
+  if (s.replicas > 1) out.push_back({"gradient rows", 4 * (s.parameters() + own)});
   return out;
 }
 
@@ -154,6 +154,10 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
   out.push_back({"selection", select});
   out.push_back({"sparse decode and gradients", Ms(sparse, h.gather)});
   out.push_back({"row update", Ms(update, h.memory)});
+  if (s.replicas > 1) {  // written out, then the owned ones read twice
+    const double own = s.parameters() / s.replicas;
+    out.push_back({"gradient rows", Ms(4 * (s.parameters() + 2 * own), h.memory)});
+  }
   for (const PlanLink& link : links) {
     out.push_back({absl::StrCat("exchange: ", link.purpose), Ms(link.bytes, link.rate),
                    link.purpose == "batch"});
@@ -196,7 +200,9 @@ absl::StatusOr<Cluster> ParseCluster(const std::string& text) {
 absl::StatusOr<StepPlan> PlanStep(const TrialConfig& config, std::int64_t d,
                                   const Cluster& cluster) {
   if (d < 1) return absl::InvalidArgumentError(absl::StrCat("plan: width ", d, ": give --width"));
-  const TrialConfig c = Resolve(config, d);
+  TrialConfig given = config;
+  ResolveReplicasOnDevice(&given);
+  const TrialConfig c = Resolve(given, d);
   StepPlan plan;
   plan.ranks = c.ranks;
   plan.replicas = Replicas(c);

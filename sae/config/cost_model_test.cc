@@ -123,6 +123,25 @@ TEST(CostModel, ReplicasExchangeGradientsAndKeepTheirOwnMoments) {
   const double parameters = 2.0 * (1 << 17) / 4 * 4096;
   EXPECT_NEAR(LinkBytes(plan, "gradients"), 0.5 * parameters * 4, 1);
   EXPECT_NEAR(LinkBytes(plan, "updated rows"), 0.5 * parameters * 4, 1);
+  // All rows are written out, the owned half read twice.
+  EXPECT_NEAR(PhaseMs(plan, "gradient rows"), 1e3 * 2 * parameters * 4 / 3.0e12, 1e-6);
+  double rows = 0;
+  for (const PlanMemory& part : plan.memory) rows += part.part == "gradient rows" ? part.bytes : 0;
+  EXPECT_EQ(rows, 4 * 1.5 * parameters);
+}
+
+// As the engine on a GPU does.
+TEST(CostModel, AutoReplicasAreOneWhereTheStepOnAGpuHasNoMore) {
+  TrialConfig c = Config(1 << 12, 32768, 8);
+  c.train.replicas.reset();
+  EXPECT_EQ(Plan(c, 768, "8xH100").replicas, Resolve(c, 768).train.replicas);
+  EXPECT_GT(Plan(c, 768, "8xH100").replicas, 1);
+  c.sae.architecture = "jumprelu";
+  c.sae.k = 0;
+  c.sae.l0_coefficient = 0.1;
+  c.sae.frequency_coefficient = 0.1;
+  EXPECT_GT(Resolve(c, 768).train.replicas, 1);
+  EXPECT_EQ(Plan(c, 768, "8xH100").replicas, 1);
 }
 
 TEST(CostModel, RefusesShardsThatDoNotDivide) {

@@ -16,6 +16,17 @@ std::string WhyOneReplica(const TrialConfig& c) {
   return "";
 }
 
+std::string WhyOneReplicaOnDevice(const TrialConfig& c) {
+  if (std::string why = WhyOneReplica(c); !why.empty()) return why;
+  if (c.sae.frequency_coefficient > 0)
+    return "sae.frequency_coefficient looks at each replica's own tokens on GPUs: set it to 0";
+  return "";
+}
+
+void ResolveReplicasOnDevice(TrialConfig* c) {
+  if (!c->train.replicas && !WhyOneReplicaOnDevice(*c).empty()) c->train.replicas = 1;
+}
+
 std::int64_t AutoReplicas(const TrialConfig& c) {
   const std::int64_t ranks = std::max<std::int64_t>(1, c.ranks);
   if (ranks == 1 || c.train.batch < 1 || c.sae.latents < 1 || !WhyOneReplica(c).empty()) return 1;

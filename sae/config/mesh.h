@@ -13,6 +13,12 @@ namespace sae::config {
 /// What keeps a trial from having more than one replica, with the remedy; empty: nothing.
 std::string WhyOneReplica(const TrialConfig& config);
 
+/// The same of a GPU's step, which lacks one more thing with replicas.
+std::string WhyOneReplicaOnDevice(const TrialConfig& config);
+
+/// Where replicas are auto and WhyOneReplicaOnDevice says something, they become 1.
+void ResolveReplicasOnDevice(TrialConfig* config);
+
 /// The admissible D (it divides ranks and batch) nearest in ratio to sqrt(0.75 B P / n), which
 /// balances bytes of activations against bytes of gradients; of two equally near the smaller. 1
 /// where WhyOneReplica says so.

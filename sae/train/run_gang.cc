@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "sae/checkpoint/agree.h"
+#include "sae/config/mesh.h"
 #include "sae/data/store_source.h"
 #include "sae/train/gang.h"
 #include "sae/train/trial_setup.h"
@@ -16,6 +17,12 @@ namespace {
 std::string NameOf(const config::RunConfig& c, std::size_t at) {
   return c.run.trial.empty() ? absl::StrCat("trial ", at + 1, " (", c.run.directory, ")")
                              : absl::StrCat("trial ", c.run.trial);
+}
+
+std::int64_t ReplicasOf(const config::RunConfig& c) {
+  config::TrialConfig trial = c.trial;
+  if (c.run.device != "cpu") config::ResolveReplicasOnDevice(&trial);
+  return config::Replicas(config::Resolve(trial, 1));
 }
 
 /// What all trials of a gang have in common, as text.
@@ -29,7 +36,7 @@ std::vector<std::pair<const char*, std::string>> Shared(const config::RunConfig&
           {"run.threads", absl::StrCat(c.run.threads)},
           {"run.device", c.run.device},
           // On each rank they take the same part of a batch.
-          {"replicas", absl::StrCat(*config::Resolve(c.trial, 1).train.replicas)}};
+          {"replicas", absl::StrCat(ReplicasOf(c))}};
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include "sae/base/parallel.h"
 #include "sae/checkpoint/agree.h"
 #include "sae/checkpoint/checkpoint.h"
+#include "sae/config/mesh.h"
 #include "sae/data/prefetch_source.h"
 #include "sae/data/store_reader.h"
 #include "sae/data/store_source.h"
@@ -140,7 +141,7 @@ absl::StatusOr<Outcome> TrainOnStream(const config::RunConfig& config, const Sto
   SAE_RETURN_IF_ERROR(checkpoint::Agree(
       communicator, config::Validate(config.trial, store->d(), store->target_d())));
   config::TrialConfig given = config.trial;
-  if (config.run.device != "cpu" && !given.train.replicas) given.train.replicas = 1;
+  if (config.run.device != "cpu") config::ResolveReplicasOnDevice(&given);
   const config::TrialConfig trial = config::Resolve(given, store->d());
   absl::Status disk;
   if (communicator.rank() == 0) disk = PrepareDisk(*parts.env, CheckpointsPath(config), trial, *store);

@@ -93,7 +93,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) PickKernel(RadixPickParams p
 template <class Params>
 SAELOOM_DEVICE std::int64_t TieKey(const Params& p, std::int64_t token, std::int32_t id) {
   const std::int64_t global = p.global_ids != nullptr ? p.global_ids[id] : p.first_global + id;
-  return token * p.latents + global;
+  return (p.first_token + token) * p.latents + global;
 }
 
 /// One block: rarely more to do than to fill in the padding.

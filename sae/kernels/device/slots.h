@@ -75,6 +75,7 @@ struct TieKeysParams {
   std::int64_t* keys = nullptr;  ///< capacity
   std::int64_t capacity = 0;
   std::int32_t* overflow = nullptr;
+  std::int64_t first_token = 0;  ///< of the slots, in a batch that several replicas share
 };
 
 /// From all ranks' keys: last_tie, where not all ties stay.
@@ -95,7 +96,8 @@ struct KeepFromCutParams {
   /// Where given: the largest float below the cut (0 where everything stays), as AppendAbove's
   /// floor for later chunks: it lets through what equals the cut, which may win by its key.
   float* cut_value = nullptr;
-  float* companion = nullptr;  ///< [tokens, capacity], or null: moved along with the values
+  float* companion = nullptr;    ///< [tokens, capacity], or null: moved along with the values
+  std::int64_t first_token = 0;  ///< as TieKeysParams
 };
 
 }  // namespace sae::kernels::device

@@ -15,7 +15,8 @@ int BitsOf(int round) { return round == 2 ? 10 : 11; }
 
 template <class Params>
 std::int64_t TieKey(const Params& p, std::int64_t token, std::int32_t id) {
-  return token * p.latents + (p.global_ids != nullptr ? p.global_ids[id] : p.first_global + id);
+  return (p.first_token + token) * p.latents +
+         (p.global_ids != nullptr ? p.global_ids[id] : p.first_global + id);
 }
 
 }  // namespace

@@ -17,22 +17,24 @@ class DeviceBatchTopK {
     std::int64_t slot_capacity = 0;  ///< entries of one token; more: the step's overflow flag
     std::int64_t ties = 0;           ///< entries of one rank equal to the cut; likewise
     const std::int32_t* global_ids = nullptr;
-    bool certified = false;  ///< z by the definition of `selection: certified`
+    std::int64_t replicas = 1, replica = 0;  ///< equal parts of the tokens, and which is here
+    bool certified = false;                  ///< z by the definition of `selection: certified`
   };
   [[nodiscard]] absl::Status Create(DeviceRuntime& runtime, const Shape& shape, int ranks,
                                     std::int32_t* overflow);
 
+  /// `all_tokens`: of all replicas, cut into parts as evenly as they go; here may be none.
   [[nodiscard]] absl::Status Select(kernels::cuda::DeviceLibrary* library,
                                     const kernels::device::EncodeParams& encode,
-                                    DeviceCollectives& collectives, DeviceEntries* out,
-                                    void* stream);
+                                    std::int64_t all_tokens, DeviceCollectives& collectives,
+                                    DeviceEntries* out, void* stream);
   /// After Select, on the device: the smallest kept value (BatchCut::value) and how many were
   /// found.
   const kernels::device::BatchCut* cut() const { return cut_.data(); }
 
  private:
-  [[nodiscard]] absl::Status FindCut(std::int64_t tokens, DeviceCollectives& collectives,
-                                     void* stream);
+  [[nodiscard]] absl::Status FindCut(std::int64_t tokens, std::int64_t wanted,
+                                     DeviceCollectives& collectives, void* stream);
 
   DeviceRuntime* runtime_ = nullptr;
   Shape shape_;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "sae/config/mesh.h"
 #include "sae/kernels/device/latents.h"
 #include "sae/train/engine/sae_engine.h"
 
@@ -30,8 +31,11 @@ bool NeedsNorms(const model::Options& o) {
 
 absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   const model::Options o = model::OptionsOf(c);
-  if (c.train.replicas.value_or(1) > 1)
-    return Lacks("train.replicas", absl::StrCat(*c.train.replicas), "set it to 1");
+  if (const std::string why = config::WhyOneReplicaOnDevice(c);
+      config::Replicas(c) > 1 && !why.empty()) {
+    return Lacks("train.replicas", absl::StrCat(*c.train.replicas),
+                 absl::StrCat(why, ", or set replicas 1").c_str());
+  }
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
   if (o.rows == model::RowMode::kDeferred)
     return Lacks("train.rows", "deferred", "set it to dense, or to lazy with train.beta1 0");
@@ -72,8 +76,9 @@ DeviceEngine::DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh,
 }
 
 DeviceEngine::~DeviceEngine() {
-  if (pending_) (void)collectives_->Wait();
+  if (pending_) (void)Wait();
   DropGraph();
+  device_mesh_.reset();
   kernels::cuda::DestroyDeviceLibrary(library_);
   if (pinned_ != nullptr) runtime_.FreePinned(pinned_);
   if (owns_stream_) runtime_.DestroyStream(stream_);
@@ -89,7 +94,7 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
     const config::TrialConfig& given, std::int64_t d, std::int64_t d_out,
     comm::Communicator& communicator, ThreadPool& pool, const DeviceParts& parts) {
   config::TrialConfig config = given;
-  if (!config.train.replicas) config.train.replicas = 1;
+  config::ResolveReplicasOnDevice(&config);
   SAE_RETURN_IF_ERROR(config::Validate(config, d, config.sae.transcoder ? d_out : 0));
   config::TrialConfig host_config = config;
   host_config.train.rows = "dense";  // the device alone knows which rows rest
@@ -97,16 +102,17 @@ absl::StatusOr<std::unique_ptr<Engine<float>>> DeviceEngine::Create(
                        CreateSaeEngine<float>(host_config, d, d_out, communicator, pool));
   const config::TrialConfig resolved = config::Resolve(config, d);
   SAE_RETURN_IF_ERROR(SupportedOnDevice(resolved));
-  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh, Mesh::Create(communicator, 1));
-  const Context context{
-      resolved,
-      model::OptionsOf(resolved),
-      model::ShardOf(config.sae.latents, communicator.size(), communicator.rank()),
-      d,
-      d_out,
-      communicator,
-      pool,
-      *mesh};
+  SAE_ASSIGN_OR_RETURN(std::unique_ptr<Mesh> mesh,
+                       Mesh::Create(communicator, config::Replicas(resolved)));
+  comm::Communicator& shards = mesh->shards();
+  const Context context{resolved,
+                        model::OptionsOf(resolved),
+                        model::ShardOf(config.sae.latents, shards.size(), shards.rank()),
+                        d,
+                        d_out,
+                        shards,
+                        pool,
+                        *mesh};
   std::unique_ptr<DeviceEngine> engine(new DeviceEngine(context, std::move(mesh), parts));
   engine->host_ = std::move(host);
   SAE_RETURN_IF_ERROR(engine->Allocate());
@@ -124,14 +130,13 @@ absl::Status DeviceEngine::Allocate() {
     SAE_ASSIGN_OR_RETURN(stream_, runtime_.CreateStream());
     owns_stream_ = true;
   }
-  collectives_ = std::make_unique<DeviceCollectives>(parts_, stream_);
-  if (collectives_->size() > 1 && parts_.stream_ordered) parts_.collectives->SetEnqueueOnly(true);
-  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  SAE_RETURN_IF_ERROR(CreateCollectives());
+  const std::int64_t batch = context_.batch(), n = context_.shard.count;
   const std::int64_t d = context_.d, d_out = context_.d_out;
   SAE_ASSIGN_OR_RETURN(void* pinned, runtime_.AllocatePinned(sizeof(DeviceScalars)));
   pinned_ = static_cast<DeviceScalars*>(pinned);
   SAE_RETURN_IF_ERROR(inbox_.Create(runtime_, batch, d, context_.options.transcoder ? d_out : 0));
-  SAE_ASSIGN_OR_RETURN(parameters_, DeviceParameters::Create(runtime_, host_->state()));
+  SAE_ASSIGN_OR_RETURN(parameters_, DeviceParameters::Create(runtime_, host_->whole_state()));
   SAE_RETURN_IF_ERROR(
       Launched(kernels::cuda::CreateDeviceLibrary(&library_), "CreateDeviceLibrary"));
   SAE_RETURN_IF_ERROR(scalars_.Create(runtime_, 1, "scalars"));
@@ -169,7 +174,7 @@ absl::Status DeviceEngine::Allocate() {
     return buffer.Create(runtime_, count, name);
   };
   SAE_RETURN_IF_ERROR(doubles(token_squares_, batch, "token squares"));
-  SAE_RETURN_IF_ERROR(doubles(column_means_, d_out, "column means"));
+  SAE_RETURN_IF_ERROR(doubles(column_means_, d_out + 1, "column means"));
   SAE_RETURN_IF_ERROR(doubles(partial_, batch, "partial"));
   SAE_RETURN_IF_ERROR(doubles(sum_scratch_, 1024, "sum scratch"));
   SAE_RETURN_IF_ERROR(doubles(column_scratch_, kernels::device::kColumnParts * std::max(d, d_out),
@@ -179,6 +184,7 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
   SAE_RETURN_IF_ERROR(AllocatePenalty());
   SAE_RETURN_IF_ERROR(AllocateRows());
+  SAE_RETURN_IF_ERROR(AllocateReplicas());
   SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
   SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
   SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
@@ -196,7 +202,7 @@ absl::Status DeviceEngine::Allocate() {
 // Of the encoder: of all latents, and of dead ones, whichever is larger.
 absl::Status DeviceEngine::AllocateScratch() {
   kernels::device::EncodeParams whole = EncodeInput();
-  whole.tokens = context_.config.train.batch;
+  whole.tokens = context_.batch();
   kernels::device::EncodeParams subset = whole;
   subset.exact = !bf16();
   subset.ids = dead_ids_.data();
@@ -215,7 +221,7 @@ absl::Status DeviceEngine::AllocateScratch() {
 // What depends on capacity_.slots.
 absl::Status DeviceEngine::AllocateEntries() {
   SAE_RETURN_IF_ERROR(AllocateScratch());
-  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  const std::int64_t batch = context_.batch(), n = context_.shard.count;
   const std::int64_t k = std::min(context_.config.sae.k, n);
   std::int32_t* overflow = &at()->overflow;
   const int ranks = collectives_->size();
@@ -239,8 +245,10 @@ absl::Status DeviceEngine::AllocateEntries() {
     shape.slot_capacity = slots;
     shape.ties = capacity_.ties;
     shape.global_ids = global_ids_.data();
+    shape.replicas = context_.replicas();
+    shape.replica = context_.replica();
     shape.certified = context_.options.certified;
-    SAE_RETURN_IF_ERROR(batch_topk_.Create(runtime_, shape, ranks, overflow));
+    SAE_RETURN_IF_ERROR(batch_topk_.Create(runtime_, shape, world_->size(), overflow));
   }
   if (rule() == kernels::device::LatentRule::kGated) {
     SAE_RETURN_IF_ERROR(gate_.Create(runtime_, batch * slots, "gate"));
@@ -250,7 +258,7 @@ absl::Status DeviceEngine::AllocateEntries() {
 }
 
 absl::Status DeviceEngine::AllocateAux() {
-  const std::int64_t batch = context_.config.train.batch;
+  const std::int64_t batch = context_.batch();
   const std::int64_t k = *context_.config.sae.aux_k;
   const DeviceTopK::Shape shape{batch, k, global_ids_.data()};
   if (aux_g_.count() == 0) {
@@ -264,12 +272,12 @@ absl::Status DeviceEngine::AllocateAux() {
 // After a step that did not fit: more of what was short, on every rank alike.
 absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
   DropGraph();
-  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  const std::int64_t batch = context_.batch(), n = context_.shard.count;
   if (sums.dead_overflow > 0) {
     // The fullest rank's number is not known here: twice the mean is a start.
     const auto dead = static_cast<std::int64_t>(sums.dead);
     capacity_.dead =
-        std::min(n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / collectives_->size()}));
+        std::min(n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / world_->size()}));
     return AllocateAux();
   }
   capacity_.slots = std::min(n, 2 * capacity_.slots);
@@ -344,7 +352,7 @@ absl::Status DeviceEngine::UploadState() {
   DropGraph();
   last_tokens_ = 0;
   SAE_RETURN_IF_ERROR(RowsAreCurrent());
-  return parameters_->Upload(host_->state(), stream_);
+  return parameters_->Upload(host_->whole_state(), stream_);
 }
 
 absl::Status DeviceEngine::Initialise(std::span<const float> sample) {
@@ -360,7 +368,7 @@ absl::Status DeviceEngine::StateLoaded() {
 absl::Status DeviceEngine::DownloadState() {
   SAE_RETURN_IF_ERROR(Settle());
   SAE_RETURN_IF_ERROR(CatchUpRows());
-  SAE_RETURN_IF_ERROR(parameters_->Download(host_->state(), stream_));
+  SAE_RETURN_IF_ERROR(parameters_->Download(host_->whole_state(), stream_));
   PushScalars();
   return absl::OkStatus();
 }

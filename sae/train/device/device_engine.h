@@ -58,6 +58,9 @@ class DeviceEngine final : public Engine<float> {
   absl::Status EvaluateBatch(std::span<const float> rows) override;
   absl::StatusOr<std::map<std::string, double>> FinishEvaluation() override;
   absl::StatusOr<std::vector<std::vector<std::int64_t>>> LastSelection() override;
+  std::int64_t replicas() const override { return context_.replicas(); }
+  std::int64_t replica() const override { return context_.replica(); }
+  comm::Communicator* owners() override { return &mesh_->owners(); }
   std::int64_t step() const override { return step_ + (pending_ ? 1 : 0); }
   std::int64_t tokens() const override {
     return tokens_ + (pending_ ? context_.config.train.batch : 0);
@@ -116,6 +119,7 @@ class DeviceEngine final : public Engine<float> {
   std::int64_t OwnEntries() const { return pinned_->entries; }
   // device_engine_evaluate.cc
   absl::Status BeginFired();
+  absl::Status EvaluateForward();
   absl::Status ForwardBatch();
   absl::StatusOr<double> PenaltySum();
   // device_engine_penalty.cc
@@ -131,6 +135,19 @@ class DeviceEngine final : public Engine<float> {
   absl::Status BeforeRule(kernels::device::LatentRuleParams* rule);
   absl::Status AfterRule();
   double PenaltyOf(double f, double norm) const;
+  // device_engine_replicas.cc
+  absl::Status CreateCollectives();
+  absl::Status AllocateReplicas();
+  absl::Status Wait();
+  std::int64_t OwnLatents() const;
+  absl::Status FiredAnywhere();
+  absl::Status AuxVarianceOfAll();
+  absl::Status ReduceLosses();
+  absl::Status ReduceGradients();
+  void UseReducedRows(kernels::device::RowUpdateParams* params);
+  absl::Status ShareOwned();
+  std::span<const float> OwnPart(std::span<const float> rows) const;
+  absl::Status SumOverReplicas(model::ReconstructionAccumulator* sums) const;
   // device_engine_resample.cc
   absl::Status ResampleDead();
   // device_engine_rows.cc
@@ -164,6 +181,7 @@ class DeviceEngine final : public Engine<float> {
   absl::Status Reduce();
   absl::Status Clip();
   absl::Status Update();
+  kernels::device::RowUpdateParams GradientInput();
   kernels::device::RowUpdateParams RowParams();
   absl::Status UpdateVectors();
   double ThresholdFactor() const;
@@ -181,7 +199,9 @@ class DeviceEngine final : public Engine<float> {
   DeviceRuntime& runtime_;
   void* stream_ = nullptr;
   bool owns_stream_ = false;
-  std::unique_ptr<DeviceCollectives> collectives_;
+  std::unique_ptr<Mesh> device_mesh_;               // of device collectives; with replicas
+  std::unique_ptr<DeviceCollectives> collectives_;  // between the shards of this replica
+  std::unique_ptr<DeviceCollectives> replicas_, world_;
   void* graph_ = nullptr;
   int eager_steps_ = 0;  // since sizes changed last
 
@@ -215,6 +235,9 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<double> encoder_sums_, latent_penalty_, row_norms_;
   DeviceBuffer<float> delta_sums_, d_b_enc_, d_b_mag_, d_r_mag_, d_threshold_, d_norm_, d_b_dec_,
       d_w_skip_;
+  // With replicas: gradient rows of all latents, then the owned ones, reduced, and their indices.
+  DeviceBuffer<float> gradient_enc_, gradient_dec_, own_enc_, own_dec_, ones_;
+  DeviceBuffer<std::int32_t> enc_indptr_, dec_indptr_, enc_entries_, dec_entries_, row_numbers_;
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
   DeviceBuffer<std::int64_t> last_step_;  // lazy rows
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
@@ -230,6 +253,7 @@ class DeviceEngine final : public Engine<float> {
   model::ReconstructionAccumulator evaluation_;
   std::vector<float> raw_, raw_hat_;
   double evaluation_active_ = 0, evaluation_penalty_ = 0;
+  std::int64_t evaluation_tokens_ = 0;  // of the last batch, over replicas
   bool evaluation_begun_ = false;
   absl::Status state_status_;  // of the last state(): shown by the next call that can fail
 };

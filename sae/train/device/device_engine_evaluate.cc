@@ -66,26 +66,33 @@ absl::StatusOr<double> DeviceEngine::PenaltySum() {
   return sum;
 }
 
+// A replica without rows takes part in what the batch selects.
+absl::Status DeviceEngine::EvaluateForward() {
+  const bool selects = batch_topk_.cut() != nullptr && !(threshold_weight_ > 0);
+  if (batch_.tokens() == 0) return selects ? Encode(false, &entries_) : absl::OkStatus();
+  SAE_RETURN_IF_ERROR(Encode(false, &entries_));
+  SAE_RETURN_IF_ERROR(
+      runtime_.CopyAsync(&at()->entries, entries_.count(), sizeof(std::int32_t), stream_));
+  SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
+  SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
+  device::CollectSumsParams collect;
+  collect.entries = entries_.count();
+  collect.finite = &at()->finite;
+  collect.overflow = &at()->overflow;
+  collect.sums = &at()->sums;
+  return Launched(cuda::CollectSums(collect, stream_), "CollectSums");
+}
+
 absl::Status DeviceEngine::ForwardBatch() {
   for (int tries = 0;; ++tries) {
     *pinned_ = {};
     pinned_->finite = 1;
     SAE_RETURN_IF_ERROR(WriteScalars());
     SAE_RETURN_IF_ERROR(PrepareWeights());
-    SAE_RETURN_IF_ERROR(Encode(false, &entries_));
-    SAE_RETURN_IF_ERROR(CopyCounts());
-    SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
-    SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
-    device::CollectSumsParams collect;
-    collect.entries = entries_.count();
-    collect.finite = &at()->finite;
-    collect.overflow = &at()->overflow;
-    collect.sums = &at()->sums;
-    SAE_RETURN_IF_ERROR(Launched(cuda::CollectSums(collect, stream_), "CollectSums"));
-    SAE_RETURN_IF_ERROR(
-        collectives_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
+    SAE_RETURN_IF_ERROR(EvaluateForward());
+    SAE_RETURN_IF_ERROR(world_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
     SAE_RETURN_IF_ERROR(ReadScalars());
-    SAE_RETURN_IF_ERROR(collectives_->Wait());
+    SAE_RETURN_IF_ERROR(Wait());
     if (pinned_->sums.overflow == 0) return absl::OkStatus();
     if (tries > 40) return absl::InternalError("evaluation: buffers stay too small");
     SAE_RETURN_IF_ERROR(Grow(pinned_->sums));
@@ -106,9 +113,14 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   SAE_RETURN_IF_ERROR(state_status_);
   if (parameters_->has_ema()) return host_->EvaluateBatch(rows);
   SAE_RETURN_IF_ERROR(BeginFired());
-  SAE_RETURN_IF_ERROR(Stage(rows));
-  SAE_RETURN_IF_ERROR(Take());
+  evaluation_tokens_ = size / width;
+  const std::span<const float> own = OwnPart(rows);
+  SAE_RETURN_IF_ERROR(Stage(own));
+  if (batch_.tokens() > 0) {
+    SAE_RETURN_IF_ERROR(Take());
+  }
   SAE_RETURN_IF_ERROR(ForwardBatch());
+  if (batch_.tokens() == 0) return absl::OkStatus();
   device::SinceFiredParams fired;
   fired.codes = entries_.codes();
   fired.index = entries_.index();
@@ -121,7 +133,7 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   fired.scratch = dead_scratch_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::SinceFired(fired, stream_), "SinceFired"));
   SAE_RETURN_IF_ERROR(ReadScalars());
-  SAE_RETURN_IF_ERROR(collectives_->Wait());
+  SAE_RETURN_IF_ERROR(Wait());
   evaluation_active_ += static_cast<double>(pinned_->active);
   SAE_ASSIGN_OR_RETURN(const double penalty, PenaltySum());
   evaluation_penalty_ += penalty;
@@ -130,27 +142,32 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   batch_.ToRaw(input_scale_, raw_hat_.data());
   raw_.resize(raw_hat_.size());
   for (std::int64_t b = 0; b < tokens; ++b)
-    std::copy_n(rows.data() + b * width + (width - d), d, raw_.begin() + b * d);
+    std::copy_n(own.data() + b * width + (width - d), d, raw_.begin() + b * d);
   evaluation_.Add(std::span<const float>(raw_), std::span<const float>(raw_hat_));
   return absl::OkStatus();
 }
 
 absl::StatusOr<std::map<std::string, double>> DeviceEngine::FinishEvaluation() {
   if (parameters_->has_ema()) return host_->FinishEvaluation();
+  SAE_RETURN_IF_ERROR(SumOverReplicas(&evaluation_));
   const model::ReconstructionMetrics r = evaluation_.Result();
   if (r.rows == 0) return absl::FailedPreconditionError("evaluation: no held-out rows were given");
   const double window = std::max(5e5, 0.25 * context_.config.train.tokens);
   const std::int64_t recent = std::min(static_cast<std::int64_t>(window), tokens_);
   const std::int64_t n = context_.shard.count;
-  SAE_ASSIGN_OR_RETURN(const std::vector<std::int64_t> silent,
+  SAE_RETURN_IF_ERROR(BeginFired());
+  SAE_ASSIGN_OR_RETURN(std::vector<std::int64_t> silent,
                        Fetch(runtime_, evaluation_since_.data(), n, stream_));
   SAE_ASSIGN_OR_RETURN(const std::vector<std::int64_t> since,
                        Fetch(runtime_, parameters_->since_fired().data(), n, stream_));
+  SAE_RETURN_IF_ERROR(
+      mesh_->replicas().AllReduce(silent.data(), n, DType::kI64, comm::ReduceOp::kMin));
   std::int64_t dead = 0;
   for (std::size_t i = 0; i < silent.size(); ++i)
     dead += silent[i] != 0 && since[i] >= recent ? 1 : 0;
   std::array<double, 3> sums = {evaluation_active_, evaluation_penalty_, static_cast<double>(dead)};
-  SAE_RETURN_IF_ERROR(context_.communicator.AllReduceSum(std::span<double>(sums)));
+  SAE_RETURN_IF_ERROR(mesh_->world().AllReduceSum(std::span<double>(sums)));
+  sums[2] /= static_cast<double>(context_.replicas());
   if (!std::isfinite(r.squared_error)) {
     return absl::FailedPreconditionError(absl::StrCat("evaluation at step ", step_,
                                                       ": the squared error is ", r.squared_error,
@@ -185,8 +202,10 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
       scaled[i] = batch_.scale() * inbox_.y()[i];
       mean[i % mean.size()] += static_cast<double>(scaled[i]) / static_cast<double>(last_tokens_);
     }
+    SAE_RETURN_IF_ERROR(context_.MeanOverReplicas(std::span<double>(mean)));
     model::ReconstructionAccumulator accumulator(mean);
     accumulator.Add(std::span<const float>(scaled), std::span<const float>(hat));
+    SAE_RETURN_IF_ERROR(SumOverReplicas(&accumulator));
     last_reconstruction_ = accumulator.Result();
     measured_ = true;
   }
@@ -226,21 +245,21 @@ absl::StatusOr<std::vector<std::vector<std::int64_t>>> DeviceEngine::LastSelecti
   SAE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> rows,
                        Fetch(runtime_, entries_.codes().rows, count, stream_));
   SAE_ASSIGN_OR_RETURN(const std::vector<float> f, Fetch(runtime_, entries_.f(), count, stream_));
+  const std::int64_t first = context_.replica() * context_.batch();
   std::vector<std::int64_t> own;  // (token, global id)
   for (std::size_t e = 0; e < f.size(); ++e) {
     if (!(f[e] > 0)) continue;
-    own.push_back(rows[e]);
+    own.push_back(first + rows[e]);
     own.push_back(context_.shard.Global(ids[e]));
   }
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(context_.communicator.size()));
+  std::vector<std::int64_t> counts(static_cast<std::size_t>(mesh_->world().size()));
   const auto size = static_cast<std::int64_t>(own.size());
-  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(std::span<const std::int64_t>(&size, 1),
-                                                      std::span<std::int64_t>(counts)));
+  SAE_RETURN_IF_ERROR(mesh_->world().AllGather(std::span<const std::int64_t>(&size, 1),
+                                               std::span<std::int64_t>(counts)));
   std::vector<std::int64_t> all(
       static_cast<std::size_t>(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
-  SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGatherV(own.data(), all.data(), counts, DType::kI64));
-  std::vector<std::vector<std::int64_t>> out(static_cast<std::size_t>(last_tokens_));
+  SAE_RETURN_IF_ERROR(mesh_->world().AllGatherV(own.data(), all.data(), counts, DType::kI64));
+  std::vector<std::vector<std::int64_t>> out(static_cast<std::size_t>(context_.config.train.batch));
   for (std::size_t i = 0; i < all.size(); i += 2)
     out[static_cast<std::size_t>(all[i])].push_back(all[i + 1]);
   for (auto& tokens : out) std::sort(tokens.begin(), tokens.end());

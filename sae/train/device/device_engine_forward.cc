@@ -161,7 +161,8 @@ absl::Status DeviceEngine::Encode(bool training, DeviceEntries* out) {
     return multi() ? topk_.Narrow(*collectives_, out, stream_) : absl::OkStatus();
   }
   if (!training && threshold_weight_ > 0) return EncodeAboveThreshold(out);
-  return batch_topk_.Select(library_, EncodeInput(), *collectives_, out, stream_);
+  const std::int64_t all = training ? context_.config.train.batch : evaluation_tokens_;
+  return batch_topk_.Select(library_, EncodeInput(), all, *world_, out, stream_);
 }
 
 // What the host wants to know of the codes.
@@ -171,7 +172,7 @@ absl::Status DeviceEngine::CopyCounts() {
   if (batch_topk_.cut() == nullptr) return absl::OkStatus();
   device::SmallestKeptParams smallest{entries_.codes(), batch_topk_.cut(), &at()->smallest};
   SAE_RETURN_IF_ERROR(Launched(cuda::SmallestKept(smallest, stream_), "SmallestKept"));
-  return collectives_->Min(&at()->smallest, 1);
+  return world_->Min(&at()->smallest, 1);
 }
 
 // Local ids rise with global ones, so a prefix of the dictionary is one of the shard.

@@ -98,14 +98,17 @@ absl::Status DeviceEngine::TargetTerms() {
   moments.tokens = tokens;
   moments.d = d;
   SAE_RETURN_IF_ERROR(Launched(cuda::TargetMoments(moments, stream_), "TargetMoments"));
+  SAE_RETURN_IF_ERROR(replicas_->Sum(moments.sums, 2 * d));
   if (context_.options.loss != model::LossReduction::kFvu) return absl::OkStatus();
-  device::FvuScaleParams scale{moments.sums, moments.squares, tokens, d, &at()->rho};
+  device::FvuScaleParams scale{moments.sums, moments.squares, context_.config.train.batch, d,
+                               &at()->rho};
   return Launched(cuda::FvuScale(scale, stream_), "FvuScale");
 }
 
 // After the squares of the prefixes were summed, and into b_dec's gradient.
 absl::Status DeviceEngine::BiasOnlyTerm() {
-  if (!(context_.options.bias_weight > 0)) return absl::OkStatus();
+  // The moments are those of all replicas: one of them has the term.
+  if (!(context_.options.bias_weight > 0) || context_.replica() != 0) return absl::OkStatus();
   const std::int64_t d = context_.d_out;
   device::BiasOnlyParams p;
   p.sums = target_moments_.data();
@@ -113,7 +116,7 @@ absl::Status DeviceEngine::BiasOnlyTerm() {
   p.b_dec = parameters_->Find("b_dec")->p.data();
   p.weight = context_.options.bias_weight;
   p.rho = &at()->rho;
-  p.tokens = batch_.tokens();
+  p.tokens = context_.config.train.batch;
   p.d = d;
   p.gradient = d_b_dec_.data();
   p.parts = target_moments_.data() + 2 * d;
@@ -133,13 +136,13 @@ absl::Status DeviceEngine::QuadraticTerm(bool loss) {
   if (!loss) {
     SAE_RETURN_IF_ERROR(
         runtime_.CopyAsync(&at()->all_active, &at()->active, sizeof(std::int64_t), stream_));
-    SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->all_active, 1));
+    SAE_RETURN_IF_ERROR(world_->Sum(&at()->all_active, 1));
   }
   device::QuadraticL0Params p;
   p.active = &at()->all_active;
   p.lambda = &at()->lambda;
   p.target = context_.config.sae.target_l0;
-  p.tokens = batch_.tokens();
+  p.tokens = context_.config.train.batch;
   p.coefficient = &at()->coefficient;
   if (loss) p.penalty = &at()->penalty;
   return Launched(cuda::QuadraticL0(p, stream_), "QuadraticL0");
@@ -160,7 +163,7 @@ absl::Status DeviceEngine::BeforeRule(device::LatentRuleParams* rule) {
   if (!Penalised(model::Penalty::kTanh)) return absl::OkStatus();
   const config::SaeConfig& sae = context_.config.sae;
   rule->tanh_scale = sae.tanh_scale;
-  rule->pre_act_coefficient = sae.pre_act_coefficient;
+  rule->pre_act_coefficient = sae.pre_act_coefficient / static_cast<double>(context_.replicas());
   rule->below = below_.data();
   rule->dense_delta = dense_delta_.data();
   device::ColumnSumsParams columns;
@@ -192,7 +195,7 @@ absl::Status DeviceEngine::AfterRule() {
   const std::int64_t n = context_.shard.count;
   SAE_RETURN_IF_ERROR(Sum(powers_.data(), n, &at()->powers[0]));
   SAE_RETURN_IF_ERROR(Sum(powers_.data() + n, n, &at()->powers[1]));
-  return collectives_->Sum(&at()->powers[0], 2);
+  return world_->Sum(&at()->powers[0], 2);
 }
 
 // The penalty of one code, without its coefficient.

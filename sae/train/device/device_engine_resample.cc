@@ -11,7 +11,7 @@ absl::Status DeviceEngine::ResampleDead() {
   SAE_ASSIGN_OR_RETURN(const std::vector<float> x_hat,
                        Fetch(runtime_, x_hat_.data(), batch_.tokens() * context_.d_out, stream_));
   SAE_RETURN_IF_ERROR(host_->ResampleDead(batch_, x_hat.data()));
-  return parameters_->Upload(host_->state(), stream_);
+  return parameters_->Upload(host_->whole_state(), stream_);
 }
 
 }  // namespace sae::train

@@ -6,7 +6,7 @@ namespace sae::train {
 
 absl::Status DeviceEngine::AllocateRows() {
   const bool lazy = context_.options.rows == model::RowMode::kLazy;
-  return last_step_.Create(runtime_, lazy ? context_.shard.count : 0, "last steps of rows");
+  return last_step_.Create(runtime_, lazy ? OwnLatents() : 0, "last steps of rows");
 }
 
 // All rows have the moments of the last finished step. Waits for the stream.
@@ -21,7 +21,7 @@ absl::Status DeviceEngine::RowsAreCurrent() {
 absl::Status DeviceEngine::CatchUpRows() {
   if (last_step_.count() == 0) return absl::OkStatus();
   kernels::device::CatchUpRowsParams p;
-  p.latents = context_.shard.count;
+  p.latents = OwnLatents();
   p.d = context_.d;
   p.d_out = context_.d_out;
   p.enc_moments = parameters_->w_enc().moments();

@@ -32,6 +32,7 @@ device::RowRule RuleOf(model::DecoderMode mode) {
 }
 }  // namespace
 
+// Of the batch of all replicas: what each makes of it is its share of the loss.
 double DeviceEngine::LossScale() const {
   const double tokens = static_cast<double>(context_.config.train.batch);
   const double d = static_cast<double>(context_.d_out);
@@ -51,17 +52,19 @@ double DeviceEngine::LambdaNow() const { return LambdaAt(context_, controller_, 
 
 absl::Status DeviceEngine::Step(std::span<const float> rows) {
   const std::int64_t batch = context_.config.train.batch;
+  const auto values = static_cast<std::int64_t>(rows.size());
+  const bool part = values == context_.batch() * row_width();
   if (!(input_scale_ > 0)) {
     return absl::FailedPreconditionError(
         "step: the engine has no parameters yet: call Initialise, or load a state");
   }
-  if (static_cast<std::int64_t>(rows.size()) != batch * row_width()) {
+  if (!part && values != batch * row_width()) {
     return absl::InvalidArgumentError(absl::StrCat("step: ", rows.size(),
                                                    " values: a step takes the whole batch of ",
                                                    batch, " rows of width ", row_width()));
   }
   SAE_RETURN_IF_ERROR(state_status_);
-  SAE_RETURN_IF_ERROR(Stage(rows));
+  SAE_RETURN_IF_ERROR(Stage(part ? rows : OwnPart(rows)));
   SAE_RETURN_IF_ERROR(Settle());
   began_ = std::chrono::steady_clock::now();
   SAE_RETURN_IF_ERROR(Take());
@@ -79,7 +82,7 @@ absl::Status DeviceEngine::BeginStep() {
   pinned_->adam = {adam.lr,          adam.beta1,       adam.beta2, adam.epsilon,
                    adam.correction1, adam.correction2, step_ + 1};
   pinned_->rho = LossScale();
-  pinned_->lambda = LambdaNow();
+  pinned_->lambda = LambdaNow() / static_cast<double>(context_.replicas());  // per own token
   SetAnnealedScalars();
   pinned_->finite = 1;
   pinned_->gradient_scale = 1;
@@ -97,7 +100,7 @@ absl::Status DeviceEngine::Settle() {
 
 absl::Status DeviceEngine::SettleStep() {
   for (int tries = 0;; ++tries) {
-    SAE_RETURN_IF_ERROR(collectives_->Wait());
+    SAE_RETURN_IF_ERROR(Wait());
     last_ = *pinned_;
     if (last_.sums.overflow == 0 && last_.sums.dead_overflow == 0) break;
     if (tries == kTries)
@@ -105,6 +108,7 @@ absl::Status DeviceEngine::SettleStep() {
     SAE_RETURN_IF_ERROR(Grow(last_.sums));
     SAE_RETURN_IF_ERROR(BeginStep());
   }
+  last_.sums.dead /= static_cast<double>(context_.replicas());  // every replica counts them
   SAE_RETURN_IF_ERROR(CheckLoss());
   SAE_RETURN_IF_ERROR(runtime_.CopyAsync(parameters_->since_fired().data(), since_next_.data(),
                                          since_next_.bytes(), stream_));
@@ -116,7 +120,7 @@ absl::Status DeviceEngine::SettleStep() {
 
 // Captured once sizes have settled, where nothing inside waits for the host.
 absl::Status DeviceEngine::RunStep() {
-  const bool capturable = collectives_->size() == 1 || parts_.stream_ordered;
+  const bool capturable = world_->size() == 1 || parts_.stream_ordered;
   if (graph_ == nullptr && (!capturable || eager_steps_ < kEagerSteps)) {
     ++eager_steps_;
     return EnqueueStep();
@@ -146,7 +150,7 @@ absl::Status DeviceEngine::EnqueueStep() {
   fired.codes = entries_.codes();
   fired.index = entries_.index();
   fired.f = entries_.f();
-  fired.tokens = batch_.tokens();
+  fired.tokens = context_.config.train.batch;
   fired.dead_after = DeadAfter(context_.config);
   fired.since_before = parameters_->since_fired().data();
   fired.since = since_next_.data();
@@ -155,6 +159,7 @@ absl::Status DeviceEngine::EnqueueStep() {
   fired.active = &at()->active;
   fired.scratch = dead_scratch_.data();
   SAE_RETURN_IF_ERROR(Launched(cuda::SinceFired(fired, stream_), "SinceFired"));
+  SAE_RETURN_IF_ERROR(FiredAnywhere());
   if (multi()) {
     SAE_RETURN_IF_ERROR(WideLoss());
   }
@@ -168,6 +173,7 @@ absl::Status DeviceEngine::EnqueueStep() {
     SAE_RETURN_IF_ERROR(SkipGradient());
   }
   SAE_RETURN_IF_ERROR(Reduce());
+  SAE_RETURN_IF_ERROR(ReduceGradients());
   if (context_.config.train.clip > 0) {
     SAE_RETURN_IF_ERROR(Clip());
   }
@@ -278,10 +284,12 @@ absl::Status DeviceEngine::Aux() {
                                           partial_.data(), &at()->aux_variance,
                                           tokens,          d};
   SAE_RETURN_IF_ERROR(Launched(cuda::ResidualVariance(variance, stream_), "ResidualVariance"));
+  SAE_RETURN_IF_ERROR(AuxVarianceOfAll());
   device::AuxScaleParams scale;
   scale.variance = &at()->aux_variance;
   scale.dead = &at()->all_dead;
-  scale.alpha_variance = AlphaVariance(context_, sample_variance_);
+  scale.alpha_variance =
+      AlphaVariance(context_, sample_variance_) / static_cast<double>(context_.replicas());
   scale.tokens = tokens;
   scale.d = d;
   scale.share = &at()->aux_scale;
@@ -397,8 +405,7 @@ absl::Status DeviceEngine::Reduce() {
   collect.dead_overflow = &at()->dead_overflow;
   collect.sums = &at()->sums;
   SAE_RETURN_IF_ERROR(Launched(cuda::CollectSums(collect, stream_), "CollectSums"));
-  SAE_RETURN_IF_ERROR(
-      collectives_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
+  SAE_RETURN_IF_ERROR(world_->Sum(&at()->sums.active, sizeof(device::StepSums) / sizeof(double)));
   device::DecideParams decide;
   decide.sums = &at()->sums;
   decide.squares = &at()->squares;
@@ -414,10 +421,17 @@ absl::Status DeviceEngine::Reduce() {
     decide.aux = &at()->aux_loss;
   }
   decide.go = &at()->go;
-  return Launched(cuda::Decide(decide, stream_), "Decide");
+  SAE_RETURN_IF_ERROR(Launched(cuda::Decide(decide, stream_), "Decide"));
+  return ReduceLosses();
 }
 
 device::RowUpdateParams DeviceEngine::RowParams() {
+  device::RowUpdateParams p = GradientInput();
+  if (context_.replicas() > 1) UseReducedRows(&p);
+  return p;
+}
+
+device::RowUpdateParams DeviceEngine::GradientInput() {
   device::RowUpdateParams p;
   p.latents = context_.shard.count;
   p.d = context_.d;
@@ -473,18 +487,20 @@ absl::Status DeviceEngine::Clip() {
   device::RowUpdateParams rows = RowParams();
   rows.measure_only = true;
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
-  SAE_RETURN_IF_ERROR(Sum(row_norms_.data(), context_.shard.count, &at()->shard_norm2));
-  const auto squares = [&](const DeviceBuffer<float>& v, double* out, bool add) {
-    if (v.count() == 0) return absl::OkStatus();
-    device::SumSquaresParams p{v.data(), v.count(), add, sum_scratch_.data(), out};
+  SAE_RETURN_IF_ERROR(Sum(row_norms_.data(), OwnLatents(), &at()->shard_norm2));
+  const auto squares = [&](const float* v, std::int64_t count, double* out, bool add) {
+    if (count == 0) return absl::OkStatus();
+    device::SumSquaresParams p{v, count, add, sum_scratch_.data(), out};
     return Launched(cuda::SumSquares(p, stream_), "SumSquares");
   };
+  const std::int64_t first = context_.Owned().first;
   for (const DeviceBuffer<float>* v : {&d_b_enc_, &d_b_mag_, &d_r_mag_, &d_threshold_}) {
-    SAE_RETURN_IF_ERROR(squares(*v, &at()->shard_norm2, true));
+    if (v->count() == 0) continue;
+    SAE_RETURN_IF_ERROR(squares(v->data() + first, OwnLatents(), &at()->shard_norm2, true));
   }
-  SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->shard_norm2, 1));
-  SAE_RETURN_IF_ERROR(squares(d_b_dec_, &at()->shared_norm2, false));
-  SAE_RETURN_IF_ERROR(squares(d_w_skip_, &at()->shared_norm2, true));
+  SAE_RETURN_IF_ERROR(world_->Sum(&at()->shard_norm2, 1));
+  SAE_RETURN_IF_ERROR(squares(d_b_dec_.data(), d_b_dec_.count(), &at()->shared_norm2, false));
+  SAE_RETURN_IF_ERROR(squares(d_w_skip_.data(), d_w_skip_.count(), &at()->shared_norm2, true));
   device::ClipScaleParams clip{&at()->shard_norm2, &at()->shared_norm2, context_.config.train.clip,
                                &at()->norm, &at()->gradient_scale};
   return Launched(cuda::ClipScale(clip, stream_), "ClipScale");
@@ -500,11 +516,13 @@ absl::Status DeviceEngine::UpdateVectors() {
     DeviceVector* vector = parameters_->Find(name);
     if (vector == nullptr) return absl::OkStatus();
     device::AdamVectorParams p;
-    p.p = vector->p.data();
+    // Owned latents, or all of what is no latent's.
+    const std::int64_t first = vector->m.count() < vector->count() ? context_.Owned().first : 0;
+    p.p = vector->p.data() + first;
     p.m = vector->m.data();
     p.v = vector->v.data();
-    p.gradient = gradient.data();
-    p.count = vector->count();
+    p.gradient = gradient.data() + first;
+    p.count = vector->m.count();
     p.adam = &at()->adam;
     p.lr_factor = factor;
     p.gradient_scale = &at()->gradient_scale;
@@ -545,7 +563,8 @@ absl::Status DeviceEngine::Update() {
   device::RowUpdateParams rows = RowParams();
   if (rows.last_step != nullptr) rows.norms = nullptr;  // rows at rest cost nothing
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
-  return UpdateVectors();
+  SAE_RETURN_IF_ERROR(UpdateVectors());
+  return ShareOwned();
 }
 
 absl::Status DeviceEngine::CheckLoss() const {
@@ -575,7 +594,7 @@ void DeviceEngine::FinishStep() {
   if (controller_) controller_->Observe(step_, last_.sums.active / static_cast<double>(batch));
   ++step_;
   tokens_ += batch;
-  last_tokens_ = batch;
+  last_tokens_ = batch_.tokens();
   measured_ = false;
 }
 

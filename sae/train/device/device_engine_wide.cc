@@ -8,7 +8,7 @@
 namespace sae::train {
 
 absl::Status DeviceEngine::AllocateWide() {
-  const std::int64_t batch = context_.config.train.batch, n = context_.shard.count;
+  const std::int64_t batch = context_.batch(), n = context_.shard.count;
   const std::int64_t values = batch * context_.d_out;
   if (wide_g_.count() == 0) {
     SAE_RETURN_IF_ERROR(wide_g_.Create(runtime_, values, "Multi-TopK gradient"));

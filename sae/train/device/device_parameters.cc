@@ -77,8 +77,10 @@ absl::StatusOr<std::unique_ptr<DeviceParameters>> DeviceParameters::Create(
     if (tensor == nullptr) continue;
     DeviceVector& vector = out->vectors_.emplace_back();
     vector.name = name;
-    for (DeviceBuffer<float>* buffer : {&vector.p, &vector.m, &vector.v}) {
-      SAE_RETURN_IF_ERROR(buffer->Create(runtime, Elements(*tensor), name));
+    SAE_ASSIGN_OR_RETURN(const StateTensor* m, Need(state, vector.name + kM));
+    SAE_RETURN_IF_ERROR(vector.p.Create(runtime, Elements(*tensor), name));
+    for (DeviceBuffer<float>* buffer : {&vector.m, &vector.v}) {
+      SAE_RETURN_IF_ERROR(buffer->Create(runtime, Elements(*m), name));
     }
     if (FindTensor(state, vector.name + kEma) != nullptr) {
       SAE_RETURN_IF_ERROR(vector.ema.Create(runtime, Elements(*tensor), name));

@@ -2,8 +2,9 @@
 // Parameters, moments and counters of one shard in device memory, and their way from and to the
 // tensors of a model::State on the host (names as checkpoints have them). Weights of the two
 // matrices are split float32 (split_float.h); everything else of one value a latent or column is
-// float32 with float32 moments. Owns its memory; addresses stay. Not thread-safe. Errors: of the
-// runtime; NOT_FOUND for a tensor that the state lacks.
+// float32 with float32 moments. Moments may be of fewer latents: those that this replica owns. Owns
+// its memory; addresses stay. Not thread-safe. Errors: of the runtime; NOT_FOUND for a tensor that
+// the state lacks.
 
 #include <cstdint>
 #include <memory>

@@ -23,27 +23,42 @@ struct DeviceParts {
 /// Collectives in the order of one stream. No-ops for one rank.
 class DeviceCollectives {
  public:
-  DeviceCollectives(const DeviceParts& parts, void* stream) : parts_(parts), stream_(stream) {}
+  /// `collectives`: parts.collectives or a part of it; null: one rank.
+  DeviceCollectives(const DeviceParts& parts, comm::Communicator* collectives, void* stream)
+      : parts_(parts), collectives_(collectives), stream_(stream) {}
 
   /// All that is in the stream is done: within the deadline of ordered collectives.
   [[nodiscard]] absl::Status Wait() {
-    if (size() > 1 && parts_.stream_ordered) return parts_.collectives->Synchronize();
+    if (size() > 1 && parts_.stream_ordered) return collectives_->Synchronize();
     return parts_.runtime->Synchronize(stream_);
   }
-  int size() const { return parts_.collectives == nullptr ? 1 : parts_.collectives->size(); }
+  int size() const { return collectives_ == nullptr ? 1 : collectives_->size(); }
   /// data[i] = sum over ranks.
   template <class V>
   [[nodiscard]] absl::Status Sum(V* data, std::int64_t count) {
     if (size() == 1) return absl::OkStatus();
     SAE_RETURN_IF_ERROR(Before());
-    return parts_.collectives->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kSum);
+    return collectives_->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kSum);
   }
   /// data[i] = min over ranks.
   template <class V>
   [[nodiscard]] absl::Status Min(V* data, std::int64_t count) {
     if (size() == 1) return absl::OkStatus();
     SAE_RETURN_IF_ERROR(Before());
-    return parts_.collectives->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kMin);
+    return collectives_->AllReduce(data, count, DTypeOf<V>(), comm::ReduceOp::kMin);
+  }
+  /// out [count] = this rank's of size() blocks of data, summed over ranks.
+  template <class V>
+  [[nodiscard]] absl::Status SumToOwners(const V* data, V* out, std::int64_t count) {
+    SAE_RETURN_IF_ERROR(Before());
+    return collectives_->ReduceScatter(data, out, count, DTypeOf<V>(), comm::ReduceOp::kSum);
+  }
+  /// Of size() equal parts of `data` every rank has its own right: all become so.
+  [[nodiscard]] absl::Status ShareParts(void* data, std::int64_t bytes) {
+    SAE_RETURN_IF_ERROR(Before());
+    const std::int64_t own = bytes / size();
+    return collectives_->AllGatherEqual(static_cast<char*>(data) + own * collectives_->rank(), data,
+                                        own, DType::kU8);
   }
   /// out [size(), count]; for one rank `out` may be `data` itself.
   template <class V>
@@ -54,7 +69,7 @@ class DeviceCollectives {
     }
     SAE_RETURN_IF_ERROR(Before());
     counts_.assign(static_cast<std::size_t>(size()), count);
-    return parts_.collectives->AllGatherV(data, out, counts_, DTypeOf<V>());
+    return collectives_->AllGatherV(data, out, counts_, DTypeOf<V>());
   }
 
  private:
@@ -63,6 +78,7 @@ class DeviceCollectives {
   }
 
   const DeviceParts& parts_;
+  comm::Communicator* collectives_;
   void* stream_;
   std::vector<std::int64_t> counts_;
 };

@@ -108,20 +108,24 @@ void SaeEngine<T>::JoinGang(EngineGang* gang) {
 
 template <class T>
 model::State SaeEngine<T>::state() {
+  return StateOf(context_.Owned());
+}
+
+template <class T>
+model::State SaeEngine<T>::StateOf(LatentRange part) {
   CatchUpAll();
   AddColumnRows();
-  const LatentRange owned = context_.Owned();
   std::size_t rows = 0;  // of column_rows_
   model::State s;
-  s.shard = context_.shard.Part(owned.first, owned.last);
+  s.shard = context_.shard.Part(part.first, part.last);
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
   const auto add = [&](const std::string& suffix, model::Parameters<T>& p) {
     for (auto& n : p.All(log)) {
       T* data = n.values->data();
       if (columns_ != nullptr && n.values == &p.w_dec) data = column_rows_[rows++].data();
-      if (n.per_latent && n.shape[0] != s.shard.count) {
+      if (n.per_latent && n.shape[0] == context_.shard.count) {  // else the owned ones alone
         const std::int64_t row = static_cast<std::int64_t>(n.values->size()) / n.shape[0];
-        data += owned.first * row;
+        data += part.first * row;
         n.shape[0] = s.shard.count;
       }
       s.tensors.push_back({n.name + suffix, DTypeOf<T>(), n.shape, data, n.per_latent});
@@ -141,7 +145,7 @@ model::State SaeEngine<T>::state() {
     s.scalars.push_back({"ema_weight", ema_->weight()});
   }
   s.tensors.push_back({"tokens_since_fired", DType::kI64, {s.shard.count},
-                       since_fired_.data() + owned.first, true});
+                       since_fired_.data() + part.first, true});
   if (controller_) controller_->AddState(&s);
   activation_->AddState(&s);
   return s;

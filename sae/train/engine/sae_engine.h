@@ -56,6 +56,9 @@ class SaeEngine final : public Engine<T> {
   std::int64_t step() const override { return step_; }
   std::int64_t tokens() const override { return tokens_; }
   model::State state() override;
+  /// The same of all latents of the shard, but moments: of those this rank owns. For an engine
+  /// elsewhere that keeps values there.
+  model::State whole_state() { return StateOf({0, context_.shard.count}); }
   absl::Status StateLoaded() override;
   void set_dense_density(double density) override { dense_density_ = density; }
   /// For comparisons, with `train.moments` other than f32: training rounds stochastically.
@@ -73,6 +76,7 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status ResampleDead(const Batch<T>& batch, const T* x_hat);
 
  private:
+  model::State StateOf(LatentRange part);
   struct Losses {
     double main = 0;
     double penalty = 0;
