@@ -144,7 +144,8 @@ inline std::map<std::string, std::string> TensorFiles(const config::RunConfig& c
   return out;
 }
 
-/// (step, value) of every metric that is no time, training and held-out, of these attempts.
+/// (step, value) of every metric that is no time, training and held-out, of these attempts. Not of checkpoints: a run that
+/// is interrupted writes one more.
 inline std::map<std::string, std::map<std::int64_t, double>> Curves(const std::vector<std::string>& directories) {
   std::map<std::string, std::map<std::int64_t, double>> out;
   for (const std::string& directory : directories) {
@@ -152,7 +153,8 @@ inline std::map<std::string, std::map<std::int64_t, double>> Curves(const std::v
       for (const auto& [name, value] : e.values) {
         const bool time = name.rfind("ms.", 0) == 0 || name.rfind("straggler.", 0) == 0 ||
                           name == "tokens_per_second" || name == "non_gemm_share";
-        if (!time && e.kind != config::EventKind::kFailed) out[name][e.step] = value;
+        const bool curve = e.kind != config::EventKind::kFailed && e.kind != config::EventKind::kCheckpoint;
+        if (!time && curve) out[name][e.step] = value;
       }
     }
   }
