@@ -29,18 +29,25 @@ void ResolveReplicasOnDevice(TrialConfig* c) {
 
 std::int64_t AutoReplicas(const TrialConfig& c) {
   const std::int64_t ranks = std::max<std::int64_t>(1, c.ranks);
-  if (ranks == 1 || c.train.batch < 1 || c.sae.latents < 1 || !WhyOneReplica(c).empty()) return 1;
+  if (ranks == 1 || ranks > kMostRanks || c.train.batch < 1 || c.sae.latents < 1 ||
+      !WhyOneReplica(c).empty()) {
+    return 1;
+  }
   const double best = std::sqrt(0.75 * static_cast<double>(c.train.batch) *
                                 static_cast<double>(ranks) / static_cast<double>(c.sae.latents));
   std::int64_t chosen = 1;
   double distance = std::abs(std::log(best));
-  for (std::int64_t d = 2; d <= ranks; ++d) {
-    if (ranks % d != 0 || c.train.batch % d != 0) continue;
+  const auto consider = [&](std::int64_t d) {
+    if (c.train.batch % d != 0) return;
     const double now = std::abs(std::log(static_cast<double>(d) / best));
-    if (now < distance) {
-      distance = now;
-      chosen = d;
-    }
+    if (now > distance || (now == distance && d > chosen)) return;
+    distance = now;
+    chosen = d;
+  };
+  for (std::int64_t d = 1; d * d <= ranks; ++d) {
+    if (ranks % d != 0) continue;
+    consider(d);
+    consider(ranks / d);
   }
   return chosen;
 }

@@ -1,5 +1,7 @@
 #include "sae/config/mesh.h"
 
+#include <cmath>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -27,6 +29,33 @@ TEST(Mesh, AutoIsTheDivisorNearestInRatio) {
   EXPECT_EQ(AutoReplicas(Config(12 << 10, 3 * 4096, 6)), 2);  // 2.12
   EXPECT_EQ(AutoReplicas(Config(1 << 14, 32767, 8)),
             1);  // an odd batch: no even divisor divides it
+}
+
+TEST(Mesh, AsByTryingEveryDivisor) {
+  for (std::int64_t ranks = 1; ranks <= 96; ++ranks) {
+    for (const std::int64_t batch : {30, 4096, 30030, 1 << 17}) {
+      for (const std::int64_t latents : {64, 1000, 1 << 20}) {
+        const double best =
+            std::sqrt(0.75 * static_cast<double>(batch * ranks) / static_cast<double>(latents));
+        std::int64_t nearest = 1;
+        for (std::int64_t d = 2; d <= ranks; ++d) {
+          if (ranks % d != 0 || batch % d != 0) continue;
+          if (std::abs(std::log(static_cast<double>(d) / best)) <
+              std::abs(std::log(static_cast<double>(nearest) / best)))
+            nearest = d;
+        }
+        EXPECT_EQ(AutoReplicas(Config(latents, batch, ranks)), nearest)
+            << ranks << " " << batch << " " << latents;
+      }
+    }
+  }
+}
+
+TEST(Mesh, MoreRanksThanAnyGangHasAreRefusedAtOnce) {
+  const TrialConfig c = Config(std::int64_t{1} << 31, std::int64_t{1} << 40, std::int64_t{1} << 40);
+  EXPECT_EQ(AutoReplicas(c), 1);
+  EXPECT_THAT(std::string(Validate(c, 64).message()),
+              HasSubstr("ranks: 1099511627776 is more than 65536"));
 }
 
 TEST(Mesh, OneReplicaWhereMoreCannotBe) {

@@ -109,6 +109,7 @@ class Checker {
     Need(n > 0, "sae.latents: ", n, ": set the dictionary size, 1 or more");
     Need(n <= (std::int64_t{1} << 31), "sae.latents: ", n, " is more than 2^31");
     Need(c_.ranks >= 1, "ranks: ", c_.ranks, ": needs 1 or more");
+    Need(c_.ranks <= kMostRanks, "ranks: ", c_.ranks, " is more than ", kMostRanks);
     Need(c_.ranks < 1 || n % c_.ranks == 0, "ranks: ", c_.ranks, " does not divide sae.latents ", n,
          ": choose ranks that divide it");
     Need(d_ >= 0, "width ", d_, " is negative");
