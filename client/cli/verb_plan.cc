@@ -33,7 +33,8 @@ struct Plan {
   std::string note;  ///< why the width is not known; "" = it is
 };
 
-absl::StatusOr<Plan> MakePlan(const PlanOptions& options, const World& world) {
+/// Without its points.
+absl::StatusOr<Plan> Checked(const PlanOptions& options, const World& world) {
   Plan plan;
   SAE_ASSIGN_OR_RETURN(plan.spec, LoadSpec(options.file, world));
   if (const absl::Status s = config::Validate(plan.spec); !s.ok()) return Annotate(s, options.file);
@@ -45,6 +46,11 @@ absl::StatusOr<Plan> MakePlan(const PlanOptions& options, const World& world) {
   } else if (const absl::Status s = config::Validate(plan.spec); !s.ok()) {
     return Annotate(s, options.file);
   }
+  return plan;
+}
+
+absl::StatusOr<Plan> MakePlan(const PlanOptions& options, const World& world) {
+  SAE_ASSIGN_OR_RETURN(Plan plan, Checked(options, world));
   SAE_ASSIGN_OR_RETURN(plan.points, config::ExpandTrials(plan.spec));
   return plan;
 }
@@ -190,14 +196,15 @@ absl::Status ShowPlanOrFail(const PlanOptions& options, Session& session) {
 }
 
 absl::Status ShowValid(const PlanOptions& options, Session& session) {
-  SAE_ASSIGN_OR_RETURN(const Plan plan, MakePlan(options, session.world));
+  SAE_ASSIGN_OR_RETURN(const Plan plan, Checked(options, session.world));
+  SAE_ASSIGN_OR_RETURN(const std::size_t trials, config::CountTrials(plan.spec));
   if (session.json()) {
-    json out = {{"valid", true}, {"name", plan.spec.name}, {"trials", plan.points.size()}};
+    json out = {{"valid", true}, {"name", plan.spec.name}, {"trials", trials}};
     if (!plan.note.empty()) out["note"] = plan.note;
     Print(session, MachineText(session, out.dump(2)));
     return absl::OkStatus();
   }
-  std::string text = absl::StrCat(options.file, ": valid, ", plan.points.size(), " trials\n");
+  std::string text = absl::StrCat(options.file, ": valid, ", trials, " trials\n");
   if (!plan.note.empty()) absl::StrAppend(&text, "note: ", plan.note, "\n");
   Print(session, text);
   return absl::OkStatus();

@@ -80,11 +80,7 @@ absl::Status FollowIt(const SubmitOptions& options, const std::string& name, Api
 
 absl::Status Submit(const SubmitOptions& options, Session& session) {
   SAE_ASSIGN_OR_RETURN(const config::SweepSpec spec, Prepare(options, session.world));
-  std::size_t trials = 0;
-  SAE_RETURN_IF_ERROR(config::ForEachTrial(spec, [&](std::size_t, const config::TrialPoint&) {
-    ++trials;
-    return absl::OkStatus();
-  }));
+  SAE_ASSIGN_OR_RETURN(const std::size_t trials, config::CountTrials(spec));
   SAE_ASSIGN_OR_RETURN(const auto request, MakeRequest(options, spec));
   const bool waits = !options.dry_run && (session.wait || options.follow);
   if (waits) session.CatchSignals();

@@ -138,6 +138,15 @@ absl::Status ForEachTrial(const SweepSpec& spec, const TrialVisitor& visit) {
   return absl::OkStatus();
 }
 
+absl::StatusOr<std::size_t> CountTrials(const SweepSpec& spec) {
+  std::size_t count = 0;
+  SAE_RETURN_IF_ERROR(ForEachTrial(spec, [&](std::size_t, const TrialPoint&) {
+    ++count;
+    return absl::OkStatus();
+  }));
+  return count;
+}
+
 absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec) {
   std::vector<TrialPoint> out;
   SAE_RETURN_IF_ERROR(ForEachTrial(spec, [&](std::size_t, const TrialPoint& point) {

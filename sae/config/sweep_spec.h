@@ -150,6 +150,9 @@ using TrialVisitor = std::function<absl::Status(std::size_t, const TrialPoint&)>
 /// assigned.
 [[nodiscard]] absl::Status ForEachTrial(const SweepSpec& spec, const TrialVisitor& visit);
 
+/// How many ForEachTrial visits.
+[[nodiscard]] absl::StatusOr<std::size_t> CountTrials(const SweepSpec& spec);
+
 /// All of them, about 1.5 KB each.
 [[nodiscard]] absl::StatusOr<std::vector<TrialPoint>> ExpandTrials(const SweepSpec& spec);
 

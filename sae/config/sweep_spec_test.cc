@@ -317,6 +317,8 @@ TEST(SweepSpec, RandomDrawsDependOnSeedAndIndexAlone) {
   s.max_trials = 10;
   const auto few = ExpandTrials(s);
   ASSERT_TRUE(all.ok() && few.ok());
+  EXPECT_EQ(all->size(), 40U);
+  EXPECT_EQ(*CountTrials(s), few->size());
   std::set<std::int64_t> ks, seeds;
   for (std::size_t i = 0; i < 40; ++i) {
     if (i < 10) {
