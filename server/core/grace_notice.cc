@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <map>
 #include <utility>
 
@@ -24,27 +25,22 @@ std::string ShortGrace(const config::SweepSpec& spec, double save_seconds) {
 
 void AddGraceNotices(const State& state, std::vector<LogEvent>& events) {
   std::map<std::string, double> slowest;  // of sweeps, with what these events say
-  std::vector<LogEvent> out;
-  for (std::size_t i = 0; i < events.size(); ++i) {
-    const auto* saved = std::get_if<CheckpointSaved>(&events[i].body);
-    const SweepRecord* sweep = saved == nullptr ? nullptr : state.sweep(events[i].sweep);
-    std::string text;
-    if (sweep != nullptr) {
-      double& before = slowest.try_emplace(sweep->name, sweep->slowest_save_seconds).first->second;
-      if (ShortGrace(sweep->spec, before).empty()) text = ShortGrace(sweep->spec, saved->seconds);
-      before = std::max(before, saved->seconds);
+  std::vector<std::pair<std::ptrdiff_t, LogEvent>> notices;  // and where they go
+  for (const LogEvent& event : events) {
+    const auto* saved = std::get_if<CheckpointSaved>(&event.body);
+    const SweepRecord* sweep = saved == nullptr ? nullptr : state.sweep(event.sweep);
+    if (sweep == nullptr) continue;
+    double& before = slowest.try_emplace(sweep->name, sweep->slowest_save_seconds).first->second;
+    const std::string text = ShortGrace(sweep->spec, saved->seconds);
+    if (!text.empty() && ShortGrace(sweep->spec, before).empty()) {
+      notices.emplace_back(
+          &event - events.data() + 1,
+          LogEvent{event.sweep, 0, event.time, "", Notice{0, absl::StrCat("warning: ", text), {}}});
     }
-    if (out.empty() && text.empty()) continue;
-    if (out.empty())
-      out.assign(std::make_move_iterator(events.begin()),
-                 std::make_move_iterator(events.begin() + static_cast<std::ptrdiff_t>(i) + 1));
-    else
-      out.push_back(std::move(events[i]));
-    if (text.empty()) continue;
-    out.push_back(
-        {out.back().sweep, 0, out.back().time, "", Notice{0, absl::StrCat("warning: ", text), {}}});
+    before = std::max(before, saved->seconds);
   }
-  if (!out.empty()) events = std::move(out);
+  for (auto notice = notices.rbegin(); notice != notices.rend(); ++notice)
+    events.insert(events.begin() + notice->first, std::move(notice->second));
 }
 
 }  // namespace sae::server
