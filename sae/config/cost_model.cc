@@ -9,6 +9,8 @@
 namespace sae::config {
 namespace {
 
+constexpr double kVirtualBlocks = 16;  // of a fixed reduction
+
 // H100, H200: measured product and copy rates, of an H100 also what products cost beside their
 // FLOPs (docs/gpu.md); links: NCCL's bus rates reached on such machines; 62 and 120 GB a rank leave
 // room for libraries and fragments.
@@ -87,6 +89,13 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
   if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents / s.replicas});
   if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
   if (s.replicas > 1) out.push_back({"gradient rows", 4 * (s.parameters() + own)});
+  if (c.train.reduction == "fixed") {
+    // One buffer of all blocks of a chunk of tokens (device_reconstructor.h), or on a CPU two.
+    const double values = hardware.value_bytes == 2
+                              ? std::min(s.tokens * kVirtualBlocks * s.d, 1024.0 * 1024 * 16)
+                              : 512 * (kVirtualBlocks + kVirtualBlocks / s.shards) * s.d;
+    out.push_back({"blocks of reconstructions", 4 * values});
+  }
   return out;
 }
 
@@ -117,7 +126,8 @@ std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, const Hardwa
     among_shards("winners", 8 * k * s.tokens * share);
     among_shards("latent gradients", 8 * 4 * k * s.tokens * share);
   } else {
-    among_shards("reconstruction", 2 * share * s.tokens * s.d * 4);
+    const double values = c.train.reduction == "fixed" ? kVirtualBlocks : 2;
+    among_shards("reconstruction", values * share * s.tokens * s.d * 4);
   }
   if (s.replicas > 1) {
     const double across = (s.replicas - 1) / s.replicas;
@@ -153,6 +163,10 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
     out.push_back({"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)});
   out.push_back({"selection", select});
   out.push_back({"sparse decode and gradients", Ms(sparse, h.gather)});
+  if (c.train.reduction == "fixed") {  // own blocks written, all of them read
+    const double blocks = kVirtualBlocks * (1 + 1 / s.shards) * s.tokens * s.d * 4;
+    out.push_back({"blocks of reconstructions", Ms(blocks, h.memory)});
+  }
   out.push_back({"row update", Ms(update, h.memory)});
   if (s.replicas > 1) {  // written out, then the owned ones read twice
     const double own = s.parameters() / s.replicas;

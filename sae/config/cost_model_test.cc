@@ -76,6 +76,19 @@ TEST(CostModel, EightGpusShareTheProduct) {
   for (const PlanLink& link : plan.links) EXPECT_FALSE(link.network) << link.purpose;
 }
 
+// Sixteen blocks of each token are gathered, in place of two halves of an all-reduce.
+TEST(CostModel, AFixedReductionGathersItsBlocks) {
+  TrialConfig config = Config(1 << 17, 32768, 8);
+  const StepPlan fast = Plan(config, 4096, "8xH100");
+  config.train.reduction = "fixed";
+  const StepPlan plan = Plan(config, 4096, "8xH100");
+  EXPECT_NEAR(LinkBytes(plan, "reconstruction"), 16.0 / 8 * 7 * 32768 * 4096 * 4, 1);
+  // Two blocks a token written, sixteen read.
+  EXPECT_NEAR(PhaseMs(plan, "blocks of reconstructions"), 18.0 * 32768 * 4096 * 4 / 3e9, 1e-6);
+  EXPECT_NEAR(plan.memory_bytes() - fast.memory_bytes(), 64 << 20, 1);
+  EXPECT_EQ(fast.phases.size() + 1, plan.phases.size());
+}
+
 TEST(CostModel, SixteenMillionLatentsCrossTheNetwork) {
   const StepPlan plan = Plan(Config(1 << 24, 131072, 512), 4096, "512xH100");
   EXPECT_NEAR(PhaseMs(plan, "encoder product"), 44, 0.2);

@@ -12,11 +12,16 @@ std::int64_t Columns(const EncodeParams& p) { return p.ids == nullptr ? p.latent
 std::int64_t GroupTokens(const EncodeParams& p) {
   return std::min(p.schedule.group_tokens, p.tokens);
 }
+bool FixedShape(const EncodeParams& p) { return p.schedule.fixed_columns > 0; }
 std::int64_t ChunkColumns(const EncodeParams& p) {
-  return std::min(p.schedule.chunk_columns, Columns(p));
+  return FixedShape(p) ? p.schedule.fixed_columns : std::min(p.schedule.chunk_columns, Columns(p));
+}
+/// Of a product for `columns` of a chunk.
+std::int64_t ProductColumns(const EncodeParams& p, std::int64_t columns) {
+  return FixedShape(p) ? p.schedule.fixed_columns : columns;
 }
 /// Rows are copied where they are not read as they lie.
-bool Gathers(const EncodeParams& p) { return p.exact || p.ids != nullptr; }
+bool Gathers(const EncodeParams& p) { return p.exact || p.ids != nullptr || FixedShape(p); }
 
 /// Columns [first, first + columns): rows ready for products.
 struct Rows {
@@ -40,7 +45,8 @@ Error GetRows(const EncodeParams& p, const EncodeScratch& scratch, std::int64_t 
   gather.id_limit = p.id_limit;
   gather.overflow = p.id_overflow;
   gather.first = first;
-  gather.rows = columns;
+  gather.rows = ProductColumns(p, columns);
+  gather.all_rows = Columns(p);
   gather.d = p.d;
   gather.joined = scratch.joined;
   gather.hi = scratch.hi;
@@ -72,6 +78,7 @@ Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p,
                     const EncodeScratch& scratch, std::int64_t first, std::int64_t columns,
                     Select select, void* stream) {
   Rows rows;
+  const std::int64_t product = ProductColumns(p, columns);
   Error error = GetRows(p, scratch, first, columns, &rows, stream);
   for (std::int64_t token = 0; token < p.tokens && error == Error::kOk; token += GroupTokens(p)) {
     ChunkProducts chunk;
@@ -86,11 +93,11 @@ Error EncodeColumns(cuda::DeviceLibrary* library, const EncodeParams& p,
     chunk.finite = p.finite;
     error = p.exact ? cuda::GemmF32(library,
                                     Product(p, p.x + token * p.d, chunk.tokens, rows.joined,
-                                            columns, scratch.products),
+                                            product, scratch.products),
                                     stream)
                     : cuda::GemmBf16(library,
                                      Product(p, p.x_bf16 + token * p.d, chunk.tokens, rows.hi,
-                                             columns, scratch.products),
+                                             product, scratch.products),
                                      stream);
     if (error == Error::kOk) error = select(chunk, token);
   }
@@ -103,7 +110,8 @@ Error Nothing(std::int64_t /*end*/) { return Error::kOk; }
 
 bool Valid(const EncodeParams& p) {
   if (p.latents < 0 || p.tokens < 0 || p.d < 1 || p.id_limit < 0 || p.schedule.group_tokens < 1 ||
-      p.schedule.chunk_columns < 1 || p.schedule.first_columns < 0) {
+      p.schedule.chunk_columns < 1 || p.schedule.first_columns < 0 ||
+      p.schedule.fixed_columns < 0) {
     return false;
   }
   if (Columns(p) == 0 || p.tokens == 0) return true;
@@ -117,7 +125,7 @@ EncodeScratch TakeEncodeScratch(const EncodeParams& p, ScratchParts* parts) {
   const std::int64_t columns = ChunkColumns(p);
   out.products = parts->Take<float>(GroupTokens(p) * columns);
   if (p.exact) out.joined = parts->Take<float>(columns * p.d);
-  if (!p.exact && p.ids != nullptr) out.hi = parts->Take<std::uint16_t>(columns * p.d);
+  if (!p.exact && Gathers(p)) out.hi = parts->Take<std::uint16_t>(columns * p.d);
   if (Gathers(p)) out.c = parts->Take<float>(columns);
   return out;
 }

@@ -20,7 +20,7 @@
 
 namespace sae::kernels::device {
 
-/// Sizes of one product. They decide speed alone: what is selected does not depend on them. The
+/// Sizes of one product. They decide speed, and on a GPU last bits of what is not certified. The
 /// default's 32 MB of products stay in an H100's second-level cache of 50 MB.
 struct EncodeSchedule {
   std::int64_t group_tokens = 1024;
@@ -28,6 +28,11 @@ struct EncodeSchedule {
   /// Columns of the first chunk; later ones double up to chunk_columns. 0: chosen by the call
   /// (chunk_columns, or what an empty slot takes).
   std::int64_t first_columns = 0;
+  /// Not 0: every product has this many columns, whatever is left of a chunk: rows are copied to one
+  /// place, those behind the last are zeros, and chunk_columns is not used. Products of equal
+  /// groups of tokens then are equal calls of the library (shape, strides, alignment), so that the
+  /// bits of a latent do not depend on how many latents a rank has, nor on where it lies.
+  std::int64_t fixed_columns = 0;
 };
 
 struct EncodeParams {

@@ -169,7 +169,10 @@ const EncodeCase kCases[] = {{{1, 1, 1, 1}, {}},
                              {{5, 150, 3, 7}, {2, 37, 0}},
                              {{9, 210, 17, 40}, {4, 64, 8}},
                              {{7, 130, 33, 200}, {16, 50, 3}},
+                             {{5, 150, 3, 7}, {2, 37, 0, 40}},
+                             {{9, 210, 17, 40}, {4, 64, 8, 30}},
                              {{6, 170, 21, 12}, {4, 64, 8}, false, 0.37F},
+                             {{6, 170, 21, 12}, {4, 64, 8, 200}, false, 0.37F},
                              {{3, 90, 40, 5}, {2, 1000, 0}, false}};
 
 TEST(DeviceEncode, TopKIsTheCpuEngines) {
@@ -207,10 +210,43 @@ TEST(DeviceEncode, ReportsATokenThatExceedsItsCapacity) {
   });
 }
 
+// Of bfloat16 halves: a latent's products have the same bits wherever it lies, with whatever
+// others.
+TEST(DeviceEncode, ProductsOfAFixedShapeBelongToTheLatentAlone) {
+  RunDeviceTest([](DeviceTest& t) {
+    const std::int64_t tokens = 5, latents = 60, d = 33;
+    const auto values = [&](std::int64_t first, std::int64_t count) {
+      EncodeCase s = {{tokens, latents, d, 4}, {3, 7, 2, 16}, false, 0.37F};
+      Both both(t, s);
+      std::vector<std::uint16_t> x_bf16;
+      for (const float v : both.problem.x) x_bf16.push_back(FloatToBf16(v));
+      both.params.exact = false;
+      both.params.x_bf16 = t.Upload(x_bf16, "x_bf16");
+      both.params.w.hi += first * d;
+      both.params.w.lo += first * d;
+      both.params.c += first;
+      both.params.latents = count;
+      both.AllocateScratch(t);
+      const device::Slots slots = EmptySlots(t, tokens, latents);
+      const std::vector<float> lower(At(count), -1e9F);
+      t.Check(EncodeAbove(t.library(), both.params, t.Upload(lower, "lower"), slots, t.stream()));
+      Entries out = Download(t, tokens, latents, slots.values, slots.ids, slots.counts);
+      for (auto& entry : out) std::get<1>(entry) += first;
+      return out;
+    };
+    const Entries all = values(0, latents);
+    EXPECT_EQ(std::ssize(all), tokens * latents);
+    Entries parts = values(0, 23);
+    for (const auto& entry : values(23, latents - 23)) parts.push_back(entry);
+    std::sort(parts.begin(), parts.end());
+    EXPECT_EQ(parts, all);
+  });
+}
+
 TEST(DeviceEncode, SubsetsAreTheRowsThatTheDeviceCounts) {
-  for (const bool exact : {true, false}) {
+  for (const auto& [exact, fixed] : {std::pair{true, 0}, {false, 0}, {true, 9}, {false, 32}}) {
     RunDeviceTest([&](DeviceTest& t) {
-      const EncodeCase s = {{5, 60, 6, 4}, {2, 7, 2}};
+      const EncodeCase s = {{5, 60, 6, 4}, {2, 7, 2, fixed}};
       Both both(t, s);
       std::vector<std::int32_t> ids;
       for (std::int32_t i = 0; i < 20; ++i) ids.push_back(3 * i + 1);

@@ -32,7 +32,7 @@ struct ToBf16Params {
 /// Copies row first + r, or the row ids[first + r] where ids is given, to row r of each output that
 /// is not null, for 0 <= r < rows. Where ids is given and first + r >= *id_count there is no such
 /// row: `joined` and `hi` become 0, and c_out -infinity, so that it is never selected; ids beyond
-/// *id_count are not read.
+/// *id_count are not read. Nor is there a row from `all_rows` on.
 struct GatherRowsParams {
   WeightRows w;
   const float* c = nullptr;                 ///< of all rows; null: 0
@@ -44,6 +44,7 @@ struct GatherRowsParams {
   float* c_out = nullptr;                   ///< rows
   std::int64_t id_limit = 0;                ///< of all calls together; read with `overflow`
   std::int32_t* overflow = nullptr;         ///< with ids, or null: set to 1 where *id_count is more
+  std::int64_t all_rows = 0x7fffffffffffffff;  ///< of w, or ids
 };
 
 /// out[i] = value: counters and flags before their first use.

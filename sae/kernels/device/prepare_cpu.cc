@@ -32,7 +32,7 @@ void GatherRows(const device::GatherRowsParams& p) {
   if (p.rows > 0 && p.ids != nullptr && p.overflow != nullptr && *p.id_count > p.id_limit)
     *p.overflow = 1;
   for (std::int64_t r = 0; r < p.rows; ++r) {
-    const bool there = p.ids == nullptr || p.first + r < *p.id_count;
+    const bool there = p.first + r < p.all_rows && (p.ids == nullptr || p.first + r < *p.id_count);
     const std::int64_t from = !there ? 0 : p.ids != nullptr ? p.ids[p.first + r] : p.first + r;
     for (std::int64_t j = 0; j < p.d; ++j) {
       const std::int64_t at = from * p.d + j;

@@ -49,7 +49,7 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads) GatherRowsKernel(GatherRowsP
       *p.id_count > p.id_limit) {
     atomicExch(p.overflow, 1);
   }
-  const bool there = p.ids == nullptr || p.first + r < *p.id_count;
+  const bool there = p.first + r < p.all_rows && (p.ids == nullptr || p.first + r < *p.id_count);
   const std::int64_t from = !there ? 0 : p.ids != nullptr ? p.ids[p.first + r] : p.first + r;
   if (!there) {
     for (std::int64_t j = lane; j < p.d; j += 32) {

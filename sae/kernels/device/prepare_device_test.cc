@@ -73,6 +73,7 @@ TEST(PrepareKernels, GatherRowsMatchesItsPartner) {
         host.first = 3;
         host.rows = rows;
         host.d = d;
+        if (d > 1) host.all_rows = 14;  // 11 of 13 rows are there
         p = host;
         host.w = {w.hi.data(), w.lo.data()};
         host.c = c.data();

@@ -39,7 +39,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
   if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
   if (o.rows == model::RowMode::kDeferred)
     return Lacks("train.rows", "deferred", "set it to dense, or to lazy with train.beta1 0");
-  if (o.fixed_reduction) return Lacks("train.reduction", "fixed", "set it to fast");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
   const std::string at_most = absl::StrCat("use at most ", kMost);
   if (o.architecture == model::Architecture::kTopK && c.sae.k > kMost)
@@ -185,6 +184,7 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(AllocatePenalty());
   SAE_RETURN_IF_ERROR(AllocateRows());
   SAE_RETURN_IF_ERROR(AllocateReplicas());
+  SAE_RETURN_IF_ERROR(CreateReconstructor());
   SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
   SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
   SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
@@ -207,6 +207,7 @@ absl::Status DeviceEngine::AllocateScratch() {
   subset.exact = !bf16();
   subset.ids = dead_ids_.data();
   subset.id_limit = context_.shard.count;
+  FixShape(&subset);
   std::int64_t bytes = std::max(kernels::device::EncodeScratchBytes(whole),
                                 kernels::device::EncodeScratchBytes(subset));
   if (context_.options.certified) {

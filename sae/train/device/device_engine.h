@@ -26,6 +26,7 @@
 #include "sae/train/device/device_batch_topk.h"
 #include "sae/train/device/device_inbox.h"
 #include "sae/train/device/device_parameters.h"
+#include "sae/train/device/device_reconstructor.h"
 #include "sae/train/device/device_scalars.h"
 #include "sae/train/device/device_topk.h"
 #include "sae/train/engine/batch.h"
@@ -135,6 +136,12 @@ class DeviceEngine final : public Engine<float> {
   absl::Status BeforeRule(kernels::device::LatentRuleParams* rule);
   absl::Status AfterRule();
   double PenaltyOf(double f, double norm) const;
+  // device_engine_fixed.cc
+  absl::Status CreateReconstructor();
+  void FixShape(kernels::device::EncodeParams* encode) const;
+  absl::Status SumOfLatents(const double* values, double* out);
+  absl::Status FixedLatentNorm2();
+  absl::StatusOr<double> FixedPenaltySum();
   // device_engine_replicas.cc
   absl::Status CreateCollectives();
   absl::Status AllocateReplicas();
@@ -202,6 +209,7 @@ class DeviceEngine final : public Engine<float> {
   std::unique_ptr<Mesh> device_mesh_;               // of device collectives; with replicas
   std::unique_ptr<DeviceCollectives> collectives_;  // between the shards of this replica
   std::unique_ptr<DeviceCollectives> replicas_, world_;
+  DeviceReconstructor reconstructor_;  // with a fixed reduction
   void* graph_ = nullptr;
   int eager_steps_ = 0;  // since sizes changed last
 

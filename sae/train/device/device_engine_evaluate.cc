@@ -46,6 +46,7 @@ absl::StatusOr<double> DeviceEngine::PenaltySum() {
   if (context_.options.ranked()) return 0;
   if (rule() == device::LatentRule::kJumpRelu && !Penalised(model::Penalty::kTanh))
     return static_cast<double>(pinned_->active);
+  if (reconstructor_.on()) return FixedPenaltySum();
   const bool gated = rule() == device::LatentRule::kGated;
   const std::int64_t entries = OwnEntries();
   SAE_ASSIGN_OR_RETURN(const std::vector<float> values,

@@ -76,6 +76,7 @@ device::EncodeParams DeviceEngine::EncodeInput() {
   in.exact = !bf16() && !context_.options.certified;
   in.finite = &at()->finite;
   in.scratch = encode_scratch_.data();
+  FixShape(&in);
   return in;
 }
 
@@ -196,7 +197,8 @@ device::Groups DeviceEngine::OneGroup() const {
   return groups;
 }
 
-// `bias`: with b_dec, on the first rank, so that a sum over ranks has it once, and with the skip.
+// `bias`: with b_dec, on the first rank, so that a sum over ranks has it once (a fixed reduction
+// adds it to the sum), and with the skip.
 absl::Status DeviceEngine::Decode(const DeviceEntries& entries, const float* f, bool bias,
                                   float* parts, const device::Groups& groups) {
   device::DecodeParams decode;
@@ -204,12 +206,17 @@ absl::Status DeviceEngine::Decode(const DeviceEntries& entries, const float* f, 
   decode.f = f;
   decode.w = DecoderRows();
   decode.row_scale = row_scale_.data();
-  if (bias && context_.communicator.rank() == 0) decode.bias = parameters_->Find("b_dec")->p.data();
+  const bool sums_once = reconstructor_.on() || context_.communicator.rank() == 0;
+  if (bias && sums_once) decode.bias = parameters_->Find("b_dec")->p.data();
   decode.groups = groups;
   decode.parts = parts;
   decode.d = context_.d_out;
-  SAE_RETURN_IF_ERROR(Launched(cuda::Decode(decode, stream_), "Decode"));
-  SAE_RETURN_IF_ERROR(collectives_->Sum(parts, groups.count * batch_.tokens() * context_.d_out));
+  if (reconstructor_.on()) {
+    SAE_RETURN_IF_ERROR(reconstructor_.Run(decode));
+  } else {
+    SAE_RETURN_IF_ERROR(Launched(cuda::Decode(decode, stream_), "Decode"));
+    SAE_RETURN_IF_ERROR(collectives_->Sum(parts, groups.count * batch_.tokens() * context_.d_out));
+  }
   return bias && context_.options.skip ? AddSkip(parts) : absl::OkStatus();
 }
 

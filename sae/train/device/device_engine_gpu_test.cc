@@ -42,6 +42,25 @@ TEST(OnGpuCertified, SelectsAsTheCpu) {
             testing::RunOnCpu(config, 32, 32, batches).first);
 }
 
+class FixedReductionOnGpu : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(FixedReductionOnGpu, StaysWithTheCpu) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  config::TrialConfig config = testing::AcceptanceConfig(GetParam());
+  config.train.reduction = "fixed";
+  config.train.clip = 0.2;
+  testing::SparseData data(80, 32, 4, 9);
+  std::vector<std::vector<float>> batches;
+  for (int t = 0; t < 20; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
+                         testing::RunOnCpu(config, 32, 32, batches));
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, FixedReductionOnGpu,
+                         ::testing::Values("topk", "matryoshka", "gated"),
+                         [](const auto& test) { return std::string(test.param); });
+
 class PenaltiesOnGpu : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PenaltiesOnGpu, TrainAsOnTheCpu) {

@@ -193,8 +193,8 @@ absl::Status DeviceEngine::AfterRule() {
   }
   if (!anneal_) return absl::OkStatus();
   const std::int64_t n = context_.shard.count;
-  SAE_RETURN_IF_ERROR(Sum(powers_.data(), n, &at()->powers[0]));
-  SAE_RETURN_IF_ERROR(Sum(powers_.data() + n, n, &at()->powers[1]));
+  SAE_RETURN_IF_ERROR(SumOfLatents(powers_.data(), &at()->powers[0]));
+  SAE_RETURN_IF_ERROR(SumOfLatents(powers_.data() + n, &at()->powers[1]));
   return world_->Sum(&at()->powers[0], 2);
 }
 

@@ -221,7 +221,8 @@ absl::Status DeviceEngine::LatentGradients(const DeviceEntries& entries,
 absl::Status DeviceEngine::MainLoss() {
   const device::Groups groups = GroupsOf();
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
-  if (groups.count == 1 && collectives_->size() == 1 && !context_.options.skip) {
+  if (groups.count == 1 && collectives_->size() == 1 && !context_.options.skip &&
+      !reconstructor_.on()) {
     device::TokenPassParams pass;
     pass.decode.codes = entries_.codes();
     pass.decode.f = entries_.f();
@@ -261,6 +262,7 @@ absl::Status DeviceEngine::AuxSelect() {
   encode.ids = dead_ids_.data();
   encode.id_count = &at()->dead;
   encode.id_limit = capacity_.dead;
+  FixShape(&encode);
   SAE_RETURN_IF_ERROR(aux_topk_.Select(library_, encode, *collectives_, &aux_entries_, stream_));
   return aux_entries_.BuildIndex(stream_);
 }
@@ -337,7 +339,7 @@ absl::Status DeviceEngine::LatentBackward() {
   p.penalty = latent_penalty_.data();
   SAE_RETURN_IF_ERROR(BeforeRule(&p));
   SAE_RETURN_IF_ERROR(Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward"));
-  SAE_RETURN_IF_ERROR(Sum(latent_penalty_.data(), context_.shard.count, &at()->penalty));
+  SAE_RETURN_IF_ERROR(SumOfLatents(latent_penalty_.data(), &at()->penalty));
   SAE_RETURN_IF_ERROR(AfterRule());
   if (multi()) {
     SAE_RETURN_IF_ERROR(AddBackward(wide_entries_, nullptr));
@@ -381,15 +383,20 @@ absl::Status DeviceEngine::BiasGradient() {
   }
   SAE_RETURN_IF_ERROR(BiasOnlyTerm());
   if (!context_.options.pre_bias) return absl::OkStatus();
-  device::WeightedRowSumParams rows;
-  rows.weights = delta_sums_.data();
-  rows.w = EncoderRows();
-  rows.rows = context_.shard.count;
-  rows.d = context_.d;
-  rows.scratch = column_scratch_.data();
-  rows.out = encoder_sums_.data();
-  SAE_RETURN_IF_ERROR(Launched(cuda::WeightedRowSum(rows, stream_), "WeightedRowSum"));
-  SAE_RETURN_IF_ERROR(collectives_->Sum(encoder_sums_.data(), context_.d));
+  if (reconstructor_.on()) {
+    SAE_RETURN_IF_ERROR(
+        reconstructor_.WeightedRowSum(delta_sums_.data(), EncoderRows(), encoder_sums_.data()));
+  } else {
+    device::WeightedRowSumParams rows;
+    rows.weights = delta_sums_.data();
+    rows.w = EncoderRows();
+    rows.rows = context_.shard.count;
+    rows.d = context_.d;
+    rows.scratch = column_scratch_.data();
+    rows.out = encoder_sums_.data();
+    SAE_RETURN_IF_ERROR(Launched(cuda::WeightedRowSum(rows, stream_), "WeightedRowSum"));
+    SAE_RETURN_IF_ERROR(collectives_->Sum(encoder_sums_.data(), context_.d));
+  }
   device::SubtractParams subtract{d_b_dec_.data(), encoder_sums_.data(), context_.d_out};
   return Launched(cuda::Subtract(subtract, stream_), "Subtract");
 }
@@ -487,16 +494,20 @@ absl::Status DeviceEngine::Clip() {
   device::RowUpdateParams rows = RowParams();
   rows.measure_only = true;
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
-  SAE_RETURN_IF_ERROR(Sum(row_norms_.data(), OwnLatents(), &at()->shard_norm2));
   const auto squares = [&](const float* v, std::int64_t count, double* out, bool add) {
     if (count == 0) return absl::OkStatus();
     device::SumSquaresParams p{v, count, add, sum_scratch_.data(), out};
     return Launched(cuda::SumSquares(p, stream_), "SumSquares");
   };
-  const std::int64_t first = context_.Owned().first;
-  for (const DeviceBuffer<float>* v : {&d_b_enc_, &d_b_mag_, &d_r_mag_, &d_threshold_}) {
-    if (v->count() == 0) continue;
-    SAE_RETURN_IF_ERROR(squares(v->data() + first, OwnLatents(), &at()->shard_norm2, true));
+  if (reconstructor_.on()) {
+    SAE_RETURN_IF_ERROR(FixedLatentNorm2());
+  } else {
+    SAE_RETURN_IF_ERROR(Sum(row_norms_.data(), OwnLatents(), &at()->shard_norm2));
+    const std::int64_t first = context_.Owned().first;
+    for (const DeviceBuffer<float>* v : {&d_b_enc_, &d_b_mag_, &d_r_mag_, &d_threshold_}) {
+      if (v->count() == 0) continue;
+      SAE_RETURN_IF_ERROR(squares(v->data() + first, OwnLatents(), &at()->shard_norm2, true));
+    }
   }
   SAE_RETURN_IF_ERROR(world_->Sum(&at()->shard_norm2, 1));
   SAE_RETURN_IF_ERROR(squares(d_b_dec_.data(), d_b_dec_.count(), &at()->shared_norm2, false));
