@@ -91,18 +91,22 @@ DeviceRun RunFixed(const config::TrialConfig& config, std::int64_t d_out, const 
 }
 
 std::vector<RunVariant> DeviceVariants() {
-  static const std::set<std::string> plain = {"relu_l1", "gated", "jumprelu"};
+  static const std::set<std::string> plain = {"relu_l1", "gated", "jumprelu", "topk_fvu"};
   std::vector<RunVariant> out;
   for (const RunVariant& variant : testing::AllVariants()) {
     const bool another_has_all = plain.contains(variant.name);
     if (!another_has_all && !testing::RefusedOnDevice(variant.name)) out.push_back(variant);
   }
   const auto rounded = [](auto& c) { c.train.selection = "bf16"; };
-  out.push_back({"topk_bf16_clip", testing::Ranked("topk", 8, [=](auto& c) {
+  out.push_back({"topk_bf16_clip_int8", testing::Ranked("topk", 8, [=](auto& c) {
                    rounded(c);
                    c.train.clip = 0.2;
+                   c.train.moments = "int8";
                  })});
-  out.push_back({"batchtopk_bf16", testing::Ranked("batchtopk", 8, rounded)});
+  out.push_back({"batchtopk_bf16", testing::Ranked("batchtopk", 8, [=](auto& c) {
+                   rounded(c);
+                   c.train.moments = "bf16";
+                 })});
   return out;
 }
 
