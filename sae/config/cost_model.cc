@@ -9,8 +9,6 @@
 namespace sae::config {
 namespace {
 
-constexpr double kVirtualBlocks = 16;  // of a fixed reduction
-
 // H100, H200: measured product and copy rates, of an H100 also what products cost beside their
 // FLOPs (docs/gpu.md); links: NCCL's bus rates reached on such machines; 62 and 120 GB a rank leave
 // room for libraries and fragments.

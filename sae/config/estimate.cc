@@ -14,7 +14,6 @@ constexpr std::int64_t kFloat = 4;
 /// pre-activations and both of their gradients.
 constexpr std::int64_t kEntry = 16, kGatedEntry = 40;
 constexpr std::int64_t kChunk = 512;         ///< tokens and latents of a chunk of the encoder
-constexpr std::int64_t kVirtualBlocks = 16;  ///< of a fixed reduction
 /// Share of latents that can be in a token's codes: relu_l1's and gated's at the start, where no
 /// step is dense; jumprelu's, with the window around the thresholds.
 constexpr double kStartDensity = 0.5, kJumpReluDensity = 0.1;

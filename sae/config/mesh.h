@@ -13,6 +13,9 @@ namespace sae::config {
 /// More than any gang has; Validate refuses more ranks.
 inline constexpr std::int64_t kMostRanks = 65536;
 
+/// Parts of a dictionary that `train.reduction: fixed` sums by themselves; the ranks divide it.
+inline constexpr std::int64_t kVirtualBlocks = 16;
+
 /// What keeps a trial from having more than one replica, with the remedy; empty: nothing.
 std::string WhyOneReplica(const TrialConfig& config);
 

@@ -84,7 +84,9 @@ class Checker {
     };
     static const std::vector<Sae> of_sae = {
         {"sae.architecture", &SaeConfig::architecture, Architectures()},
-        {"sae.penalty", &SaeConfig::penalty, {"auto", "none", "l1", "l1_norm", "lp", "l0", "l0_quadratic", "tanh"}},
+        {"sae.penalty",
+         &SaeConfig::penalty,
+         {"auto", "none", "l1", "l1_norm", "lp", "l0", "l0_quadratic", "tanh"}},
         {"sae.threshold_parameter", &SaeConfig::threshold_parameter, {"log", "raw"}},
         {"sae.prefix_weights", &SaeConfig::prefix_weights, {"mean", "sum", "mean_with_bias"}},
         {"sae.pre_bias", &SaeConfig::pre_bias, {"auto", "on", "off"}},
@@ -291,11 +293,10 @@ class Checker {
 
   void CheckReduction() {
     if (c_.train.reduction != "fixed") return;
-    constexpr std::int64_t kBlocks = 16;
-    Need(c_.ranks < 1 || kBlocks % c_.ranks == 0, "train.reduction: fixed: ranks ", c_.ranks,
+    Need(c_.ranks < 1 || kVirtualBlocks % c_.ranks == 0, "train.reduction: fixed: ranks ", c_.ranks,
          " does not divide 16: use 1, 2, 4, 8 or 16 ranks, or fast");
-    Need(c_.sae.latents % kBlocks == 0, "train.reduction: fixed: sae.latents ", c_.sae.latents,
-         " is no multiple of 16: choose one that is, or fast");
+    Need(c_.sae.latents % kVirtualBlocks == 0, "train.reduction: fixed: sae.latents ",
+         c_.sae.latents, " is no multiple of 16: choose one that is, or fast");
   }
 
   void CheckMesh() {
@@ -303,8 +304,8 @@ class Checker {
     const std::int64_t replicas = *c_.train.replicas;
     Need(replicas >= 1, "train.replicas: ", replicas, ": needs 1 or more, or auto");
     if (replicas <= 1 || c_.ranks < 1 || c_.train.batch < 1) return;
-    Need(c_.ranks % replicas == 0, "train.replicas: ", replicas, " does not divide ranks ", c_.ranks,
-         ": choose one that does, or auto");
+    Need(c_.ranks % replicas == 0, "train.replicas: ", replicas, " does not divide ranks ",
+         c_.ranks, ": choose one that does, or auto");
     Need(c_.train.batch % replicas == 0, "train.replicas: ", replicas,
          " does not divide train.batch ", c_.train.batch, ": choose one that does, or auto");
     const std::string why = WhyOneReplica(c_);
@@ -316,10 +317,11 @@ class Checker {
     const auto refuse = [&](bool ok, const auto&... what) {
       Need(ok, "train.decoder_layout: columns: ", what..., ", or decoder_layout latents");
     };
-    constexpr std::int64_t kBlocks = 8;
-    refuse(c_.ranks < 1 || kBlocks % c_.ranks == 0, "ranks ", c_.ranks, ": use 1, 2, 4 or 8");
+    constexpr std::int64_t kVirtualBlocks = 8;
+    refuse(c_.ranks < 1 || kVirtualBlocks % c_.ranks == 0, "ranks ", c_.ranks,
+           ": use 1, 2, 4 or 8");
     const std::int64_t width = c_.sae.transcoder ? target_d_ : d_;
-    refuse(width <= 0 || width % kBlocks == 0, "width ", width,
+    refuse(width <= 0 || width % kVirtualBlocks == 0, "width ", width,
            " is no multiple of 8: use another store");
     const std::string& decoder = resolved_.sae.decoder;
     refuse(decoder == "unit" || decoder == "free", "sae.decoder ", decoder, ": use unit or free");

@@ -10,13 +10,14 @@
 #include <span>
 #include <vector>
 
+#include "sae/config/mesh.h"
 #include "sae/kernels/aligned.h"
 #include "sae/kernels/codes.h"
 #include "sae/train/engine/context.h"
 
 namespace sae::train {
 
-inline constexpr std::int64_t kVirtualBlocks = 16;
+using config::kVirtualBlocks;
 
 template <class T>
 class Reconstructor {
