@@ -28,10 +28,12 @@ struct Job {
 };
 
 /// What is known when the kernel is compiled. kWhole: every thread has all its quads. kLazy: rows
-/// are, and have float32 moments.
-template <int kQuadsOf, bool kWholeOf, Format kFormatOf, bool kLazyOf = false>
+/// are, and have float32 moments. kColumns: rows are blocks of the decoder's, and so have they.
+template <int kQuadsOf, bool kWholeOf, Format kFormatOf, bool kLazyOf = false,
+          bool kColumnsOf = false>
 struct Shape {
   static constexpr bool kLazy = kLazyOf;
+  static constexpr bool kColumns = kColumnsOf;
   static constexpr int kQuads = kQuadsOf;
   static constexpr bool kWhole = kWholeOf;
   static constexpr Format kFormat = kFormatOf;
@@ -314,7 +316,9 @@ template <class S>
 SAELOOM_DEVICE inline void ApplyRule(const Job& job, const Row<S>& row, State<S>& s) {
   const RowUpdateParams& p = job.p;
   float along = 0;
-  if (p.rule != RowRule::kFree || p.norm_gradient != nullptr) {
+  if constexpr (S::kColumns) {
+    along = p.columns.along[row.latent];
+  } else if (p.rule != RowRule::kFree || p.norm_gradient != nullptr) {
     double sums[2] = {Dot<S>(row, s.g, s.w), Dot<S>(row, s.w, s.w)};
     job.sums(sums);
     if (sums[1] > 0) {
@@ -369,6 +373,13 @@ SAELOOM_DEVICE inline Motion MotionOf(const Job& job, const Row<S>& row, const V
   return {any[0] != 0, any[1] != 0};
 }
 
+/// |row|^2 for whoever adds the blocks' parts.
+template <class S>
+SAELOOM_DEVICE inline void StoreNorm(const RowUpdateParams& p, const Row<S>& row, double norm2,
+                                     bool rests) {
+  if (threadIdx.x == 0) StoreColumnNorm(p.columns, row.latent, norm2, rests);
+}
+
 /// Adam with g, which is 0 for a row that nothing `touched`, and the decoder's rule after it.
 /// Returns |g|^2 where someone wants it. (With g = 0 it is AdamElementWithoutGradient to the bit.)
 template <class S>
@@ -390,9 +401,12 @@ SAELOOM_DEVICE inline double StepRow(const Job& job, const Row<S>& row, bool tou
         if (s.m[q][c] != 0) sums[0] = 1;
       });
     }
-    if (unit || on_the_fly) sums[1] = Dot<S>(row, s.w, s.w);
+    if (S::kColumns || unit || on_the_fly) sums[1] = Dot<S>(row, s.w, s.w);
   }
-  if ((touched && p.norms != nullptr) || unit || on_the_fly) job.sums(sums);
+  if (S::kColumns || (touched && p.norms != nullptr) || unit || on_the_fly) job.sums(sums);
+  if constexpr (S::kColumns) {
+    if (!p.measure_only) StoreNorm<S>(p, row, sums[1], !touched && sums[0] == 0);
+  }
   if (!p.measure_only) {
     if (touched || sums[0] != 0) {
       if (unit) Scale<S>(row, InverseNorm(sums[1]), s.w);
@@ -439,6 +453,12 @@ SAELOOM_DEVICE inline bool UpdateRow(const Job& job, const Row<S>& row, double* 
       ForElements(row, [&](int q, int c) { s.v[q][c] = Flush(job.adam.beta2 * s.v[q][c]); });
       if constexpr (S::kLazy) StoreMoment<S>(row, Moment::kFirst, s.m);
       StoreMoment<S>(row, Moment::kSecond, s.v);
+      if constexpr (S::kColumns) {
+        LoadWeights<S>(row, s.w);
+        double sums[2] = {Dot<S>(row, s.w, s.w), 0};
+        job.sums(sums);
+        StoreNorm<S>(p, row, sums[0], true);
+      }
       return true;
     }
     renormalise = renormalise && motion.lasting;
@@ -492,6 +512,21 @@ SAELOOM_DEVICE inline void UpdateLatents(const Job& job, std::int64_t first, int
     } else if (threadIdx.x == 0 && p.norms != nullptr) {
       p.norms[row.latent] = decoder_norm2 + norm2;
     }
+  }
+}
+
+/// The blocks' rows of `latents` latents from `first` on.
+template <class S>
+SAELOOM_DEVICE inline void UpdateColumns(const Job& job, std::int64_t first, int latents) {
+  const RowUpdateParams& p = job.p;
+  const std::int64_t left = p.latents - first;
+  const int count = left < latents ? static_cast<int>(left) : latents;
+  SAELOOM_NO_UNROLL
+  for (int i = 0; i < count; ++i) {
+    const Row<S> row = RowAt<S>(p, first, 2 * i);
+    double norm2 = 0;
+    if (!UpdateRow<S>(job, row, &norm2)) continue;
+    if (threadIdx.x == 0 && p.norms != nullptr) p.norms[row.latent] = norm2;
   }
 }
 

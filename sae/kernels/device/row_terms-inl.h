@@ -44,4 +44,13 @@ SAELOOM_DEVICE inline bool Touched(const device::RowUpdateParams& p, const ListL
   return DecoderTouched(p, lengths.decoder) || EncoderTouched(p, lengths.encoder);
 }
 
+/// One thread of the row's calls it.
+SAELOOM_DEVICE inline void StoreColumnNorm(const device::ColumnRows& columns, std::int64_t latent,
+                                           double norm2, bool rests) {
+  if (columns.norm2 == nullptr) return;
+  const auto part = static_cast<float>(norm2);
+  columns.norm2[latent / columns.chunk * columns.stride + latent % columns.chunk] =
+      rests ? -part : part;
+}
+
 }  // namespace sae::kernels::cuda

@@ -12,6 +12,9 @@
 // any gradient costs a look at its list, its rows and moments are not read; when it is touched
 // again, its moments first catch up with the steps that it has rested for. CatchUpRows does that
 // for all latents, before moments are read by anyone else.
+// With `columns` rows are blocks of columns of the decoder's rows, and there is no encoder (d = 0):
+// float32 moments, rule kFree, what the whole row decides is given, and norms are completed by
+// others (decoder_columns.h).
 // All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
 // size is negative, a needed pointer is null, rows do not fit into shared memory (d and d_out
 // at most 28160, with 8-bit moments 14080), or lazy rows have other moments than float32.
@@ -46,6 +49,14 @@ struct RowTuning {
   int long_blocks = 0;  ///< that look for long lists
 };
 
+/// Of rows that are blocks of columns. norm2: |row|^2 after the step, rounded to float32, with the
+/// sign bit set where the row has had neither a gradient nor momentum.
+struct ColumnRows {
+  const float* along = nullptr;  ///< latents: g += along_i times the row; null: rows are whole
+  float* norm2 = nullptr;        ///< of latent i at i / chunk * stride + i % chunk
+  std::int64_t chunk = 1, stride = 1;
+};
+
 struct RowUpdateParams {
   std::int64_t latents = 0, d = 0, d_out = 0;
   const float* x = nullptr;  ///< tokens x d, raw; null: x_bf16 is given
@@ -73,6 +84,7 @@ struct RowUpdateParams {
   double* norms = nullptr;    ///< latents, or null: squared norm of both gradient rows, after the
                               ///< rule, before gradient_scale
   bool measure_only = false;  ///< clipping's first pass: only `norms`
+  ColumnRows columns;         ///< with norm_gradient every row is touched, and `along` holds it
   RowTuning tuning;
 };
 

@@ -117,6 +117,7 @@ class LatentUpdate {
 
   /// The squared norm of both rows' gradients.
   double Run() {
+    if (p_.columns.along != nullptr) return Columns();
     const double dec = Decoder();
     return dec + Encoder();
   }
@@ -208,6 +209,29 @@ class LatentUpdate {
       rests = Advance(p_.rule, &row);
     }
     if (!p_.measure_only) Store(row, p_.w_dec, p_.dec_moments, MomentMatrix::kDecoder, rests);
+    return norm2;
+  }
+
+  /// A block of the decoder's columns.
+  double Columns() const {
+    Row row = Load(p_.w_dec, p_.dec_moments, p_.d_out);
+    const bool touched = AddTerms(p_, latent_, true, &row.g) || p_.norm_gradient != nullptr;
+    double norm2 = 0;
+    bool rests = false;
+    if (touched) {
+      RowStep<float> step;
+      step.radial = p_.columns.along[latent_];
+      norm2 = Step(step, &row);
+    } else if (!p_.measure_only) {
+      rests = Advance(RowRule::kFree, &row);
+    }
+    if (p_.measure_only) return norm2;
+    Store(row, p_.w_dec, p_.dec_moments, MomentMatrix::kDecoder, rests);
+    if (p_.columns.norm2 == nullptr) return norm2;
+    const auto part = static_cast<float>(SumOfSquares(row.d, row.w.data()));
+    const std::int64_t chunk = p_.columns.chunk;
+    p_.columns.norm2[latent_ / chunk * p_.columns.stride + latent_ % chunk] =
+        !touched && AllZero(row.d, row.m.data()) ? -part : part;
     return norm2;
   }
 

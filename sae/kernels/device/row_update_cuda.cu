@@ -34,8 +34,8 @@ struct Layout {
   int shares = 1;          ///< of a long list: a power of 2, at most kWarps
 };
 
-/// What all parts of one block know. Tiles are staged in two halves in turns, so that one barrier a
-/// tile is enough.
+/// What all parts of one block know. (kCut below: rows are blocks of the decoder's columns.) Tiles
+/// are staged in two halves in turns, so that one barrier a tile is enough.
 struct Block {
   const RowUpdateParams& p;
   const AdamConstants& adam;
@@ -242,6 +242,7 @@ SAELOOM_DEVICE void FinishRow(const Block& b, const Row& row, bool unit, bool on
 }
 
 /// g' = factor (g + radial w), Adam with its scale. Returns |g'|^2.
+template <bool kCut>
 SAELOOM_DEVICE double StepRow(const Block& b, const Row& row, float radial, float factor, bool unit,
                               bool on_the_fly) {
   double sums[2] = {0, 0};
@@ -260,12 +261,16 @@ SAELOOM_DEVICE double StepRow(const Block& b, const Row& row, float radial, floa
   }
   b.sums(sums);
   if (b.p.measure_only) return sums[0];
+  if constexpr (kCut) {
+    if (threadIdx.x == 0) StoreColumnNorm(b.p.columns, b.latent, sums[1], false);
+  }
   EncodeBlocks(b, row, true);
   FinishRow(b, row, unit, on_the_fly, sums[1]);
   return sums[0];
 }
 
 /// The row's step with g = 0 (row_step.h); `rule` is kFree for the encoder.
+template <bool kCut>
 SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
   double any[2] = {0, 0};  // m not 0; beta1 m not 0
   for (std::int64_t j = threadIdx.x; j < row.d; j += kThreads) {
@@ -275,6 +280,7 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
   }
   b.sums(any);
   const bool rests = any[0] == 0;
+  if (kCut && rests) LoadWeights(b, row);
   if (!rests) {
     LoadWeights(b, row);
     if (rule == RowRule::kUnitBefore && any[1] != 0) RenormaliseWeights(b, row.d);
@@ -285,6 +291,8 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
     if (rests) {
       if (b.rested > 0) StoreMoment(b, row, j, Moment::kFirst, 0);
       StoreMoment(b, row, j, Moment::kSecond, Flush(b.adam.beta2 * v));
+      if (kCut)
+        sums[1] = __fma_rn(static_cast<double>(b.w[j]), static_cast<double>(b.w[j]), sums[1]);
       continue;
     }
     float m = LoadMoment(b, row, j, Moment::kFirst);
@@ -295,6 +303,9 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
     sums[1] = __fma_rn(static_cast<double>(b.w[j]), static_cast<double>(b.w[j]), sums[1]);
   }
   b.sums(sums);
+  if constexpr (kCut) {
+    if (threadIdx.x == 0) StoreColumnNorm(b.p.columns, b.latent, sums[1], rests || sums[0] == 0);
+  }
   EncodeBlocks(b, row, !rests);
   if (rests) return;
   const bool moves = sums[0] != 0;
@@ -302,18 +313,21 @@ SAELOOM_DEVICE void AdvanceRow(const Block& b, const Row& row, RowRule rule) {
 }
 
 /// Returns the squared norm of the row's gradient.
+template <bool kCut>
 SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
   const RowUpdateParams& p = b.p;
   const std::int32_t entries = LengthsOf(p, b.latent).decoder;
   if (!DecoderTouched(p, entries)) {
-    if (!p.measure_only) AdvanceRow(b, row, p.rule);
+    if (!p.measure_only) AdvanceRow<kCut>(b, row, p.rule);
     return 0;
   }
   Accumulate<true>(b, row.d, entries);
   LoadWeights(b, row);
   if (p.rule == RowRule::kUnitBefore) RenormaliseWeights(b, row.d);
   float radial = 0;
-  if (p.rule != RowRule::kFree || p.norm_gradient != nullptr) {
+  if constexpr (kCut) {
+    radial = p.columns.along[b.latent];
+  } else if (p.rule != RowRule::kFree || p.norm_gradient != nullptr) {
     double sums[2];
     Products(b, row.d, b.area, sums);
     if (p.rule != RowRule::kFree) {
@@ -326,15 +340,15 @@ SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
     }
   }
   const bool on_the_fly = p.rule == RowRule::kOnTheFly;
-  return StepRow(b, row, radial, on_the_fly ? p.row_scale[b.latent] : 1.0F,
-                 p.rule == RowRule::kUnit, on_the_fly);
+  return StepRow<kCut>(b, row, radial, on_the_fly ? p.row_scale[b.latent] : 1.0F,
+                       p.rule == RowRule::kUnit, on_the_fly);
 }
 
 SAELOOM_DEVICE double UpdateEncoder(Block& b, const Row& row) {
   const RowUpdateParams& p = b.p;
   const std::int32_t entries = LengthsOf(p, b.latent).encoder;
   if (!EncoderTouched(p, entries)) {
-    if (!p.measure_only) AdvanceRow(b, row, RowRule::kFree);
+    if (!p.measure_only) AdvanceRow<false>(b, row, RowRule::kFree);
     return 0;
   }
   Accumulate<false>(b, row.d, entries);
@@ -346,7 +360,14 @@ SAELOOM_DEVICE double UpdateEncoder(Block& b, const Row& row) {
     if (p.b_dec != nullptr) g = __fmaf_rn(-p.delta_sums[b.latent], p.b_dec[j], g);
     b.area[j] = g;
   }
-  return StepRow(b, row, 0, 1, false, false);
+  return StepRow<false>(b, row, 0, 1, false, false);
+}
+
+SAELOOM_DEVICE void UpdateColumns(Block& b) {
+  const RowUpdateParams& p = b.p;
+  b.rested = 0;
+  const double norm2 = UpdateDecoder<true>(b, {p.w_dec, p.dec_moments, p.d_out, {}});
+  if (threadIdx.x == 0 && p.norms != nullptr) p.norms[b.latent] = norm2;
 }
 
 SAELOOM_DEVICE void UpdateLatent(Block& b) {
@@ -356,8 +377,9 @@ SAELOOM_DEVICE void UpdateLatent(Block& b) {
   const auto t = static_cast<std::uint64_t>(p.adam->t);
   const bool lazy = p.last_step != nullptr && !p.measure_only;
   b.rested = lazy ? p.adam->t - 1 - p.last_step[b.latent] : 0;
-  const double dec = UpdateDecoder(b, {p.w_dec, p.dec_moments, p.d_out,
-                                       RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
+  const double dec = UpdateDecoder<false>(
+      b,
+      {p.w_dec, p.dec_moments, p.d_out, RoundingKeyOf(p.seed, t, global, MomentMatrix::kDecoder)});
   const double enc = UpdateEncoder(
       b, {p.w_enc, p.enc_moments, p.d, RoundingKeyOf(p.seed, t, global, MomentMatrix::kEncoder)});
   if (threadIdx.x == 0 && p.norms != nullptr) p.norms[b.latent] = dec + enc;
@@ -375,6 +397,7 @@ SAELOOM_DEVICE bool Wanted(const RowUpdateParams& p, std::int64_t latent, bool l
 
 /// Latents blockIdx.x, blockIdx.x + gridDim.x, ...; of these `long_only`, or all. Neighbours are
 /// often long together: so they come to different blocks.
+template <bool kCut>
 SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 4)
     RowUpdateKernel(RowUpdateParams p, Layout layout, bool long_only) {
   SAELOOM_DYNAMIC_SHARED(float, rows);
@@ -393,7 +416,11 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kThreads, 4)
     const bool wanted = mine < p.latents && Wanted(p, mine, long_only);
     for (unsigned left = __ballot_sync(kAllLanes, wanted ? 1 : 0); left != 0; left &= left - 1) {
       b.latent = first + (__ffs(static_cast<int>(left)) - 1) * stride;
-      UpdateLatent(b);
+      if constexpr (kCut) {
+        UpdateColumns(b);
+      } else {
+        UpdateLatent(b);
+      }
     }
   }
 }
@@ -420,7 +447,9 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
       p.gradient_scale == nullptr ? 1.0F : static_cast<float>(*p.gradient_scale);
   const registers::Job job{p, adam, sums, gradient_scale};
   const std::int64_t first = static_cast<std::int64_t>(blockIdx.x) * latents;
-  if constexpr (S::kLazy) {
+  if constexpr (S::kColumns) {
+    registers::UpdateColumns<S>(job, first, latents);
+  } else if constexpr (S::kLazy) {
     registers::UpdateTouched<S>(job, first, latents);
   } else {
     registers::UpdateLatents<S>(job, first, latents);
@@ -460,14 +489,24 @@ bool Valid(const MomentRows& r) {
          (r.format != Format::kInt8 || (r.m_scales != nullptr && r.v_scales != nullptr));
 }
 
+/// Blocks of columns, and what they go without.
+bool ColumnsFit(const RowUpdateParams& p) {
+  return p.d == 0 && p.rule == RowRule::kFree && p.dec_moments.format == Format::kF32 &&
+         p.last_step == nullptr && p.dense_delta == nullptr && p.columns.chunk > 0;
+}
+
 bool Valid(const RowUpdateParams& p) {
+  const bool columns = p.columns.along != nullptr;
   if (p.latents < 0 || p.d < 0 || p.d_out < 0 || p.terms_count < 0 ||
-      p.terms_count > device::kMaxTerms || p.adam == nullptr || p.w_enc.hi == nullptr ||
-      p.w_dec.hi == nullptr) {
+      p.terms_count > device::kMaxTerms || p.adam == nullptr ||
+      (p.w_enc.hi == nullptr && !columns) || p.w_dec.hi == nullptr) {
     return false;
   }
-  if (p.measure_only ? p.norms == nullptr : !Valid(p.enc_moments) || !Valid(p.dec_moments))
+  if (columns && !ColumnsFit(p)) return false;
+  if (p.measure_only ? p.norms == nullptr
+                     : (!Valid(p.enc_moments) && !columns) || !Valid(p.dec_moments)) {
     return false;
+  }
   if ((p.b_dec != nullptr && p.delta_sums == nullptr) ||
       (p.dense_delta != nullptr && p.x_sum == nullptr) ||
       (p.rule == RowRule::kOnTheFly && p.row_scale == nullptr)) {
@@ -523,6 +562,11 @@ Error LaunchShape(const RowUpdateParams& p, std::int64_t width, void* stream) {
                         static_cast<unsigned>(32 * (warps > 0 ? warps : 1)), 0, stream, p,
                         static_cast<int>(each));
 }
+Error LaunchColumns(const RowUpdateParams& p, std::int64_t width, void* stream) {
+  return width % 256 == 0
+             ? LaunchShape<registers::Shape<2, true, Format::kF32, false, true>>(p, width, stream)
+             : LaunchShape<registers::Shape<2, false, Format::kF32, false, true>>(p, width, stream);
+}
 template <int kQuads, bool kWhole>
 Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, void* stream) {
   if (p.last_step != nullptr)
@@ -546,6 +590,7 @@ bool Whole(const RowUpdateParams& p, int quads) {
 }
 int QuadsOf(const RowUpdateParams& p, std::int64_t width) {
   if (p.tuning.quads < 0 || width > kWidest[4] || !FourAtOnce(p)) return 0;
+  if (p.columns.along != nullptr) return width <= kWidest[2] ? 2 : 0;
   if (p.tuning.quads >= 2 && p.tuning.quads <= 4 && Whole(p, p.tuning.quads)) return p.tuning.quads;
   for (const int quads : {2, 3, 4}) {
     if (Whole(p, quads)) return quads;
@@ -553,6 +598,7 @@ int QuadsOf(const RowUpdateParams& p, std::int64_t width) {
   return width <= kWidest[2] ? 2 : 4;
 }
 Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, int quads, void* stream) {
+  if (p.columns.along != nullptr) return LaunchColumns(p, width, stream);
   const bool whole = Whole(p, quads);
   if (quads == 2) {
     return whole ? LaunchRegisters<2, true>(p, width, stream)
@@ -572,9 +618,13 @@ Error UpdateRows(const RowUpdateParams& p, void* stream) {
   const std::int64_t area = coded && layout.shares < 3 ? 3 : layout.shares;
   const std::int64_t bytes = (1 + area) * row;
   if (bytes > kSharedBytes) return Error::kInvalidArgument;
-  const auto rest = [&](std::int64_t grid, bool long_only) {
-    return SAELOOM_LAUNCH(RowUpdateKernel, static_cast<unsigned>(grid), kThreads,
-                          static_cast<std::size_t>(bytes), stream, p, layout, long_only);
+  const auto rest = [&](std::int64_t blocks, bool long_only) {
+    const auto grid = static_cast<unsigned>(blocks);
+    const auto shared = static_cast<std::size_t>(bytes);
+    return p.columns.along != nullptr ? SAELOOM_LAUNCH((RowUpdateKernel<true>), grid, kThreads,
+                                                       shared, stream, p, layout, long_only)
+                                      : SAELOOM_LAUNCH((RowUpdateKernel<false>), grid, kThreads,
+                                                       shared, stream, p, layout, long_only);
   };
   const int quads = QuadsOf(p, layout.width);
   if (quads == 0) return rest(p.latents, false);
