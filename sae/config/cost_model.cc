@@ -87,6 +87,11 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
   if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents / s.replicas});
   if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
   if (s.replicas > 1) out.push_back({"gradient rows", 4 * (s.parameters() + own)});
+  if (c.train.decoder_layout == "columns") {
+    // By token and by latent, sorted, with 8 parts of each gradient (device_winners.h); and norms.
+    const double all = s.tokens * ActiveLatents(c);
+    out.push_back({"codes of all ranks", 84 * all + 40 * s.latents * s.shards});
+  }
   if (c.train.reduction == "fixed") {
     // One buffer of all blocks of a chunk of tokens (device_reconstructor.h), or on a CPU two.
     const double values = hardware.value_bytes == 2
@@ -95,6 +100,12 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
     out.push_back({"blocks of reconstructions", 4 * values});
   }
   return out;
+}
+
+/// A decoder cut by columns: whether ranks exchange norms of rows.
+bool NormsCross(const TrialConfig& c) {
+  return c.train.decoder_layout == "columns" &&
+         (c.sae.decoder != "free" || c.sae.penalty == "l1_norm" || c.sae.penalty == "tanh");
 }
 
 /// Sends of one rank: an all-gather or half an all-reduce moves (P - 1) / P of the whole.
@@ -121,8 +132,14 @@ std::vector<PlanLink> LinksOf(const TrialConfig& c, const Sizes& s, const Hardwa
   if (c.sae.architecture == "topk")
     among_shards("selection", 4 * OfferedValues(k, s.shards) * s.tokens * share);
   if (columns) {
-    among_shards("winners", 8 * k * s.tokens * share);
+    // A device sends room for an eighth more than a rank's share, and counts (device_winners.h).
+    const bool device = h.value_bytes == 2;
+    const double winners = device ? 9 * k + 4 * s.shards : 8 * k;
+    among_shards("winners", winners * s.tokens * share);
     among_shards("latent gradients", 8 * 4 * k * s.tokens * share);
+    // Blocks of all rows' norms: all of them to all, or to their owners, who share the sums.
+    const double norms = device ? 8 * 4 / s.shards + 8 : 8 * 4;
+    if (NormsCross(c)) among_shards("norms", norms * s.latents * s.shards * share);
   } else {
     const double values = c.train.reduction == "fixed" ? kVirtualBlocks : 2;
     among_shards("reconstruction", values * share * s.tokens * s.d * 4);
@@ -166,6 +183,8 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
     out.push_back({"blocks of reconstructions", Ms(blocks, h.memory)});
   }
   out.push_back({"row update", Ms(update, h.memory)});
+  if (NormsCross(c) && c.sae.decoder != "free")  // by their norms, once all blocks are known
+    out.push_back({"rescaled rows", Ms(2 * 4 * s.parameters() / 2, h.memory)});
   if (s.replicas > 1) {  // written out, then the owned ones read twice
     const double own = s.parameters() / s.replicas;
     out.push_back({"gradient rows", Ms(4 * (s.parameters() + 2 * own), h.memory)});

@@ -89,6 +89,24 @@ TEST(CostModel, AFixedReductionGathersItsBlocks) {
   EXPECT_EQ(fast.phases.size() + 1, plan.phases.size());
 }
 
+// Winners with room for an eighth more, and 8 parts of each one's gradient, in place of 28 KB a
+// token.
+TEST(CostModel, ColumnsExchangeWinnersAndNorms) {
+  TrialConfig config = Config(1 << 17, 32768, 8);
+  const StepPlan latents = Plan(config, 4096, "8xH100");
+  config.train.decoder_layout = "columns";
+  const StepPlan plan = Plan(config, 4096, "8xH100");
+  EXPECT_EQ(LinkBytes(plan, "reconstruction"), 0);
+  EXPECT_NEAR(LinkBytes(plan, "winners"), (9.0 * 32 + 4 * 8) * 32768 * 7 / 8, 1);
+  EXPECT_NEAR(LinkBytes(plan, "latent gradients"), 32.0 * 32 * 32768 * 7 / 8, 1);
+  EXPECT_NEAR(LinkBytes(plan, "norms"), (4.0 + 8) * (1 << 17) * 7 / 8, 1);
+  EXPECT_LT(plan.step_ms, 0.85 * latents.step_ms);
+  config.sae.decoder = "free";
+  const StepPlan free_rows = Plan(config, 4096, "8xH100");
+  EXPECT_EQ(LinkBytes(free_rows, "norms"), 0);
+  EXPECT_EQ(free_rows.phases.size() + 2, plan.phases.size());
+}
+
 TEST(CostModel, SixteenMillionLatentsCrossTheNetwork) {
   const StepPlan plan = Plan(Config(1 << 24, 131072, 512), 4096, "512xH100");
   EXPECT_NEAR(PhaseMs(plan, "encoder product"), 44, 0.2);

@@ -26,6 +26,7 @@ struct DeviceEntries {
   const std::int32_t* count() const { return indptr_.data() + tokens_; }
   std::int64_t capacity() const { return capacity_; }
 
+  void SetTokens(std::int64_t tokens) { tokens_ = tokens; }
   /// The batch becomes slots.tokens long.
   [[nodiscard]] absl::Status FromSlots(const kernels::device::Slots& slots, void* stream);
   [[nodiscard]] absl::Status BuildIndex(void* stream);

@@ -36,7 +36,10 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
     return Lacks("train.replicas", absl::StrCat(*c.train.replicas),
                  absl::StrCat(why, ", or set replicas 1").c_str());
   }
-  if (o.columns) return Lacks("train.decoder_layout", "columns", "set it to latents");
+  if (o.columns && c.train.selection == "bf16") {
+    return Lacks("train.decoder_layout", "columns with train.selection bf16",
+                 "set it to latents, or selection to certified");
+  }
   if (o.rows == model::RowMode::kDeferred)
     return Lacks("train.rows", "deferred", "set it to dense, or to lazy with train.beta1 0");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
@@ -157,10 +160,11 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(
       floats(lower_, o.architecture == model::Architecture::kTopK ? 0 : n, "lower"));
   SAE_RETURN_IF_ERROR(floats(scale_, gated ? n : 0, "scale"));
-  SAE_RETURN_IF_ERROR(floats(parts_buffer_, groups * batch * d_out, "reconstruction parts"));
-  SAE_RETURN_IF_ERROR(floats(x_hat_, batch * d_out, "x_hat"));
-  SAE_RETURN_IF_ERROR(floats(gate_parts_, gated ? batch * d_out : 0, "gate parts"));
-  SAE_RETURN_IF_ERROR(floats(gate_hat_, gated ? batch * d_out : 0, "gate x_hat"));
+  const std::int64_t decoded = batch * DecodedWidth();
+  SAE_RETURN_IF_ERROR(floats(parts_buffer_, groups * decoded, "reconstruction parts"));
+  SAE_RETURN_IF_ERROR(floats(x_hat_, decoded, "x_hat"));
+  SAE_RETURN_IF_ERROR(floats(gate_parts_, gated ? decoded : 0, "gate parts"));
+  SAE_RETURN_IF_ERROR(floats(gate_hat_, gated ? decoded : 0, "gate x_hat"));
   SAE_RETURN_IF_ERROR(floats(delta_sums_, n, "delta sums"));
   SAE_RETURN_IF_ERROR(floats(d_b_enc_, n, "b_enc gradient"));
   SAE_RETURN_IF_ERROR(floats(d_b_mag_, gated ? n : 0, "b_mag gradient"));
@@ -180,11 +184,12 @@ absl::Status DeviceEngine::Allocate() {
                               "column scratch"));
   SAE_RETURN_IF_ERROR(doubles(encoder_sums_, d, "encoder sums"));
   SAE_RETURN_IF_ERROR(doubles(latent_penalty_, n, "latent penalty"));
-  SAE_RETURN_IF_ERROR(doubles(row_norms_, n, "row norms"));
+  SAE_RETURN_IF_ERROR(doubles(row_norms_, o.columns ? context_.shard.latents : n, "row norms"));
   SAE_RETURN_IF_ERROR(AllocatePenalty());
   SAE_RETURN_IF_ERROR(AllocateRows());
   SAE_RETURN_IF_ERROR(AllocateReplicas());
   SAE_RETURN_IF_ERROR(CreateReconstructor());
+  SAE_RETURN_IF_ERROR(AllocateColumns());
   SAE_RETURN_IF_ERROR(since_next_.Create(runtime_, n, "tokens since fired"));
   SAE_RETURN_IF_ERROR(evaluation_since_.Create(runtime_, n, "evaluation fired"));
   SAE_RETURN_IF_ERROR(dead_ids_.Create(runtime_, n, "dead latents"));
@@ -196,7 +201,8 @@ absl::Status DeviceEngine::Allocate() {
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(global_ids_.data(), ids.data(), global_ids_.bytes(), stream_));
   SAE_RETURN_IF_ERROR(runtime_.Synchronize(stream_));
-  return AllocateEntries();
+  SAE_RETURN_IF_ERROR(AllocateEntries());
+  return AllocateWinners();
 }
 
 // Of the encoder: of all latents, and of dead ones, whichever is larger.
@@ -263,15 +269,21 @@ absl::Status DeviceEngine::AllocateAux() {
   const std::int64_t k = *context_.config.sae.aux_k;
   const DeviceTopK::Shape shape{batch, k, global_ids_.data()};
   if (aux_g_.count() == 0) {
-    SAE_RETURN_IF_ERROR(aux_g_.Create(runtime_, batch * context_.d_out, "AuxK gradient"));
+    SAE_RETURN_IF_ERROR(aux_g_.Create(runtime_, batch * DecodedWidth(), "AuxK gradient"));
   }
   SAE_RETURN_IF_ERROR(
       aux_topk_.Create(runtime_, shape, collectives_->size(), &at()->overflow, capacity_.unsafe));
   return aux_entries_.Create(runtime_, batch, batch * k, context_.shard.count, false);
 }
 
-// After a step that did not fit: more of what was short, on every rank alike.
+// After a step that did not fit: more of what was short, on every rank alike. Memory is freed when
+// nothing runs on its device: where ranks share one, no rank may wait for another there yet.
 absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
+  SAE_RETURN_IF_ERROR(GrowBuffers(sums));
+  return mesh_->world().Barrier();
+}
+
+absl::Status DeviceEngine::GrowBuffers(const kernels::device::StepSums& sums) {
   DropGraph();
   const std::int64_t batch = context_.batch(), n = context_.shard.count;
   if (sums.dead_overflow > 0) {
@@ -279,18 +291,23 @@ absl::Status DeviceEngine::Grow(const kernels::device::StepSums& sums) {
     const auto dead = static_cast<std::int64_t>(sums.dead);
     capacity_.dead =
         std::min(n, std::max({kFirstDead, 2 * capacity_.dead, 2 * dead / world_->size()}));
-    return AllocateAux();
+    SAE_RETURN_IF_ERROR(AllocateAux());
+    return AllocateWinners();
   }
   capacity_.slots = std::min(n, 2 * capacity_.slots);
   capacity_.ties = std::min(batch * n, 2 * capacity_.ties);
   capacity_.unsafe = batch;
+  capacity_.winners *= 2;
   SAE_RETURN_IF_ERROR(AllocateEntries());
-  return capacity_.dead > 0 ? AllocateAux() : absl::OkStatus();
+  if (capacity_.dead > 0) {
+    SAE_RETURN_IF_ERROR(AllocateAux());
+  }
+  return AllocateWinners();
 }
 
 template <class V>
 V* DeviceEngine::HostScalar(const std::string& name) {
-  for (const model::StateScalar& scalar : host_->state().scalars) {
+  for (const model::StateScalar& scalar : host_->whole_state().scalars) {
     if (scalar.name != name) continue;
     V* const* value = std::get_if<V*>(&scalar.value);
     return value == nullptr ? nullptr : *value;
@@ -353,6 +370,9 @@ absl::Status DeviceEngine::UploadState() {
   DropGraph();
   last_tokens_ = 0;
   SAE_RETURN_IF_ERROR(RowsAreCurrent());
+  if (columns_ != nullptr) {
+    SAE_RETURN_IF_ERROR(columns_->SetNorms(runtime_, host_->column_norm2(), stream_));
+  }
   return parameters_->Upload(host_->whole_state(), stream_);
 }
 

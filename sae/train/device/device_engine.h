@@ -24,6 +24,7 @@
 #include "sae/optim/p_anneal.h"
 #include "sae/optim/schedule.h"
 #include "sae/train/device/device_batch_topk.h"
+#include "sae/train/device/device_columns.h"
 #include "sae/train/device/device_inbox.h"
 #include "sae/train/device/device_parameters.h"
 #include "sae/train/device/device_reconstructor.h"
@@ -73,10 +74,11 @@ class DeviceEngine final : public Engine<float> {
  private:
   /// Sizes that data decides; they only grow.
   struct Capacities {
-    std::int64_t slots = 0;   ///< entries of one token, where their number varies
-    std::int64_t ties = 0;    ///< entries of a batch equal to BatchTopK's cut
-    std::int64_t dead = 0;    ///< dead latents that AuxK encodes; 0: no AuxK this step
-    std::int64_t unsafe = 0;  ///< tokens of a second selection round
+    std::int64_t slots = 0;    ///< entries of one token, where their number varies
+    std::int64_t ties = 0;     ///< entries of a batch equal to BatchTopK's cut
+    std::int64_t dead = 0;     ///< dead latents that AuxK encodes; 0: no AuxK this step
+    std::int64_t unsafe = 0;   ///< tokens of a second selection round
+    std::int64_t winners = 1;  ///< times what ranks exchange of their codes at first
   };
 
   DeviceEngine(const Context& context, std::unique_ptr<Mesh> mesh, const DeviceParts& parts);
@@ -123,6 +125,31 @@ class DeviceEngine final : public Engine<float> {
   absl::Status EvaluateForward();
   absl::Status ForwardBatch();
   absl::StatusOr<double> PenaltySum();
+  // device_engine_columns.cc
+  absl::Status AllocateColumns();
+  absl::Status AllocateWinners();
+  DeviceWinners::Shape WinnersOf(const DeviceEntries& own, std::int64_t of_token) const;
+  std::int64_t DecodedWidth() const;
+  kernels::device::Groups ColumnGroups() const;
+  kernels::device::WeightRows ColumnWeights(std::int64_t block) const;
+  kernels::device::DecodeParams ColumnDecode(std::int64_t block, const DeviceEntries& entries,
+                                             const float* f, bool bias, float* parts,
+                                             const kernels::device::Groups& groups);
+  absl::Status ColumnForward();
+  absl::Status ColumnPass(const DeviceEntries& entries, const float* f,
+                          const kernels::device::Groups& groups, float* parts, float* x_hat);
+  absl::Status ColumnGradients(std::int64_t block, const DeviceEntries& entries, const float* h,
+                               const kernels::device::Groups& groups, float* u);
+  absl::Status ColumnLoss();
+  absl::Status ColumnGateLoss();
+  absl::Status ColumnAux();
+  absl::Status ColumnBias();
+  absl::Status PrepareColumnRows();
+  void UseEncoderAlone(kernels::device::RowUpdateParams* params) const;
+  kernels::device::RowUpdateParams ColumnRows(std::int64_t block);
+  absl::Status ColumnSquaredNorm();
+  absl::Status UpdateColumns();
+  absl::StatusOr<std::vector<float>> FetchReconstruction(const float* x_hat, std::int64_t tokens);
   // device_engine_penalty.cc
   bool Penalised(model::Penalty penalty) const;
   absl::Status AllocatePenalty();
@@ -182,8 +209,10 @@ class DeviceEngine final : public Engine<float> {
   absl::Status Sum(const double* values, std::int64_t count, double* out);
   absl::Status Aux();
   absl::Status AuxSelect();
+  absl::Status AuxScale();
   absl::Status LatentBackward();
   absl::Status AddBackward(const DeviceEntries& entries, const std::int32_t* enabled);
+  absl::Status DecoderBias();
   absl::Status BiasGradient();
   absl::Status Reduce();
   absl::Status Clip();
@@ -193,6 +222,7 @@ class DeviceEngine final : public Engine<float> {
   absl::Status UpdateVectors();
   double ThresholdFactor() const;
   absl::Status Grow(const kernels::device::StepSums& sums);
+  absl::Status GrowBuffers(const kernels::device::StepSums& sums);
   absl::Status CheckLoss() const;
   void CommitThreshold();
   void FinishStep();
@@ -225,6 +255,7 @@ class DeviceEngine final : public Engine<float> {
   Batch<float> batch_;
   Capacities capacity_;
   std::unique_ptr<DeviceParameters> parameters_;
+  std::unique_ptr<DeviceColumns> columns_;  // where the decoder is cut by columns
   kernels::cuda::DeviceLibrary* library_ = nullptr;
   DeviceBuffer<std::uint8_t> encode_scratch_;
   DeviceTopK topk_, aux_topk_;

@@ -75,7 +75,9 @@ absl::Status DeviceEngine::EvaluateForward() {
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(&at()->entries, entries_.count(), sizeof(std::int32_t), stream_));
   SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
-  SAE_RETURN_IF_ERROR(Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
+  SAE_RETURN_IF_ERROR(columns_ != nullptr
+                          ? ColumnForward()
+                          : Decode(entries_, entries_.f(), true, parts_buffer_.data(), OneGroup()));
   device::CollectSumsParams collect;
   collect.entries = entries_.count();
   collect.finite = &at()->finite;
@@ -139,7 +141,7 @@ absl::Status DeviceEngine::EvaluateBatch(std::span<const float> rows) {
   SAE_ASSIGN_OR_RETURN(const double penalty, PenaltySum());
   evaluation_penalty_ += penalty;
   const std::int64_t tokens = batch_.tokens(), d = context_.d_out;
-  SAE_ASSIGN_OR_RETURN(raw_hat_, Fetch(runtime_, parts_buffer_.data(), tokens * d, stream_));
+  SAE_ASSIGN_OR_RETURN(raw_hat_, FetchReconstruction(parts_buffer_.data(), tokens));
   batch_.ToRaw(input_scale_, raw_hat_.data());
   raw_.resize(raw_hat_.size());
   for (std::int64_t b = 0; b < tokens; ++b)
@@ -194,9 +196,8 @@ absl::StatusOr<std::map<std::string, double>> DeviceEngine::LastMetrics() {
   if (!measured_) {
     if (last_tokens_ == 0)
       return absl::FailedPreconditionError("metrics: no step has been made yet: call Step first");
-    const std::int64_t size = last_tokens_ * context_.d_out;
     SAE_ASSIGN_OR_RETURN(const std::vector<float> hat,
-                         Fetch(runtime_, x_hat_.data(), size, stream_));
+                         FetchReconstruction(x_hat_.data(), last_tokens_));
     std::vector<float> scaled(hat.size());
     std::vector<double> mean(static_cast<std::size_t>(context_.d_out), 0.0);
     for (std::size_t i = 0; i < scaled.size(); ++i) {

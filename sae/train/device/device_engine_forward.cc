@@ -92,6 +92,8 @@ absl::Status DeviceEngine::PrepareWeights() {
   fold.d = context_.d;
   SAE_RETURN_IF_ERROR(Launched(cuda::FoldBias(fold, stream_), "FoldBias"));
   if (norms_.count() == 0 && row_scale_.count() == 0) return absl::OkStatus();
+  if (columns_ != nullptr)
+    return columns_->Norms(global_ids_.data(), context_.shard.count, norms_.data(), stream_);
   device::RowNormsParams norms;
   norms.w = DecoderRows();
   norms.rows = context_.shard.count;

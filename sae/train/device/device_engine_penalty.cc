@@ -64,14 +64,14 @@ void DeviceEngine::PullAnneal() {
   if (!anneal_) return;
   model::State own;
   anneal_->AddState(&own);
-  CopyState(host_->state(), own);
+  CopyState(host_->whole_state(), own);
 }
 
 void DeviceEngine::PushAnneal() {
   if (!anneal_) return;
   model::State own;
   anneal_->AddState(&own);
-  CopyState(own, host_->state());
+  CopyState(own, host_->whole_state());
 }
 
 void DeviceEngine::SetAnnealedScalars() {

@@ -174,6 +174,7 @@ absl::Status DeviceEngine::EnqueueStep() {
   }
   SAE_RETURN_IF_ERROR(Reduce());
   SAE_RETURN_IF_ERROR(ReduceGradients());
+  SAE_RETURN_IF_ERROR(PrepareColumnRows());
   if (context_.config.train.clip > 0) {
     SAE_RETURN_IF_ERROR(Clip());
   }
@@ -219,6 +220,7 @@ absl::Status DeviceEngine::LatentGradients(const DeviceEntries& entries,
 }
 
 absl::Status DeviceEngine::MainLoss() {
+  if (columns_ != nullptr) return ColumnLoss();
   const device::Groups groups = GroupsOf();
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
   if (groups.count == 1 && collectives_->size() == 1 && !context_.options.skip &&
@@ -249,6 +251,7 @@ absl::Status DeviceEngine::MainLoss() {
 
 // The gate's own reconstruction of ReLU(pi); v_ per entry.
 absl::Status DeviceEngine::GateLoss() {
+  if (columns_ != nullptr) return ColumnGateLoss();
   const device::Groups one = OneGroup();
   SAE_RETURN_IF_ERROR(Decode(entries_, gate_.data(), true, gate_parts_.data(), one));
   SAE_RETURN_IF_ERROR(Residual(one, gate_parts_.data(), gate_hat_.data()));
@@ -267,6 +270,21 @@ absl::Status DeviceEngine::AuxSelect() {
   return aux_entries_.BuildIndex(stream_);
 }
 
+// What AuxK's error is multiplied by, from the variance of the residual.
+absl::Status DeviceEngine::AuxScale() {
+  device::AuxScaleParams scale;
+  scale.variance = &at()->aux_variance;
+  scale.dead = &at()->all_dead;
+  scale.alpha_variance =
+      AlphaVariance(context_, sample_variance_) / static_cast<double>(context_.replicas());
+  scale.tokens = batch_.tokens();
+  scale.d = context_.d_out;
+  scale.share = &at()->aux_scale;
+  scale.factor = &at()->aux_factor;
+  scale.enabled = &at()->aux_enabled;
+  return Launched(cuda::AuxScale(scale, stream_), "AuxScale");
+}
+
 absl::Status DeviceEngine::Aux() {
   if (context_.config.sae.aux_k.value_or(0) == 0 || !context_.options.ranked())
     return absl::OkStatus();
@@ -277,6 +295,7 @@ absl::Status DeviceEngine::Aux() {
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(&at()->all_dead, &at()->dead, sizeof(std::int32_t), stream_));
   SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->all_dead, 1));
+  if (columns_ != nullptr) return ColumnAux();
   const device::Groups one = OneGroup();
   SAE_RETURN_IF_ERROR(Decode(aux_entries_, aux_entries_.f(), false, aux_g_.data(), one));
   const float* target = context_.options.transcoder ? y_.data() : x_.data();
@@ -287,17 +306,7 @@ absl::Status DeviceEngine::Aux() {
                                           tokens,          d};
   SAE_RETURN_IF_ERROR(Launched(cuda::ResidualVariance(variance, stream_), "ResidualVariance"));
   SAE_RETURN_IF_ERROR(AuxVarianceOfAll());
-  device::AuxScaleParams scale;
-  scale.variance = &at()->aux_variance;
-  scale.dead = &at()->all_dead;
-  scale.alpha_variance =
-      AlphaVariance(context_, sample_variance_) / static_cast<double>(context_.replicas());
-  scale.tokens = tokens;
-  scale.d = d;
-  scale.share = &at()->aux_scale;
-  scale.factor = &at()->aux_factor;
-  scale.enabled = &at()->aux_enabled;
-  SAE_RETURN_IF_ERROR(Launched(cuda::AuxScale(scale, stream_), "AuxScale"));
+  SAE_RETURN_IF_ERROR(AuxScale());
   device::AuxResidualParams residual;
   residual.out = aux_g_.data();
   residual.x_hat = x_hat_.data();
@@ -361,8 +370,8 @@ absl::Status DeviceEngine::AddBackward(const DeviceEntries& entries, const std::
   return Launched(cuda::LatentRuleBackward(p, stream_), "LatentRuleBackward");
 }
 
-// b_dec's gradient: of the decoder's side, minus the encoder's term of all ranks.
-absl::Status DeviceEngine::BiasGradient() {
+// Sums over tokens of dL/dx_hat.
+absl::Status DeviceEngine::DecoderBias() {
   device::ColumnSumsParams columns;
   columns.m = parts_buffer_.data();
   columns.rows = batch_.tokens();
@@ -381,6 +390,12 @@ absl::Status DeviceEngine::BiasGradient() {
     columns.enabled = &at()->aux_enabled;
     SAE_RETURN_IF_ERROR(Launched(cuda::ColumnSums(columns, stream_), "ColumnSums"));
   }
+  return absl::OkStatus();
+}
+
+// b_dec's gradient: of the decoder's side, minus the encoder's term of all ranks.
+absl::Status DeviceEngine::BiasGradient() {
+  SAE_RETURN_IF_ERROR(columns_ != nullptr ? ColumnBias() : DecoderBias());
   SAE_RETURN_IF_ERROR(BiasOnlyTerm());
   if (!context_.options.pre_bias) return absl::OkStatus();
   if (reconstructor_.on()) {
@@ -487,6 +502,7 @@ device::RowUpdateParams DeviceEngine::GradientInput() {
   p.seed = static_cast<std::uint64_t>(context_.config.train.seed);
   p.global_ids = global_ids_.data();
   p.norms = row_norms_.data();
+  if (columns_ != nullptr) UseEncoderAlone(&p);
   return p;
 }
 
@@ -512,6 +528,7 @@ absl::Status DeviceEngine::Clip() {
   SAE_RETURN_IF_ERROR(world_->Sum(&at()->shard_norm2, 1));
   SAE_RETURN_IF_ERROR(squares(d_b_dec_.data(), d_b_dec_.count(), &at()->shared_norm2, false));
   SAE_RETURN_IF_ERROR(squares(d_w_skip_.data(), d_w_skip_.count(), &at()->shared_norm2, true));
+  SAE_RETURN_IF_ERROR(ColumnSquaredNorm());
   device::ClipScaleParams clip{&at()->shard_norm2, &at()->shared_norm2, context_.config.train.clip,
                                &at()->norm, &at()->gradient_scale};
   return Launched(cuda::ClipScale(clip, stream_), "ClipScale");
@@ -574,6 +591,7 @@ absl::Status DeviceEngine::Update() {
   device::RowUpdateParams rows = RowParams();
   if (rows.last_step != nullptr) rows.norms = nullptr;  // rows at rest cost nothing
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
+  SAE_RETURN_IF_ERROR(UpdateColumns());
   SAE_RETURN_IF_ERROR(UpdateVectors());
   return ShareOwned();
 }

@@ -75,8 +75,9 @@ DeviceRun RunSteps(const config::TrialConfig& config, std::int64_t d, std::int64
     SAE_RETURN_IF_ERROR(
         engine->EvaluateBatch(std::span(batches.back()).first(batches.back().size() / 2)));
     SAE_ASSIGN_OR_RETURN(auto heldout, engine->FinishEvaluation());
+    const model::State state = engine->state();  // collective with columns: before the lock
     MutexLock lock(mutex);
-    Save(engine->state(), &out.end);
+    Save(state, &out.end);
     if (ranks.rank() == 0) out.heldout = std::move(heldout);
     return absl::OkStatus();
   };

@@ -60,6 +60,12 @@ class DeviceCollectives {
     return collectives_->AllGatherEqual(static_cast<char*>(data) + own * collectives_->rank(), data,
                                         own, DType::kU8);
   }
+  /// Block r of `data` [size(), count] goes to rank r; block s of `out` came from rank s.
+  template <class V>
+  [[nodiscard]] absl::Status Exchange(const V* data, V* out, std::int64_t count) {
+    SAE_RETURN_IF_ERROR(Before());
+    return collectives_->AllToAll(data, out, count, DTypeOf<V>());
+  }
   /// out [size(), count]; for one rank `out` may be `data` itself.
   template <class V>
   [[nodiscard]] absl::Status Gather(const V* data, std::int64_t count, V* out) {

@@ -112,18 +112,22 @@ model::State SaeEngine<T>::state() {
 }
 
 template <class T>
-model::State SaeEngine<T>::StateOf(LatentRange part) {
+model::State SaeEngine<T>::StateOf(LatentRange part, bool rows) {
   CatchUpAll();
-  AddColumnRows();
-  std::size_t rows = 0;  // of column_rows_
+  if (rows) AddColumnRows();
+  std::size_t next = 0;  // of column_rows_
   model::State s;
   s.shard = context_.shard.Part(part.first, part.last);
   const bool log = context_.options.threshold == model::ThresholdParameter::kLog;
   const auto add = [&](const std::string& suffix, model::Parameters<T>& p) {
     for (auto& n : p.All(log)) {
       T* data = n.values->data();
-      if (columns_ != nullptr && n.values == &p.w_dec) data = column_rows_[rows++].data();
-      if (n.per_latent && n.shape[0] == context_.shard.count) {  // else the owned ones alone
+      const bool columns = columns_ != nullptr && n.values == &p.w_dec;
+      if (columns && rows) data = column_rows_[next++].data();
+      if (columns && !rows) {
+        const std::int64_t width = context_.d_out / kColumnBlocks;
+        n.shape = {static_cast<std::int64_t>(n.values->size()) / width, width};
+      } else if (n.per_latent && n.shape[0] == context_.shard.count) {  // else the owned ones alone
         const std::int64_t row = static_cast<std::int64_t>(n.values->size()) / n.shape[0];
         data += part.first * row;
         n.shape[0] = s.shard.count;

@@ -56,9 +56,12 @@ class SaeEngine final : public Engine<T> {
   std::int64_t step() const override { return step_; }
   std::int64_t tokens() const override { return tokens_; }
   model::State state() override;
-  /// The same of all latents of the shard, but moments: of those this rank owns. For an engine
-  /// elsewhere that keeps values there.
-  model::State whole_state() { return StateOf({0, context_.shard.count}); }
+  /// The same of all latents of the shard, but moments: of those this rank owns; a decoder cut by
+  /// columns as it lies, own blocks x latents rows of one block's width. For an engine elsewhere
+  /// that keeps values there. Not collective.
+  model::State whole_state() { return StateOf({0, context_.shard.count}, /*rows=*/false); }
+  /// Of a decoder cut by columns: |d_i|^2 of all latents, by global id.
+  const std::vector<double>& column_norm2() const { return columns_->norm2(); }
   absl::Status StateLoaded() override;
   void set_dense_density(double density) override { dense_density_ = density; }
   /// For comparisons, with `train.moments` other than f32: training rounds stochastically.
@@ -76,7 +79,8 @@ class SaeEngine final : public Engine<T> {
   [[nodiscard]] absl::Status ResampleDead(const Batch<T>& batch, const T* x_hat);
 
  private:
-  model::State StateOf(LatentRange part);
+  /// `rows`: where the decoder is cut by columns, as whole rows of latents. Collective then.
+  model::State StateOf(LatentRange part, bool rows = true);
   struct Losses {
     double main = 0;
     double penalty = 0;
