@@ -61,6 +61,25 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, FixedReductionOnGpu,
                          ::testing::Values("topk", "matryoshka", "gated"),
                          [](const auto& test) { return std::string(test.param); });
 
+class ColumnsOnGpu : public ::testing::TestWithParam<const char*> {};
+
+TEST_P(ColumnsOnGpu, StayWithTheCpu) {
+  const std::unique_ptr<DeviceRuntime> runtime = Gpu();
+  if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
+  config::TrialConfig config = testing::AcceptanceConfig(GetParam());
+  config.train.decoder_layout = "columns";
+  config.train.clip = 0.2;
+  testing::SparseData data(80, 32, 4, 9);
+  std::vector<std::vector<float>> batches;
+  for (int t = 0; t < 20; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
+                         testing::RunOnCpu(config, 32, 32, batches));
+}
+
+INSTANTIATE_TEST_SUITE_P(DeviceEngine, ColumnsOnGpu,
+                         ::testing::Values("topk", "matryoshka", "gated", "relu_l1"),
+                         [](const auto& test) { return std::string(test.param); });
+
 class PenaltiesOnGpu : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(PenaltiesOnGpu, TrainAsOnTheCpu) {
