@@ -37,6 +37,12 @@ struct Shape {
   static constexpr int kQuads = kQuadsOf;
   static constexpr bool kWhole = kWholeOf;
   static constexpr Format kFormat = kFormatOf;
+  static constexpr bool kDeferred = false;
+};
+/// Decoder rows without a gradient are left alone; float32 moments.
+template <int kQuadsOf, bool kWholeOf>
+struct DeferredShape : Shape<kQuadsOf, kWholeOf, Format::kF32> {
+  static constexpr bool kDeferred = true;
 };
 
 /// One row of a matrix and its moments.
@@ -432,6 +438,13 @@ SAELOOM_DEVICE inline void CatchUp(const Job& job, const Row<S>& row, State<S>& 
 template <class S>
 SAELOOM_DEVICE inline bool UpdateRow(const Job& job, const Row<S>& row, double* norm2) {
   const RowUpdateParams& p = job.p;
+  if constexpr (S::kDeferred) {
+    const ListLengths lengths = LengthsOf(p, row.latent);
+    if (row.decoder && !lengths.AnyLong() && !DecoderTouched(p, lengths.decoder)) {
+      *norm2 = 0;
+      return true;
+    }
+  }
   State<S> s;
   if (!p.measure_only) {
     LoadMoment<S>(row, Moment::kFirst, s.m);

@@ -15,9 +15,13 @@
 // With `columns` rows are blocks of columns of the decoder's rows, and there is no encoder (d = 0):
 // float32 moments, rule kFree, what the whole row decides is given, and norms are completed by
 // others (decoder_columns.h).
+// With decoder_step decoder rows are deferred (row_step.h's kDeferred; rules kUnit and kFree,
+// float32 moments): one without a gradient is left alone, one with a gradient must have caught up
+// before (deferred_rows.h); encoder rows are dense.
 // All pointers are device memory; enqueued on `stream`. Errors: kInvalidArgument where a
 // size is negative, a needed pointer is null, rows do not fit into shared memory (d and d_out
-// at most 28160, with 8-bit moments 14080), or lazy rows have other moments than float32.
+// at most 28160, with 8-bit moments 14080), or lazy or deferred rows have other moments than
+// float32.
 // Partner: namespace plain, one chain an element whatever the list's length (row_update_cpu.cc).
 // Sources: sae algorithms 0.2-0.4, 3.5; numerics 4, 8.
 
@@ -74,6 +78,8 @@ struct RowUpdateParams {
   MomentRows enc_moments, dec_moments;
   std::int64_t* last_step = nullptr;       ///< latents, or null: dense rows. Lazy: up to which step
                                            ///< a latent's moments are current
+  std::int64_t* decoder_step = nullptr;    ///< latents, or null. Deferred: up to which step a
+                                           ///< decoder row is current; without last_step
   float* row_scale = nullptr;              ///< kOnTheFly: latents, read, then rewritten
   const AdamScalars* adam = nullptr;       ///< device
   const double* gradient_scale = nullptr;  ///< device scalar, or null: 1

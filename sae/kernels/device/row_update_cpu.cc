@@ -61,13 +61,15 @@ bool Holds(const RowTerm& term, std::int64_t latent) {
   return latent >= term.first_latent && latent < term.last_latent && IsOn(term.enabled);
 }
 
-/// Whether either of the latent's rows has a gradient.
-bool Touched(const RowUpdateParams& p, std::int64_t latent) {
-  bool any = (p.norm_gradient != nullptr && p.rule == RowRule::kFree) || p.dense_delta != nullptr;
+/// Whether either of the latent's rows has a gradient, or its decoder row.
+bool Touched(const RowUpdateParams& p, std::int64_t latent, bool decoder_alone) {
+  bool any = (p.norm_gradient != nullptr && p.rule == RowRule::kFree) ||
+             (p.dense_delta != nullptr && !decoder_alone);
   for (int t = 0; t < p.terms_count && !any; ++t) {
     const RowTerm& term = p.terms[t];
-    any = (term.f != nullptr || term.delta != nullptr) && Holds(term, latent) &&
-          term.index.indptr[latent] < term.index.indptr[latent + 1];
+    const bool reaches = term.f != nullptr || (term.delta != nullptr && !decoder_alone);
+    any =
+        reaches && Holds(term, latent) && term.index.indptr[latent] < term.index.indptr[latent + 1];
   }
   return any;
 }
@@ -205,6 +207,8 @@ class LatentUpdate {
       if (p_.rule == RowRule::kOnTheFly) step.factor = p_.row_scale[latent_];
       step.measure_row = p_.rule == RowRule::kUnit || p_.rule == RowRule::kOnTheFly;
       norm2 = Step(step, &row);
+    } else if (p_.decoder_step != nullptr) {
+      return 0;
     } else if (!p_.measure_only) {
       rests = Advance(p_.rule, &row);
     }
@@ -260,10 +264,12 @@ class LatentUpdate {
 
 void RowUpdate(const RowUpdateParams& p) {
   for (std::int64_t i = 0; i < p.latents && IsOn(p.go); ++i) {
-    const bool left_alone = p.last_step != nullptr && !Touched(p, i);
+    const bool left_alone = p.last_step != nullptr && !Touched(p, i, false);
     const double norm2 = left_alone ? 0 : LatentUpdate(p, i).Run();
     if (p.norms != nullptr) p.norms[i] = norm2;
-    if (p.last_step != nullptr && !left_alone && !p.measure_only) p.last_step[i] = p.adam->t;
+    if (p.measure_only) continue;
+    if (p.last_step != nullptr && !left_alone) p.last_step[i] = p.adam->t;
+    if (p.decoder_step != nullptr && Touched(p, i, true)) p.decoder_step[i] = p.adam->t;
   }
 }
 

@@ -318,7 +318,8 @@ SAELOOM_DEVICE double UpdateDecoder(Block& b, const Row& row) {
   const RowUpdateParams& p = b.p;
   const std::int32_t entries = LengthsOf(p, b.latent).decoder;
   if (!DecoderTouched(p, entries)) {
-    if (!p.measure_only) AdvanceRow<kCut>(b, row, p.rule);
+    const bool advances = kCut || p.decoder_step == nullptr;
+    if (advances && !p.measure_only) AdvanceRow<kCut>(b, row, p.rule);
     return 0;
   }
   Accumulate<true>(b, row.d, entries);
@@ -456,11 +457,16 @@ SAELOOM_KERNEL void SAELOOM_LAUNCH_BOUNDS(kMostThreads<S>, kBlocksAtOnce<S>)
   }
 }
 
-/// After a lazy step, when nobody reads last_step any more.
+/// After a lazy or a deferred step, when nobody reads the steps any more.
 SAELOOM_KERNEL void MarkRowsKernel(RowUpdateParams p) {
   const std::int64_t latent = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (latent >= p.latents || (p.go != nullptr && *p.go == 0)) return;
-  if (Touched(p, LengthsOf(p, latent))) p.last_step[latent] = p.adam->t;
+  const ListLengths lengths = LengthsOf(p, latent);
+  if (p.last_step != nullptr) {
+    if (Touched(p, lengths)) p.last_step[latent] = p.adam->t;
+  } else if (DecoderTouched(p, lengths.decoder)) {
+    p.decoder_step[latent] = p.adam->t;
+  }
 }
 
 SAELOOM_DEVICE void Rest(const MomentRows& r, std::int64_t d, const AdamConstants& adam,
@@ -512,8 +518,12 @@ bool Valid(const RowUpdateParams& p) {
       (p.rule == RowRule::kOnTheFly && p.row_scale == nullptr)) {
     return false;
   }
-  if (p.last_step != nullptr &&
+  if ((p.last_step != nullptr || p.decoder_step != nullptr) &&
       (p.enc_moments.format != Format::kF32 || p.dec_moments.format != Format::kF32)) {
+    return false;
+  }
+  if (p.decoder_step != nullptr &&
+      (p.last_step != nullptr || (p.rule != RowRule::kUnit && p.rule != RowRule::kFree))) {
     return false;
   }
   for (int t = 0; t < p.terms_count; ++t) {
@@ -571,6 +581,8 @@ template <int kQuads, bool kWhole>
 Error LaunchRegisters(const RowUpdateParams& p, std::int64_t width, void* stream) {
   if (p.last_step != nullptr)
     return LaunchShape<registers::Shape<kQuads, kWhole, Format::kF32, true>>(p, width, stream);
+  if (p.decoder_step != nullptr)
+    return LaunchShape<registers::DeferredShape<kQuads, kWhole>>(p, width, stream);
   switch (p.enc_moments.format) {
     case Format::kF32:
       return LaunchShape<registers::Shape<kQuads, kWhole, Format::kF32>>(p, width, stream);
@@ -639,7 +651,8 @@ Error UpdateRows(const RowUpdateParams& p, void* stream) {
 Error RowUpdate(const RowUpdateParams& p, void* stream) {
   if (!Valid(p)) return Error::kInvalidArgument;
   const Error error = UpdateRows(p, stream);
-  if (error != Error::kOk || p.last_step == nullptr || p.measure_only) return error;
+  const bool rows_rest = p.last_step != nullptr || p.decoder_step != nullptr;
+  if (error != Error::kOk || !rows_rest || p.measure_only) return error;
   const auto grid = static_cast<unsigned>((p.latents + kThreads - 1) / kThreads);
   return SAELOOM_LAUNCH(MarkRowsKernel, grid, kThreads, 0, stream, p);
 }

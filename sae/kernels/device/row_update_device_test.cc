@@ -44,7 +44,8 @@ struct Case {
   bool hi_only = false;
   bool measure = false;
   double beta1 = 0.9;
-  bool lazy = false;  ///< with beta1 = 0; the auxiliary term reaches the encoder alone
+  bool deferred = false;  ///< decoder rows; the auxiliary term reaches the encoder alone
+  bool lazy = false;      ///< with beta1 = 0; the auxiliary term reaches the encoder alone
   std::int32_t enabled = 1, go = 1;
   device::RowTuning tuning;
 };
@@ -176,7 +177,7 @@ struct Data {
       p->x_sum = put(x_sum);
     }
     if (!shape.x_bf16) p->x = put(x);
-    if (shape.lazy) p->terms[2].f = nullptr;
+    if (shape.lazy || shape.deferred) p->terms[2].f = nullptr;
   }
 
   void RunPlain() {
@@ -191,6 +192,7 @@ struct Data {
     p.enc_moments = enc_moments.view();
     p.dec_moments = dec_moments.view();
     if (shape.lazy) p.last_step = last_step.data();
+    if (shape.deferred) p.decoder_step = last_step.data();
     p.row_scale = row_scale.data();
     p.adam = &adam;
     if (shape.scaled) p.gradient_scale = &kGradientScale;
@@ -212,6 +214,7 @@ struct Data {
     p.enc_moments = enc_moments.Upload(t);
     p.dec_moments = dec_moments.Upload(t);
     if (shape.lazy) p.last_step = t.Upload(last_step, "last_step");
+    if (shape.deferred) p.decoder_step = t.Upload(last_step, "decoder_step");
     p.row_scale = t.Upload(row_scale, "row_scale");
     p.adam = testing::UploadScalar(t, adam, "adam");
     if (shape.scaled)
@@ -220,6 +223,7 @@ struct Data {
     p.norms = t.Upload(norms, "norms");
     t.Check(cuda::RowUpdate(p, t.stream()));
     if (shape.lazy) last_step = t.Download(p.last_step, last_step.size());
+    if (shape.deferred) last_step = t.Download(p.decoder_step, last_step.size());
     enc.hi = t.Download(p.w_enc.hi, enc.hi.size());
     dec.hi = t.Download(p.w_dec.hi, dec.hi.size());
     if (!shape.hi_only) {
@@ -510,6 +514,61 @@ TEST(RowUpdateDevice, LazyRowsCatchUp) {
   });
 }
 
+// Rows in registers and in shared memory, short and long lists; most decoder rows have no gradient.
+TEST(RowUpdateDevice, DeferredRowsEqualTheirPartner) {
+  for (const auto& [d, quads] :
+       {std::pair<std::int64_t, int>{7, 0}, {36, 0}, {256, 0}, {384, 0}, {512, 4}, {256, -1}}) {
+    for (const int variant : {0, 1, 2, 3}) {
+      Case shape;
+      shape.d = d;
+      shape.tuning.quads = quads;
+      shape.deferred = true;
+      shape.tokens = 11;
+      shape.latents = 23;
+      shape.density = 0.05;
+      shape.rule = variant == 0 ? RowRule::kFree : RowRule::kUnit;
+      shape.dense = variant == 1;
+      shape.tuning.latents = variant;
+      shape.go = variant == 2 ? 0 : 1;
+      shape.enabled = variant == 3 ? 0 : 1;
+      if (d > 300 && variant > 1) continue;
+      RunCase(shape);
+    }
+  }
+  Case shape;
+  shape.d = 36;
+  shape.deferred = true;
+  shape.tokens = 600;
+  shape.latents = 11;
+  shape.hot = 2;
+  shape.density = 0.0004;
+  shape.tuning.long_blocks = 2;
+  RunCase(shape);
+}
+
+TEST(RowUpdateDevice, DeferredRowsLeaveWhatRestsAlone) {
+  Case shape;
+  shape.d = 36;
+  shape.deferred = true;
+  shape.density = 0.02;
+  RunDeviceTest([&](DeviceTest& t) {
+    const Data before(shape);
+    Data after(shape);
+    after.RunOn(t);
+    int rest = 0;
+    for (std::int64_t i = 0; i < shape.latents; ++i) {
+      const bool same = std::equal(after.dec.hi.begin() + i * after.d_out,
+                                   after.dec.hi.begin() + (i + 1) * after.d_out,
+                                   before.dec.hi.begin() + i * after.d_out);
+      const bool touched = before.main.index_indptr[At(i)] < before.main.index_indptr[At(i + 1)];
+      EXPECT_EQ(after.last_step[At(i)], touched ? Data::kStep : before.last_step[At(i)]);
+      EXPECT_EQ(same, !touched) << i;
+      rest += touched ? 0 : 1;
+    }
+    EXPECT_GT(rest, 3);
+  });
+}
+
 TEST(RowUpdateDevice, FlagsAndMeasuring) {
   for (const int variant : {0, 1, 2, 3}) {
     Case shape;
@@ -538,6 +597,14 @@ TEST(RowUpdateDevice, RefusesWhatCannotBeRight) {
     p.rule = RowRule::kOnTheFly;
     EXPECT_EQ(cuda::RowUpdate(p, t.stream()), Error::kInvalidArgument);
     p.rule = RowRule::kUnit;
+    p.decoder_step = t.Allocate<std::int64_t>(1, "decoder_step");
+    t.Check(cuda::RowUpdate(p, t.stream()));
+    p.rule = RowRule::kUnitBefore;
+    EXPECT_EQ(cuda::RowUpdate(p, t.stream()), Error::kInvalidArgument);
+    p.rule = RowRule::kUnit;
+    p.dec_moments.format = Format::kBf16;
+    EXPECT_EQ(cuda::RowUpdate(p, t.stream()), Error::kInvalidArgument);
+    p.dec_moments.format = Format::kF32;
     p.terms_count = device::kMaxTerms + 1;
     EXPECT_EQ(cuda::RowUpdate(p, t.stream()), Error::kInvalidArgument);
   });

@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "sae/kernels/device/backward_test_data.h"
+#include "sae/kernels/device/deferred_rows.h"
 #include "sae/kernels/moment_format.h"
 #include "sae/kernels/row_step_reference.h"
 
@@ -218,6 +219,94 @@ TEST(PlainRowUpdate, LazyRowsHaveTheBitsOfTheCpuEngine) {
     CatchUp<float>(nullptr, kLatents, kIn, kOut, options, state.view(), pool);
     ExpectEqual(store, state);
     exact.ExpectNear(state, 1e-4);
+  }
+}
+
+// As an engine calls them: what a step reads catches up first, and all of it once a window.
+class DeferredRows {
+ public:
+  static constexpr std::int64_t kWindow = 16, kSteps = 40;
+  static Adam AdamAt(std::int64_t t) {
+    return Adam::At(t, 0.01 / static_cast<double>(1 + t % 3), 0.9, 0.99, 1e-8);
+  }
+  static RowUpdateOptions OptionsAt(std::int64_t t, DecoderRule rule) {
+    RowUpdateOptions options;
+    options.adam = AdamAt(t);
+    options.decoder = rule;
+    options.t = t;
+    options.rows = RowUpdateOptions::Rows::kDeferred;
+    options.adam_at = AdamAt;
+    return options;
+  }
+  DeferredRows() : last_step(At(kLatents)), steps_(At(kWindow)) {}
+  void CatchUp(Store* store, RowRule rule, std::int64_t t, const std::int32_t* indptr) {
+    RowUpdateParams p;
+    store->SetIn(&p);
+    device::CatchUpDecoderParams up;
+    up.latents = kLatents;
+    up.d = kOut;
+    up.rule = rule;
+    up.w = p.w_dec;
+    up.moments = p.dec_moments;
+    up.last_step = last_step.data();
+    up.indptr = indptr;
+    up.steps = steps_.data();
+    up.window = kWindow;
+    up.beta1 = 0.9;
+    up.beta2 = 0.99;
+    up.epsilon = 1e-8;
+    up.t = t;
+    plain::CatchUpDecoder(up);
+  }
+  void SetStep(std::int64_t t) {
+    const Adam a = AdamAt(t);
+    steps_[At((t - 1) % kWindow)] = device::RestStepOf(a.lr, a.correction1, a.correction2);
+  }
+  std::vector<std::int64_t> last_step;
+
+ private:
+  std::vector<device::RestStep> steps_;
+};
+
+TEST(PlainRowUpdate, DeferredRowsHaveTheBitsOfTheCpuEngine) {
+  ThreadPool pool(1);
+  for (const auto& [rule, row_rule] : {kRules[0], kRules[2]}) {
+    reference::State<float> state(rule);
+    Store store(state, device::MomentFormat::kF32);
+    DeferredRows rows;
+    RowWorkspace<float> workspace;
+    std::int64_t left_alone = 0;
+    for (std::int64_t t = 1; t <= DeferredRows::kSteps; ++t) {
+      const reference::Batch<float> batch(500 + static_cast<std::uint64_t>(t), 0.004,
+                                          rule == DecoderRule::kUnit && t % 5 == 0, false);
+      const Terms terms(batch);
+      const RowUpdateOptions options = DeferredRows::OptionsAt(t, rule);
+      if ((t - 1) % DeferredRows::kWindow == 0) rows.CatchUp(&store, row_rule, t - 1, nullptr);
+      const device::AdamScalars adam = Scalars(options.adam, t);
+      std::vector<double> norms(At(kLatents), -1.0);
+      RowUpdateParams p;
+      terms.SetIn(&p, batch);
+      store.SetIn(&p);
+      p.rule = row_rule;
+      p.adam = &adam;
+      p.norms = norms.data();
+      p.decoder_step = rows.last_step.data();
+      for (int term = 0; term < p.terms_count; ++term)
+        rows.CatchUp(&store, row_rule, t - 1, p.terms[term].index.indptr);
+      rows.SetStep(t);
+      plain::RowUpdate(p);
+      EXPECT_EQ(std::accumulate(norms.begin(), norms.end(), 0.0),
+                RowUpdate(batch.input(), options, state.view(), &workspace, pool));
+      testing::ExpectSame(store.enc.Joined(), state.w_enc, "w_enc");
+      left_alone += std::count_if(rows.last_step.begin(), rows.last_step.end(),
+                                  [&](std::int64_t last) { return last < t - 1; });
+    }
+    EXPECT_GT(left_alone, DeferredRows::kSteps * kLatents / 4);
+    rows.CatchUp(&store, row_rule, DeferredRows::kSteps, nullptr);
+    CatchUp<float>(nullptr, kLatents, kIn, kOut,
+                   DeferredRows::OptionsAt(DeferredRows::kSteps, rule), state.view(), pool);
+    ExpectEqual(store, state);
+    EXPECT_EQ(rows.last_step, state.last_step);
   }
 }
 
