@@ -84,7 +84,7 @@ std::vector<PlanMemory> MemoryOf(const TrialConfig& c, const Sizes& s, const Har
                                  {"batch and errors", batch},
                                  {"codes", 40 * entries},
                                  {"chunk buffers", 2 * 64.0 * 1024 * 1024}};
-  if (c.train.rows == "lazy") out.push_back({"last steps of rows", 8 * s.latents / s.replicas});
+  if (c.train.rows != "dense") out.push_back({"last steps of rows", 8 * s.latents / s.replicas});
   if (copies > 0) out.push_back({"mean weights", copies * s.parameters()});
   if (s.replicas > 1) out.push_back({"gradient rows", 4 * (s.parameters() + own)});
   if (c.train.decoder_layout == "columns") {
@@ -169,10 +169,12 @@ std::vector<PlanPhase> PhasesOf(const TrialConfig& c, const Sizes& s, const Hard
   const double sparse =
       entries * s.d * value + entries * s.d * (value + 4) + s.tokens * s.d * (2 * 4 + value);
   // Weights and moments, read and written: of all rows, or of touched ones, with a look at the list
-  // of each.
+  // of each. Deferred decoder rows are read and written when they catch up and again by the update.
   const double all = s.parameters() / s.replicas * 2 * (4 + MomentBytes(c));
-  const double update =
-      c.train.rows == "lazy" ? all * TouchedShare(s, entries * s.replicas) + 8 * s.latents : all;
+  const double touched = TouchedShare(s, entries * s.replicas);
+  const double update = c.train.rows == "lazy"       ? all * touched + 8 * s.latents
+                        : c.train.rows == "deferred" ? all * (0.5 + touched) + 16 * s.latents
+                                                     : all;
   std::vector<PlanPhase> out = {{"encoder product", product}};
   if (h.product_out > 0)
     out.push_back({"products to cache", Ms(4 * s.tokens * s.latents, h.product_out)});

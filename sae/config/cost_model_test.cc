@@ -145,6 +145,17 @@ TEST(CostModel, LazyRowsMoveWhatIsTouched) {
   EXPECT_NEAR(PhaseMs(Plan(small, 768, "1xH100"), "row update"), before, 1e-3 * before);
 }
 
+// The encoder's rows move all; a touched decoder row moves twice.
+TEST(CostModel, DeferredRowsMoveTouchedDecoderRowsTwice) {
+  TrialConfig c = Config(1 << 24, 131072, 512);
+  const StepPlan dense = Plan(c, 4096, "512xH100");
+  c.train.rows = "deferred";
+  const StepPlan deferred = Plan(c, 4096, "512xH100");
+  const double all = PhaseMs(dense, "row update");
+  EXPECT_NEAR(PhaseMs(deferred, "row update"), (1.5 - std::exp(-0.25)) * all, 1e-3 * all);
+  EXPECT_EQ(deferred.memory_bytes() - dense.memory_bytes(), 8 * 32768);
+}
+
 TEST(CostModel, ReplicasExchangeGradientsAndKeepTheirOwnMoments) {
   TrialConfig c = Config(1 << 17, 32768, 8);
   c.train.replicas = 2;

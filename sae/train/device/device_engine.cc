@@ -40,8 +40,6 @@ absl::Status SupportedOnDevice(const config::TrialConfig& c) {
     return Lacks("train.decoder_layout", "columns with train.selection bf16",
                  "set it to latents, or selection to certified");
   }
-  if (o.rows == model::RowMode::kDeferred)
-    return Lacks("train.rows", "deferred", "set it to dense, or to lazy with train.beta1 0");
   constexpr std::int64_t kMost = kernels::device::kMaxTopK;
   const std::string at_most = absl::StrCat("use at most ", kMost);
   if (o.architecture == model::Architecture::kTopK && c.sae.k > kMost)
@@ -369,6 +367,7 @@ absl::Status DeviceEngine::UploadState() {
   batch_.set_input_scale(input_scale_);
   DropGraph();
   last_tokens_ = 0;
+  history_window_ = -1;
   SAE_RETURN_IF_ERROR(RowsAreCurrent());
   if (columns_ != nullptr) {
     SAE_RETURN_IF_ERROR(columns_->SetNorms(runtime_, host_->column_norm2(), stream_));

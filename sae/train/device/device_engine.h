@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "sae/kernels/device/decode.h"
+#include "sae/kernels/device/deferred_rows.h"
 #include "sae/kernels/device/row_update.h"
 #include "sae/kernels/device/vectors.h"
 #include "sae/model/metrics.h"
@@ -188,6 +189,12 @@ class DeviceEngine final : public Engine<float> {
   absl::Status AllocateRows();
   absl::Status RowsAreCurrent();
   absl::Status CatchUpRows();
+  // device_engine_deferred.cc
+  bool deferred() const;
+  absl::Status AllocateHistory();
+  absl::Status ExtendHistory();
+  absl::Status CatchUpDecoder(const kernels::device::DeviceIndex* index);
+  absl::Status CatchUpTouched(const DeviceEntries& entries);
   // device_engine_wide.cc
   bool multi() const { return context_.config.sae.multi_topk; }
   std::int64_t SelectedK() const { return (multi() ? 4 : 1) * context_.config.sae.k; }
@@ -278,7 +285,9 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<float> gradient_enc_, gradient_dec_, own_enc_, own_dec_, ones_;
   DeviceBuffer<std::int32_t> enc_indptr_, dec_indptr_, enc_entries_, dec_entries_, row_numbers_;
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
-  DeviceBuffer<std::int64_t> last_step_;  // lazy rows
+  DeviceBuffer<std::int64_t> last_step_;             // lazy rows, deferred decoder rows
+  DeviceBuffer<kernels::device::RestStep> history_;  // deferred: of the steps of one window
+  std::int64_t history_window_ = -1;                 // which; -1: no row has missed a step
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
   DeviceBuffer<double> target_moments_, powers_, below_;
   DeviceBuffer<float> x_sum_, dense_delta_;

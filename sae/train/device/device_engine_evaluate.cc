@@ -14,7 +14,9 @@ namespace device = kernels::device;
 
 // With a running mean of parameters the host evaluates: the mean never leaves it then.
 void DeviceEngine::BeginEvaluation(std::span<const float> mean) {
-  if (absl::Status settled = Settle(); !settled.ok()) {
+  absl::Status settled = Settle();
+  if (settled.ok()) settled = CatchUpDecoder(nullptr);
+  if (!settled.ok()) {
     state_status_ = std::move(settled);
     return;
   }

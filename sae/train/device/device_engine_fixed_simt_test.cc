@@ -95,7 +95,7 @@ std::vector<RunVariant> DeviceVariants() {
   std::vector<RunVariant> out;
   for (const RunVariant& variant : testing::AllVariants()) {
     const bool another_has_all = plain.contains(variant.name);
-    if (!another_has_all && !testing::RefusedOnDevice(variant.name)) out.push_back(variant);
+    if (!another_has_all) out.push_back(variant);
   }
   const auto rounded = [](auto& c) { c.train.selection = "bf16"; };
   out.push_back({"topk_bf16_clip_int8", testing::Ranked("topk", 8, [=](auto& c) {

@@ -101,8 +101,8 @@ class VariantsOnGpu : public ::testing::TestWithParam<testing::RunVariant> {};
 std::vector<testing::RunVariant> Variants() {
   std::vector<testing::RunVariant> out;
   const std::set<std::string> names = {
-      "relu_resample", "gated_clip_resample", "skip_transcoder_topk",
-      "topk_multi",    "topk_lazy",           "jumprelu_raw_lazy"};
+      "relu_resample", "gated_clip_resample", "skip_transcoder_topk", "topk_multi",
+      "topk_lazy",     "topk_deferred",       "jumprelu_raw_lazy"};
   for (const testing::RunVariant& variant : testing::AllVariants()) {
     if (names.contains(variant.name)) out.push_back(variant);
   }

@@ -5,8 +5,9 @@
 namespace sae::train {
 
 absl::Status DeviceEngine::AllocateRows() {
-  const bool lazy = context_.options.rows == model::RowMode::kLazy;
-  return last_step_.Create(runtime_, lazy ? OwnLatents() : 0, "last steps of rows");
+  const bool dense = context_.options.rows == model::RowMode::kDense;
+  SAE_RETURN_IF_ERROR(last_step_.Create(runtime_, dense ? 0 : OwnLatents(), "last steps of rows"));
+  return AllocateHistory();
 }
 
 // All rows have the moments of the last finished step. Waits for the stream.
@@ -19,6 +20,7 @@ absl::Status DeviceEngine::RowsAreCurrent() {
 }
 
 absl::Status DeviceEngine::CatchUpRows() {
+  if (deferred()) return CatchUpDecoder(nullptr);
   if (last_step_.count() == 0) return absl::OkStatus();
   kernels::device::CatchUpRowsParams p;
   p.latents = OwnLatents();

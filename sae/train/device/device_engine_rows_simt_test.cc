@@ -124,17 +124,5 @@ TEST(DeviceEngineRows, LazyStatesAreSettledAndGoBothWays) {
   EXPECT_EQ(taken.tensors, ends[1].tensors);
 }
 
-TEST(DeviceEngineRows, RefusesDeferredRowsWithTheRemedy) {
-  config::TrialConfig config = testing::AcceptanceConfig("topk");
-  config.train.rows = "deferred";
-  const absl::Status status = SupportedOnDevice(config::Resolve(config, kWidth));
-  EXPECT_EQ(status.code(), absl::StatusCode::kUnimplemented);
-  EXPECT_NE(std::string(status.message())
-                .find("train.rows: deferred is not built for devices: "
-                      "set it to dense, or to lazy with train.beta1 0"),
-            std::string::npos)
-      << status;
-}
-
 }  // namespace
 }  // namespace sae::train

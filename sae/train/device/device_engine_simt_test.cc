@@ -18,16 +18,6 @@ TEST_P(EveryVariant, TrainsAsOnTheCpu) {
   const config::TrialConfig config = testing::ConfigOf(variant);
   const auto batches = testing::BatchesOf(config, variant.d_out, 12);
   simt::SimtRuntime runtime({});
-  if (testing::RefusedOnDevice(variant.name)) {
-    const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
-    ThreadPool pool(1);
-    DeviceParts parts;
-    parts.runtime = &runtime;
-    const auto engine =
-        DeviceEngine::Create(config, testing::kRunWidth, variant.d_out, *self, pool, parts);
-    EXPECT_EQ(engine.status().code(), absl::StatusCode::kUnimplemented) << engine.status();
-    return;
-  }
   const auto device =
       testing::RunOnDevice(runtime, config, testing::kRunWidth, variant.d_out, batches);
   const auto cpu = testing::RunOnCpu(config, testing::kRunWidth, variant.d_out, batches);

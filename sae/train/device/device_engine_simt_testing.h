@@ -15,6 +15,7 @@ struct StagedRank {
   DeviceRuntime* runtime;
   void* stream = nullptr;
   std::unique_ptr<comm::Communicator> communicator;
+  std::int64_t deferred_window = DeviceParts().deferred_window;
   ~StagedRank() {
     communicator.reset();
     if (stream != nullptr) runtime->DestroyStream(stream);
@@ -38,6 +39,7 @@ inline absl::StatusOr<std::unique_ptr<Engine<float>>> CreateStaged(
   parts.collectives = own.communicator.get();
   parts.stream_ordered = true;
   parts.stream = own.stream;
+  parts.deferred_window = own.deferred_window;
   return DeviceEngine::Create(config, d, d_out, ranks, pool, parts);
 }
 

@@ -75,6 +75,7 @@ absl::Status DeviceEngine::Step(std::span<const float> rows) {
 }
 
 absl::Status DeviceEngine::BeginStep() {
+  SAE_RETURN_IF_ERROR(ExtendHistory());
   const config::TrainConfig& train = context_.config.train;
   const kernels::Adam adam = kernels::Adam::At(step_ + 1, schedule_.LearningRate(step_),
                                                *train.beta1, train.beta2, *train.epsilon);
@@ -144,6 +145,7 @@ absl::Status DeviceEngine::EnqueueStep() {
   SAE_RETURN_IF_ERROR(Encode(true, &entries_));
   SAE_RETURN_IF_ERROR(CopyCounts());
   SAE_RETURN_IF_ERROR(entries_.BuildIndex(stream_));
+  SAE_RETURN_IF_ERROR(CatchUpTouched(entries_));
   SAE_RETURN_IF_ERROR(TargetTerms());
   SAE_RETURN_IF_ERROR(MainLoss());
   device::SinceFiredParams fired;
@@ -292,6 +294,7 @@ absl::Status DeviceEngine::Aux() {
   SAE_RETURN_IF_ERROR(Launched(cuda::CheckCapacity(check, stream_), "CheckCapacity"));
   if (capacity_.dead == 0) return absl::OkStatus();
   SAE_RETURN_IF_ERROR(AuxSelect());
+  SAE_RETURN_IF_ERROR(CatchUpTouched(aux_entries_));
   SAE_RETURN_IF_ERROR(
       runtime_.CopyAsync(&at()->all_dead, &at()->dead, sizeof(std::int32_t), stream_));
   SAE_RETURN_IF_ERROR(collectives_->Sum(&at()->all_dead, 1));
@@ -494,7 +497,7 @@ device::RowUpdateParams DeviceEngine::GradientInput() {
   p.w_dec = parameters_->w_dec().mutable_weights();
   p.enc_moments = parameters_->w_enc().moments();
   p.dec_moments = parameters_->w_dec().moments();
-  p.last_step = last_step_.data();
+  (deferred() ? p.decoder_step : p.last_step) = last_step_.data();
   p.row_scale = row_scale_.data();
   p.adam = &at()->adam;
   p.gradient_scale = &at()->gradient_scale;
@@ -589,7 +592,7 @@ absl::Status DeviceEngine::Update() {
     }
   }
   device::RowUpdateParams rows = RowParams();
-  if (rows.last_step != nullptr) rows.norms = nullptr;  // rows at rest cost nothing
+  if (last_step_.count() > 0) rows.norms = nullptr;  // rows at rest cost nothing
   SAE_RETURN_IF_ERROR(Launched(cuda::RowUpdate(rows, stream_), "RowUpdate"));
   SAE_RETURN_IF_ERROR(UpdateColumns());
   SAE_RETURN_IF_ERROR(UpdateVectors());

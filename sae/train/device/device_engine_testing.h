@@ -10,12 +10,6 @@
 
 namespace sae::train::testing {
 
-/// What the device engine refuses, of engine_testing_runs.h.
-inline bool RefusedOnDevice(const std::string& variant) {
-  static const std::set<std::string> refused = {"topk_deferred"};
-  return refused.contains(variant);
-}
-
 /// One small SAE of an architecture as the acceptance of the device step has it: n = 256, d = 32,
 /// batch 64.
 inline config::TrialConfig AcceptanceConfig(const std::string& architecture) {

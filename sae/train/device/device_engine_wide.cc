@@ -20,6 +20,7 @@ absl::Status DeviceEngine::AllocateWide() {
 // Its squares come weighted, so that rho serves both losses.
 absl::Status DeviceEngine::WideLoss() {
   SAE_RETURN_IF_ERROR(wide_entries_.BuildIndex(stream_));
+  SAE_RETURN_IF_ERROR(CatchUpTouched(wide_entries_));
   kernels::device::Groups one = OneGroup();
   SAE_RETURN_IF_ERROR(Decode(wide_entries_, wide_entries_.f(), true, wide_g_.data(), one));
   one.weight[0] = train::WideLoss<float>::kWeight;

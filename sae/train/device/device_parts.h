@@ -18,6 +18,9 @@ struct DeviceParts {
   bool stream_ordered = false;
   /// Of the engine; null: it makes its own, of one rank or with collectives that are not ordered.
   void* stream = nullptr;
+  /// Steps that a deferred decoder row may rest for: after so many all of them catch up. 8 bytes
+  /// each. At least 1.
+  std::int64_t deferred_window = 1024;
 };
 
 /// Collectives in the order of one stream. No-ops for one rank.
