@@ -367,7 +367,6 @@ absl::Status DeviceEngine::UploadState() {
   batch_.set_input_scale(input_scale_);
   DropGraph();
   last_tokens_ = 0;
-  history_window_ = -1;
   SAE_RETURN_IF_ERROR(RowsAreCurrent());
   if (columns_ != nullptr) {
     SAE_RETURN_IF_ERROR(columns_->SetNorms(runtime_, host_->column_norm2(), stream_));

@@ -287,7 +287,7 @@ class DeviceEngine final : public Engine<float> {
   DeviceBuffer<std::int64_t> since_next_, evaluation_since_;
   DeviceBuffer<std::int64_t> last_step_;             // lazy rows, deferred decoder rows
   DeviceBuffer<kernels::device::RestStep> history_;  // deferred: of the steps of one window
-  std::int64_t history_window_ = -1;                 // which; -1: no row has missed a step
+  std::int64_t history_window_ = -1;                 // which; -1: before the first step
   DeviceBuffer<std::int32_t> dead_ids_, dead_scratch_;
   DeviceBuffer<double> target_moments_, powers_, below_;
   DeviceBuffer<float> x_sum_, dense_delta_;

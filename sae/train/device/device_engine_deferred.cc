@@ -44,7 +44,7 @@ absl::Status DeviceEngine::ExtendHistory() {
 // Rows of latents with entries up to the step before the one on the device; without an index all
 // rows up to the last finished step.
 absl::Status DeviceEngine::CatchUpDecoder(const device::DeviceIndex* index) {
-  if (!deferred() || history_window_ < 0) return absl::OkStatus();  // all are current
+  if (!deferred() || history_window_ < 0) return absl::OkStatus();  // no row has missed a step
   const config::TrainConfig& train = context_.config.train;
   device::CatchUpDecoderParams p;
   p.latents = context_.shard.count;
