@@ -449,28 +449,35 @@ TEST(RowUpdateDevice, SharesLongListsAmongWarps) {
   }
 }
 
-// Rows in registers and in shared memory; most latents have no gradient.
-TEST(RowUpdateDevice, LazyRowsEqualTheirPartner) {
+/// Rows in registers and in shared memory, four variants each; most latents have no gradient.
+template <class Change>
+void RunRestingCases(const Change& change) {
   for (const auto& [d, quads] :
        {std::pair<std::int64_t, int>{7, 0}, {36, 0}, {256, 0}, {384, 0}, {512, 4}, {256, -1}}) {
     for (const int variant : {0, 1, 2, 3}) {
       Case shape;
       shape.d = d;
       shape.tuning.quads = quads;
-      shape.lazy = true;
       shape.tokens = 11;
-      shape.latents = d > 300 ? 37 : 71;
       shape.density = 0.05;
       shape.rule = variant == 0 ? RowRule::kFree : RowRule::kUnit;
-      shape.scaled = variant == 0;
-      shape.tuning.latents = variant == 0 ? 40 : variant == 1 ? 5 : 0;
-      shape.measure = variant == 1;
       shape.go = variant == 2 ? 0 : 1;
       shape.enabled = variant == 3 ? 0 : 1;
+      change(variant, shape);
       if (d > 300 && variant > 1) continue;
       RunCase(shape);
     }
   }
+}
+
+TEST(RowUpdateDevice, LazyRowsEqualTheirPartner) {
+  RunRestingCases([](int variant, Case& shape) {
+    shape.lazy = true;
+    shape.latents = shape.d > 300 ? 37 : 71;
+    shape.scaled = variant == 0;
+    shape.tuning.latents = variant == 0 ? 40 : variant == 1 ? 5 : 0;
+    shape.measure = variant == 1;
+  });
 }
 
 TEST(RowUpdateDevice, LazyRowsMayHaveLongLists) {
@@ -514,27 +521,14 @@ TEST(RowUpdateDevice, LazyRowsCatchUp) {
   });
 }
 
-// Rows in registers and in shared memory, short and long lists; most decoder rows have no gradient.
+// Short and long lists.
 TEST(RowUpdateDevice, DeferredRowsEqualTheirPartner) {
-  for (const auto& [d, quads] :
-       {std::pair<std::int64_t, int>{7, 0}, {36, 0}, {256, 0}, {384, 0}, {512, 4}, {256, -1}}) {
-    for (const int variant : {0, 1, 2, 3}) {
-      Case shape;
-      shape.d = d;
-      shape.tuning.quads = quads;
-      shape.deferred = true;
-      shape.tokens = 11;
-      shape.latents = 23;
-      shape.density = 0.05;
-      shape.rule = variant == 0 ? RowRule::kFree : RowRule::kUnit;
-      shape.dense = variant == 1;
-      shape.tuning.latents = variant;
-      shape.go = variant == 2 ? 0 : 1;
-      shape.enabled = variant == 3 ? 0 : 1;
-      if (d > 300 && variant > 1) continue;
-      RunCase(shape);
-    }
-  }
+  RunRestingCases([](int variant, Case& shape) {
+    shape.deferred = true;
+    shape.latents = 23;
+    shape.dense = variant == 1;
+    shape.tuning.latents = variant;
+  });
   Case shape;
   shape.d = 36;
   shape.deferred = true;

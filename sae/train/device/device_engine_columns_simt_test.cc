@@ -34,40 +34,6 @@ config::TrialConfig ConfigOf(const Variant& variant, std::int64_t ranks) {
   return c;
 }
 
-std::vector<std::vector<float>> BatchesOf(const config::TrialConfig& config, std::int64_t d_out,
-                                          int steps) {
-  testing::SparseData data(40, kWidth + (config.sae.transcoder ? d_out : 0), 4, 17);
-  std::vector<std::vector<float>> out;
-  for (int t = 0; t < steps; ++t) out.push_back(data.Rows(config.train.batch, 4));
-  return out;
-}
-
-/// Parameters, moments and counters at the end. (Adam makes last bits of small gradients large.)
-void ExpectSameEnd(const testing::SavedState& device, const testing::SavedState& cpu) {
-  ASSERT_EQ(device.tensors.size(), cpu.tensors.size());
-  EXPECT_EQ(device.integers, cpu.integers);
-  for (const auto& [name, bytes] : cpu.tensors) {
-    const std::vector<char>& own = device.tensors.at(name);
-    ASSERT_EQ(own.size(), bytes.size()) << name;
-    if (name == "p_anneal_queue") continue;  // float64; the penalty's exponent comes from it
-    if (name == "tokens_since_fired") {
-      EXPECT_EQ(own, bytes);
-      continue;
-    }
-    double distance = 0, norm = 0;
-    for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
-      float a = 0, b = 0;
-      std::memcpy(&a, own.data() + i, 4);
-      std::memcpy(&b, bytes.data() + i, 4);
-      distance += std::pow(static_cast<double>(a - b), 2);
-      norm += std::pow(static_cast<double>(b), 2);
-    }
-    EXPECT_LE(std::sqrt(distance), 3e-3 * std::sqrt(norm) + 1e-7) << name;
-  }
-  for (const auto& [name, value] : cpu.doubles)
-    EXPECT_NEAR(device.doubles.at(name), value, 1e-4 * (1e-3 + std::abs(value))) << name;
-}
-
 std::vector<Variant> Variants() {
   return {{"topk_auxk_clip", "topk", [](auto& c) { c.train.clip = 0.05; }},
           {"topk_fvu_ema", "topk",
@@ -139,13 +105,13 @@ TEST_P(DeviceColumnsRun, TrainsAsOnTheCpu) {
   for (const std::int64_t ranks : {1, 2, 4}) {
     SCOPED_TRACE(ranks);
     const config::TrialConfig config = ConfigOf(variant, ranks);
-    const auto batches = BatchesOf(config, variant.d_out, 5);
+    const auto batches = testing::SparseBatches(config, kWidth, variant.d_out, 5);
     CountingRuntime runtime;
     const auto device = testing::RunSharded(runtime, config, kWidth, variant.d_out, batches);
     EXPECT_GE(runtime.graphs(), ranks);
     const auto cpu = testing::RunOnCpu(config, kWidth, variant.d_out, batches);
     testing::ExpectSameRun(device, cpu);
-    ExpectSameEnd(device.end, cpu.end);
+    testing::ExpectSameEnd(device.end, cpu.end);
     EXPECT_NEAR(device.norm, cpu.norm, 1e-4 * cpu.norm);
     ASSERT_EQ(device.aux.size(), cpu.aux.size());
     for (std::size_t t = 0; t < cpu.aux.size(); ++t)
@@ -211,7 +177,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(DeviceColumnsBits, DecoderGradientsAreThoseOfOneRank) {
   const Variant& variant = GetParam();
   const config::TrialConfig config = ConfigOf(variant, 1);
-  const auto batches = BatchesOf(config, variant.d_out, 5);
+  const auto batches = testing::SparseBatches(config, kWidth, variant.d_out, 5);
   const testing::SavedState start = After(config, variant.d_out, batches);
   const Ended one = GoOn(config, variant.d_out, start, batches.back(), true);
   EXPECT_NE(one.state.tensors.at("W_dec"), start.tensors.at("W_dec"));
@@ -237,7 +203,8 @@ TEST_P(DeviceColumnsFixed, AnyNumberOfRanksGivesTheSameBits) {
     config::TrialConfig config = ConfigOf(GetParam(), ranks);
     config.train.reduction = "fixed";
     simt::SimtRuntime runtime({});
-    auto out = testing::RunSharded(runtime, config, kWidth, kWidth, BatchesOf(config, kWidth, 5));
+    auto out = testing::RunSharded(runtime, config, kWidth, kWidth,
+                                   testing::SparseBatches(config, kWidth, kWidth, 5));
     EXPECT_EQ(runtime.error(), "");
     return out;
   };
@@ -261,7 +228,7 @@ INSTANTIATE_TEST_SUITE_P(
 TEST_P(DeviceColumnsState, EitherEngineGoesOnFromTheOther) {
   const Variant& variant = GetParam();
   const config::TrialConfig four = ConfigOf(variant, 4);
-  auto batches = BatchesOf(four, kWidth, 5);
+  auto batches = testing::SparseBatches(four, kWidth, kWidth, 5);
   const std::vector<float> next = batches.back();
   batches.pop_back();
   simt::SimtRuntime runtime({});
@@ -277,7 +244,7 @@ TEST_P(DeviceColumnsState, EitherEngineGoesOnFromTheOther) {
         config.train.decoder_layout = layout;
         const Ended device = GoOn(config, kWidth, saved, next, true);
         EXPECT_NEAR(device.loss, cpu.loss, 1e-5 * cpu.loss);
-        ExpectSameEnd(device.state, cpu.state);
+        testing::ExpectSameEnd(device.state, cpu.state);
       }
     }
   }

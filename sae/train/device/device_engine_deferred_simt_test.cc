@@ -50,13 +50,6 @@ config::TrialConfig ConfigOf(const std::string& name, std::int64_t ranks) {
   return c;
 }
 
-std::vector<std::vector<float>> BatchesOf(const config::TrialConfig& c) {
-  testing::SparseData data(40, kWidth, 4, 17);
-  std::vector<std::vector<float>> out;
-  for (int t = 0; t < kSteps; ++t) out.push_back(data.Rows(c.train.batch, 4));
-  return out;
-}
-
 DeviceRun RunOn(simt::SimtRuntime& runtime, const config::TrialConfig& config,
                 std::int64_t window) {
   std::vector<testing::StagedRank> staged(static_cast<std::size_t>(config.ranks));
@@ -65,7 +58,7 @@ DeviceRun RunOn(simt::SimtRuntime& runtime, const config::TrialConfig& config,
     rank.deferred_window = window;
   }
   return testing::RunSteps(
-      config, kWidth, kWidth, BatchesOf(config),
+      config, kWidth, kWidth, testing::SparseBatches(config, kWidth, kWidth, kSteps),
       [&](const auto& c, std::int64_t d, std::int64_t d_out, auto& ranks, auto& pool) {
         if (ranks.size() > 1) {
           return testing::CreateStaged(runtime, staged[static_cast<std::size_t>(ranks.rank())], c,
@@ -119,7 +112,8 @@ TEST_P(EveryDeferredRun, IsThatOfDenseRowsAndOfTheCpuEngine) {
   config::TrialConfig config = ConfigOf(name, ranks);
   simt::SimtRuntime runtime({});
   const DeviceRun deferred = RunOn(runtime, config, kWindow);
-  const DeviceRun cpu = testing::RunOnCpu(config, kWidth, kWidth, BatchesOf(config));
+  const DeviceRun cpu = testing::RunOnCpu(config, kWidth, kWidth,
+                                          testing::SparseBatches(config, kWidth, kWidth, kSteps));
   testing::ExpectSameRun(deferred, cpu);
   // Most rest for long, or some rested in the last step: else this shows nothing.
   const bool few = config.sae.k > 0;
@@ -161,7 +155,9 @@ TEST(DeviceEngineDeferred, WindowsChangeNoBits) {
 /// One engine of each kind for the same run.
 class DeferredEngines : public ::testing::Test {
  protected:
-  DeferredEngines() : config_(ConfigOf("topk", 1)), batches_(BatchesOf(config_)) {}
+  DeferredEngines()
+      : config_(ConfigOf("topk", 1)),
+        batches_(testing::SparseBatches(config_, kWidth, kWidth, kSteps)) {}
   ~DeferredEngines() override { device_.reset(); }
   void SetUp() override {
     DeviceParts parts;

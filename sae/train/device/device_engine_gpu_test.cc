@@ -12,17 +12,20 @@ std::unique_ptr<DeviceRuntime> Gpu() {
   return runtime.ok() ? *std::move(runtime) : nullptr;
 }
 
+void ExpectRunOfTheCpu(DeviceRuntime& runtime, const config::TrialConfig& config, int steps = 20) {
+  testing::SparseData data(80, 32, 4, 9);
+  std::vector<std::vector<float>> batches;
+  for (int t = 0; t < steps; ++t) batches.push_back(data.Rows(config.train.batch, 4));
+  testing::ExpectSameRun(testing::RunOnDevice(runtime, config, 32, 32, batches),
+                         testing::RunOnCpu(config, 32, 32, batches));
+}
+
 class OnGpu : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(OnGpu, StaysWithTheCpuForAHundredSteps) {
   const std::unique_ptr<DeviceRuntime> runtime = Gpu();
   if (runtime == nullptr) GTEST_SKIP() << "no CUDA device";
-  const config::TrialConfig config = testing::AcceptanceConfig(GetParam());
-  testing::SparseData data(80, 32, 4, 9);
-  std::vector<std::vector<float>> batches;
-  for (int t = 0; t < 100; ++t) batches.push_back(data.Rows(config.train.batch, 4));
-  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
-                         testing::RunOnCpu(config, 32, 32, batches));
+  ExpectRunOfTheCpu(*runtime, testing::AcceptanceConfig(GetParam()), 100);
 }
 
 INSTANTIATE_TEST_SUITE_P(DeviceEngine, OnGpu,
@@ -50,11 +53,7 @@ TEST_P(FixedReductionOnGpu, StaysWithTheCpu) {
   config::TrialConfig config = testing::AcceptanceConfig(GetParam());
   config.train.reduction = "fixed";
   config.train.clip = 0.2;
-  testing::SparseData data(80, 32, 4, 9);
-  std::vector<std::vector<float>> batches;
-  for (int t = 0; t < 20; ++t) batches.push_back(data.Rows(config.train.batch, 4));
-  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
-                         testing::RunOnCpu(config, 32, 32, batches));
+  ExpectRunOfTheCpu(*runtime, config);
 }
 
 INSTANTIATE_TEST_SUITE_P(DeviceEngine, FixedReductionOnGpu,
@@ -69,11 +68,7 @@ TEST_P(ColumnsOnGpu, StayWithTheCpu) {
   config::TrialConfig config = testing::AcceptanceConfig(GetParam());
   config.train.decoder_layout = "columns";
   config.train.clip = 0.2;
-  testing::SparseData data(80, 32, 4, 9);
-  std::vector<std::vector<float>> batches;
-  for (int t = 0; t < 20; ++t) batches.push_back(data.Rows(config.train.batch, 4));
-  testing::ExpectSameRun(testing::RunOnDevice(*runtime, config, 32, 32, batches),
-                         testing::RunOnCpu(config, 32, 32, batches));
+  ExpectRunOfTheCpu(*runtime, config);
 }
 
 INSTANTIATE_TEST_SUITE_P(DeviceEngine, ColumnsOnGpu,

@@ -38,41 +38,6 @@ config::TrialConfig ConfigOf(const Variant& variant, MeshShape mesh) {
   return c;
 }
 
-std::vector<std::vector<float>> BatchesOf(const config::TrialConfig& config, std::int64_t d_out,
-                                          int steps) {
-  testing::SparseData data(40, kWidth + (config.sae.transcoder ? d_out : 0), 4, 17);
-  std::vector<std::vector<float>> out;
-  for (int t = 0; t < steps; ++t) out.push_back(data.Rows(config.train.batch, 4));
-  return out;
-}
-
-/// Parameters, moments and counters at the end. (The bound is that of one rank: Adam makes last
-/// bits of small gradients large.)
-void ExpectSameEnd(const testing::SavedState& device, const testing::SavedState& cpu) {
-  ASSERT_EQ(device.tensors.size(), cpu.tensors.size());
-  EXPECT_EQ(device.integers, cpu.integers);
-  for (const auto& [name, bytes] : cpu.tensors) {
-    const std::vector<char>& own = device.tensors.at(name);
-    ASSERT_EQ(own.size(), bytes.size()) << name;
-    if (name == "p_anneal_queue") continue;  // float64; the penalty's exponent comes from it
-    if (name == "tokens_since_fired") {
-      EXPECT_EQ(own, bytes);
-      continue;
-    }
-    double distance = 0, norm = 0;
-    for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
-      float a = 0, b = 0;
-      std::memcpy(&a, own.data() + i, 4);
-      std::memcpy(&b, bytes.data() + i, 4);
-      distance += std::pow(static_cast<double>(a - b), 2);
-      norm += std::pow(static_cast<double>(b), 2);
-    }
-    EXPECT_LE(std::sqrt(distance), 3e-3 * std::sqrt(norm) + 1e-7) << name;
-  }
-  for (const auto& [name, value] : cpu.doubles)
-    EXPECT_NEAR(device.doubles.at(name), value, 1e-4 * (1e-3 + std::abs(value))) << name;
-}
-
 class DeviceReplicas : public ::testing::TestWithParam<Variant> {};
 
 TEST_P(DeviceReplicas, TrainAsOnTheCpu) {
@@ -80,12 +45,12 @@ TEST_P(DeviceReplicas, TrainAsOnTheCpu) {
   for (const MeshShape mesh : kMeshes) {
     SCOPED_TRACE(::testing::Message() << mesh.replicas << " x " << mesh.shards);
     const config::TrialConfig config = ConfigOf(variant, mesh);
-    const auto batches = BatchesOf(config, variant.d_out, 7);
+    const auto batches = testing::SparseBatches(config, kWidth, variant.d_out, 7);
     simt::SimtRuntime runtime({});
     const auto device = testing::RunSharded(runtime, config, kWidth, variant.d_out, batches);
     const auto cpu = testing::RunOnCpu(config, kWidth, variant.d_out, batches);
     testing::ExpectSameRun(device, cpu);
-    ExpectSameEnd(device.end, cpu.end);
+    testing::ExpectSameEnd(device.end, cpu.end);
     EXPECT_NEAR(device.norm, cpu.norm, 1e-4 * cpu.norm);
     ASSERT_EQ(device.aux.size(), cpu.aux.size());
     for (std::size_t t = 0; t < cpu.aux.size(); ++t)
@@ -110,12 +75,12 @@ class DeviceReplicasOptions : public ::testing::TestWithParam<Variant> {};
 TEST_P(DeviceReplicasOptions, TrainAsOnTheCpu) {
   const Variant& variant = GetParam();
   const config::TrialConfig config = ConfigOf(variant, {2, 1});
-  const auto batches = BatchesOf(config, variant.d_out, 5);
+  const auto batches = testing::SparseBatches(config, kWidth, variant.d_out, 5);
   simt::SimtRuntime runtime({});
   const auto device = testing::RunSharded(runtime, config, kWidth, variant.d_out, batches);
   const auto cpu = testing::RunOnCpu(config, kWidth, variant.d_out, batches);
   testing::ExpectSameRun(device, cpu);
-  ExpectSameEnd(device.end, cpu.end);
+  testing::ExpectSameEnd(device.end, cpu.end);
   EXPECT_EQ(runtime.error(), "");
 }
 
@@ -193,7 +158,7 @@ std::pair<double, testing::SavedState> GoOn(const config::TrialConfig& config,
 TEST(DeviceReplicasState, EitherEngineGoesOnFromTheOther) {
   const Variant variant{"", "topk", [](auto& c) { c.train.clip = 0.05; }};
   const config::TrialConfig config = ConfigOf(variant, {2, 2});
-  auto batches = BatchesOf(config, kWidth, 5);
+  auto batches = testing::SparseBatches(config, kWidth, kWidth, 5);
   const std::vector<float> next = batches.back();
   batches.pop_back();
   simt::SimtRuntime runtime({});
@@ -213,7 +178,7 @@ TEST(DeviceReplicasState, EitherEngineGoesOnFromTheOther) {
     const auto cpu = GoOn(config, saved, next, on_cpu);
     const auto device = GoOn(config, saved, next, on_device);
     EXPECT_NEAR(device.first, cpu.first, 1e-5 * cpu.first);
-    ExpectSameEnd(device.second, cpu.second);
+    testing::ExpectSameEnd(device.second, cpu.second);
     const auto one = GoOn(ConfigOf(variant, {1, 1}), saved, next, on_cpu);
     EXPECT_NEAR(device.first, one.first, 1e-5 * one.first);
   }
@@ -223,7 +188,7 @@ TEST(DeviceReplicasState, EitherEngineGoesOnFromTheOther) {
 TEST(DeviceReplicasParts, AReplicaNeedsOnlyItsRows) {
   const Variant variant{"", "batchtopk", [](auto&) {}};
   const config::TrialConfig config = ConfigOf(variant, {4, 1});
-  const auto batches = BatchesOf(config, kWidth, 3);
+  const auto batches = testing::SparseBatches(config, kWidth, kWidth, 3);
   simt::SimtRuntime runtime({});
   std::vector<testing::StagedRank> staged(4);
   for (testing::StagedRank& rank : staged) rank.runtime = &runtime;

@@ -29,13 +29,6 @@ config::TrialConfig ConfigOf(const char* architecture, std::int64_t ranks) {
   return c;
 }
 
-std::vector<std::vector<float>> BatchesOf(const config::TrialConfig& c) {
-  testing::SparseData data(40, kWidth, 4, 11);
-  std::vector<std::vector<float>> out;
-  for (int t = 0; t < kSteps; ++t) out.push_back(data.Rows(c.train.batch, 4));
-  return out;
-}
-
 std::vector<float> Floats(const SavedState& s, const std::string& name) {
   const std::vector<char>& bytes = s.tensors.at(name);
   std::vector<float> out(bytes.size() / sizeof(float));
@@ -58,7 +51,7 @@ class EveryResampling : public ::testing::TestWithParam<Case> {};
 TEST_P(EveryResampling, TrainsAsOnTheCpu) {
   const auto& [architecture, ranks] = GetParam();
   const config::TrialConfig config = ConfigOf(architecture, ranks);
-  const auto batches = BatchesOf(config);
+  const auto batches = testing::SparseBatches(config, kWidth, kWidth, kSteps, 11);
   simt::SimtRuntime runtime({});
   const DeviceRun device = testing::RunSharded(runtime, config, kWidth, kWidth, batches);
   const DeviceRun cpu = testing::RunOnCpu(config, kWidth, kWidth, batches);
@@ -87,7 +80,7 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryResampling,
 TEST(DeviceEngineResample, MomentsInFewerBitsStartOverToo) {
   config::TrialConfig config = ConfigOf("relu_l1", 1);
   config.train.moments = "int8";
-  auto batches = BatchesOf(config);
+  auto batches = testing::SparseBatches(config, kWidth, kWidth, kSteps, 11);
   batches.resize(12);  // ends with a resampling
   simt::SimtRuntime runtime({});
   const DeviceRun device = testing::RunOnDevice(runtime, config, kWidth, kWidth, batches);

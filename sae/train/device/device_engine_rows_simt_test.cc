@@ -33,20 +33,13 @@ config::TrialConfig ConfigOf(const std::string& name, std::int64_t ranks) {
   return c;
 }
 
-std::vector<std::vector<float>> BatchesOf(const config::TrialConfig& c) {
-  testing::SparseData data(40, kWidth, 4, 17);
-  std::vector<std::vector<float>> out;
-  for (int t = 0; t < 6; ++t) out.push_back(data.Rows(c.train.batch, 4));
-  return out;
-}
-
 using LazyRun = std::tuple<const char*, std::int64_t>;  // ConfigOf's name, ranks
 class EveryLazyRun : public ::testing::TestWithParam<LazyRun> {};
 
 TEST_P(EveryLazyRun, HasTheBitsOfDenseRows) {
   const auto& [name, ranks] = GetParam();
   config::TrialConfig config = ConfigOf(name, ranks);
-  const auto batches = BatchesOf(config);
+  const auto batches = testing::SparseBatches(config, kWidth, kWidth, 6);
   simt::SimtRuntime runtime({});
   const auto run = [&] {
     return ranks == 1 ? testing::RunOnDevice(runtime, config, kWidth, kWidth, batches)
@@ -78,7 +71,7 @@ INSTANTIATE_TEST_SUITE_P(DeviceEngine, EveryLazyRun,
 // one of the other.
 TEST(DeviceEngineRows, LazyStatesAreSettledAndGoBothWays) {
   const config::TrialConfig config = ConfigOf("topk", 1);
-  const auto batches = BatchesOf(config);
+  const auto batches = testing::SparseBatches(config, kWidth, kWidth, 6);
   simt::SimtRuntime runtime({});
   const std::unique_ptr<comm::Communicator> self = comm::CreateSelf();
   ThreadPool pool(1);

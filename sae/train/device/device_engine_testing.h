@@ -3,6 +3,7 @@
 // a GPU where there is one.
 
 #include <cmath>
+#include <cstring>
 #include <memory>
 
 #include "sae/train/device/device_engine.h"
@@ -97,6 +98,43 @@ inline DeviceRun RunOnDevice(DeviceRuntime& runtime, const config::TrialConfig& 
                     parts.runtime = &runtime;
                     return DeviceEngine::Create(c, in, out, ranks, pool, parts);
                   });
+}
+
+/// Of sparse data, as many rows as a step takes; a transcoder's hold both of its sides.
+inline std::vector<std::vector<float>> SparseBatches(const config::TrialConfig& config,
+                                                     std::int64_t d, std::int64_t d_out, int steps,
+                                                     std::uint64_t seed = 17) {
+  SparseData data(40, d + (config.sae.transcoder ? d_out : 0), 4, seed);
+  std::vector<std::vector<float>> out;
+  for (int t = 0; t < steps; ++t) out.push_back(data.Rows(config.train.batch, 4));
+  return out;
+}
+
+/// Parameters, moments and counters at the end. (The bound is that of one rank: Adam makes last
+/// bits of small gradients large.)
+inline void ExpectSameEnd(const SavedState& device, const SavedState& cpu) {
+  ASSERT_EQ(device.tensors.size(), cpu.tensors.size());
+  EXPECT_EQ(device.integers, cpu.integers);
+  for (const auto& [name, bytes] : cpu.tensors) {
+    const std::vector<char>& own = device.tensors.at(name);
+    ASSERT_EQ(own.size(), bytes.size()) << name;
+    if (name == "p_anneal_queue") continue;  // float64; the penalty's exponent comes from it
+    if (name == "tokens_since_fired") {
+      EXPECT_EQ(own, bytes);
+      continue;
+    }
+    double distance = 0, norm = 0;
+    for (std::size_t i = 0; i + 4 <= bytes.size(); i += 4) {
+      float a = 0, b = 0;
+      std::memcpy(&a, own.data() + i, 4);
+      std::memcpy(&b, bytes.data() + i, 4);
+      distance += std::pow(static_cast<double>(a - b), 2);
+      norm += std::pow(static_cast<double>(b), 2);
+    }
+    EXPECT_LE(std::sqrt(distance), 3e-3 * std::sqrt(norm) + 1e-7) << name;
+  }
+  for (const auto& [name, value] : cpu.doubles)
+    EXPECT_NEAR(device.doubles.at(name), value, 1e-4 * (1e-3 + std::abs(value))) << name;
 }
 
 /// The first step selects the same; losses within 1e-4 for 20 steps and 1e-2 after; so the
