@@ -317,11 +317,10 @@ class Checker {
     const auto refuse = [&](bool ok, const auto&... what) {
       Need(ok, "train.decoder_layout: columns: ", what..., ", or decoder_layout latents");
     };
-    constexpr std::int64_t kVirtualBlocks = 8;
-    refuse(c_.ranks < 1 || kVirtualBlocks % c_.ranks == 0, "ranks ", c_.ranks,
-           ": use 1, 2, 4 or 8");
+    constexpr std::int64_t kBlocks = 8;
+    refuse(c_.ranks < 1 || kBlocks % c_.ranks == 0, "ranks ", c_.ranks, ": use 1, 2, 4 or 8");
     const std::int64_t width = c_.sae.transcoder ? target_d_ : d_;
-    refuse(width <= 0 || width % kVirtualBlocks == 0, "width ", width,
+    refuse(width <= 0 || width % kBlocks == 0, "width ", width,
            " is no multiple of 8: use another store");
     const std::string& decoder = resolved_.sae.decoder;
     refuse(decoder == "unit" || decoder == "free", "sae.decoder ", decoder, ": use unit or free");

@@ -1,7 +1,7 @@
 // cuBLASLt and cub. Row-major C = op(A) op(B) is column-major C^T = op(B)^T op(A)^T, so B is the
 // library's left factor. The heuristic is asked once a shape; then the same algorithm runs, so the
-// same shape gives the same bits. Shape, strides, alignment and the workspace are all that goes into
-// the choice, so equal calls take the same algorithm in every process on the same kind of GPU:
+// same shape gives the same bits. Shape, strides, alignment and the workspace are all that goes
+// into the choice, so equal calls take the same algorithm in every process on the same kind of GPU:
 // `reduction: fixed` gives the encoder's products one shape at every number of ranks (encode.h).
 #include <map>
 #include <tuple>

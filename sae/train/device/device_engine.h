@@ -169,7 +169,7 @@ class DeviceEngine final : public Engine<float> {
   void FixShape(kernels::device::EncodeParams* encode) const;
   absl::Status SumOfLatents(const double* values, double* out);
   absl::Status FixedLatentNorm2();
-  absl::StatusOr<double> FixedPenaltySum();
+  absl::StatusOr<double> SumOfBlocks(std::span<const double> own);
   // device_engine_replicas.cc
   absl::Status CreateCollectives();
   absl::Status AllocateReplicas();

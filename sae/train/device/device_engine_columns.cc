@@ -14,8 +14,9 @@ namespace cuda = kernels::cuda;
 namespace device = kernels::device;
 
 namespace {
+static_assert(kColumnBlocks == device::kColumnBlocks, "the host's state is cut as kernels cut it");
 constexpr std::int64_t kFirstActive = 32;  // of a token on one rank, where their number varies
-}
+}  // namespace
 
 // Columns of the target that this rank decodes.
 std::int64_t DeviceEngine::DecodedWidth() const {

@@ -48,25 +48,24 @@ absl::StatusOr<double> DeviceEngine::PenaltySum() {
   if (context_.options.ranked()) return 0;
   if (rule() == device::LatentRule::kJumpRelu && !Penalised(model::Penalty::kTanh))
     return static_cast<double>(pinned_->active);
-  if (reconstructor_.on()) return FixedPenaltySum();
   const bool gated = rule() == device::LatentRule::kGated;
+  const bool fixed = reconstructor_.on(), weighs = norms_.count() > 0;
   const std::int64_t entries = OwnEntries();
   SAE_ASSIGN_OR_RETURN(const std::vector<float> values,
                        Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
-  if (norms_.count() == 0) {
-    return std::accumulate(values.begin(), values.end(), 0.0, [&](double sum, float f) {
-      return sum + PenaltyOf(static_cast<double>(f), 1);
-    });
+  std::vector<std::int32_t> ids(values.size(), 0);
+  if (fixed || weighs) {
+    SAE_ASSIGN_OR_RETURN(ids, Fetch(runtime_, entries_.codes().ids, entries, stream_));
   }
-  SAE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
-                       Fetch(runtime_, entries_.codes().ids, entries, stream_));
   SAE_ASSIGN_OR_RETURN(const std::vector<float> norms,
                        Fetch(runtime_, norms_.data(), norms_.count(), stream_));
-  double sum = 0;
-  for (std::size_t e = 0; e < values.size(); ++e)
-    sum += PenaltyOf(static_cast<double>(values[e]),
-                     static_cast<double>(norms[static_cast<std::size_t>(ids[e])]));
-  return sum;
+  std::vector<double> sums(fixed ? static_cast<std::size_t>(reconstructor_.own_blocks()) : 1, 0.0);
+  for (std::size_t e = 0; e < values.size(); ++e) {
+    const auto id = static_cast<std::size_t>(ids[e]);
+    sums[fixed ? reconstructor_.host_blocks()[id] : 0] +=
+        PenaltyOf(static_cast<double>(values[e]), weighs ? static_cast<double>(norms[id]) : 1.0);
+  }
+  return fixed ? SumOfBlocks(sums) : sums[0];
 }
 
 // A replica without rows takes part in what the batch selects.

@@ -47,25 +47,10 @@ absl::Status DeviceEngine::FixedLatentNorm2() {
   return SumOfLatents(row_norms_.data(), &at()->shard_norm2);
 }
 
-// The total of an evaluation's batch on rank 0, else 0.
-absl::StatusOr<double> DeviceEngine::FixedPenaltySum() {
-  const bool gated = rule() == device::LatentRule::kGated;
-  const std::int64_t entries = OwnEntries();
-  SAE_ASSIGN_OR_RETURN(const std::vector<float> values,
-                       Fetch(runtime_, gated ? gate_.data() : entries_.f(), entries, stream_));
-  SAE_ASSIGN_OR_RETURN(const std::vector<std::int32_t> ids,
-                       Fetch(runtime_, entries_.codes().ids, entries, stream_));
-  SAE_ASSIGN_OR_RETURN(const std::vector<float> norms,
-                       Fetch(runtime_, norms_.data(), norms_.count(), stream_));
-  std::vector<double> own(static_cast<std::size_t>(reconstructor_.own_blocks()), 0.0);
+// Of sums of this rank's blocks on the host: the total on rank 0, else 0.
+absl::StatusOr<double> DeviceEngine::SumOfBlocks(std::span<const double> own) {
   std::vector<double> all(kVirtualBlocks);
-  for (std::size_t e = 0; e < values.size(); ++e) {
-    const auto id = static_cast<std::size_t>(ids[e]);
-    const double norm = norms.empty() ? 1.0 : static_cast<double>(norms[id]);
-    own[reconstructor_.host_blocks()[id]] += PenaltyOf(static_cast<double>(values[e]), norm);
-  }
-  SAE_RETURN_IF_ERROR(
-      context_.communicator.AllGather(std::span<const double>(own), std::span<double>(all)));
+  SAE_RETURN_IF_ERROR(context_.communicator.AllGather(own, std::span<double>(all)));
   if (context_.communicator.rank() != 0) return 0;
   return std::accumulate(all.begin(), all.end(), 0.0);
 }
